@@ -46,14 +46,21 @@ def reduce_numpy(value: Any) -> Any:
         # Inside the pickle a writable buffer would become a bytearray and the array writable; large ones are read-only.
         value = value.view()
         value.flags.writeable = False
-    return rebuild_array, (PickleBuffer(value), value.dtype.str, value.shape, order)
+    return rebuild_array, (PickleBuffer(exportable(value)), value.dtype.str, value.shape, order)
+
+
+def exportable(array: Any) -> Any:
+    """The same memory as an array that exports a buffer: times are not in the buffer protocol, so they go as integers."""
+    return array.view("i8") if array.dtype.kind in "mM" else array
 
 
 def rebuild_array(buffer: Any, dtype: str, shape: tuple[int, ...], order: str) -> Any:
     """An array over `buffer`, read-only if that is."""
     import numpy
 
-    return numpy.ndarray(shape, dtype, buffer, 0, None, order)
+    # Not `numpy.ndarray(buffer=...)`: it looks through the memoryview and may make the array's base something behind
+    # the pin, which is then released too early.
+    return numpy.frombuffer(buffer, dtype).reshape(shape, order=order)
 
 
 def reduce_torch(value: Any) -> Any:

@@ -204,7 +204,7 @@ def _is_plain(value: Any) -> bool:
 def _serialize_array(value: Any, numpy: Any) -> Serialized:
     value, order = reducers.in_one_piece(value, numpy)
     inband = pickle.dumps((value.dtype.str, value.shape, order), PICKLE_PROTOCOL)
-    buffers = [PickleBuffer(value).raw()]
+    buffers = [PickleBuffer(reducers.exportable(value)).raw()]
     return Serialized((inband,), buffers, NOTHING, KIND_ARRAY, len(inband), _total_bytes(len(inband), buffers))
 
 

@@ -8,6 +8,7 @@ Invariant: at most `ATTEMPTS_MAX` parts are tried, so a huge value costs a bound
 
 from __future__ import annotations
 
+import dis
 import functools
 import pickle
 from collections.abc import Callable, Iterator
@@ -152,8 +153,9 @@ def _steps_into_function(function: FunctionType) -> Iterator[Step]:
 
 
 def _global_names(code: CodeType) -> Iterator[str]:
-    """Names that the code, or a function defined in it, may look up as globals. Attribute names come along; harmless."""
-    yield from code.co_names
+    """Names that the code, or a function defined in it, looks up as globals; each once for each code object."""
+    operations = ("LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME")
+    yield from dict.fromkeys(step.argval for step in dis.get_instructions(code) if step.opname in operations)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _global_names(constant)
