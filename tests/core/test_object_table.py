@@ -350,6 +350,8 @@ class NodeMachine(RuleBasedStateMachine):
         self.now_ms = 0
         self.holes: list[int] = []
         self.outbox: list[ev.Effect] = []
+        for _ in range(3):
+            self.join()
 
     def tell(self, *events):
         self.outbox += self.table.handle(events, self.now_ms)
@@ -390,8 +392,13 @@ class NodeMachine(RuleBasedStateMachine):
             self.clients[client_id] = Client()
             self.tell(ev.ClientJoined(client_id))
 
-    @rule(writer=st.integers(0, 9), owner=st.integers(0, 9), size=st.integers(1, 3 * MIB))
-    def write(self, writer, owner, size):
+    @rule(
+        writer=st.integers(0, 3),
+        owner=st.integers(0, 3),
+        size=st.sampled_from([100, PAGE_BYTES, MIB, 3 * MIB]),
+        readers=st.sets(st.integers(0, 3)),
+    )
+    def write(self, writer, owner, size, readers):
         writer, owner = self.some_client(writer), self.some_client(owner)
         if writer is None:
             return
@@ -406,7 +413,8 @@ class NodeMachine(RuleBasedStateMachine):
             assert offset + size <= start or start + length <= offset, "bytes that somebody looks at were reused"
         self.counter += 1
         self.objects[self.counter] = (writer, owner, offset, size)
-        self.clients[owner].pins[self.counter] = (offset, size)
+        for reader in readers:
+            self.clients[self.some_client(reader)].pins[self.counter] = (offset, size)
         if owner != writer:
             self.tell(ev.RegionSealed(writer, b"o%d" % self.counter, owner, offset, size))
 
@@ -422,7 +430,7 @@ class NodeMachine(RuleBasedStateMachine):
             number = sorted(self.objects)[number % len(self.objects)]
             self.clients[reader].pins[number] = self.objects[number][2:]
 
-    @rule(reader=st.integers(0, 9), number=st.integers(0, 99))
+    @rule(reader=st.integers(0, 3), number=st.integers(0, 9))
     def unpin(self, reader, number):
         reader = self.some_client(reader)
         if reader is not None and self.clients[reader].pins:
@@ -444,7 +452,7 @@ class NodeMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 9))
     def die(self, number):
         client_id = self.some_client(number)
-        if client_id is not None:
+        if len(self.clients) > 1:
             del self.clients[client_id]
             # The dead owner's objects exist no more; who still looks at one has it in its pins.
             self.objects = {n: o for n, o in self.objects.items() if o[1] != client_id}
@@ -494,4 +502,4 @@ class NodeMachine(RuleBasedStateMachine):
 
 
 TestNodeMachine = NodeMachine.TestCase
-TestNodeMachine.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestNodeMachine.settings = settings(max_examples=100, stateful_step_count=40, deadline=None, derandomize=True)
