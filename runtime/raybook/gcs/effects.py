@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -89,6 +88,11 @@ class EffectRunner:
         self._backlog: list[tuple[Sequence[Write], Sequence[Any], asyncio.Future[None]]] = []
         self._saver: asyncio.Task[None] | None = None
         self._closings: set[asyncio.Task[None]] = set()
+        self._acts: dict[type, Callable[[Any], None]] = {
+            actor_events.Place: self._place,
+            actor_events.StopOn: self._stop,
+            actor_events.Publish: self._publish,
+        }
 
     def add_node(self, node_id: bytes, channel: Channel) -> None:
         """From now on this node can be reached. A channel it had before is closed."""
@@ -149,7 +153,7 @@ class EffectRunner:
             failure: RemoteError | None = None
             try:
                 await self._storage.write([write for writes, _, _ in batch for write in writes])
-            except (OSError, sqlite3.Error) as error:
+            except OSError as error:
                 logger.exception("The GCS could not write to its store; the cluster goes on from memory.")
                 failure = RemoteError("RaySystemError", f"The GCS could not write this down: {error}")
             for _, effects, done in batch:
@@ -163,9 +167,9 @@ class EffectRunner:
 
     def _act(self, effects: Sequence[Any]) -> None:
         for effect in effects:
-            act = self._ACTS.get(type(effect))
+            act = self._acts.get(type(effect))
             if act is not None:
-                act(self, effect)
+                act(effect)
 
     def _place(self, effect: actor_events.Place) -> None:
         self.send(effect.node_id, "PlaceActor", PlaceActor(effect.spec, effect.incarnation, effect.restarts))
@@ -178,9 +182,3 @@ class EffectRunner:
         self._published(effect)
         for node_id in effect.nodes:
             self.send(node_id, "ActorChanged", ActorChanged(effect.info))
-
-    _ACTS: dict[type, Callable[[EffectRunner, Any], None]] = {
-        actor_events.Place: _place,
-        actor_events.StopOn: _stop,
-        actor_events.Publish: _publish,
-    }

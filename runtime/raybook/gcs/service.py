@@ -124,6 +124,11 @@ class GcsService:
             raise RemoteError("ValueError", f"The GCS has no method {method!r}.")
         return await handler(request)
 
+    def driver_pid(self, client_id: bytes) -> int | None:
+        """The process of a driver that registered a job, also after the job has ended."""
+        record = self._jobs.of_driver(client_id)
+        return None if record is None else record.job.pid
+
     async def close(self) -> None:
         """Stop timers, finish writing, let go of the nodes. The storage stays open; who made it closes it."""
         for timer in self._timers.values():

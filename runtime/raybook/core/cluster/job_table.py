@@ -61,6 +61,10 @@ class JobTable:
     def get(self, job_id: bytes) -> JobRecord | None:
         return self._jobs.get(job_id)
 
+    def of_driver(self, client_id: bytes) -> JobRecord | None:
+        """The latest job of a driver. Cost: one pass, newest first; asked once for each driver that leaves."""
+        return next((r for r in reversed(self._jobs.values()) if r.job.driver.client_id == client_id), None)
+
     def running(self) -> list[JobRecord]:
         return [record for record in self._jobs.values() if not record.ended_ms]
 
