@@ -169,9 +169,7 @@ class Head:
         if owner is not None and gcs.driver_pid(client_id) == owner.pid:
             self.stop("its owner's driver has left")
 
-    def _record(
-        self, node_socket: str, token_file: str, resources: dict[str, float]
-    ) -> cluster_registry.ClusterRecord:
+    def _record(self, node_socket: str, token_file: str, resources: dict[str, float]) -> cluster_registry.ClusterRecord:
         options = self._options
         owner = options.owner
         return cluster_registry.ClusterRecord(

@@ -9,12 +9,14 @@ from __future__ import annotations
 import signal
 import sys
 
+from raybook.io.daemon import restore_environment
 from raybook.raylet.zygote_client import start_zygote
 
 
 def main() -> int:
     """Run a head until its owner is gone or somebody stops it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    restore_environment()
     zygote = start_zygote()
     from raybook.head.embedded import run_head
 

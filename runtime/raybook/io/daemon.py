@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 LOG_TAIL_BYTES = 4_000
+STARTER_PATH = "RAYBOOK_STARTER_PYTHONPATH"
 
 
 class DaemonFailed(Exception):
@@ -31,11 +32,22 @@ def source_root() -> str:
 
 
 def daemon_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a daemon: this one, finding this package first."""
+    """The environment for a daemon: this one, finding this package first. The daemon sets it back when it runs, because
+    its workers shall see what the user set."""
     env = dict(environ)
     rest = env.get("PYTHONPATH", "")
+    env[STARTER_PATH] = rest
     env["PYTHONPATH"] = source_root() + (os.pathsep + rest if rest else "")
     return env
+
+
+def restore_environment() -> None:
+    """The daemon's side: make the environment the starter's again."""
+    path = os.environ.pop(STARTER_PATH, None)
+    if path:
+        os.environ["PYTHONPATH"] = path
+    elif path is not None:
+        os.environ.pop("PYTHONPATH", None)
 
 
 def spawn(
@@ -119,9 +131,7 @@ def log_tail(path: Path) -> str:
         return ""
 
 
-def _await_ready(
-    process: subprocess.Popen[bytes], read_fd: int, log_path: Path, deadline: float
-) -> dict[str, Any]:
+def _await_ready(process: subprocess.Popen[bytes], read_fd: int, log_path: Path, deadline: float) -> dict[str, Any]:
     line = b""
     while not line.endswith(b"\n"):
         if not _poll(read_fd, deadline - time.monotonic()):
