@@ -1,0 +1,1 @@
+"""Fakes, fixtures and contract suites. Nothing outside the tests imports this."""
