@@ -31,7 +31,7 @@ INSTALLED_AT = "share/jupyter/labextensions/raybook"
 
 
 def hash_of_sources(folder: Path) -> str:
-    """SHA-256 over names and bytes of every source of the extension. Modification times play no part: an sdist resets them."""
+    """SHA-256 over names and bytes of all sources. Modification times play no part: an sdist resets them."""
     digest = hashlib.sha256()
     for name in SOURCES:
         top = folder / name
@@ -41,8 +41,17 @@ def hash_of_sources(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def has_usable_node() -> bool:
+    """Whether the Node.js that a build would use is new enough for its bundler (rspack 2 asks for 20.19)."""
+    node = shutil.which("node") or shutil.which("nodejs")
+    if node is None:
+        return False
+    words = subprocess.run([node, "--version"], capture_output=True, text=True).stdout.strip().lstrip("v").split(".")
+    return [int(word) for word in words[:2]] >= [20, 19]
+
+
 def build(folder: Path) -> None:
-    """Install the pinned npm packages and build the extension for production. Raises RuntimeError with the log's tail."""
+    """Install the pinned npm packages and build for production. Raises RuntimeError with the log's tail."""
     environment = dict(os.environ)
     # `jlpm` and `jupyter-builder` live beside the interpreter that runs this hook, or in an isolated build's PATH.
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
@@ -52,7 +61,12 @@ def build(folder: Path) -> None:
         if program is None:
             raise RuntimeError(f"raybook: `{step[0]}` is missing; it comes with the build requirement jupyter-builder.")
         done = subprocess.run(
-            [program, *step[1:]], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [program, *step[1:]],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         if done.returncode != 0:
             raise RuntimeError(
@@ -78,10 +92,10 @@ class LabExtensionHook(BuildHookInterface):
         hash_file = built / HASH_FILE
         wanted = hash_of_sources(folder)
         if not (hash_file.is_file() and hash_file.read_text().strip() == wanted):
-            if shutil.which("node") is None and shutil.which("nodejs") is None:
+            if not has_usable_node():
                 message = (
-                    "raybook: Node.js was not found, so the JupyterLab toolbar chip is left out of this install. "
-                    "Kernel, magics and panels are complete. For the chip, install Node.js 20 or newer and install again."
+                    "raybook: no Node.js 20.19 or newer was found, so the JupyterLab toolbar chip is left out of this "
+                    "install. Kernel, magics and panels are complete. For the chip, install Node.js and install again."
                 )
                 if wish == "require":
                     raise RuntimeError(message)
