@@ -93,7 +93,15 @@ export class ClusterOfKernel implements IDisposable {
       return { kind: 'unreachable', reason: `HTTP ${response.status}` };
     }
     const { cluster } = (await response.json()) as { cluster: IClusterRecord | null };
-    return cluster === null ? { kind: 'no-cluster' } : { kind: 'cluster', record: cluster };
+    if (cluster !== null) {
+      return { kind: 'cluster', record: cluster };
+    }
+    // The registry forgets a cluster the moment it ends; the chip says so as long as this kernel starts no other.
+    const before = this._state;
+    if (before.kind === 'cluster') {
+      return { kind: 'ended', name: before.record.name };
+    }
+    return before.kind === 'ended' ? before : { kind: 'no-cluster' };
   }
 
   private _become(next: ChipState): void {

@@ -8,8 +8,6 @@ export interface IClusterRecord {
   cluster_id: string;
   name: string;
   address: string;
-  /** Is the head process of this record alive, checked by pid and start time on the server's machine. */
-  alive: boolean;
   persist: boolean;
   env_prefix: string;
   python_version: string;
@@ -18,13 +16,14 @@ export interface IClusterRecord {
   resources: Record<string, number>;
 }
 
-/** Everything the chip can know. `asking` is before the first answer; the `no-…` states say what is missing. */
+/** Everything the chip can know. `asking` is before the first answer; `ended` is after a cluster that was seen. */
 export type ChipState =
   | { kind: 'asking' }
   | { kind: 'no-kernel' }
   | { kind: 'no-extension' }
   | { kind: 'unreachable'; reason: string }
   | { kind: 'no-cluster' }
+  | { kind: 'ended'; name: string }
   | { kind: 'cluster'; record: IClusterRecord };
 
 /** The words of the chip, its tooltip, and the name its colour hangs on. */
@@ -69,16 +68,15 @@ export function describe(state: ChipState): IChipWords {
         tooltip: 'This kernel owns no cluster. Start one with %ray_cluster start, or with raybook.init().',
         tone: 'quiet'
       };
+    case 'ended':
+      return {
+        text: 'raybook: cluster ended',
+        tooltip: `The cluster ${state.name} of this kernel no longer runs. Start a new one with %ray_cluster start.`,
+        tone: 'quiet'
+      };
     case 'cluster': {
       const { record } = state;
       const where = `${record.name} at ${record.address}\nPython ${record.python_version}, raybook ${record.raybook_version}\n${record.env_prefix}`;
-      if (!record.alive) {
-        return {
-          text: 'raybook: cluster is gone',
-          tooltip: `The head process of this cluster no longer runs. Start a new one with %ray_cluster start.\n${where}`,
-          tone: 'bad'
-        };
-      }
       const life = record.persist ? 'Stays when the kernel ends.' : 'Ends with this kernel.';
       const words = resourceWords(record.resources);
       return { text: words === '' ? 'raybook: running' : `raybook: ${words}`, tooltip: `${where}\n${life}`, tone: 'good' };
