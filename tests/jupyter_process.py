@@ -46,6 +46,7 @@ class JupyterProcess:
     def __enter__(self) -> JupyterProcess:
         self.notebooks.mkdir(parents=True, exist_ok=True)
         self._offer_built_lab_extension()
+        self._ask_for_no_news()
         command = [
             *(sys.executable, "-m", "jupyter", self.app, "--no-browser", "--allow-root"),
             "--ServerApp.ip=127.0.0.1",
@@ -53,9 +54,7 @@ class JupyterProcess:
             f"--ServerApp.base_url={self.base_url}",
             f"--ServerApp.root_dir={self.notebooks}",
             f"--IdentityProvider.token={self.token}",
-            # Terminals and news from the network play no part in a test.
             "--ServerApp.terminals_enabled=False",
-            "--LabApp.news_url=",
         ]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -123,6 +122,13 @@ class JupyterProcess:
             folder = self.home / "data" / "labextensions"
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "raybook").symlink_to(built, target_is_directory=True)
+
+    def _ask_for_no_news(self) -> None:
+        """JupyterLab's own news and update checks go to the network and pop up over the page; a test wants neither."""
+        folder = self.home / "lab-settings" / "@jupyterlab" / "apputils-extension"
+        folder.mkdir(parents=True)
+        settings = {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}
+        (folder / "notification.jupyterlab-settings").write_text(json.dumps(settings))
 
     def _wait_until_ready(self) -> None:
         assert self._process is not None

@@ -11,11 +11,15 @@ import { ClusterOfKernel } from '../state/cluster';
 import { ChipState, describe } from '../state/describe';
 
 export class Chip extends Widget {
+  /** The toolbar stretches its items to its own height; the chip sits inside one and keeps its size. */
+  private readonly _body = document.createElement('span');
+
   constructor(private readonly _cluster: ClusterOfKernel) {
-    super({ node: document.createElement('span') });
-    this.addClass('raybook-chip');
-    this.node.setAttribute('role', 'status');
-    this.node.setAttribute('aria-label', 'raybook cluster of this notebook');
+    super();
+    this.addClass('raybook-chip-item');
+    this.node.append(this._body);
+    this._body.className = 'raybook-chip';
+    this._body.setAttribute('role', 'status');
     _cluster.changed.connect((_, state) => this._draw(state));
     this._draw(_cluster.state);
   }
@@ -30,9 +34,9 @@ export class Chip extends Widget {
   private _draw(state: ChipState): void {
     const words = describe(state);
     // textContent escapes: a cluster's name is a user's input.
-    this.node.textContent = words.text;
-    this.node.title = words.tooltip;
-    this.node.dataset.tone = words.tone;
+    this._body.textContent = words.text;
+    this._body.title = words.tooltip;
+    this._body.dataset.tone = words.tone;
   }
 }
 
