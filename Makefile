@@ -26,7 +26,7 @@ INSTALL_SOURCES := pyproject.toml constraints.txt $(LAB_SOURCES) \
   $(wildcard kernel_ext/jupyter-config/jupyter_server_config.d/*.json)
 
 # Fast and pure first, so that a red run is red early; suites not named here run after these.
-SUITE_ORDER := architecture base core protocol sim contracts integration libs kernel widgets
+SUITE_ORDER := architecture base core protocol sim contracts packaging integration libs kernel widgets
 SUITES_FOUND := $(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/test_*.py))))
 SUITES := $(filter $(SUITES_FOUND),$(SUITE_ORDER)) $(filter-out $(SUITE_ORDER) browser,$(SUITES_FOUND))
 # What notebooks and JupyterLab are run with: this environment's own settings, no person's.
@@ -79,7 +79,7 @@ lint: $(VENV)/.installed-test
 
 types: $(VENV)/.installed-test
 	@$(BIN)/mypy --no-error-summary
-	@cd labextension && PATH="$(BIN):$$PATH" $(BIN)/jlpm -s run check
+	@cd labextension && said=$$(PATH="$(BIN):$$PATH" $(BIN)/jlpm run test 2>&1) || { echo "$$said"; exit 1; }
 
 suites: $(VENV)/.installed-test
 	@for suite in $(SUITES); do echo "== tests/$$suite"; $(BIN)/python -m pytest -q tests/$$suite; done
