@@ -3,7 +3,7 @@
 #   make lab    open the notebooks in JupyterLab
 #   make test   everything the checks run, in order, stopping at the first red suite
 # Variables: PYTHON (3.10 or newer), VENV (.venv), CHROMIUM (path of a Chromium), PIP_ARGS (passed to every pip
-# install, for instance an index with the torch build you want; README "Choosing torch").
+# install, for instance an index with the torch build you want; README "Choosing torch"), BENCH_ARGS (--quick, --rows).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -82,7 +82,7 @@ types: $(VENV)/.installed-test
 	@cd labextension && said=$$(PATH="$(BIN):$$PATH" $(BIN)/jlpm run test 2>&1) || { echo "$$said"; exit 1; }
 
 suites: $(VENV)/.installed-test
-	@for suite in $(SUITES); do echo "== tests/$$suite"; $(BIN)/python -m pytest -q tests/$$suite; done
+	@for suite in $(SUITES); do echo "== tests/$$suite"; $(BIN)/python -m pytest -q -m "not soak" tests/$$suite; done
 
 notebooks: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -q $(NBVAL) notebooks
@@ -101,7 +101,7 @@ chromium:
 	    exit 1; fi; fi
 
 bench: $(VENV)/.installed
-	@$(BIN)/python benchmarks/core.py
+	@$(BIN)/python benchmarks/core.py $(BENCH_ARGS)
 
 soak: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -q -m soak -o timeout=0 tests

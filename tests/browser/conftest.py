@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
@@ -27,6 +28,7 @@ FLAGS = [
     "--disable-sync",
     "--disable-dev-shm-usage",
 ]
+FAILED = pytest.StashKey[bool]()
 VIEWPORT = {"width": 1280, "height": 860}
 
 
@@ -49,22 +51,37 @@ def browser() -> Iterator[Browser]:
         running.close()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Remember on the test whether its body failed: fixtures take a picture then."""
+    report = yield
+    if report.when == "call":
+        item.stash[FAILED] = report.failed
+    return report
+
+
 @pytest.fixture
-def jupyterlab(tmp_path: Path) -> Iterator[JupyterProcess]:
-    """A JupyterLab over a copy of the notebooks, so that no run changes the checkout."""
+def jupyterlab(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[JupyterProcess]:
+    """A JupyterLab over a copy of the notebooks, so that no run changes the checkout. Its base URL is "/", or what the
+    test gives by indirect parametrization."""
     if not (REPOSITORY / "labextension" / "raybook" / "package.json").is_file():
         pytest.fail("The Lab extension is not built. Run `make test`, or `jlpm build` in labextension/.", pytrace=False)
     notebooks = tmp_path / "notebooks"
     notebooks.mkdir()
     for source in [*(REPOSITORY / "notebooks").glob("*.ipynb"), *(Path(__file__).parent / "notebooks").glob("*.ipynb")]:
         shutil.copy(source, notebooks)
-    with JupyterProcess(tmp_path, app="lab", notebooks=notebooks) as process:
+    with JupyterProcess(tmp_path, app="lab", base_url=getattr(request, "param", "/"), notebooks=notebooks) as process:
         yield process
+        if request.node.stash.get(FAILED, False):
+            print(f"JupyterLab's log:\n{process.log()[-4000:]}")
 
 
 @pytest.fixture
-def open_lab(browser: Browser, jupyterlab: JupyterProcess) -> Iterator[Callable[[str], LabPage]]:
-    """`open_lab("x.ipynb")` opens a notebook in a fresh browser profile. Console errors fail the test at its end."""
+def open_lab(
+    browser: Browser, jupyterlab: JupyterProcess, request: pytest.FixtureRequest
+) -> Iterator[Callable[[str], LabPage]]:
+    """`open_lab("x.ipynb")` opens a notebook in a fresh browser profile. Console errors fail the test at its end, and a
+    failed test leaves a picture of the page in `test-results/`."""
     contexts: list[tuple[BrowserContext, LabPage]] = []
 
     def open_notebook(name: str) -> LabPage:
@@ -77,6 +94,8 @@ def open_lab(browser: Browser, jupyterlab: JupyterProcess) -> Iterator[Callable[
 
     yield open_notebook
     errors = [error for _, lab in contexts for error in lab.console_errors]
-    for context, _ in contexts:
+    for context, lab in contexts:
+        if errors or request.node.stash.get(FAILED, False):
+            lab.picture(REPOSITORY / "test-results" / f"{request.node.name}.png")
         context.close()
     assert not errors, "The browser's console shows errors:\n" + "\n".join(errors)

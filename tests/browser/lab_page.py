@@ -91,9 +91,11 @@ class LabPage:
         self.page.locator(".lm-Menu-item[data-command='apputils:change-theme']", has_text=name).first.click()
         expect(self.page.locator(f"body[data-jp-theme-name='{name}']")).to_be_attached()
 
-    def picture(self, path: Path, *, show: Locator) -> None:
+    def picture(self, path: Path, *, show: Locator | None = None) -> None:
+        """Save the page as it is, after scrolling `show` into view."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        show.scroll_into_view_if_needed()
+        if show is not None:
+            show.scroll_into_view_if_needed()
         self.page.screenshot(path=path)
 
     def _keep_error(self, message: ConsoleMessage) -> None:

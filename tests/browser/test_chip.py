@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from playwright.sync_api import expect
 
 from raybook.io.cluster_registry import ClusterRecord, Owner, remove_record, write_record
@@ -40,6 +41,7 @@ def write_cluster(directory, kernel_id: str) -> None:
     )
 
 
+@pytest.mark.parametrize("jupyterlab", ["/user/alice/"], indirect=True, ids=["behind-a-hubs-prefix"])
 def test_chip_follows_the_cluster_of_the_notebooks_kernel(open_lab, jupyterlab):
     lab = open_lab("moving_panel.ipynb")
     expect(lab.chip).to_have_text("raybook: no cluster", timeout=CHIP_TIMEOUT_MS)
