@@ -22,6 +22,8 @@ class Import:
     line: int
     in_function: bool
     for_types_only: bool
+    as_main_only: bool = False
+    """Below `if __name__ == "__main__"`: runs when the module is a program, never when it is imported."""
     is_literal_call: bool = False
 
 
@@ -62,6 +64,7 @@ class _ImportVisitor(ast.NodeVisitor):
         self._known = known
         self._function_depth = 0
         self._types_depth = 0
+        self._main_depth = 0
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> None:
         self._function_depth += 1
@@ -72,13 +75,13 @@ class _ImportVisitor(ast.NodeVisitor):
     visit_Lambda = visit_FunctionDef
 
     def visit_If(self, node: ast.If) -> None:
-        if not _is_type_checking(node.test):
-            self.generic_visit(node)
-            return
-        self._types_depth += 1
+        for_types, as_main = _is_type_checking(node.test), _is_main_guard(node.test)
+        self._types_depth += for_types
+        self._main_depth += as_main
         for statement in node.body:
             self.visit(statement)
-        self._types_depth -= 1
+        self._types_depth -= for_types
+        self._main_depth -= as_main
         for statement in node.orelse:
             self.visit(statement)
 
@@ -112,12 +115,21 @@ class _ImportVisitor(ast.NodeVisitor):
             self._importer,
             target,
             line,
-            self._function_depth > 0,
-            self._types_depth > 0,
+            in_function=self._function_depth > 0,
+            for_types_only=self._types_depth > 0,
+            as_main_only=self._main_depth > 0,
             is_literal_call=is_literal_call,
         )
         if found not in self.found:
             self.found.append(found)
+
+
+def _runs_on_import(found: Import) -> bool:
+    return not (found.in_function or found.for_types_only or found.as_main_only)
+
+
+def _is_main_guard(test: ast.expr) -> bool:
+    return isinstance(test, ast.Compare) and isinstance(test.left, ast.Name) and test.left.id == "__name__"
 
 
 def _is_type_checking(test: ast.expr) -> bool:
@@ -129,14 +141,12 @@ def _is_type_checking(test: ast.expr) -> bool:
 def find_cycles(modules: dict[str, SourceModule]) -> Iterator[list[str]]:
     """Import cycles among the tree's modules, one shortest cycle for each knot, in a stable order.
 
-    Counted are imports that run when a module is imported: not those in functions, not those for types only. That
+    Counted are imports that run when a module is imported: not those in functions, for types only, or below a main guard. That
     importing `a.b` also runs `a/__init__` is left out, or every package that re-exports its members would be a cycle.
     Cost: one pass over the edges.
     """
     edges = {
-        name: sorted(
-            {i.target for i in module.imports if i.target in modules and not i.in_function and not i.for_types_only}
-        )
+        name: sorted({i.target for i in module.imports if i.target in modules and _runs_on_import(i)})
         for name, module in modules.items()
     }
     for knot in _strongly_connected(edges):

@@ -79,7 +79,8 @@ LAYERS: tuple[Layer, ...] = (
     _row("dag", f"{_PUBLIC} base"),
     # Proving grounds: they may see the runtime, and nothing of the runtime may see them.
     _row("sim", f"{_FOUR} testing"),
-    _row("testing", f"{_FOUR} {_PUBLIC} runtime_env gcs raylet worker session head engines observe cluster_utils sim"),
+    _row("testing", f"{_FOUR} {_PUBLIC} runtime_env gcs raylet worker session head engines observe cluster_utils sim "
+         f"library_core {' '.join(LIBRARIES)} util jobs"),
     _row("raybook_widgets", f"{_PUBLIC} observe", "raybook_widgets"),
     _row("raybook_kernel", f"{_PUBLIC} observe raybook_widgets", "raybook_kernel"),
     # It runs in the Jupyter server's environment, which need not be the kernel's: no runtime, no widgets.
@@ -87,11 +88,16 @@ LAYERS: tuple[Layer, ...] = (
          third_party=frozenset({"msgspec", "jupyter_server", "jupyter_core", "tornado", "traitlets"})),
 )  # fmt: skip
 
-# (importer, target prefix): edges that exist only inside functions, so that `import raybook` stays quick.
+# (importer, target prefix): edges that exist only inside functions, each for a reason of start-up time.
 LAZY_EDGES: tuple[tuple[str, str], ...] = (
+    # `import raybook` must stay quick; the libraries and the kernel part come when they are asked for.
     ("raybook", "raybook_kernel"),
     ("raybook", "raybook."),
     ("raybook.as_ray", "raybook."),
+    # The zygote is started before the head's own imports, so that both import at the same time.
+    ("raybook.head.main", "raybook.head.embedded"),
+    # `pin` subclasses numpy's array, and numpy is a tenth of a second that a driver without arrays need not wait for.
+    ("raybook.io.shm_arena", "raybook.io.pin"),
 )
 
 # Imported inside functions because importing them takes long, or because they are optional.

@@ -146,6 +146,13 @@ def test_imports_that_do_not_run_make_no_cycle(check):
     assert not check(rules.cycle_violations, files)
 
 
+def test_a_program_that_imports_itself_by_name_is_no_cycle(check):
+    source = (
+        'def main(): ...\nif __name__ == "__main__":\n    from raybook.worker.zygote import main as run\n    run()\n'
+    )
+    assert not check(rules.cycle_violations, {"raybook/worker/zygote.py": source})
+
+
 def test_a_hidden_import_is_named(check):
     violations = check(
         rules.hidden_imports, {"raybook/io/a.py": "def f():\n    from raybook.io import b\n    import json\n"}
