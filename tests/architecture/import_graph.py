@@ -141,8 +141,9 @@ def _is_type_checking(test: ast.expr) -> bool:
 def find_cycles(modules: dict[str, SourceModule]) -> Iterator[list[str]]:
     """Import cycles among the tree's modules, one shortest cycle for each knot, in a stable order.
 
-    Counted are imports that run when a module is imported: not those in functions, for types only, or below a main guard. That
-    importing `a.b` also runs `a/__init__` is left out, or every package that re-exports its members would be a cycle.
+    Counted are imports that run when a module is imported: not those in functions, for types only, or below a main
+    guard. That importing `a.b` also runs `a/__init__` is left out, or every package that re-exports its members would
+    be a cycle.
     Cost: one pass over the edges.
     """
     edges = {

@@ -17,18 +17,23 @@ NOT_OURS = (
     # Lab asks for a dialog's or workspace's saved state before there is one; the 404 is its answer.
     "/lab/api/workspaces/",
 )
-# Collects every text the panels have shown while a cell's prompt was [*]. Runs in the page, because a watcher outside
-# it sees only what is there at the moment it looks.
+# Collects, panel by panel, every text shown while a cell's prompt was [*]. Runs in the page, because a watcher outside
+# it sees only what is there at the moment it looks. A panel is known by its kind and its place among its kind: its
+# element is replaced on every update.
 NUMBERED = re.compile(r"\[\d+\]")
 WATCH_PANELS = """
 () => {
-  const seen = (window.__raybookSeen = []);
+  const seen = (window.__raybookSeen = {});
   const look = () => {
     const busy = [...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.textContent.includes('[*]'));
+    const places = {};
     for (const panel of busy ? document.querySelectorAll('.jp-NotebookPanel .raybook-panel') : []) {
+      const kind = panel.dataset.panel || 'panel';
+      places[kind] = (places[kind] || 0) + 1;
+      const texts = (seen[`${kind} ${places[kind]}`] ||= []);
       const text = panel.innerText.trim();
-      if (text && seen[seen.length - 1] !== text) {
-        seen.push(text);
+      if (text && texts[texts.length - 1] !== text) {
+        texts.push(text);
       }
     }
   };
@@ -71,7 +76,8 @@ class LabPage:
         """From now on remember the panels' texts while any prompt shows [*]."""
         self.page.evaluate(WATCH_PANELS)
 
-    def texts_seen_while_busy(self) -> list[str]:
+    def texts_seen_while_busy(self) -> dict[str, list[str]]:
+        """Panel ("tasks 1") to the different texts it showed, in order."""
         return self.page.evaluate("() => window.__raybookSeen")
 
     def wait_until_run(self, timeout_ms: float) -> None:
