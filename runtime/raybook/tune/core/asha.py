@@ -109,15 +109,17 @@ class AsyncHyperBandScheduler(TrialScheduler):
         time = lookup(result, self._time_attr)
         value = self._score(result)
         if time >= self._max_t:
-            if value is not None:  # Later trials are compared with it at the top rung.
-                self._bracket_of[trial_id].verdict(trial_id, time, value, False)
             return COMPLETE
         if value is None:
             return CONTINUE
         return self._bracket_of[trial_id].verdict(trial_id, time, value, self._stop_last_trials)
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        self._bracket_of.pop(trial_id, None)
+        # A trial that ended at a rung by its own stop condition still sets the bar there.
+        bracket = self._bracket_of.pop(trial_id, None)
+        value = self._score(result)
+        if bracket is not None and value is not None and has_metric(result, self._time_attr):
+            bracket.verdict(trial_id, lookup(result, self._time_attr), value, False)
 
     def on_trial_error(self, trial_id: str) -> None:
         self._bracket_of.pop(trial_id, None)
