@@ -31,7 +31,14 @@ class FactPublisher(SweepObserver):
     """
 
     def __init__(
-        self, publish: Publish, run_id: str, name: str, metric: str | None, mode: str | None, total: int | None, epoch_ms: int
+        self,
+        publish: Publish,
+        run_id: str,
+        name: str,
+        metric: str | None,
+        mode: str | None,
+        total: int | None,
+        epoch_ms: int,
     ) -> None:
         self._publish = publish
         self._run_id = run_id

@@ -26,7 +26,13 @@ class ProgressReporter(SweepObserver):
     """Prints a sweep's progress. show_lines: whether to print between start and end."""
 
     def __init__(
-        self, name: str, metric: str | None, mode: str | None, total: int | None, show_lines: bool, write: Callable[[str], None]
+        self,
+        name: str,
+        metric: str | None,
+        mode: str | None,
+        total: int | None,
+        show_lines: bool,
+        write: Callable[[str], None],
     ) -> None:
         self._name = name
         self._metric = metric

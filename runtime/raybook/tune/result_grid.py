@@ -132,7 +132,9 @@ class ResultGrid:
     def _no_best(self, metric: str) -> str:
         reported = sorted({name for entry in self._summaries for name in entry} - AUTOMATIC_KEYS)
         if not reported:
-            return f"No trial reported anything, so none is best by {metric!r}. {self.num_errors} of {len(self)} failed."
+            return (
+                f"No trial reported anything, so none is best by {metric!r}. {self.num_errors} of {len(self)} failed."
+            )
         if metric in reported:
             return f"Every value of {metric!r} is NaN or infinite. Pass filter_nan_and_inf=False to get one anyway."
         return f"No trial reported a metric {metric!r}. Reported were: {', '.join(reported)}."

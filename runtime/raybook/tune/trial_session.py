@@ -75,7 +75,9 @@ class TrialSession:
             raise TypeError(f"report(checkpoint=...) takes a Checkpoint, not {checkpoint!r}.")
         name = self.persist(checkpoint) if checkpoint is not None else None
         self._reports += 1
-        self.events.put(TrialReported(self._launch.trial_id, self._launch.attempt, self._with_automatic(plain, name), name))
+        self.events.put(
+            TrialReported(self._launch.trial_id, self._launch.attempt, self._with_automatic(plain, name), name)
+        )
         self._verdict = self.verdicts.get()
         if self._verdict != CONTINUE:
             raise TrialEnded(self._verdict)

@@ -29,7 +29,9 @@ class Searcher:
         self.metric = metric
         self.mode = mode
 
-    def set_search_properties(self, metric: str | None, mode: str | None, config: Mapping[str, Any], **spec: Any) -> bool:
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: Mapping[str, Any], **spec: Any
+    ) -> bool:
         """Take metric, mode and search space from the Tuner. Returns False if the searcher has its own already."""
         return False
 
@@ -63,7 +65,9 @@ class ConcurrencyLimiter(Searcher):
         self._out: set[str] = set()
         self._held_back: dict[str, tuple[Mapping[str, Any] | None, bool]] = {}
 
-    def set_search_properties(self, metric: str | None, mode: str | None, config: Mapping[str, Any], **spec: Any) -> bool:
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: Mapping[str, Any], **spec: Any
+    ) -> bool:
         accepted = self.searcher.set_search_properties(metric, mode, config, **spec)
         self.metric, self.mode = self.searcher.metric, self.searcher.mode
         return accepted

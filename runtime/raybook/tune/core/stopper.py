@@ -39,7 +39,9 @@ class ThresholdStopper(Stopper):
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return any(
-            has_metric(result, name) and score(lookup(result, name), "max") > WORST and lookup(result, name) >= threshold
+            has_metric(result, name)
+            and score(lookup(result, name), "max") > WORST
+            and lookup(result, name) >= threshold
             for name, threshold in self._thresholds.items()
         )
 
@@ -70,7 +72,13 @@ class TrialPlateauStopper(Stopper):
     """Ends a trial whose metric has stopped moving: standard deviation of the last num_results at most std."""
 
     def __init__(
-        self, metric: str, std: float = 0.01, num_results: int = 4, grace_period: int = 4, metric_threshold: float | None = None, mode: str | None = None
+        self,
+        metric: str,
+        std: float = 0.01,
+        num_results: int = 4,
+        grace_period: int = 4,
+        metric_threshold: float | None = None,
+        mode: str | None = None,
     ) -> None:
         if metric_threshold is not None and mode not in ("min", "max"):
             raise ValueError(f"metric_threshold needs mode 'min' or 'max', not {mode!r}.")
@@ -92,7 +100,9 @@ class TrialPlateauStopper(Stopper):
         self._counts[trial_id] = self._counts.get(trial_id, 0) + 1
         if self._counts[trial_id] < self._grace_period or len(window) < self._num_results:
             return False
-        if self._threshold is not None and score(value, self._mode or "max") < score(self._threshold, self._mode or "max"):
+        if self._threshold is not None and score(value, self._mode or "max") < score(
+            self._threshold, self._mode or "max"
+        ):
             return False
         mean = sum(window) / len(window)
         return (sum((entry - mean) ** 2 for entry in window) / len(window)) ** 0.5 <= self._std
@@ -124,4 +134,6 @@ def make_stopper(stop: object) -> Stopper:
         return FunctionStopper(stop)
     if isinstance(stop, (list, tuple)):
         return CombinedStopper(*(make_stopper(entry) for entry in stop))
-    raise TypeError(f"stop must be a dict of metric thresholds, a function (trial_id, result) or a Stopper, not {stop!r}.")
+    raise TypeError(
+        f"stop must be a dict of metric thresholds, a function (trial_id, result) or a Stopper, not {stop!r}."
+    )

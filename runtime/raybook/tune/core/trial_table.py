@@ -139,7 +139,9 @@ class TrialTable:
         trial = self._trials[trial_id]
         target = TRANSITIONS.get((trial.state, edge))
         if target is None:
-            raise IllegalTransitionError(f"Trial {trial_id} is {trial.state}: no edge {edge!r}.\n{self.story(trial_id)}")
+            raise IllegalTransitionError(
+                f"Trial {trial_id} is {trial.state}: no edge {edge!r}.\n{self.story(trial_id)}"
+            )
         if edge != "report":
             trial.story.append((now_ms, f"{edge}: {trial.state} -> {target}{f' ({note})' if note else ''}"))
         trial.state = target

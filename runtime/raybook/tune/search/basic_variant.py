@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from raybook.tune.core.searcher import FINISHED, Searcher
-from raybook.tune.core.variants import draw, grid_points, variants
+from raybook.tune.core.variants import draw, grid_points, grid_size, variants
 
 
 class BasicVariantGenerator(Searcher):
@@ -43,14 +43,16 @@ class BasicVariantGenerator(Searcher):
         self._live: set[str] = set()
         self.total_samples: int | None = 0
 
-    def set_search_properties(self, metric: str | None, mode: str | None, config: Mapping[str, Any], **spec: Any) -> bool:
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: Mapping[str, Any], **spec: Any
+    ) -> bool:
         self.metric, self.mode = metric, mode
         num_samples = spec.get("num_samples", 1)
         self._variants = self._generate(config, num_samples)
         if num_samples < 0:
             self.total_samples = None
         else:
-            grids = sum(1 for _ in grid_points(config))
+            grids = grid_size(config)
             self.total_samples = len(self._points[:num_samples]) + max(0, num_samples - len(self._points)) * grids
         return True
 

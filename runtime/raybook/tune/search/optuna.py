@@ -77,7 +77,9 @@ class OptunaSearch(Searcher):
             raise RuntimeError("OptunaSearch has no study yet: it needs a space and a metric, here or in the Tuner.")
         return self._study
 
-    def set_search_properties(self, metric: str | None, mode: str | None, config: Mapping[str, Any], **spec: Any) -> bool:
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: Mapping[str, Any], **spec: Any
+    ) -> bool:
         if self._space is not None and config:
             return False
         if self.metric and metric and self.metric != metric:
