@@ -29,7 +29,7 @@ class Checkpoint:
 
     @classmethod
     def from_directory(cls, path: str | os.PathLike[str]) -> Checkpoint:
-        """Return a checkpoint of the folder at path. Nothing is copied. Raises FileNotFoundError, NotADirectoryError."""
+        """Return a checkpoint of the folder at path. No copy. Raises FileNotFoundError, NotADirectoryError."""
         checkpoint = cls(path)
         if not os.path.exists(checkpoint.path):
             raise FileNotFoundError(f"There is no folder {checkpoint.path!r} to make a checkpoint of.")

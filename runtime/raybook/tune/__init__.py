@@ -27,9 +27,9 @@ from raybook.tune.core.space import (
 from raybook.tune.core.stopper import Stopper
 from raybook.tune.error import TuneError
 from raybook.tune.result_grid import ResultGrid
-from raybook.tune.tune import ExperimentAnalysis, run
 from raybook.tune.trainable import Trainable
 from raybook.tune.trainable_spec import with_parameters, with_resources
+from raybook.tune.tune import ExperimentAnalysis, run
 from raybook.tune.tune_config import TuneConfig
 from raybook.tune.tuner import Tuner
 

@@ -135,7 +135,7 @@ class TrialTable:
         trial.story.append((now_ms, "added"))
 
     def apply(self, trial_id: str, edge: str, now_ms: int, note: str = "") -> Trial:
-        """Move a trial along one edge. Raises IllegalTransitionError, with the trial's story, if it has no such edge."""
+        """Move a trial along one edge. Raises IllegalTransitionError, with the story, if there is no such edge."""
         trial = self._trials[trial_id]
         target = TRANSITIONS.get((trial.state, edge))
         if target is None:
