@@ -145,7 +145,14 @@ def test_verdicts_agree_with_the_dumb_reference(seed, factor, grace):
 
 @pytest.mark.parametrize(
     "options",
-    [{"max_t": 0}, {"grace_period": 0}, {"grace_period": 200}, {"reduction_factor": 1}, {"brackets": 0}, {"mode": "up"}],
+    [
+        {"max_t": 0},
+        {"grace_period": 0},
+        {"grace_period": 200},
+        {"reduction_factor": 1},
+        {"brackets": 0},
+        {"mode": "up"},
+    ],
 )
 def test_arguments_that_make_no_sense_are_refused(options):
     with pytest.raises(ValueError):

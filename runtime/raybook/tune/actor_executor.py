@@ -9,6 +9,7 @@ Invariants: an attempt has exactly one actor and one call out; no actor outlives
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -86,7 +87,8 @@ class ActorTrialExecutor:
     def events(self, timeout_ms: int) -> list[TrialEvent]:
         """Wait for the first answer of any actor, then take all that are there. Cost: two waits, one get an event."""
         by_reference = {a.reference: a for a in self._attempts.values() if a.reference is not None}
-        if not by_reference:
+        if not by_reference:  # Only while a trial waits for a cluster that has shrunk below its size.
+            time.sleep(timeout_ms / 1000)
             return []
         references = list(by_reference)
         ready, _ = api.wait(references, num_returns=1, timeout=timeout_ms / 1000)

@@ -103,6 +103,7 @@ class TuneController:
         self._now_ms = now_ms
         self._observers = tuple(observers)
         self._deadline_ms: int | None = None
+        self._last_resources: dict[str, float] | None = None
         self._is_exhausted = False
         self._halt_reason: str | None = None
         self._stop_request: str | None = None
@@ -152,14 +153,14 @@ class TuneController:
 
     def _launch_what_fits(self) -> None:
         limit = self._settings.max_concurrent_trials
-        while limit is None or len(self.table.in_state(*states.LIVE)) < limit:
+        while limit is None or self.table.count(*states.LIVE) < limit:
             trial = self._next_trial()
             if trial is None or not self._executor.has_room(trial.resources):
                 return
             self._launch(trial)
 
     def _next_trial(self) -> Trial | None:
-        if not self.table.in_state(states.PENDING):
+        if self.table.count(states.PENDING) == 0 and self._may_have_room():
             self._generate()
         waiting = [*self.table.in_state(states.PENDING), *self.table.in_state(states.PAUSED)]
         chosen = self._scheduler.choose_trial_to_run([trial.trial_id for trial in waiting])
@@ -172,6 +173,17 @@ class TuneController:
                 f"{type(self._scheduler).__name__} starts one. Finished trials are kept."
             )
         return None
+
+    def _may_have_room(self) -> bool:
+        """Ask whether a new trial would start at once, judged by the size of the last one (its own is not known yet).
+
+        A searcher that is asked too early proposes without the results that come in meanwhile.
+        """
+        return (
+            self._last_resources is None
+            or not self._executor.is_busy()
+            or self._executor.has_room(self._last_resources)
+        )
 
     def _generate(self) -> None:
         limit = self._settings.num_samples
@@ -195,6 +207,7 @@ class TuneController:
         now = self._now_ms()
         resources = normalise(self._settings.resources(config))
         self._executor.check_feasible(resources)
+        self._last_resources = resources
         keep = self._settings.checkpoint_config
         trial = Trial(
             trial_id=trial_id,
@@ -366,7 +379,7 @@ class TuneController:
             return False
         if self._halt_reason is not None:
             return True
-        return self._is_exhausted and all(trial.is_terminal for trial in self.table)
+        return self._is_exhausted and self.table.is_settled()
 
     def _wait_ms(self) -> int:
         if self._deadline_ms is None:

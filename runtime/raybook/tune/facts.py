@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from raybook.ml.core.metrics import flatten, is_better
-from raybook.tune.core.trial_table import ERROR, STOPPED, TERMINATED, Trial, TrialTable
+from raybook.tune.core.trial_table import ERROR, PAUSING, RUNNING, STOPPED, TERMINATED, Trial, TrialTable
 from raybook.tune.observer import SweepObserver
 
 # A panel redraws four times a second at most; more records than that are work for nobody.
@@ -105,11 +105,10 @@ class FactPublisher(SweepObserver):
     def _send_experiment(self, table: TrialTable, now_ms: int, is_over: bool) -> None:
         counts = table.statistics()
         ended = counts[TERMINATED] + counts[STOPPED]
-        live = sum(trial.status == "RUNNING" for trial in table)
         record = {
             "name": self._name,
             "total": len(table) if is_over else self._total,
-            "running": live,
+            "running": counts[RUNNING] + counts[PAUSING],
             "done": ended,
             "errored": counts[ERROR],
             "best_trial": self._best[0],

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from raybook.ml.core.metrics import MetricSummary, is_number, score
-from raybook.tune.core.trial_table import ERROR, STOPPED, TERMINATED, Trial, TrialTable
+from raybook.tune.core.trial_table import ERROR, LIVE, STOPPED, TERMINATED, Trial, TrialTable
 from raybook.tune.facts import short_config
 from raybook.tune.observer import SweepObserver
 
@@ -58,7 +58,7 @@ class ProgressReporter(SweepObserver):
         counts = table.statistics()
         ended = counts[TERMINATED] + counts[STOPPED] + counts[ERROR]
         of = f"/{self._total}" if self._total is not None else ""
-        parts = [f"{ended}{of} trials done", f"{sum(trial.is_live for trial in table)} live"]
+        parts = [f"{ended}{of} trials done", f"{table.count(*LIVE)} live"]
         if counts[ERROR]:
             parts.append(f"{counts[ERROR]} failed")
         best = best_trial(table, self._metric, self._mode)
