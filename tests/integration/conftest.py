@@ -1,8 +1,8 @@
-"""Fixtures of the tests that run whole clusters: one shared cluster, small own ones, gates, and a deadline for every test.
+"""Fixtures of the tests that run whole clusters: a shared cluster, small own ones, gates, a deadline for every test.
 
-With RAYBOOK_TEST_ENGINE=ray the tests that import raybook get Ray instead (from an interpreter that has it), so that tests about
-Ray's semantics can be checked against Ray itself. Everything remote in these tests is defined inside functions, as in a notebook,
-and therefore travels by value.
+With RAYBOOK_TEST_ENGINE=ray the tests that import raybook get Ray instead (from an interpreter that has it), so that
+tests about Ray's semantics can be checked against Ray itself. Everything remote in these tests is defined inside
+functions, as in a notebook, and therefore travels by value.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType, ModuleType
 
 import pytest
@@ -22,7 +23,7 @@ ENGINE = os.environ.get("RAYBOOK_TEST_ENGINE", "raybook")
 if ENGINE != "raybook":
     sys.modules["raybook"] = importlib.import_module(ENGINE)
 
-import raybook as ray  # noqa: E402
+ray = importlib.import_module("raybook")
 
 DEADLINE_S = 30
 """Limit for one test: long enough for the peer, which needs seconds to start a worker."""
@@ -142,6 +143,26 @@ def make_gate(cluster: ModuleType) -> Iterator[Callable[[], object]]:
 @pytest.fixture
 def gate(make_gate: Callable[[], object]) -> object:
     return make_gate()
+
+
+@pytest.fixture
+def attempts(tmp_path: Path) -> Callable[[], int]:
+    """Counts attempts across processes that die: each call appends a byte to a file and returns how many there are."""
+    path = str(tmp_path / "attempts")
+
+    def count() -> int:
+        with open(path, "ab") as file:
+            file.write(b".")
+        return os.path.getsize(path)
+
+    return count
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Callable[[], int]:
+    """How many attempts have been counted, seen from the test."""
+    path = tmp_path / "attempts"
+    return lambda: path.stat().st_size if path.exists() else 0
 
 
 @pytest.fixture

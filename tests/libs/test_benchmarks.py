@@ -1,11 +1,12 @@
 """Benchmarks: the arithmetic of the ratio table, and that every row runs on the engine at hand.
 
-The arithmetic is tested purely. The rows run with a tiny time box on whichever engine this interpreter can import (raybook first)
-and are marked slow: they prove that a row measures something, never how fast it is.
+The arithmetic is tested purely. The rows run with a tiny time box on whichever engine this interpreter can import
+(raybook first) and are marked slow: they prove that a row measures something, never how fast it is.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import subprocess
@@ -18,13 +19,10 @@ import pytest
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
-import core  # noqa: E402
-import figures  # noqa: E402
-import plan  # noqa: E402
-import rows  # noqa: E402
-import run_rows  # noqa: E402
-from engine_process import Engine  # noqa: E402
-from figures import RowResult, TableLine  # noqa: E402
+core, figures, plan, rows, run_rows, engine_process = (
+    importlib.import_module(name) for name in ("core", "figures", "plan", "rows", "run_rows", "engine_process")
+)
+RowResult, TableLine, Engine = figures.RowResult, figures.TableLine, engine_process.Engine
 
 ENGINE = next((name for name in ("raybook", "ray") if importlib.util.find_spec(name)), None)
 
