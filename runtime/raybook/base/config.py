@@ -1,0 +1,67 @@
+"""Configuration: the only reader of the environment. Read once at a process's entry, then handed down as a record.
+
+Every number states where it comes from. Names in the environment are ``RAYBOOK_`` + the upper-case field name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+ENVIRONMENT_PREFIX = "RAYBOOK_"
+
+
+class Config(msgspec.Struct, frozen=True, array_like=True):
+    """Tunables of one cluster; the head's values are sent to every process that joins."""
+
+    inline_bytes_max: int = 100 * 1024
+    """Results and arguments up to this size travel inside messages (Ray: ``max_direct_call_object_size``)."""
+    lease_idle_ms: int = 200
+    """A lease is kept this long after its queue ran dry: long enough for a loop of sync calls in a notebook cell."""
+    pipeline_target_us: int = 2_000
+    """Short tasks are pipelined until about this much work is in flight to a worker."""
+    pipeline_depth_max: int = 256
+    """Upper bound of unstarted tasks pushed to one worker."""
+    worker_idle_ms: int = 1_000
+    """Idle workers above the CPU count are ended after this (Ray: ``idle_worker_killing_time_threshold_ms``)."""
+    worker_start_timeout_ms: int = 30_000
+    """A forked worker that has not registered by then is killed and reported."""
+    object_store_fraction: float = 0.3
+    """Share of memory that the object store may hold (Ray: 0.3)."""
+    object_store_bytes_min: int = 75 * 1024 * 1024
+    object_store_bytes_max: int = 200 * 1000 * 1000 * 1000
+    arena_overcommit: int = 8
+    """Virtual arena bytes per budget byte: accounting is by bytes, so fragmentation costs address space only."""
+    extent_bytes_min: int = 4 * 1024 * 1024
+    extent_bytes_max: int = 64 * 1024 * 1024
+    default_max_retries: int = 3
+    health_check_period_ms: int = 1_000
+    health_check_timeout_ms: int = 10_000
+    head_grace_ms: int = 0
+    """How long an owned head outlives its driver's process: not at all, process death is certain knowledge."""
+    fact_interval_ms: int = 250
+    """Panels are fed at most this often (NOTEBOOK.md 4.2: 4 Hz)."""
+    fact_rows_max: int = 2_000
+    """Rows an event table keeps of one kind; the oldest finished ones go first."""
+    worker_niceness: int = 0
+    log_lines_kept: int = 40
+    """Last lines of a worker's stderr that a crash report quotes."""
+
+
+def read_environment(environ: Mapping[str, str], base: Config | None = None) -> Config:
+    """The configuration, with fields overridden by ``RAYBOOK_<FIELD>``. Raises ValueError naming the variable when a
+    value does not parse. Cost: one look-up per field."""
+    defaults = base or Config()
+    values = {}
+    for field in msgspec.structs.fields(Config):
+        raw = environ.get(ENVIRONMENT_PREFIX + field.name.upper())
+        if raw is None:
+            continue
+        try:
+            values[field.name] = float(raw) if field.type is float else int(raw)
+        except ValueError:
+            raise ValueError(
+                f"The environment variable {ENVIRONMENT_PREFIX}{field.name.upper()} must be a number, got {raw!r}."
+            ) from None
+    return msgspec.structs.replace(defaults, **values) if values else defaults

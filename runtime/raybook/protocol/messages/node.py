@@ -1,0 +1,81 @@
+"""GCS → raylet: requests of the raylet's control service, by method name (see messages/gcs for the two forms)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from raybook.base.specs import ActorSpec
+from raybook.protocol.messages.gcs import ActorInfo, Empty
+
+
+class PlaceActor(msgspec.Struct):
+    """Queue this actor here: reserve its resources, lease a worker, run ``__init__``; report by ActorStateReport."""
+
+    spec: ActorSpec
+    incarnation: int
+    restarts: int = 0
+
+
+class PlaceActorReply(msgspec.Struct):
+    """``accepted`` false: this node can never hold it (or is draining); ``reason`` says why."""
+
+    accepted: bool
+    reason: str = ""
+
+
+class StopActor(msgspec.Struct):
+    """End an actor's worker, or take it out of the queue. ``graceful``: after its queued calls."""
+
+    actor_id: bytes
+    incarnation: int
+    graceful: bool = False
+    reason: str = ""
+
+
+class ActorChanged(msgspec.Struct):
+    """An actor that clients of this node watch has a new state."""
+
+    actor: ActorInfo
+
+
+class SetObserved(msgspec.Struct):
+    """Somebody looks at the cluster, or nobody any more."""
+
+    active: bool
+
+
+class StopNode(msgspec.Struct):
+    reason: str = ""
+
+
+class GetNodeStats(msgspec.Struct):
+    pass
+
+
+class WorkerInfo(msgspec.Struct):
+    """One worker process of a node."""
+
+    worker_id: bytes
+    pid: int
+    state: str
+    """STARTING IDLE LEASED ACTOR EXITING"""
+    assigned: dict[str, int] = {}
+    actor_id: bytes = b""
+
+
+class NodeStats(msgspec.Struct):
+    workers: list[WorkerInfo]
+    store_used_bytes: int
+    store_capacity_bytes: int
+    waiting: list[str] = []
+    """Why queued requests cannot run, one line each."""
+
+
+METHODS: dict[str, tuple[type, type]] = {
+    "PlaceActor": (PlaceActor, PlaceActorReply),
+    "StopActor": (StopActor, Empty),
+    "ActorChanged": (ActorChanged, Empty),
+    "SetObserved": (SetObserved, Empty),
+    "StopNode": (StopNode, Empty),
+    "GetNodeStats": (GetNodeStats, NodeStats),
+}

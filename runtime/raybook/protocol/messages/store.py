@@ -1,0 +1,73 @@
+"""About the arena: extents from the raylet to its clients, and the lives of regions inside them.
+
+An *extent* is a range of the arena granted to one client, which allocates *regions* inside it without a message.
+A region written by a worker as a return value is *sealed*: it then belongs to the object's owner, who frees it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class RequestExtent(msgspec.Struct, tag=40, array_like=True):
+    """client → raylet: I need room for an object of ``bytes_wanted``."""
+
+    request_id: int
+    bytes_wanted: int
+
+
+class ExtentGranted(msgspec.Struct, tag=41, array_like=True):
+    """raylet → client: yours. ``warm_bytes`` from the start of it have pages already."""
+
+    request_id: int
+    offset: int
+    size: int
+    warm_bytes: int = 0
+
+
+class ExtentRefused(msgspec.Struct, tag=42, array_like=True):
+    """raylet → client: no room. ``text`` names use, capacity and the largest holders."""
+
+    request_id: int
+    text: str
+
+
+class ReturnExtent(msgspec.Struct, tag=43, array_like=True):
+    """client → raylet: this extent is empty and not needed."""
+
+    offset: int
+    size: int
+
+
+class Sealed(msgspec.Struct, tag=44, array_like=True):
+    """worker → raylet: a return value lies here and belongs to ``owner_id`` from now on."""
+
+    object_id: bytes
+    owner_id: bytes
+    offset: int
+    size: int
+
+
+class FreeRegions(msgspec.Struct, tag=45, array_like=True):
+    """owner → raylet: these sealed regions (by offset) are garbage."""
+
+    offsets: list[int]
+
+
+class RegionsFreed(msgspec.Struct, tag=46, array_like=True):
+    """raylet → the client that allocated them: reuse these offsets."""
+
+    offsets: list[int]
+
+
+class ReclaimQuery(msgspec.Struct, tag=47, array_like=True):
+    """raylet → every client: the holder of these (offset, size) ranges died. Answer when no view of yours pins them."""
+
+    query_id: int
+    ranges: list[tuple[int, int]]
+
+
+class ReclaimAck(msgspec.Struct, tag=48, array_like=True):
+    """client → raylet: nothing of mine looks into the ranges of this query (any more)."""
+
+    query_id: int

@@ -1,0 +1,183 @@
+"""Process to process: owners push tasks to workers, borrowers ask owners for objects.
+
+Every driver and worker listens on one framed socket; whoever needs something connects, and both sides then speak on
+that connection. Messages on one connection arrive in order, and some rules below rest on that.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from raybook.base.specs import Assignment, Endpoint, ErrorValue, RefInfo, Value
+
+
+class Hello(msgspec.Struct, tag=1, array_like=True):
+    """First message of the connecting side: who it is, so that its death can be told from a lost connection."""
+
+    endpoint: Endpoint
+
+
+class ArgRef(msgspec.Struct, array_like=True, gc=False):
+    """A top-level reference among the arguments, resolved by the caller before the push when it owns the value."""
+
+    ref: RefInfo
+    value: Value | None = None
+
+
+class TaskSpec(msgspec.Struct, array_like=True, gc=False):
+    """One task or actor call as the worker sees it.
+
+    args: the serialized ``(args, kwargs)``; top-level references are slots in it, filled from ``slots``.
+    args_value: set instead of ``args`` when they were too large for a message.
+    attempt: grows with each retry; replies of an older attempt are dropped.
+    """
+
+    task_id: bytes
+    function_key: bytes
+    name: str
+    args: bytes
+    num_returns: int = 1
+    attempt: int = 0
+    slots: list[ArgRef] | None = None
+    args_value: ArgRef | None = None
+    contained: list[RefInfo] | None = None
+    sequence: int = 0
+    """Actor calls: position in the stream of this caller to this actor, from 0 in each incarnation."""
+    group: str = ""
+    retry_exceptions: bool = False
+    max_calls: int = 0
+    cell: str = ""
+    """Notebook cell that submitted it, for panels and tracebacks."""
+
+
+class SendFunction(msgspec.Struct, tag=2, array_like=True):
+    """owner → worker: a function or class, before its first use on this connection."""
+
+    key: bytes
+    payload: bytes
+
+
+class BindLease(msgspec.Struct, tag=3, array_like=True):
+    """owner → worker: pushes of ``epoch`` may now come from me, with these resources assigned."""
+
+    epoch: int
+    assignment: Assignment
+
+
+class PushTasks(msgspec.Struct, tag=4, array_like=True):
+    """owner → worker: run these under the lease of ``epoch``, in order."""
+
+    epoch: int
+    tasks: list[TaskSpec]
+
+
+class PushCalls(msgspec.Struct, tag=5, array_like=True):
+    """caller → actor: method calls; ``incarnation`` must be the actor's own or they bounce."""
+
+    incarnation: int
+    calls: list[TaskSpec]
+
+
+class TaskReply(msgspec.Struct, array_like=True, gc=False):
+    """How a task ended. ``error`` set: all returns failed with it. ``retryable``: user code raised, and the owner may
+    try again if the task asks for it. ``borrowed``: refs of the arguments that the worker still holds."""
+
+    task_id: bytes
+    attempt: int
+    returns: list[Value]
+    run_us: int = 0
+    error: ErrorValue | None = None
+    borrowed: list[bytes] | None = None
+
+
+class TaskReplies(msgspec.Struct, tag=6, array_like=True):
+    """worker → owner."""
+
+    replies: list[TaskReply]
+
+
+class TasksBounced(msgspec.Struct, tag=7, array_like=True):
+    """worker → owner: these never started (lease revoked, worker blocked in get, stolen back, or actor gone)."""
+
+    task_ids: list[bytes]
+    epoch: int
+    reason: str = ""
+
+
+class StealTasks(msgspec.Struct, tag=8, array_like=True):
+    """owner → worker: give back up to ``count`` unstarted tasks, the newest first."""
+
+    count: int
+
+
+class CancelTask(msgspec.Struct, tag=9, array_like=True):
+    """owner → worker: cancel it. Answered by a reply (cancelled) or by the normal one if it was too late."""
+
+    task_id: bytes
+    force: bool = False
+    recursive: bool = True
+
+
+class GetObject(msgspec.Struct, tag=10, array_like=True):
+    """borrower → owner: tell me this object's value as soon as it is ready."""
+
+    object_id: bytes
+
+
+class ObjectReady(msgspec.Struct, tag=11, array_like=True):
+    """owner → borrower."""
+
+    object_id: bytes
+    value: Value
+
+
+class AddBorrows(msgspec.Struct, tag=12, array_like=True):
+    """borrower → owner: I hold these. ``ack_id`` ≠ 0 asks for ``BorrowsAdded``."""
+
+    object_ids: list[bytes]
+    ack_id: int = 0
+
+
+class BorrowsAdded(msgspec.Struct, tag=13, array_like=True):
+    """owner → borrower."""
+
+    ack_id: int
+
+
+class DropBorrows(msgspec.Struct, tag=14, array_like=True):
+    """borrower → owner: I hold these no longer."""
+
+    object_ids: list[bytes]
+
+
+class ReturnsTaken(msgspec.Struct, tag=15, array_like=True):
+    """caller → worker: the refs inside this task's return values are borrowed properly now; drop the hold."""
+
+    task_id: bytes
+
+
+class LostObject(msgspec.Struct, tag=16, array_like=True):
+    """borrower → owner: the location you gave me holds no such object any more."""
+
+    object_id: bytes
+    reason: str
+
+
+WorkerMessage = (
+    Hello
+    | SendFunction
+    | BindLease
+    | PushTasks
+    | PushCalls
+    | TaskReplies
+    | TasksBounced
+    | StealTasks
+    | CancelTask
+    | GetObject
+    | ObjectReady
+    | AddBorrows
+    | BorrowsAdded
+    | DropBorrows
+    | ReturnsTaken
+    | LostObject
+)
