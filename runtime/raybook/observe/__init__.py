@@ -5,7 +5,14 @@
 Public names are those below; they are what panels, magics and the server extension may use.
 """
 
-from raybook.observe.clusters import ClusterRecord, Owner, find_cluster, list_clusters, registry_dir
+from raybook.observe.clusters import (
+    ClusterRecord,
+    Owner,
+    cluster_of_kernel,
+    find_cluster,
+    living_clusters,
+    registry_dir,
+)
 from raybook.observe.format import (
     bytes_text,
     count_text,
@@ -67,12 +74,13 @@ __all__ = [
     "build_view",
     "bytes_text",
     "chrome_trace",
+    "cluster_of_kernel",
     "count_text",
     "duration_text",
     "experiment_parts",
     "find_cluster",
     "json_schema",
-    "list_clusters",
+    "living_clusters",
     "metric_text",
     "rate_text",
     "registry_dir",

@@ -109,6 +109,8 @@ class TrialRow(msgspec.Struct, frozen=True):
 
     trial_id: str
     state: str
+    name: str = ""
+    """What its sweep calls it; "" when it has only its id."""
     value: float | None = None
     step: int = 0
     step_max: int = 0
@@ -117,6 +119,11 @@ class TrialRow(msgspec.Struct, frozen=True):
     parameters: str = ""
     error: str = ""
     seconds: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return self.name or self.trial_id
 
 
 class ExperimentRow(msgspec.Struct, frozen=True):
@@ -164,6 +171,11 @@ class View(msgspec.Struct, frozen=True):
     objects: list[ObjectRow] = []
     experiments: list[ExperimentRow] = []
     moving: bool = False
+
+    def with_only_experiment(self, experiment_id: str) -> View:
+        """The same view with one sweep in it (none when it is unknown)."""
+        kept = [experiment for experiment in self.experiments if experiment.experiment_id == experiment_id]
+        return msgspec.structs.replace(self, experiments=kept)
 
 
 def json_schema() -> dict[str, Any]:

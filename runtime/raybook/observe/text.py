@@ -16,7 +16,13 @@ STATE_WORDS = {"PENDING_CREATION": "starting", "RESTARTING": "restarting", "ALIV
 
 def view_text(view: View, sections: tuple[str, ...] = ("cluster", "tasks", "actors", "objects", "tune")) -> str:
     """The chosen sections; those with nothing to show are left out. Ends without a newline."""
-    makers = {"cluster": cluster_text, "tasks": tasks_text, "actors": actors_text, "objects": objects_text, "tune": tune_text}
+    makers = {
+        "cluster": cluster_text,
+        "tasks": tasks_text,
+        "actors": actors_text,
+        "objects": objects_text,
+        "tune": tune_text,
+    }
     parts = [makers[section](view) for section in sections]
     return "\n".join(part for part in parts if part)
 
@@ -56,7 +62,7 @@ def _task_line(group: TaskGroupRow) -> str:
 
 
 def task_parts(group: TaskGroupRow) -> list[str]:
-    """ ["120/200", "8 running", "1 failed", "350/s", "2.1 ms each"]: what is zero is left out."""
+    """["120/200", "8 running", "1 failed", "350/s", "2.1 ms each"]: what is zero is left out."""
     parts = [f"{count_text(group.ended)}/{count_text(group.total)}"]
     parts += [
         f"{count_text(number)} {word}"
@@ -109,7 +115,7 @@ def _experiment_text(experiment: ExperimentRow) -> str:
     for trial in experiment.trials:
         step = f"{trial.step}/{trial.step_max}" if trial.step_max else str(trial.step)
         lines.append(
-            f"  {'*' if trial.best else ' '} {shortened(trial.trial_id, NAME_WIDTH):<{NAME_WIDTH}} "
+            f"  {'*' if trial.best else ' '} {shortened(trial.label, NAME_WIDTH):<{NAME_WIDTH}} "
             f"{trial.state.lower():<10} {metric_text(trial.value):>9} {step:>7} {sparkline_text(trial.history)}".rstrip()
         )
     if experiment.trials_hidden:
@@ -118,7 +124,7 @@ def _experiment_text(experiment: ExperimentRow) -> str:
 
 
 def experiment_parts(experiment: ExperimentRow) -> list[str]:
-    """ ["7/16 trials", "3 running", "1 failed", "best accuracy 0.9531"]."""
+    """["7/16 trials", "3 running", "1 failed", "best accuracy 0.9531"]."""
     parts = [f"{experiment.trials_done}/{experiment.trials_total} trials"]
     parts += [f"{experiment.trials_running} running"] if experiment.trials_running else []
     parts += [f"{experiment.trials_failed} failed"] if experiment.trials_failed else []

@@ -157,7 +157,9 @@ def _node(key: str, row: Row) -> NodeRow:
     total = row.get("resources_total") or {}
     available = row.get("resources_available") or {}
     resources = [
-        ResourceRow(name=name, used=max(0.0, _number(total, name) - _number(available, name)), total=_number(total, name))
+        ResourceRow(
+            name=name, used=max(0.0, _number(total, name) - _number(available, name)), total=_number(total, name)
+        )
         for name in sorted(total, key=lambda name: (_RESOURCE_ORDER.get(name, 9), name))
         if not name.startswith("node:")
     ]
@@ -294,7 +296,9 @@ def _experiments(tables: Tables, curves: Mapping[str, list[float]], now_ms: floa
             rows[name] = {"name": name or "trials"}
     newest = list(rows.items())[-caps.experiments :]
     return [
-        _experiment(key, row, by_experiment.get(key) or by_experiment.get(str(row.get("name"))) or [], curves, now_ms, caps)
+        _experiment(
+            key, row, by_experiment.get(key) or by_experiment.get(str(row.get("name"))) or [], curves, now_ms, caps
+        )
         for key, row in reversed(newest)
     ]
 
@@ -302,24 +306,27 @@ def _experiments(tables: Tables, curves: Mapping[str, list[float]], now_ms: floa
 def _experiment(
     key: str, row: Row, trial_rows: list[tuple[str, Row]], curves: Mapping[str, list[float]], now_ms: float, caps: Caps
 ) -> ExperimentRow:
-    mode = "min" if row.get("mode") == "min" else "max"
-    trials = [_trial(trial_key, trial_row, curves, now_ms) for trial_key, trial_row in trial_rows]
-    best = _best(trials, mode, _text(row, "best_trial_id"))
+    first = trial_rows[0][1] if trial_rows else {}
+    mode = "min" if (row.get("mode") or first.get("mode")) == "min" else "max"
+    trials = [_trial(trial_key, trial_row, curves) for trial_key, trial_row in trial_rows]
+    best = _best(trials, mode, _text(row, "best_trial", "best_trial_id"))
     if best is not None:
         trials = [msgspec.structs.replace(trial, best=True) if trial is best else trial for trial in trials]
         best = next(trial for trial in trials if trial.best)
     shown = _most_telling(trials, caps.trials)
-    started, ended = _number(row, "started_ms"), _number(row, "ended_ms")
     done = sum(trial.state in TRIAL_ENDED for trial in trials)
+    running = sum(trial.state == "RUNNING" for trial in trials)
+    total = max(_integer(row, "total", "trials_total"), len(trials))
+    is_over = bool(_integer(row, "total", "trials_total")) and done >= total
     return ExperimentRow(
         experiment_id=key,
         name=_text(row, "name") or key,
-        state=_text(row, "state") or "RUNNING",
-        metric=_text(row, "metric"),
+        state=_text(row, "state") or ("FINISHED" if is_over else "RUNNING"),
+        metric=_text(row, "metric", "metric_name") or _text(first, "metric", "metric_name"),
         mode=mode,
-        trials_total=max(_integer(row, "trials_total", "num_samples", "total"), len(trials)),
+        trials_total=total,
         trials_done=done,
-        trials_running=sum(trial.state == "RUNNING" for trial in trials),
+        trials_running=running,
         trials_failed=sum(trial.state in TRIAL_FAILED for trial in trials),
         trials_stopped=sum(trial.state == "STOPPED" for trial in trials),
         best_trial_id=best.trial_id if best else "",
@@ -327,30 +334,39 @@ def _experiment(
         best_parameters=best.parameters if best else "",
         trials=shown,
         trials_hidden=len(trials) - len(shown),
-        seconds=max(0.0, ((ended or now_ms) - started) / 1_000) if started else 0.0,
+        seconds=_seconds_of(trial_rows, is_over, now_ms),
     )
 
 
-def _trial(key: str, row: Row, curves: Mapping[str, list[float]], now_ms: float) -> TrialRow:
+def _seconds_of(trial_rows: list[tuple[str, Row]], is_over: bool, now_ms: float) -> float:
+    """From the first trial's start to now, or to the last one's end."""
+    started = [_number(row, "started_unix_ms") for _, row in trial_rows if row.get("started_unix_ms")]
+    if not started:
+        return 0.0
+    until = max((_number(row, "ended_unix_ms") for _, row in trial_rows), default=0) if is_over else now_ms
+    return max(0.0, (until - min(started)) / 1_000)
+
+
+def _trial(key: str, row: Row, curves: Mapping[str, list[float]]) -> TrialRow:
     history = trial_history(row)
     points = history if history is not None else curves.get(key) or []
-    started, ended = _number(row, "started_ms"), _number(row, "ended_ms")
     return TrialRow(
         trial_id=_text(row, "trial_id") or key,
+        name=_text(row, "name"),
         state=_text(row, "state").upper(),
         value=trial_value(row),
         step=trial_step(row),
-        step_max=_integer(row, "step_max", "iterations_max", "max_iterations", "max_t"),
+        step_max=_integer(row, "iterations_max", "step_max"),
         history=thinned(points, POINTS_MAX),
         parameters=_parameters(row),
         error=_text(row, "error", length_max=ERROR_LENGTH_MAX),
-        seconds=max(0.0, ((ended or now_ms) - started) / 1_000) if started else float(_number(row, "seconds")),
+        seconds=float(_number(row, "seconds")),
     )
 
 
 def trial_value(row: Row) -> float | None:
     """The metric of a trial's latest report, None before the first."""
-    for name in ("value", "metric_value"):
+    for name in ("value", "last"):
         value = row.get(name)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)
@@ -359,7 +375,7 @@ def trial_value(row: Row) -> float | None:
 
 def trial_step(row: Row) -> int:
     """How many reports a trial has made."""
-    return _integer(row, "step", "iteration", "training_iteration")
+    return _integer(row, "iteration", "step")
 
 
 def trial_history(row: Row) -> list[float] | None:
@@ -372,7 +388,7 @@ def trial_history(row: Row) -> list[float] | None:
 
 
 def _parameters(row: Row) -> str:
-    parameters = row.get("parameters", row.get("config", row.get("params")))
+    parameters = row.get("config", row.get("parameters"))
     if isinstance(parameters, Mapping):
         parts = [
             f"{name}={metric_text(value) if isinstance(value, float) else value}" for name, value in parameters.items()

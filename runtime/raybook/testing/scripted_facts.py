@@ -112,10 +112,16 @@ def _cluster_facts(tick: int) -> list[Fact]:
         Fact("task_group", "tokenize", _group("tokenize", 120, min(120, tick * 5), 2, min(3, tick // 8), 310_000.0)),
         Fact("task_group", "load_<shard>", _group("load_<shard>", 64, min(64, tick * 3), 1, 0, 48_000.0)),
         Fact("actor", "ac01", _actor("ac01", "Counter", "", "ALIVE", 0, tick * 40)),
-        Fact("actor", "ac02", _actor("ac02", "ParameterServer", "ps", "ALIVE" if tick % 9 else "RESTARTING", tick // 9, tick)),
+        Fact(
+            "actor",
+            "ac02",
+            _actor("ac02", "ParameterServer", "ps", "ALIVE" if tick % 9 else "RESTARTING", tick // 9, tick),
+        ),
         Fact("store", NODE, {"used_bytes": tick * (31 << 20), "capacity_bytes": 4 << 30, "objects": tick * 12}),
         Fact("object", "0b", {"object_id": "0b", "size_bytes": 310 << 20, "owner_pid": 4243, "name": "load"}),
-        Fact("log", str(tick), {"source": "stdout", "pid": 5001, "name": "square", "line": f"step {tick} of the script"}),
+        Fact(
+            "log", str(tick), {"source": "stdout", "pid": 5001, "name": "square", "line": f"step {tick} of the script"}
+        ),
     ]
 
 
@@ -147,37 +153,50 @@ def _actor(actor_id: str, class_name: str, name: str, state: str, restarts: int,
 
 
 def _sweep_facts(reached: list[int], history: list[list[float]], quality: list[float], steps: int) -> list[Fact]:
-    facts = [
-        Fact(
-            "experiment",
-            "digits",
-            {
-                "name": "digits",
-                "metric": "accuracy",
-                "mode": "max",
-                "state": "RUNNING" if min(reached) < steps else "FINISHED",
-                "trials_total": len(reached),
-                "started_ms": START_MS,
-                "ended_ms": START_MS + 61_000,
-            },
-        )
-    ]
-    for index, step in enumerate(reached):
-        state = "PENDING" if not step else "RUNNING" if step < steps else "ERROR" if index == 5 else "TERMINATED"
+    states = [_trial_state(index, step, steps) for index, step in enumerate(reached)]
+    ended = sum(state in ("TERMINATED", "STOPPED") for state in states)
+    peaks = [max(points, default=0.0) for points in history]
+    best = peaks.index(max(peaks))
+    record = {
+        "name": "digits",
+        "total": len(reached),
+        "running": states.count("RUNNING"),
+        "done": ended,
+        "errored": states.count("ERROR"),
+        "best_trial": f"digits_{best:05d}",
+        "best_value": peaks[best],
+    }
+    facts = [Fact("experiment", "digits-run-1", record)]
+    for index, state in enumerate(states):
         facts.append(
             Fact(
                 "trial",
                 f"digits_{index:05d}",
                 {
+                    "experiment": "digits",
                     "trial_id": f"digits_{index:05d}",
-                    "experiment_id": "digits",
+                    "name": f"train_digits_{index:05d}",
                     "state": state,
-                    "value": history[index][-1] if history[index] else None,
-                    "step": step,
-                    "step_max": steps,
+                    "config": {"lr": 0.1 * (1 - quality[index]), "width": 32 + 16 * index, "activation": "relu"},
+                    "iteration": reached[index],
+                    "metric_name": "accuracy",
+                    "mode": "max",
+                    "last": history[index][-1] if history[index] else None,
+                    "best": peaks[index] or None,
                     "history": list(history[index]),
-                    "parameters": {"lr": 0.1 * (1 - quality[index]), "width": 32 + 16 * index},
+                    "started_unix_ms": START_MS if reached[index] else None,
+                    "ended_unix_ms": START_MS + 61_000 if state not in ("RUNNING", "PENDING") else None,
+                    "error": "ValueError: <b>lr</b> is too high" if state == "ERROR" else None,
+                    "seconds": 4.0 * reached[index],
                 },
             )
         )
     return facts
+
+
+def _trial_state(index: int, step: int, steps: int) -> str:
+    if not step:
+        return "PENDING"
+    if step < steps:
+        return "RUNNING"
+    return "ERROR" if index == 5 else "STOPPED" if index % 4 == 3 else "TERMINATED"
