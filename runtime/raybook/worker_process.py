@@ -29,9 +29,10 @@ def run(options: WorkerOptions) -> None:
     """Serve until told to exit. Returns for an orderly end, after running exit handlers."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     core = CoreProcess(options.raylet_address, options.token, "worker", client_id=options.client_id)
-    engine = NativeEngine(core, namespace=options.namespace)
+    engine = NativeEngine(core, namespace="")
     executor = WorkerExecutor(core, engine.values, core.registered.node_ip)
     executor.decode_handle = _decode_handle
+    executor.set_job = engine.set_job
     core.executor = executor
     core.on_cluster_lost = _leave
     attach_engine(engine, WORKER)

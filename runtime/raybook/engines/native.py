@@ -60,8 +60,7 @@ class NativeEngine:
         self._method_stats: dict[tuple[str, str], FunctionStats] = {}
         self.client_id = core.client_id
         self.node_id = core.registered.node_id
-        self.job_id = core.registered.job_id
-        self.namespace = namespace
+        self.set_job(core.registered.job_id, namespace)
         self.session_dir = core.registered.session_dir
         self.gcs_address = core.registered.gcs_address
         self.address = f"unix:{self.session_dir}/raylet.sock"
@@ -76,6 +75,13 @@ class NativeEngine:
     def _after_fork(self) -> None:
         self.closed = True
         self._is_forked = True
+
+    def set_job(self, job_id: bytes, namespace: str) -> None:
+        """On whose behalf this process works: a driver's own job, or that of the lease a worker serves."""
+        self.job_id = job_id
+        self.namespace = namespace
+        self._core.owner.leases.job_id = job_id
+        self._core.owner.leases.namespace = namespace
 
     def adopt_ref(self, object_id: bytes, owner_address: str) -> Any:
         self._submit(HoldRef(RefInfo(object_id, owner_address)))

@@ -104,6 +104,8 @@ class WorkerExecutor(Executor):
         self.actor: ActorExecutor | None = None
         self.decode_handle: Callable[[bytes], Any] = bytes
         """Rebuilds the actor's own handle for ``get_runtime_context``; set by the composition."""
+        self.set_job: Callable[[bytes, str], None] = _ignore_job
+        """Tells the engine on whose behalf this process works; set by the composition."""
         self._main = _thread.get_ident()
         values.before_block = self._before_block
         values.after_block = self._after_block
@@ -124,6 +126,7 @@ class WorkerExecutor(Executor):
             if message.epoch > self._revoked_epoch:
                 self._bound_epoch = message.epoch
                 self._assignment = message.assignment
+                self.set_job(message.job_id, message.namespace)
         elif kind is StealTasks:
             self._give_back(peer, message.count, "stolen")
         elif kind is CancelTask:
@@ -265,6 +268,7 @@ class WorkerExecutor(Executor):
             self._exiting = True
             return
         self._assignment = order.assignment
+        self.set_job(order.spec.job_id, order.spec.namespace)
         self._expose_gpus()
         actor = ActorExecutor(self, self._core, self._values, order)
         if not actor.create():
@@ -555,3 +559,7 @@ class WorkerExecutor(Executor):
     @property
     def exiting(self) -> bool:
         return self._exiting
+
+
+def _ignore_job(job_id: bytes, namespace: str) -> None:
+    pass

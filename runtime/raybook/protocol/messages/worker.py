@@ -79,6 +79,8 @@ class BindLease(msgspec.Struct, tag=3, array_like=True):
 
     epoch: int
     assignment: Assignment
+    job_id: bytes = b""
+    namespace: str = ""
 
 
 class PushTasks(msgspec.Struct, tag=4, array_like=True):
