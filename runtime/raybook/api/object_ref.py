@@ -16,7 +16,6 @@ from typing import Any
 from raybook.api.context import current_runtime, started_engine
 from raybook.base.errors import StaleReferenceError
 from raybook.base.ids import task_of
-from raybook.base.specs import RefInfo
 from raybook.engines.engine import Engine
 
 
@@ -100,7 +99,8 @@ class ObjectRef:
     def __reduce__(self) -> tuple[Any, ...]:
         # Reached by picklers that are not the engine's (pickle.dumps in user code). Nobody is told that the bytes hold
         # a reference, so this ref must outlive them.
-        return rebuild_ref, (self.id, self.owner_address)
+        info = engine_of(self).ref_info(self)
+        return rebuild_ref, (info.object_id, info.owner_address)
 
     def __iter__(self) -> Any:
         raise TypeError(
@@ -125,14 +125,8 @@ def stale(ref: ObjectRef) -> StaleReferenceError:
     )
 
 
-def reduce_ref(ref: ObjectRef, contained: list[Any]) -> tuple[Any, ...]:
-    """The engine's reducer: notes the ref among those a value contains, so that it is counted on the way."""
-    contained.append(RefInfo(ref.id, ref.owner_address))
-    return rebuild_ref, (ref.id, ref.owner_address)
-
-
 def rebuild_ref(object_id: bytes, owner_address: str) -> ObjectRef:
-    """The other end of both reducers. RuntimeError in a process that is not connected."""
+    """What a pickled ref is loaded with. RuntimeError in a process that is not connected."""
     return started_engine().adopt_ref(object_id, owner_address)
 
 

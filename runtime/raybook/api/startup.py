@@ -1,4 +1,4 @@
-"""init, shutdown, is_initialized: how a driver gets its engine and lets go of it.
+"""Start-up: init, shutdown, is_initialized: how a driver gets its engine and lets go of it.
 
 It decides when a cluster is started or joined and refuses doing so twice. Which engine that is, is the factory's business.
 Invariant: after an ``init`` that raised, nothing of it is left.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -18,12 +17,8 @@ from raybook.api.context import WORKER, current_runtime
 from raybook.api.engine_factory import start_engine
 from raybook.api.init_options import make_init_options, python_version
 from raybook.api.ray_context import RayContext
+from raybook.base.version import VERSION
 from raybook.engines.engine import Engine
-
-VERSION = "0.1.0"
-
-_changing = threading.RLock()
-"""One init or shutdown at a time: the first verbs of two threads must not start two clusters."""
 
 
 def init(
@@ -52,6 +47,7 @@ def init(
     _temp_dir: str | None = None,
     _persist: bool = False,
     _name: str | None = None,
+    _kernel_id: str = "",
 ) -> RayContext:
     """Start a cluster on this machine, or connect to one, and make it current.
 
@@ -83,8 +79,9 @@ def init(
         "_temp_dir": _temp_dir,
         "_persist": _persist,
         "_name": _name,
+        "_kernel_id": _kernel_id,
     }
-    with _changing:
+    with current_runtime.changing:
         if current_runtime.engine is not None:
             if not ignore_reinit_error:
                 raise RuntimeError(
@@ -104,7 +101,7 @@ def init(
 def shutdown(*, wait_for_processes: bool = False) -> None:
     """Leave the cluster; end it when this process owns it. Refs and handles become inert. Idempotent; blocks until the
     cluster is gone. Without effect inside a task, whose worker is not the task's to end."""
-    with _changing:
+    with current_runtime.changing:
         engine = current_runtime.engine
         if engine is None:
             return
@@ -116,7 +113,7 @@ def shutdown(*, wait_for_processes: bool = False) -> None:
         try:
             engine.shutdown()
         finally:
-            if cluster is not None:
+            if cluster is not None and not cluster.persist:
                 cluster.stop()
 
 
@@ -126,7 +123,7 @@ def is_initialized() -> bool:
 
 
 def _start_automatically() -> None:
-    with _changing:
+    with current_runtime.changing:
         if current_runtime.engine is None:
             init()
 
