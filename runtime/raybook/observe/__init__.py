@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-"""What can be seen of clusters from outside: for magics, panels, the server extension and the command line."""
-=======
 """Looking at a cluster: facts in, views out. Reading order: schema → mirror → view → subscribe → text → timeline.
 
     engine ──FactDelta──▶ Feed (subscribe) ──▶ Mirror ──▶ build_view ──▶ View ──▶ text, HTML, widgets, browser
@@ -92,4 +89,3 @@ __all__ = [
     "task_parts",
     "view_text",
 ]
->>>>>>> notebook

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-<<<<<<< HEAD
-from raybook.io.cluster_registry import ClusterRecord, list_records, registry_dir
-=======
 from raybook.io.cluster_registry import ClusterRecord, Owner, list_records, registry_dir
 
 __all__ = ["ClusterRecord", "Owner", "cluster_of_kernel", "find_cluster", "living_clusters", "registry_dir"]
 
 ID_PREFIX_MIN = 4
 """Fewer characters of a cluster's id would name another one by accident."""
->>>>>>> notebook
 
 
 def living_clusters(directory: Path | None = None) -> list[ClusterRecord]:
@@ -33,8 +29,6 @@ def cluster_of_kernel(kernel_id: str, directory: Path | None = None) -> ClusterR
         if record.owner is not None and kernel_id and record.owner.kernel_id == kernel_id
     ]
     return owned[-1] if owned else None
-<<<<<<< HEAD
-=======
 
 
 def find_cluster(wanted: str, directory: Path | None = None) -> ClusterRecord | None:
@@ -49,4 +43,3 @@ def find_cluster(wanted: str, directory: Path | None = None) -> ClusterRecord | 
             if record.cluster_id.startswith(wanted):
                 return record
     return None
->>>>>>> notebook
