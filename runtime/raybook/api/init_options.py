@@ -73,8 +73,8 @@ def make_init_options(address: str | None, environ: Mapping[str, str], asked: Ma
         namespace=asked["namespace"],
         local_mode=bool(asked["local_mode"]),
         log_to_driver=bool(asked["log_to_driver"]),
-        persist=bool(asked["_persist"]),
-        name=asked["_name"] or "",
+        persist=bool(asked["persist"]),
+        name=asked["name"] or "",
         kernel_id=asked["_kernel_id"],
     )
 
@@ -86,7 +86,7 @@ def _check_values(asked: Mapping[str, Any]) -> None:
     check_count(1, none=True)("object_store_memory", asked["object_store_memory"])
     check_runtime_env("runtime_env", asked["runtime_env"])
     comes_later()("_temp_dir", asked["_temp_dir"])
-    check_name("_name", asked["_name"])
+    check_name("name", asked["name"])
     if asked["namespace"] is not None:
         check_namespace(asked["namespace"])
     labels = asked["labels"]
@@ -97,10 +97,10 @@ def _check_values(asked: Mapping[str, Any]) -> None:
 
 
 def _refuse_cluster_settings(address: str, asked: Mapping[str, Any]) -> None:
-    names = ("num_cpus", "num_gpus", "memory", "resources", "labels", "object_store_memory", "_name")
+    names = ("num_cpus", "num_gpus", "memory", "resources", "labels", "object_store_memory", "name")
     given = [name for name in names if asked[name] is not None]
-    if asked["_persist"]:
-        given.append("_persist")
+    if asked["persist"]:
+        given.append("persist")
     if asked["local_mode"]:
         given.append("local_mode")
     if given:

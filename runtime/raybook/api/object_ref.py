@@ -16,6 +16,7 @@ from typing import Any
 from raybook.api.context import current_runtime, started_engine
 from raybook.base.errors import StaleReferenceError
 from raybook.base.ids import task_of
+from raybook.base.specs import RefInfo
 from raybook.engines.engine import Engine
 
 
@@ -99,8 +100,7 @@ class ObjectRef:
     def __reduce__(self) -> tuple[Any, ...]:
         # Reached by picklers that are not the engine's (pickle.dumps in user code). Nobody is told that the bytes hold
         # a reference, so this ref must outlive them.
-        info = engine_of(self).ref_info(self)
-        return rebuild_ref, (info.object_id, info.owner_address)
+        return rebuild_ref, (self.id, self.owner_address)
 
     def __iter__(self) -> Any:
         raise TypeError(
@@ -123,6 +123,12 @@ def stale(ref: ObjectRef) -> StaleReferenceError:
         f"{ref!r} belongs to an earlier raybook session, to another cluster, or to the process this one was forked from. "
         "Its value went with that session. Run the cell that made it again, or pass values between sessions by file."
     )
+
+
+def reduce_ref(ref: ObjectRef, contained: list[Any]) -> tuple[Any, ...]:
+    """The engine's reducer: notes the ref among those a value contains, so that it is counted on the way."""
+    contained.append(RefInfo(ref.id, ref.owner_address))
+    return rebuild_ref, (ref.id, ref.owner_address)
 
 
 def rebuild_ref(object_id: bytes, owner_address: str) -> ObjectRef:

@@ -39,7 +39,7 @@ class Export:
     def make(self, engine: Engine) -> Any:
         """Pickle it for this session. TypeError (naming the path) when it captures something that cannot be pickled,
         ValueError when it is too large. Cost: 50 µs and up, once."""
-        blob = functions.export(self.target, engine.context)
+        blob = functions.export(self.target, engine.serialization)
         if blob.warning:
             warnings.warn(blob.warning, stacklevel=4)
         self.blob = blob

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from raybook.api.attach import attach_engine
+from raybook.api.connect import attach_engine
 from raybook.api.context import WORKER, current_runtime
 from raybook.api.engine_factory import start_engine
 from raybook.api.init_options import make_init_options, python_version
@@ -45,8 +45,9 @@ def init(
     runtime_env: Mapping[str, Any] | None = None,
     enable_resource_isolation: bool = False,
     _temp_dir: str | None = None,
-    _persist: bool = False,
-    _name: str | None = None,
+    name: str | None = None,
+    persist: bool = False,
+    _memory: float | None = None,
     _kernel_id: str = "",
 ) -> RayContext:
     """Start a cluster on this machine, or connect to one, and make it current.
@@ -54,21 +55,22 @@ def init(
     address: None or "local" starts one that lives and dies with this process (None looks at RAYBOOK_ADDRESS and
     RAY_ADDRESS first); "auto" connects to the newest on this machine; a name, an id or a socket to that one.
     num_cpus, num_gpus, memory (bytes), resources, labels, object_store_memory (bytes): of the node that is started;
-    found out where left out. local_mode: everything in this process, for debuggers. The dashboard and logging_format
+    found out where left out. name: by which others on this machine find the cluster; persist: it outlives this process.
+    local_mode: everything in this process, for debuggers. The dashboard and logging_format
     arguments are accepted and have no effect.
 
     RuntimeError when already started (see ``ignore_reinit_error``), ValueError or TypeError for wrong arguments,
     ConnectionError when nothing answers at the address. Blocks until the cluster is up: 0.3 s.
     """
-    for name, value in (("job_config", job_config), ("logging_config", logging_config)):
+    for keyword, value in (("job_config", job_config), ("logging_config", logging_config)):
         if value is not None:
-            raise ValueError(f"{name} comes with a later version of raybook. Leave it out.")
+            raise ValueError(f"{keyword} comes with a later version of raybook. Leave it out.")
     if enable_resource_isolation:
         raise ValueError("enable_resource_isolation comes with a later version of raybook. Leave it out.")
     asked = {
         "num_cpus": num_cpus,
         "num_gpus": num_gpus,
-        "memory": memory,
+        "memory": _memory if memory is None else memory,
         "resources": resources,
         "labels": labels,
         "object_store_memory": object_store_memory,
@@ -77,8 +79,8 @@ def init(
         "log_to_driver": log_to_driver,
         "runtime_env": runtime_env,
         "_temp_dir": _temp_dir,
-        "_persist": _persist,
-        "_name": _name,
+        "persist": persist,
+        "name": name,
         "_kernel_id": _kernel_id,
     }
     with current_runtime.changing:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from raybook.base.facts import Fact
-from raybook.base.specs import RefInfo, SchedulingClass
+from raybook.base.specs import SchedulingClass
 from raybook.protocol.serialization import SerializationContext
 
 
@@ -89,7 +89,7 @@ class RefHandle(Protocol):
 
 class Engine(Protocol):
     """One connection of this process to one cluster. Methods may be called from any user thread, none of them runs user
-    code, and none blocks unless its text says so. Refs come back as ``ObjectRef``.
+    code, and none blocks unless its text says so. Refs come back as ``ObjectRef``, made by ``make_ref``.
 
     Counting: every ref and every actor handle that an engine's method returns, and every one made after ``adopt_ref``
     or ``adopt_actor``, counts once; its ``__del__`` gives that count back through ``release``.
@@ -105,21 +105,15 @@ class Engine(Protocol):
     gcs_address: str
     closed: bool
     """Whether ``shutdown`` was called, or this process was forked from the one that connected: calls raise then."""
-    context: SerializationContext
-    """Every user value goes through it. ``api`` adds the reducer of its handles before the first submission."""
+    make_ref: Callable[[bytes, str, Callable[[bytes], None]], Any]
+    """The public ref class, called with (id, owner address, release). ``api`` sets it before the first submission."""
+    serialization: SerializationContext
+    """Every user value goes through it. ``api`` adds the reducers of refs and handles before the first submission."""
     release: Callable[[bytes], None]
     """Gives back one count of an object or actor id: one ``deque.append``, the same callable for the engine's life."""
 
-    def set_ref_factory(self, ref_type: Callable[..., Any], rebuild: Callable[[bytes, str], Any]) -> None:
-        """``api`` tells the class of refs, made as ``ref_type(id, owner_address, release)``, and what loads a pickled one
-        (a function that can be imported, and that asks the current engine's ``adopt_ref``). Before the first submission.
-        """
-
-    def ref_info(self, ref: RefHandle) -> RefInfo:
-        """A ref as it travels: with the address of its owner, which may be this process."""
-
     def adopt_ref(self, object_id: bytes, owner_address: str) -> Any:
-        """A ref that arrived inside a value, counted."""
+        """A ref that arrived inside a value, counted: made by ``make_ref``."""
 
     def adopt_actor(self, actor: ActorHandleState) -> None:
         """Count one more handle of this actor in this process."""
