@@ -149,12 +149,12 @@ def loads_exception(data: Any) -> LoadedException:
     if chain.version != CODEC_VERSION or not chain.records:
         raise ValueError(f"An exception of codec version {chain.version} arrived; this raybook reads {CODEC_VERSION}.")
     errors = [_rebuild(record) for record in chain.records]
-    for record, error in zip(chain.records, errors, strict=True):
+    for record, rebuilt in zip(chain.records, errors, strict=True):
         if 0 <= record.cause < len(errors):
-            error.__cause__ = errors[record.cause]
+            rebuilt.__cause__ = errors[record.cause]
         if 0 <= record.context < len(errors):
-            error.__context__ = errors[record.context]
-        error.__suppress_context__ = record.suppress_context
+            rebuilt.__context__ = errors[record.context]
+        rebuilt.__suppress_context__ = record.suppress_context
     first = chain.records[0]
     return LoadedException(errors[0], first.type_name, first.message, first.traceback_text)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pickle import PickleBuffer
-from typing import Any
+from typing import Any, Literal
 
 # Booleans, integers, floats, complex numbers, times: what `dtype.str` describes completely.
 NUMERIC_KINDS = frozenset("biufcmM")
@@ -27,7 +27,7 @@ def is_numeric_array(array: Any) -> bool:
     return dtype.kind in NUMERIC_KINDS and dtype.metadata is None
 
 
-def in_one_piece(array: Any, numpy: Any) -> tuple[Any, str]:
+def in_one_piece(array: Any, numpy: Any) -> tuple[Any, Literal["C", "F"]]:
     """The array in contiguous memory, copied only if it is not, and its order: "C" or "F"."""
     flags = array.flags
     if flags.c_contiguous:
@@ -54,7 +54,7 @@ def exportable(array: Any) -> Any:
     return array.view("i8") if array.dtype.kind in "mM" else array
 
 
-def rebuild_array(buffer: Any, dtype: str, shape: tuple[int, ...], order: str) -> Any:
+def rebuild_array(buffer: Any, dtype: str, shape: tuple[int, ...], order: Literal["C", "F"]) -> Any:
     """An array over `buffer`, read-only if that is."""
     import numpy
 

@@ -31,7 +31,8 @@ from raybook.protocol import reducers
 from raybook.protocol.unpicklable import explain
 
 Buffer = bytes | bytearray | memoryview
-# A reducer turns an object of the engine into a reduce tuple and appends the references in it to the list.
+# A reducer turns an object of the engine into a reduce tuple and appends the references in it to the list. It does nothing
+# else: it runs also for values that then fail to pickle, and again while the failing part is looked for.
 Reducer = Callable[[Any, list[Any]], tuple[Any, ...]]
 
 PICKLE_PROTOCOL = 5
@@ -97,7 +98,7 @@ class Serialized(msgspec.Struct, gc=False):
         return b"".join(self.parts())
 
 
-class ValuePickler(cloudpickle.Pickler):
+class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
     """The C pickler, asking Python only about objects that are not of builtin types.
 
     Functions and classes that the reader cannot import (`__main__`, notebook cells) travel by value. Used once.

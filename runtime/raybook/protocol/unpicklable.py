@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dis
 import functools
-import pickle
 from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, MethodType
 from typing import Any
@@ -20,9 +19,6 @@ import msgspec
 ATTEMPTS_MAX = 500
 DEPTH_MAX = 30
 KEY_CHARACTERS_MAX = 40
-
-# What pickling raises for "I cannot": the C pickler the first two, reducers and __getstate__ of libraries the others.
-REFUSALS = (TypeError, pickle.PicklingError, AttributeError, ValueError, NotImplementedError, RecursionError)
 
 Attempt = Callable[[Any], object]
 
@@ -47,7 +43,7 @@ class Culprit(msgspec.Struct, frozen=True):
 def find_unpicklable(value: Any, name: str, attempt: Attempt) -> Culprit:
     """The deepest part of `value` that still fails to pickle by itself, its own parts being fine.
 
-    attempt: pickles a value and forgets the result; raises one of `REFUSALS` if it cannot. The value itself is known to
+    attempt: pickles a value and forgets the result; raises if it cannot. The value itself is known to
     fail. Cost: one pickling a part, at most 500.
     """
     path, capture = name, None
@@ -74,7 +70,7 @@ def find_unpicklable(value: Any, name: str, attempt: Attempt) -> Culprit:
 def _refusal(part: Any, attempt: Attempt) -> str | None:
     try:
         attempt(part)
-    except REFUSALS as error:
+    except Exception as error:  # noqa: BLE001 - user code: a part alone may fail otherwise than in the whole
         return str(error) or type(error).__name__
     return None
 

@@ -173,25 +173,22 @@ class ExtentTable:
                 first, end = pieces[-1].offset, max(end, pieces[-1].end)
                 pieces.pop()
             pieces.append(Extent(first, end - first, end - first))
-        self.return_extent(client_id, offset)
+        held = self._extents[client_id]
+        del held[offset]
+        self._granted_bytes -= extent.size
+        position = offset
         for piece in pieces:
-            self._claim_warm(piece)
-            self._extents.setdefault(client_id, {})[piece.offset] = piece
+            if position < piece.offset:
+                self._warm.put(position, piece.offset - position)
+            held[piece.offset] = piece
             self._granted_bytes += piece.size
-            self._events.append((client_id, f"kept {piece.size} bytes at {piece.offset}"))
+            position = piece.end
+        if position < extent.end:
+            self._warm.put(position, extent.end - position)
+        if not held:
+            del self._extents[client_id]
+        self._events.append((client_id, f"carved {extent.size} bytes at {offset}, {len(pieces)} pieces stay"))
         return pieces
-
-    def _claim_warm(self, piece: Extent) -> None:
-        """Cut `piece` out of the warm pool again. The range around it was put there a moment ago, whole."""
-        for start, size in self._warm:
-            if start <= piece.offset and piece.end <= start + size:
-                self._warm.take_exactly(start, size)
-                if start < piece.offset:
-                    self._warm.put(start, piece.offset - start)
-                if piece.end < start + size:
-                    self._warm.put(piece.end, start + size - piece.end)
-                return
-        raise AssertionError(f"The range {piece.offset}+{piece.size} is not in the warm pool.")
 
     def take_idle_ranges(self, keep_bytes: int = 0) -> list[tuple[int, int]]:
         """Warm ranges to hole-punch now, as (offset, size): enough that at most `keep_bytes` of idle memory stay warm.

@@ -122,12 +122,13 @@ class ObjectTable:
         }
 
     def handle(self, events: Iterable[ev.Event], now_ms: int) -> list[ev.Effect]:
-        """Apply events in order; return the effects to execute, in order. Cost: about 3 µs an event; a death costs about
-        1 µs for each region that the dead client sealed or owned."""
+        """Apply events in order; return the effects to execute, in order. Cost: 2 to 3 µs an event; a death costs about
+        2 µs for each region that the dead client sealed or owned."""
         self._now_ms = now_ms
         for event in events:
             self._edges[type(event)](event)
-        self._serve_queue()
+        if self._queue:
+            self._serve_queue()
         for offset, size in self._extents.take_idle_ranges(self._keep_warm_bytes):
             self._effects.append(ev.PunchHole(offset, size))
         effects, self._effects = self._effects, []
