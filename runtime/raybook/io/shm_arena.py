@@ -1,7 +1,7 @@
 """Shared-memory arena: the bytes of a node's object store, mapped into this process.
 
-It creates the arena, maps it, writes and reads ranges of it, punches holes, and passes its file descriptor on. It decides
-nothing: which range is whose, and which pages are warm, the allocators in `core/node/arena_allocator.py` know.
+It creates the arena, maps it, writes and reads ranges of it, punches holes, and passes its file descriptor on. It
+decides nothing: which range is whose, and which pages are warm, the allocators in `core/node/arena_allocator.py` know.
 
 The arena is anonymous memory (`memfd_create`), sparse, found in `/proc/<pid>/maps` as `memfd:raybook`. It ends with the
 last process that maps it: no file, no `/dev/shm` quota, nothing left behind.
@@ -10,8 +10,8 @@ Invariants: what `view` returns cannot be written through; a range stays mapped 
 after `close`.
 
 How to write, by measurement (Python 3.11, 2 cores, GB/s: cold `pwrite` 2.7 to 3.5, copy into cold mapped pages 0.3 to
-1.5, warm pages in a new mapping: plain copy 1.8 to 3.6, populate and copy 4.6, warm `pwrite` 3.9; pages this mapping has
-used before: 8.6 to 12.5, which is memcpy). Hence three ways, below in `Arena.write`.
+1.5, warm pages in a new mapping: plain copy 1.8 to 3.6, populate and copy 4.6, warm `pwrite` 3.9; pages this mapping
+has used before: 8.6 to 12.5, which is memcpy). Hence three ways, below in `Arena.write`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def send_fd(connection: socket.socket, fd: int) -> None:
 
 def recv_fd(connection: socket.socket) -> int:
     """Receive what `send_fd` sent, closed on exec. Raises ConnectionError if the peer closed or sent no descriptor."""
-    # Not `socket.recv_fds`: it drops its flags (CPython 3.11), and a fork with exec at this moment would inherit the arena.
+    # Not `socket.recv_fds`: it drops its flags (CPython 3.11), and a fork with exec at this moment would inherit the
+    # arena.
     room = socket.CMSG_SPACE(struct.calcsize("i"))
     message, ancillary, _flags, _address = connection.recvmsg(1, room, socket.MSG_CMSG_CLOEXEC)
     for level, kind, data in ancillary:
@@ -89,8 +90,8 @@ class WriteMapping:
 class Arena:
     """An arena mapped into this process.
 
-    fd: of `create_arena`, here or in another process; it becomes this object's and `close` closes it. The reading mapping
-    exists from the start, the writing one from the first warm write. Both cost address space, no memory.
+    fd: of `create_arena`, here or in another process; it becomes this object's and `close` closes it. The reading
+    mapping exists from the start, the writing one from the first warm write. Both cost address space, no memory.
     """
 
     def __init__(self, fd: int) -> None:
@@ -117,15 +118,16 @@ class Arena:
     def write(self, offset: int, parts: Sequence[Buffer], *, warm: bool) -> int:
         """Write contiguous buffers one after another from `offset` on; return the bytes written.
 
-        warm: the pages hold memory already, from this process or another. A wrong guess costs speed only. Writes of more
-        than 64 KiB let other threads run. Raises ValueError for a range outside the arena, OSError (ENOSPC, ENOMEM) when
-        the machine is out of memory.
+        warm: the pages hold memory already, from this process or another. A wrong guess costs speed only. Writes of
+        more than 64 KiB let other threads run. Raises ValueError for a range outside the arena, OSError (ENOSPC,
+        ENOMEM) when the machine is out of memory.
         """
         views = [memoryview(part).cast("B") for part in parts if len(part)]
         total = sum(map(len, views))
         self._check_range(offset, total)
         numpy = sys.modules.get("numpy")
-        # Without numpy there is no copy that lets other threads run, but a process that has no numpy has no arrays either.
+        # Without numpy there is no copy that lets other threads run, but a process that has no numpy has no arrays
+        # either.
         if not warm or (numpy is None and total > GIL_HELD_COPY_BYTES_MAX):
             self._pwrite(offset, views)
         else:
@@ -236,8 +238,8 @@ def pinned_buffer(view: memoryview, release: Callable[[], None]) -> memoryview:
     """The same bytes as `view`, in a buffer that calls `release` once, when the last array or view over it is gone.
 
     `release` runs inside the garbage collector, in any thread, at any line: it may append to a deque and nothing else.
-    Give pickle the result as its out-of-band buffer; numpy, Arrow and torch keep it alive through slices. Imports numpy.
-    Cost: about 0.6 µs.
+    Give pickle the result as its out-of-band buffer; numpy, Arrow and torch keep it alive through slices. Imports
+    numpy. Cost: about 0.6 µs.
     """
     # A look into `sys.modules` costs a tenth of an import statement.
     module = sys.modules.get("raybook.io.pin") or importlib.import_module("raybook.io.pin")

@@ -1,10 +1,11 @@
 """Exception codec: an exception of user code to bytes and back, whatever the exception is.
 
-It decides what of an exception travels: the exception itself if it survives pickling, and always its texts (type, message,
-formatted traceback), for it and for the causes and contexts behind it. It does not know tasks or how errors are shown.
+It decides what of an exception travels: the exception itself if it survives pickling, and always its texts (type,
+message, formatted traceback), for it and for the causes and contexts behind it. It does not know tasks or how errors
+are shown.
 
-Invariants: `dumps_exception` never raises for an exception, and `loads_exception` never for its output; an exception that
-cannot be rebuilt comes back as `OpaqueException` with its texts, never as a different error about pickling.
+Invariants: `dumps_exception` never raises for an exception, and `loads_exception` never for its output; an exception
+that cannot be rebuilt comes back as `OpaqueException` with its texts, never as a different error about pickling.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Reducers: how values of numpy, torch and pyarrow are taken apart and rebuilt.
 
-It decides the shape of their pickles: which bytes become buffers. It does not import these libraries; a type that exists
-was imported by somebody, and the reader imports on demand.
+It decides the shape of their pickles: which bytes become buffers. It does not import these libraries; a type that
+exists was imported by somebody, and the reader imports on demand.
 
-Invariants: what is rebuilt equals what was reduced; a slice never takes its parent along; a type that is not handled here
-exactly is left to its own pickle support.
+Invariants: what is rebuilt equals what was reduced; a slice never takes its parent along; a type that is not handled
+here exactly is left to its own pickle support.
 
 The `rebuild_*` functions are named in stored pickles: their names and parameters only ever grow.
 """
@@ -50,7 +50,7 @@ def reduce_numpy(value: Any) -> Any:
 
 
 def exportable(array: Any) -> Any:
-    """The same memory as an array that exports a buffer: times are not in the buffer protocol, so they go as integers."""
+    """The same memory as an array that exports a buffer: the buffer protocol has no times, they go as integers."""
     return array.view("i8") if array.dtype.kind in "mM" else array
 
 

@@ -1,9 +1,11 @@
 """Unpicklable: finds the part of a value that pickle refuses, and names the way to it.
 
-It decides which way to descend and when to give up. It does not know how values are pickled: it is handed a function that
-tries. Pickle's own message says only "cannot pickle '_thread.lock' object"; the user needs the attribute that holds it.
+It decides which way to descend and when to give up. It does not know how values are pickled: it is handed a function
+that tries. Pickle's own message says only "cannot pickle '_thread.lock' object"; the user needs the attribute that
+holds it.
 
-Invariant: at most `ATTEMPTS_MAX` parts are tried, so a huge value costs a bounded time; then the way found so far is told.
+Invariant: at most `ATTEMPTS_MAX` parts are tried, so a huge value costs a bounded time; then the way found so far is
+told.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ Attempt = Callable[[Any], object]
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One way down into a value. text: what to append to the path. capture: (function, variable) if a function holds it."""
+    """One way down into a value. text: what to append to the path. capture: (function, variable) if a function holds
+    it.
+    """
 
     text: str
     part: Any
@@ -32,7 +36,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Culprit(msgspec.Struct, frozen=True):
-    """The part that cannot be pickled. path: from the value, or from the variable of the innermost function on the way."""
+    """The part that cannot be pickled. path: from the value, or from the variable of the innermost function."""
 
     path: str
     type_name: str

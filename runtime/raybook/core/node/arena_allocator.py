@@ -1,7 +1,8 @@
 """Arena allocator: decides who may use which bytes of a node's shared arena.
 
 Two machines. `ExtentTable` lives in the raylet and grants extents: big page-aligned pieces of the arena, each for one
-client. `LocalAllocator` lives in the client (a driver or a worker) and cuts objects out of its extents without a message.
+client. `LocalAllocator` lives in the client (a driver or a worker) and cuts objects out of its extents without a
+message.
 
 Neither knows what an object is, when it may be freed, or touches a byte of the arena.
 
@@ -297,7 +298,7 @@ class LocalAllocator:
         return index >= 0 and self._extents[self._starts[index]].end == address
 
     def allocate(self, size: int) -> int | None:
-        """The offset of a new 64-byte aligned region of at least `size` bytes, or None: ask the raylet for an extent."""
+        """The offset of a new 64-byte aligned region of at least `size` bytes; None: ask the raylet for an extent."""
         size = (size + 63) & -64 or 64
         offset = self._free.take(size)
         if offset is not None:
@@ -306,7 +307,7 @@ class LocalAllocator:
         return offset
 
     def free(self, offset: int) -> int:
-        """Free the region at `offset`; return its bytes. Raises KeyError if there is none (freed twice, or not ours)."""
+        """Free the region at `offset`; return its bytes. Raises KeyError if there is none (freed twice, not ours)."""
         size = self._used.pop(offset)
         self.used_bytes -= size
         self._free.put(offset, size)
@@ -322,7 +323,7 @@ class LocalAllocator:
         return offset + size <= self._written_to[start]
 
     def mark_written(self, offset: int, size: int) -> None:
-        """These bytes hold memory now. Regions written out of address order are not remembered: that costs speed only."""
+        """These bytes hold memory now. Regions written out of address order are forgotten: that costs speed only."""
         start = self._starts[bisect_right(self._starts, offset) - 1]
         written_to = self._written_to[start]
         if offset <= written_to < offset + size:
