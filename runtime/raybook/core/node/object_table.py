@@ -60,7 +60,7 @@ class Waiting(msgspec.Struct):
 
 
 class Reclaim(msgspec.Struct):
-    """A question to all clients. orphans: regions to free after it. dead_client: whose extents to carve then, or b""."""
+    """A question to all clients. orphans: regions to free after it. dead_client: whose extents to carve, or b""."""
 
     query_id: int
     unanswered: dict[bytes, None]
