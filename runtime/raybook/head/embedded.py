@@ -33,7 +33,7 @@ from raybook.io.process import become_subreaper, raise_file_limit, start_time
 from raybook.io.storage import MemoryStorage
 from raybook.protocol.auth import new_token
 from raybook.protocol.messages.daemons import HeadOptions, Ready
-from raybook.raylet.main import Raylet
+from raybook.raylet.service import Raylet
 
 logger = logging.getLogger(__name__)
 
@@ -97,12 +97,11 @@ class Head:
         token = new_token()
         token_file = session_dir.write_token(self._session, token)
         resources = _resources(config, options)
-        raylets: dict[bytes, LocalChannel] = {}
         gcs = GcsService(
             config,
             anchored_clock(),
             MemoryStorage(),
-            connect_raylet=lambda node: raylets[node.node_id],
+            connect_raylet=lambda node: LocalChannel(raylet.service),
             cluster_id=bytes.fromhex(options.cluster_id),
             seed=int.from_bytes(ids.random_id(), "big"),
         )
@@ -120,7 +119,6 @@ class Head:
             options.labels,
         )
         raylet.on_driver_gone = lambda client_id: self._driver_left(gcs, client_id)
-        raylets[node_id] = LocalChannel(raylet.service)
         await gcs.start()
         node_socket = await raylet.start()
         record = self._record(node_socket, str(token_file), to_user(resources))
