@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from raybook.io.cluster_registry import ClusterRecord, list_records, registry_dir
+from raybook.io.cluster_registry import ClusterRecord, Owner, list_records, registry_dir
+
+__all__ = ["ClusterRecord", "Owner", "cluster_of_kernel", "find_cluster", "living_clusters", "registry_dir"]
+
+ID_PREFIX_MIN = 4
+"""Fewer characters of a cluster's id would name another one by accident."""
 
 
 def living_clusters(directory: Path | None = None) -> list[ClusterRecord]:
@@ -24,3 +29,17 @@ def cluster_of_kernel(kernel_id: str, directory: Path | None = None) -> ClusterR
         if record.owner is not None and kernel_id and record.owner.kernel_id == kernel_id
     ]
     return owned[-1] if owned else None
+
+
+def find_cluster(wanted: str, directory: Path | None = None) -> ClusterRecord | None:
+    """The living cluster with this name, address, id or beginning of an id; the newest when a name is used twice. None
+    when there is none. Cost: as `living_clusters`."""
+    newest_first = list(reversed(living_clusters(directory)))
+    for record in newest_first:
+        if wanted in (record.name, record.cluster_id, record.address, record.node_socket, record.session_dir):
+            return record
+    if len(wanted) >= ID_PREFIX_MIN:
+        for record in newest_first:
+            if record.cluster_id.startswith(wanted):
+                return record
+    return None
