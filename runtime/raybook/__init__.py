@@ -1,3 +1,3 @@
 """raybook: Ray's programming model for people who work in notebooks."""
 
-__version__ = "0.1.0"
+from raybook.base.version import __version__ as __version__

@@ -56,6 +56,8 @@ LAYERS: tuple[Layer, ...] = (
     _row("autoscaler", _FOUR),
     _row("head", f"{_FOUR} gcs raylet autoscaler"),
     _row("engines", f"{_FOUR} worker session runtime_env"),
+    # Composition root of a worker, as `head` is of the head: the one place where executor, engine and API meet.
+    _row("worker_process", f"{_FOUR} worker engines api"),
     # `exceptions` is the public list of errors; `base.errors` is where they are written.
     _row("exceptions", "base"),
     _row("api", "base protocol messages io engines exceptions"),
@@ -94,6 +96,8 @@ LAZY_EDGES: tuple[tuple[str, str], ...] = (
     ("raybook", "raybook_kernel"),
     ("raybook", "raybook."),
     ("raybook.as_ray", "raybook."),
+    # Engines are named in one place, and a script that only defines functions loads none.
+    ("raybook.api.engine_factory", "raybook.engines."),
     # The zygote is started before the head's own imports, so that both import at the same time.
     ("raybook.head.main", "raybook.head.embedded"),
     # `pin` subclasses numpy's array, and numpy is a tenth of a second that a driver without arrays need not wait for.

@@ -12,6 +12,8 @@ import pytest
 from hatchling.builders.wheel import WheelBuilder
 from packaging.requirements import Requirement
 
+import raybook
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -60,7 +62,8 @@ def test_wheel_carries_the_built_lab_extension(wheel):
     assert load in names
 
 
-def test_lab_extension_and_wheel_have_one_version(metadata):
+def test_lab_extension_wheel_and_source_have_one_version(metadata):
+    assert raybook.__version__ == metadata["Version"]
     assert json.loads((REPOSITORY / "labextension" / "package.json").read_text())["version"] == metadata["Version"]
 
 
