@@ -1,4 +1,3 @@
-"""The version of this raybook, where every layer can read it. The same number stands in pyproject.toml and in the Lab
-extension's package.json; a test compares them."""
+"""The version of raybook, where every layer may read it."""
 
-__version__ = "0.1.0"
+VERSION = "0.1.0"
