@@ -64,6 +64,8 @@ LAYERS: tuple[Layer, ...] = (
     _row("observe", "base protocol messages io engines exceptions"),
     # raybook/__init__ and as_ray: the public verbs, and lazily the libraries (LAZY_EDGES).
     _row("root", "base api observe exceptions as_ray", "raybook"),
+    # Modules that code written for Ray imports by name (`ray.actor`, ...): they only hand on what `api` has.
+    _row("ray_names", "api exceptions base", "raybook.actor", "raybook.remote_function", "raybook.runtime_context"),
     _row("as_ray", "root api exceptions base"),
     _row("cli", f"{_FOUR} root api observe exceptions gcs raylet head jobs serve"),
     _row("cluster_utils", f"{_FOUR} root api observe exceptions gcs raylet head engines"),
@@ -98,6 +100,7 @@ LAZY_EDGES: tuple[tuple[str, str], ...] = (
     ("raybook.as_ray", "raybook."),
     # Engines are named in one place, and a script that only defines functions loads none.
     ("raybook.api.engine_factory", "raybook.engines."),
+    ("raybook.api.engine_factory", "raybook.api.local_cluster"),
     # The zygote is started before the head's own imports, so that both import at the same time.
     ("raybook.head.main", "raybook.head.embedded"),
     # `pin` subclasses numpy's array, and numpy is a tenth of a second that a driver without arrays need not wait for.
