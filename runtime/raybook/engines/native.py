@@ -7,7 +7,9 @@ Runs on user threads: makes ids, serializes arguments, hands records over, waits
 from __future__ import annotations
 
 import os
+import sys
 import threading
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -77,14 +79,15 @@ class NativeEngine:
         self._is_forked = True
 
     @classmethod
-    def join(
-        cls, node_socket: str, token: bytes, *, namespace: str = "", kernel_id: str = "", entrypoint: str = "",
+    def connect(
+        cls, node_socket: str, token: bytes, *, namespace: str | None = None, kernel_id: str = "",
         stop_cluster: Callable[[], None] | None = None,
     ) -> NativeEngine:  # fmt: skip
         """Connect this process, as a driver, to the raylet at ``node_socket``. ConnectionError when it refuses or is not
         there. Cost: 2 ms."""
+        namespace = namespace or str(uuid.uuid4())
         core = CoreProcess(
-            node_socket, token, "driver", namespace=namespace, kernel_id=kernel_id, entrypoint=entrypoint
+            node_socket, token, "driver", namespace=namespace, kernel_id=kernel_id, entrypoint=sys.argv[0]
         )
         core.start()
         return cls(core, namespace=namespace, stop_cluster=stop_cluster)
