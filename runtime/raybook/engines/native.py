@@ -195,8 +195,9 @@ class NativeEngine:
                     return self._state_of(existing)
                 self._submit(command)
             else:
-                self._submit(command)
+                # In this order: the owner machine watches the actor, which must be known by then.
                 self._core.send_gcs("CreateActor", encode(request))
+                self._submit(command)
         finally:
             if stored is not None:
                 self.release(stored)
