@@ -33,7 +33,7 @@ from raybook.io.process import become_subreaper, raise_file_limit, start_time
 from raybook.io.storage import MemoryStorage
 from raybook.protocol.auth import new_token
 from raybook.protocol.messages.daemons import HeadOptions, Ready
-from raybook.raylet.main import Raylet
+from raybook.raylet.service import Raylet
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def run_head(arguments: str, zygote: Any) -> int:
         _run_on_loop(head.run())
     except (OSError, ValueError, TypeError) as error:
         logger.exception("The head could not start.")
-        head.announce({"error": f"The head could not start: {error}"})
+        head.starter.tell({"error": f"The head could not start: {error}"})
         head.leave_nothing()
         return 1
     head.leave_nothing()
@@ -76,7 +76,7 @@ class Head:
         self._zygote = zygote
         self._session = Path(options.session_dir)
         self._registry = cluster_registry.registry_dir()
-        self._ready_fd: int | None = options.ready_fd
+        self.starter = daemon.Starter(options.ready_fd)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_reason: asyncio.Future[str] | None = None
         self._owner_died = False
@@ -97,12 +97,11 @@ class Head:
         token = new_token()
         token_file = session_dir.write_token(self._session, token)
         resources = _resources(config, options)
-        raylets: dict[bytes, LocalChannel] = {}
         gcs = GcsService(
             config,
             anchored_clock(),
             MemoryStorage(),
-            connect_raylet=lambda node: raylets[node.node_id],
+            connect_raylet=lambda node: LocalChannel(raylet.service),
             cluster_id=bytes.fromhex(options.cluster_id),
             seed=int.from_bytes(ids.random_id(), "big"),
         )
@@ -120,12 +119,12 @@ class Head:
             options.labels,
         )
         raylet.on_driver_gone = lambda client_id: self._driver_left(gcs, client_id)
-        raylets[node_id] = LocalChannel(raylet.service)
+        raylet.on_stop = self.stop
         await gcs.start()
         node_socket = await raylet.start()
         record = self._record(node_socket, str(token_file), to_user(resources))
         cluster_registry.write_record(record, self._registry)
-        self.announce(msgspec.to_builtins(_ready(record, node_id)))
+        self.starter.tell(msgspec.to_builtins(_ready(record, node_id)))
         background = self._loop.create_task(self._serve_others(gcs, token, record))
         reason = await self._stop_reason
         logger.info("The cluster ends: %s.", reason)
@@ -138,12 +137,6 @@ class Head:
         self._watchdog.announce_end()
         if self._stop_reason is not None and not self._stop_reason.done():
             self._stop_reason.set_result(reason)
-
-    def announce(self, message: dict[str, Any]) -> None:
-        """Say once that we are ready, or why not."""
-        if self._ready_fd is not None:
-            daemon.announce(self._ready_fd, message)
-            self._ready_fd = None
 
     def leave_nothing(self) -> None:
         """Kill and reap every descendant, remove record and folder. Idempotent; works from any thread."""
