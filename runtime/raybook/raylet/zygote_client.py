@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-WORKER_MAIN = "raybook.worker.main"
+WORKER_MAIN = "raybook.worker_process"
 PLAIN = "plain"
 
 
