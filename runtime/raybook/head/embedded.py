@@ -19,10 +19,10 @@ from typing import Any
 
 import msgspec
 
-from raybook import __version__
 from raybook.base import ids
 from raybook.base.config import Config, read_environment
 from raybook.base.resources import OBJECT_STORE_MEMORY, to_user
+from raybook.base.version import VERSION
 from raybook.core.scheduling.node_resources import Machine, node_resources
 from raybook.gcs.service import GcsService
 from raybook.head.watchdog import Watchdog
@@ -192,7 +192,7 @@ class Head:
             persist=owner is None,
             env_prefix=sys.prefix,
             python_version=platform.python_version(),
-            raybook_version=__version__,
+            raybook_version=VERSION,
             created_unix_ms=time.time_ns() // 1_000_000,
             resources=resources,
         )
