@@ -1,6 +1,6 @@
 """Hub: what one kernel has on its pages, and the one daemon thread ("raybook-ui") that feeds it.
 
-    engine's thread ─▶ Feed ─▶ note_change ─▶ raybook-ui: view ─▶ each panel sends what changed, at most 4 times a second
+    engine's thread ─▶ Feed ─▶ note_change ─▶ raybook-ui: view ─▶ each panel sends what changed, at 4 Hz at most
 
 The thread starts with the first thing to feed and sleeps on an event when nothing changes. An interrupt goes to the
 main thread only, so panels survive it. Invariants: panels are touched under ``_tick_lock`` only; a closing kernel's
@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -47,6 +48,7 @@ class Hub:
         self.on_tick: Callable[[], None] | None = None
         """Called by the thread at the end of every tick: for output that is no panel."""
         self._panels: list[Panel] = []
+        self._actions: deque[Callable[[], None]] = deque()
         self._tick_lock = threading.RLock()
         self._coalescer = Coalescer(preferences.period_ms)
         self._wake = threading.Event()
@@ -93,6 +95,12 @@ class Hub:
     def note_change(self) -> None:
         """There is something new to show."""
         self._coalescer.note_change()
+        self._wake.set()
+
+    def enqueue(self, action: Callable[[], None]) -> None:
+        """Let the thread do something: for buttons, whose handlers must return at once."""
+        self._actions.append(action)
+        self._start_thread()
         self._wake.set()
 
     def cell_started(self) -> None:
@@ -146,19 +154,21 @@ class Hub:
 
     def _run(self) -> None:
         while not self._ending:
+            while self._actions:
+                self._actions.popleft()()
             wait_ms = self._coalescer.until_tick_ms(time.monotonic() * 1_000)
             if wait_ms is None:
-                looking = self.feed is None and self._cell is not None and self.find_feed is not None
-                if not self._wake.wait(POLL_INTERVAL_S if looking else None) and looking:
-                    self._look_for_feed()
-                self._wake.clear()
+                self._wait_for_change()
             elif wait_ms > 0:
                 time.sleep(wait_ms / 1_000)
             else:
                 self._tick_unless_closing()
 
-    def _look_for_feed(self) -> None:
-        if self.find_feed is not None:
+    def _wait_for_change(self) -> None:
+        is_looking = self.feed is None and self._cell is not None and self.find_feed is not None
+        is_woken = self._wake.wait(POLL_INTERVAL_S if is_looking else None)
+        self._wake.clear()
+        if not is_woken and self.find_feed is not None:
             self.find_feed()
 
     def _tick_unless_closing(self) -> None:
@@ -218,3 +228,12 @@ def hub_of(shell: InteractiveShell) -> Hub:
         hub = Hub(shell, read_preferences(os.environ))
         setattr(shell, HUB_ATTRIBUTE, hub)
     return hub
+
+
+def close_hub(shell: InteractiveShell) -> None:
+    """End the shell's hub, if it has one: panels become final, the thread ends."""
+    hub = getattr(shell, HUB_ATTRIBUTE, None)
+    if hub is not None:
+        hub.detach()
+        hub.close()
+        delattr(shell, HUB_ATTRIBUTE)

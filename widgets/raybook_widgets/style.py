@@ -23,7 +23,8 @@ STYLE = """
 .raybook-panel .rb-cut{overflow:hidden;text-overflow:ellipsis;white-space:nowrap;min-width:0}
 .raybook-panel .rb-good{color:var(--rb-good)}.raybook-panel .rb-run{color:var(--rb-run)}
 .raybook-panel .rb-bad{color:var(--rb-bad)}.raybook-panel .rb-warn{color:var(--rb-warn)}
-.raybook-panel .rb-bar{display:flex;height:8px;border-radius:4px;overflow:hidden;background:var(--rb-track);min-width:60px}
+.raybook-panel .rb-bar{display:flex;height:8px;border-radius:4px;overflow:hidden;
+ background:var(--rb-track);min-width:60px}
 .raybook-panel .rb-bar i{display:block;height:100%;flex:none}
 .raybook-panel .rb-fill-good{background:var(--rb-good)}.raybook-panel .rb-fill-run{background:var(--rb-run)}
 .raybook-panel .rb-fill-bad{background:var(--rb-bad)}.raybook-panel .rb-fill-warn{background:var(--rb-warn)}
@@ -49,12 +50,13 @@ STYLE = """
 .raybook-panel .rb-best td{font-weight:600}
 .raybook-panel .rb-star{color:var(--rb-warn);width:1.2em;display:inline-block}
 .raybook-panel svg.rb-spark{display:block;overflow:visible}
-.raybook-panel .rb-spark polyline{fill:none;stroke:currentColor;stroke-width:1.4;stroke-linejoin:round;stroke-linecap:round}
+.raybook-panel .rb-spark polyline{fill:none;stroke:currentColor;stroke-width:1.4;stroke-linejoin:round;
+ stroke-linecap:round}
 .raybook-panel .rb-spark circle{fill:currentColor}
 .raybook-card{border:1px solid var(--jp-border-color2,GrayText);border-radius:6px;max-width:922px;overflow:hidden;
  background:var(--jp-layout-color1,Canvas);margin:2px 0}
-.raybook-card .widget-html,.raybook-card .widget-html-content{margin:0!important;width:auto;overflow:hidden;flex:1 1 auto;
- height:auto;line-height:inherit}
+.raybook-card .widget-html,.raybook-card .widget-html-content{margin:0!important;width:auto;overflow:hidden;
+ flex:1 1 auto;height:auto;line-height:inherit}
 .raybook-card .raybook-panel{max-width:none}
 .raybook-card .raybook-panel:not([data-panel="cluster"]){border-top:1px solid var(--jp-border-color3,GrayText)}
 .raybook-card .raybook-bar-row{align-items:center}

@@ -1,7 +1,7 @@
 """Numbers for people: counts, bytes, durations, rates and metrics as short text.
 
-Knows nothing of panels or facts. Every function is total: odd input (NaN, negative) gives a readable text, not an error,
-because a panel must never fail over a number.
+Knows nothing of panels or facts. Every function is total: odd input (NaN, negative) gives a readable text, not an
+error, because a panel must never fail over a number.
 """
 
 from __future__ import annotations

@@ -114,10 +114,9 @@ def _experiment_text(experiment: ExperimentRow) -> str:
     lines = [f"Tune {experiment.name}: " + ", ".join(experiment_parts(experiment))]
     for trial in experiment.trials:
         step = f"{trial.step}/{trial.step_max}" if trial.step_max else str(trial.step)
-        lines.append(
-            f"  {'*' if trial.best else ' '} {shortened(trial.label, NAME_WIDTH):<{NAME_WIDTH}} "
-            f"{trial.state.lower():<10} {metric_text(trial.value):>9} {step:>7} {sparkline_text(trial.history)}".rstrip()
-        )
+        name = f"{'*' if trial.best else ' '} {shortened(trial.label, NAME_WIDTH):<{NAME_WIDTH}}"
+        figures = f"{trial.state.lower():<10} {metric_text(trial.value):>9} {step:>7}"
+        lines.append(f"  {name} {figures} {sparkline_text(trial.history)}".rstrip())
     if experiment.trials_hidden:
         lines.append(f"    and {experiment.trials_hidden} more trials")
     return "\n".join(lines)
