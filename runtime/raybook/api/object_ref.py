@@ -1,0 +1,145 @@
+"""ObjectRef: a handle on a value that exists, is being made, or failed.
+
+It knows an id, where the owner listens, and one callable to give the id back to. Invariants: one Python object gives back
+exactly one count; ``__del__`` does that one call and nothing else, because the collector may run it inside any locked
+section of this thread (the callable is the engine's ``deque.append``); a ref whose callable is not the current engine's
+is of another session, or of the parent process, and inert.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from typing import Any
+
+from raybook.api.context import current_runtime, started_engine
+from raybook.base.errors import StaleReferenceError
+from raybook.base.ids import task_of
+from raybook.base.specs import RefInfo
+from raybook.engines.engine import Engine
+
+
+class ObjectRef:
+    """Made by the engine: ``ObjectRef(id, owner_address, release)``. Compares and hashes by id."""
+
+    __slots__ = ("__weakref__", "_release", "id", "owner_address")
+
+    def __init__(self, id: bytes, owner_address: str, release: Callable[[bytes], None]) -> None:
+        self.id = id
+        self.owner_address = owner_address
+        self._release = release
+
+    def __del__(self) -> None:
+        self._release(self.id)
+
+    def hex(self) -> str:
+        """The id in hexadecimal."""
+        return self.id.hex()
+
+    def binary(self) -> bytes:
+        """The id."""
+        return self.id
+
+    def task_id(self) -> bytes:
+        """The id of the task that makes the value."""
+        return task_of(self.id)
+
+    def is_nil(self) -> bool:
+        """Whether this names nothing."""
+        return not self.id
+
+    def future(self) -> Future:
+        """A ``concurrent.futures.Future`` of the value. Cancelling the future leaves the task alone (that is what
+        ``raybook.cancel`` is for). The value is unpickled in the engine's I/O thread."""
+        engine = engine_of(self)
+        future: Future = Future()
+
+        def settle() -> None:
+            if future.set_running_or_notify_cancel():
+                _settle(future, engine, self)
+
+        engine.when_ready(self, settle)
+        return future
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        asyncio = sys.modules.get("asyncio")
+        if asyncio is None:
+            raise RuntimeError("An ObjectRef can be awaited only inside an asyncio event loop; use raybook.get(ref).")
+        engine = engine_of(self)
+        loop = asyncio.get_running_loop()
+        ready = loop.create_future()
+
+        def wake() -> None:
+            if not ready.done():
+                ready.set_result(None)
+
+        def on_ready() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(wake)
+
+        engine.when_ready(self, on_ready)
+        yield from ready
+        return engine.get((self,), None)[0]
+
+    def __eq__(self, other: object) -> bool:
+        return self.id == other.id if isinstance(other, ObjectRef) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"ObjectRef({self.id.hex()})"
+
+    def __copy__(self) -> ObjectRef:
+        return self
+
+    def __deepcopy__(self, memo: dict) -> ObjectRef:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Reached by picklers that are not the engine's (pickle.dumps in user code). Nobody is told that the bytes hold
+        # a reference, so this ref must outlive them.
+        return rebuild_ref, (self.id, self.owner_address)
+
+    def __iter__(self) -> Any:
+        raise TypeError(
+            "An ObjectRef is one value and cannot be iterated. Get it first with raybook.get(ref), or let the task "
+            "return several refs with num_returns."
+        )
+
+
+def engine_of(ref: ObjectRef) -> Engine:
+    """The engine that can serve this ref. StaleReferenceError for a ref of another session."""
+    engine = current_runtime.engine
+    if engine is None or ref._release is not engine.release:
+        raise stale(ref)
+    return engine
+
+
+def stale(ref: ObjectRef) -> StaleReferenceError:
+    """The error of a ref that belongs to another session."""
+    return StaleReferenceError(
+        f"{ref!r} belongs to an earlier raybook session, to another cluster, or to the process this one was forked from. "
+        "Its value went with that session. Run the cell that made it again, or pass values between sessions by file."
+    )
+
+
+def reduce_ref(ref: ObjectRef, contained: list[Any]) -> tuple[Any, ...]:
+    """The engine's reducer: notes the ref among those a value contains, so that it is counted on the way."""
+    contained.append(RefInfo(ref.id, ref.owner_address))
+    return rebuild_ref, (ref.id, ref.owner_address)
+
+
+def rebuild_ref(object_id: bytes, owner_address: str) -> ObjectRef:
+    """The other end of both reducers. RuntimeError in a process that is not connected."""
+    return started_engine().adopt_ref(object_id, owner_address)
+
+
+def _settle(future: Future, engine: Engine, ref: ObjectRef) -> None:
+    try:
+        value = engine.get((ref,), 0)[0]
+    except Exception as error:  # noqa: BLE001 - whatever the task raised belongs into the future.
+        future.set_exception(error)
+    else:
+        future.set_result(value)

@@ -1,0 +1,158 @@
+"""Actor queue: one caller's ordered stream of calls to one actor, across its restarts.
+
+A call is sent only when every earlier one has been sent and its own arguments are there, so a sync actor runs calls in
+submission order. After a restart, unanswered calls with retries left are sent again, in order and first; the others
+fail, because they may or may not have run. Knows nothing of sockets or of how results are stored.
+
+Invariants: calls are sent in sequence order within one incarnation; a call is queued or in flight, never both.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from raybook.base.facts import ACTOR_ALIVE, ACTOR_DEAD, ACTOR_PENDING, ACTOR_RESTARTING
+from raybook.base.specs import Endpoint, ErrorValue
+from raybook.core.owner.records import PushTo, TaskRecord
+from raybook.protocol.messages.raylet import ActorUpdate
+from raybook.protocol.messages.worker import PushCalls
+
+PUSH_BATCH = 512
+"""Calls in one message: large enough to amortise framing, small enough to start work at once."""
+
+
+class ActorQueue:
+    """The caller's side of one actor."""
+
+    __slots__ = (
+        "actor_id", "creation", "death", "endpoint", "held", "in_flight", "incarnation", "queue", "sequence", "state",
+    )  # fmt: skip
+
+    def __init__(self, actor_id: bytes) -> None:
+        self.actor_id = actor_id
+        self.state = ACTOR_PENDING
+        self.endpoint: Endpoint | None = None
+        self.incarnation = -1
+        self.sequence = 0
+        self.queue: deque[TaskRecord] = deque()
+        self.in_flight: dict[bytes, TaskRecord] = {}
+        self.death: ErrorValue | None = None
+        self.held: list | None = None
+        """Creation arguments kept for restarts (only on the creator's side)."""
+        self.creation: object = None
+
+    def submit(self, record: TaskRecord) -> ErrorValue | None:
+        """Queue a call. Returns the error it fails with at once: the actor is dead, or it is restarting and the call
+        has no retries (behaviour 18)."""
+        if self.state == ACTOR_DEAD:
+            return self.death
+        if self.state == ACTOR_RESTARTING and not record.retries_left:
+            return unavailable(self)
+        self.queue.append(record)
+        return None
+
+    def send_ready(self, effects: list) -> None:
+        """Send from the head of the queue as far as arguments are there."""
+        queue = self.queue
+        if not queue or self.state != ACTOR_ALIVE or self.endpoint is None:
+            return
+        endpoint = self.endpoint
+        while queue and not queue[0].unresolved:
+            batch = []
+            while queue and len(batch) < PUSH_BATCH and not queue[0].unresolved:
+                record = queue.popleft()
+                record.spec.sequence = self.sequence
+                self.sequence += 1
+                self.in_flight[record.spec.task_id] = record
+                stats = record.stats
+                stats.in_flight += 1
+                stats.changed = True
+                batch.append(record)
+            message = PushCalls(self.incarnation, [record.spec for record in batch])
+            effects.append(PushTo(endpoint.client_id, endpoint.address, message, batch))
+
+    def answered(self, record: TaskRecord) -> bool:
+        """A reply came. False when this call is not in flight (a late reply of an earlier life)."""
+        if self.in_flight.pop(record.spec.task_id, None) is None:
+            return False
+        record.stats.in_flight -= 1
+        record.stats.changed = True
+        return True
+
+    def withdraw(self, record: TaskRecord) -> bool:
+        """Take an unsent call out. False when it was sent already."""
+        try:
+            self.queue.remove(record)
+        except ValueError:
+            return False
+        return True
+
+    def bounced(self, record: TaskRecord) -> None:
+        """The actor did not take it (another incarnation): back to the front, in sequence order."""
+        if self.answered(record):
+            self.queue.appendleft(record)
+
+    def update(self, update: ActorUpdate) -> list[tuple[TaskRecord, ErrorValue]]:
+        """The GCS tells the actor's state. Returns the calls that fail by it, each with its error."""
+        if update.incarnation < self.incarnation:
+            return []
+        failed: list[tuple[TaskRecord, ErrorValue]] = []
+        if update.state == ACTOR_DEAD:
+            self.state = ACTOR_DEAD
+            self.endpoint = None
+            self.death = death_error(update)
+            lost = [*self._take_in_flight(), *self.queue]
+            self.queue.clear()
+            return [(record, self.death) for record in lost]
+        if update.incarnation > self.incarnation or update.state == ACTOR_RESTARTING:
+            again = []
+            for record in self._take_in_flight():
+                if record.retries_left and not record.cancelled:
+                    record.retries_left -= 1 if record.retries_left > 0 else 0
+                    record.spec.attempt += 1
+                    again.append(record)
+                else:
+                    failed.append((record, unavailable(self)))
+            self.queue.extendleft(reversed(again))
+        if update.state == ACTOR_RESTARTING:
+            keep: deque[TaskRecord] = deque()
+            for record in self.queue:
+                if record.retries_left or self.incarnation < 0:
+                    keep.append(record)
+                else:
+                    failed.append((record, unavailable(self)))
+            self.queue = keep
+        if update.incarnation > self.incarnation:
+            self.incarnation = update.incarnation
+            self.sequence = 0
+        self.state = update.state
+        self.endpoint = update.endpoint if update.state == ACTOR_ALIVE else None
+        return failed
+
+    def _take_in_flight(self) -> list[TaskRecord]:
+        records = list(self.in_flight.values())
+        self.in_flight.clear()
+        for record in records:
+            record.stats.in_flight -= 1
+            record.stats.changed = True
+        return records
+
+    def check_invariants(self) -> None:
+        queued = {record.spec.task_id for record in self.queue}
+        assert not queued & self.in_flight.keys(), "a call is both queued and in flight"
+        sequences = [record.spec.sequence for record in self.in_flight.values()]
+        assert sequences == sorted(sequences), "calls were sent out of order"
+
+
+def unavailable(queue: ActorQueue) -> ErrorValue:
+    """The actor is restarting and the call may have run."""
+    return ErrorValue(
+        "ActorUnavailableError",
+        f"The actor {queue.actor_id.hex()} is unavailable: its process ended and it is being restarted. The task may or "
+        f"may not have been executed on it. Call again, or set max_task_retries on the actor so that raybook does.",
+    )
+
+
+def death_error(update: ActorUpdate) -> ErrorValue:
+    """Why every further call fails."""
+    return ErrorValue("ActorDiedError", update.death, update.death_payload)

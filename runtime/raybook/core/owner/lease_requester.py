@@ -1,0 +1,336 @@
+"""Lease requester: which queued task goes to which leased worker, and how many leases to ask for.
+
+One group for each scheduling class, with a queue of resolved tasks and the leases it holds. Short tasks are pipelined
+up to ``pipeline_target_us`` of estimated work a worker; a function that was never measured goes alone. A worker that
+makes no progress, or says that it is blocked, is *stalled*: its unstarted tasks come back and it gets no more until it
+replies. Knows nothing of sockets, values or retries.
+
+Invariants: a task is in one queue or in flight under one lease; in flight ≤ the depth limit; no push to a stalled
+lease. Source: lease reuse is Ray's; adaptive depth and steal-back are ours (a fixed depth delays behind slow tasks).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+
+from raybook.base.config import Config
+from raybook.base.specs import Assignment, Endpoint, SchedulingClass
+from raybook.core.owner.records import PushTo, TaskRecord, ToPeer, ToRaylet
+from raybook.protocol.messages.raylet import LeaseGranted, ReturnLease, SetDemand
+from raybook.protocol.messages.worker import BindLease, PushTasks, StealTasks
+
+OVERHEAD_US = 10.0
+"""Estimated cost of a task in a worker beside the user's code, so that no-ops do not look free."""
+
+STALL_MS = 20
+"""A worker with unstarted tasks that has not answered for this long gives them back. Ten times the pipeline target."""
+
+DEMAND_MAX = 1_000
+"""More leases than this are never asked for at once: one message, and no node runs more processes."""
+
+
+class Lease:
+    """One worker on loan."""
+
+    __slots__ = (
+        "assignment", "cost_us", "epoch", "group", "idle_since_ms", "in_flight", "lease_id", "progress_ms", "stalled",
+        "stealing", "unmeasured", "worker", "worker_pid",
+    )  # fmt: skip
+
+    def __init__(self, group: Group, granted: LeaseGranted, now_ms: int) -> None:
+        self.group = group
+        self.lease_id = granted.lease_id
+        self.epoch = granted.epoch
+        self.worker: Endpoint = granted.worker
+        self.worker_pid = granted.worker_pid
+        self.assignment: Assignment = granted.assignment
+        self.in_flight: dict[bytes, TaskRecord] = {}
+        self.cost_us = 0.0
+        self.unmeasured = 0
+        self.stalled = False
+        self.stealing = False
+        self.progress_ms = now_ms
+        self.idle_since_ms = now_ms
+
+
+class Group:
+    """All tasks of one scheduling class."""
+
+    __slots__ = ("class_key", "demand_sent", "infeasible", "leases", "queue", "scheduling_class")
+
+    def __init__(self, class_key: int, scheduling_class: SchedulingClass) -> None:
+        self.class_key = class_key
+        self.scheduling_class = scheduling_class
+        self.queue: deque[TaskRecord] = deque()
+        self.leases: dict[int, Lease] = {}
+        self.demand_sent = 0
+        self.infeasible = ""
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    queued: int
+    in_flight: int
+    leases: int
+    demand: int
+
+
+class LeaseRequester:
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.job_id = b""
+        self.namespace = ""
+        self._groups: dict[SchedulingClass, Group] = {}
+        self._by_key: list[Group] = []
+        self._leases: dict[int, Lease] = {}
+        self._dirty: dict[int, Group] = {}
+
+    # What happened
+
+    def enqueue(self, record: TaskRecord) -> None:
+        """A task whose arguments are all there."""
+        group = self._groups.get(record.scheduling_class)
+        if group is None:
+            group = Group(len(self._by_key), record.scheduling_class)
+            self._groups[record.scheduling_class] = group
+            self._by_key.append(group)
+        group.queue.append(record)
+        self._dirty[group.class_key] = group
+
+    def requeue(self, record: TaskRecord) -> None:
+        """A task that came back unstarted, or is tried again: to the front, it has waited longest."""
+        record.lease = None
+        group = self._groups[record.scheduling_class]
+        group.queue.appendleft(record)
+        self._dirty[group.class_key] = group
+
+    def withdraw(self, record: TaskRecord) -> bool:
+        """Take a queued task out (it was cancelled). False when it is not queued. Cost: a walk over its queue."""
+        group = self._groups.get(record.scheduling_class)
+        if group is None:
+            return False
+        try:
+            group.queue.remove(record)
+        except ValueError:
+            return False
+        self._dirty[group.class_key] = group
+        return True
+
+    def granted(self, granted: LeaseGranted, now_ms: int, effects: list) -> None:
+        """A lease arrived."""
+        group = self._by_key[granted.class_key]
+        lease = Lease(group, granted, now_ms)
+        group.leases[lease.lease_id] = lease
+        group.infeasible = ""
+        group.demand_sent = max(0, group.demand_sent - 1)
+        self._leases[lease.lease_id] = lease
+        self._dirty[group.class_key] = group
+        bind = BindLease(lease.epoch, lease.assignment, self.job_id, self.namespace)
+        effects.append(ToPeer(lease.worker.client_id, lease.worker.address, bind))
+
+    def lost(self, lease_id: int) -> list[TaskRecord]:
+        """A lease ended. Returns its unanswered tasks in push order; the first may have been running."""
+        lease = self._leases.pop(lease_id, None)
+        if lease is None:
+            return []
+        group = lease.group
+        group.leases.pop(lease_id, None)
+        self._dirty[group.class_key] = group
+        records = list(lease.in_flight.values())
+        lease.in_flight.clear()
+        for record in records:
+            record.lease = None
+            record.stats.in_flight -= 1
+        return records
+
+    def answered(self, record: TaskRecord, now_ms: int) -> None:
+        """A reply came for a task pushed under a lease."""
+        lease: Lease = record.lease
+        if lease is None:
+            return
+        record.lease = None
+        if lease.in_flight.pop(record.spec.task_id, None) is None:
+            return
+        self._settle(lease, record)
+        lease.stalled = False
+        lease.progress_ms = now_ms
+        if not lease.in_flight:
+            lease.idle_since_ms = now_ms
+        self._dirty[lease.group.class_key] = lease.group
+
+    def bounced(self, record: TaskRecord, blocked: bool) -> None:
+        """A worker gave a task back unstarted. ``blocked``: it waits in get and takes nothing for now."""
+        lease: Lease = record.lease
+        if lease is not None and lease.in_flight.pop(record.spec.task_id, None) is not None:
+            self._settle(lease, record)
+            lease.stealing = False
+            lease.stalled = lease.stalled or blocked
+        self.requeue(record)
+
+    def steal_answered(self, client_id: bytes) -> None:
+        """A worker answered a steal request (perhaps with nothing)."""
+        for lease in self._leases.values():
+            if lease.worker.client_id == client_id:
+                lease.stealing = False
+                self._dirty[lease.group.class_key] = lease.group
+
+    @staticmethod
+    def _settle(lease: Lease, record: TaskRecord) -> None:
+        stats = record.stats
+        stats.in_flight -= 1
+        stats.changed = True
+        if lease.in_flight:
+            average = stats.average_us
+            if average >= 0:
+                lease.cost_us = max(0.0, lease.cost_us - average - OVERHEAD_US)
+            lease.unmeasured = max(0, lease.unmeasured - 1) if lease.unmeasured else 0
+        else:
+            lease.cost_us = 0.0
+            lease.unmeasured = 0
+
+    def infeasible(self, class_key: int, text: str) -> int:
+        """The cluster can never serve a class; how many tasks wait for it."""
+        group = self._by_key[class_key]
+        group.infeasible = text
+        return len(group.queue)
+
+    # What to do
+
+    def act(self, now_ms: int, effects: list) -> None:
+        """Push what can be pushed, ask for what is missing. Called once after each batch of events."""
+        if not self._dirty:
+            return
+        dirty, self._dirty = self._dirty, {}
+        for group in dirty.values():
+            if group.queue:
+                self._assign(group, now_ms, effects)
+            self._balance(group, now_ms, effects)
+            self._demand(group, effects)
+
+    def _assign(self, group: Group, now_ms: int, effects: list) -> None:
+        usable = [lease for lease in group.leases.values() if not lease.stalled and not lease.unmeasured]
+        if not usable:
+            return
+        usable.sort(key=_load)
+        queue = group.queue
+        share = -(-(len(queue) + sum(len(lease.in_flight) for lease in usable)) // len(usable))
+        target_us = self._config.pipeline_target_us
+        depth_max = min(self._config.pipeline_depth_max, share)
+        for lease in usable:
+            in_flight = lease.in_flight
+            batch = []
+            while queue:
+                record = queue[0]
+                stats = record.stats
+                average = stats.average_us
+                if in_flight:
+                    if len(in_flight) >= depth_max or average < 0 or lease.unmeasured:
+                        break
+                    if lease.cost_us + average > target_us:
+                        break
+                else:
+                    lease.progress_ms = now_ms
+                queue.popleft()
+                if average < 0:
+                    lease.unmeasured = 1
+                else:
+                    lease.cost_us += average + OVERHEAD_US
+                in_flight[record.spec.task_id] = record
+                record.lease = lease
+                stats.in_flight += 1
+                stats.changed = True
+                batch.append(record)
+            if batch:
+                message = PushTasks(lease.epoch, [record.spec for record in batch])
+                effects.append(PushTo(lease.worker.client_id, lease.worker.address, message, batch))
+            if not queue:
+                break
+
+    def _balance(self, group: Group, now_ms: int, effects: list) -> None:
+        """An idle worker beside a backlog: take half of the longest one back."""
+        if group.queue or len(group.leases) < 2:
+            return
+        idle = any(not lease.in_flight and not lease.stalled for lease in group.leases.values())
+        if not idle:
+            return
+        longest = max(group.leases.values(), key=_load)
+        unstarted = len(longest.in_flight) - 1
+        if unstarted < 1 or longest.stealing or longest.cost_us < 4 * OVERHEAD_US * unstarted:
+            return
+        longest.stealing = True
+        effects.append(ToPeer(longest.worker.client_id, longest.worker.address, StealTasks((unstarted + 1) // 2)))
+
+    def _demand(self, group: Group, effects: list) -> None:
+        wanted = min(len(group.queue), DEMAND_MAX)
+        sent = group.demand_sent
+        if wanted > sent or (wanted == 0 and sent) or wanted < sent // 4:
+            group.demand_sent = wanted
+            name = group.queue[0].spec.name if group.queue else ""
+            effects.append(ToRaylet(SetDemand(group.class_key, group.scheduling_class, wanted, name)))
+
+    def tick(self, now_ms: int, effects: list) -> None:
+        """Give idle leases back; take unstarted tasks from workers that make no progress."""
+        idle_ms = self._config.lease_idle_ms
+        for lease in list(self._leases.values()):
+            if not lease.in_flight:
+                if now_ms - lease.idle_since_ms >= idle_ms:
+                    self._leases.pop(lease.lease_id)
+                    lease.group.leases.pop(lease.lease_id)
+                    effects.append(ToRaylet(ReturnLease(lease.lease_id)))
+            elif len(lease.in_flight) > 1 and not lease.stalled and now_ms - lease.progress_ms >= STALL_MS:
+                lease.stalled = True
+                lease.stealing = True
+                count = len(lease.in_flight) - 1
+                effects.append(ToPeer(lease.worker.client_id, lease.worker.address, StealTasks(count)))
+
+    def next_deadline_ms(self) -> int | None:
+        deadlines = []
+        for lease in self._leases.values():
+            if not lease.in_flight:
+                deadlines.append(lease.idle_since_ms + self._config.lease_idle_ms)
+            elif len(lease.in_flight) > 1 and not lease.stalled:
+                deadlines.append(lease.progress_ms + STALL_MS)
+        return min(deadlines) if deadlines else None
+
+    def return_all(self, effects: list) -> None:
+        """Shutting down: withdraw all demand."""
+        for group in self._by_key:
+            if group.demand_sent:
+                effects.append(ToRaylet(SetDemand(group.class_key, group.scheduling_class, 0)))
+
+    # What there is
+
+    def waiting_reason(self, record: TaskRecord) -> str:
+        """Why a queued task has not started, for people."""
+        group = self._groups.get(record.scheduling_class)
+        if group is None:
+            return "its arguments are not ready"
+        return group.infeasible or f"it queues for a worker; {len(group.queue)} tasks of its class are queued"
+
+    def statistics(self) -> Statistics:
+        return Statistics(
+            queued=sum(len(group.queue) for group in self._by_key),
+            in_flight=sum(len(lease.in_flight) for lease in self._leases.values()),
+            leases=len(self._leases),
+            demand=sum(group.demand_sent for group in self._by_key),
+        )
+
+    def check_invariants(self) -> None:
+        seen: set[bytes] = set()
+        for group in self._by_key:
+            for record in group.queue:
+                assert record.lease is None, "a queued task believes it is in flight"
+                assert record.spec.task_id not in seen, "a task is queued twice"
+                seen.add(record.spec.task_id)
+            for lease in group.leases.values():
+                assert self._leases.get(lease.lease_id) is lease, "a group holds a lease that is gone"
+                assert len(lease.in_flight) <= self._config.pipeline_depth_max, "pipeline too deep"
+                for task_id, record in lease.in_flight.items():
+                    assert record.lease is lease, "a task in flight points to another lease"
+                    assert task_id not in seen, "a task is both queued and in flight"
+                    seen.add(task_id)
+
+
+def _load(lease: Lease) -> int:
+    return len(lease.in_flight)

@@ -1,0 +1,46 @@
+"""Object directory: the value of every object this process owns or has been told about, and where it lies.
+
+A value is inline bytes, a location in an arena, or an error. User threads read ``values`` directly (one dict look-up,
+atomic under the GIL); only the owner machine writes it. Knows nothing of references or waits.
+
+Invariants: a region of our own extents belongs to exactly one living id; a value is set once per life of an id.
+"""
+
+from __future__ import annotations
+
+from raybook.base.specs import Value
+
+
+class ObjectDirectory:
+    __slots__ = ("own_regions", "values")
+
+    def __init__(self) -> None:
+        self.values: dict[bytes, Value] = {}
+        self.own_regions: dict[bytes, int] = {}
+
+    def put(self, key: bytes, value: Value, own_region: bool) -> None:
+        """A value is there. ``own_region``: it lies in an extent this process allocates from."""
+        self.values[key] = value
+        if own_region and value.location is not None:
+            self.own_regions[key] = value.location.offset
+
+    def is_ready(self, key: bytes) -> bool:
+        return key in self.values
+
+    def is_failed(self, key: bytes) -> bool:
+        value = self.values.get(key)
+        return value is not None and value.error is not None
+
+    def remove(self, key: bytes) -> tuple[Value | None, int | None]:
+        """Forget an object; its value, and the offset to free if the region is our own."""
+        return self.values.pop(key, None), self.own_regions.pop(key, None)
+
+    def statistics(self) -> dict[str, int]:
+        located = [value.location.size for value in self.values.values() if value.location is not None]
+        return {"values": len(self.values), "in_arena": len(located), "arena_bytes": sum(located)}
+
+    def check_invariants(self) -> None:
+        offsets = list(self.own_regions.values())
+        assert len(offsets) == len(set(offsets)), "two objects claim one region"
+        for key in self.own_regions:
+            assert key in self.values, "a region outlives its object"

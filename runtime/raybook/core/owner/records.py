@@ -1,0 +1,186 @@
+"""The owner's records, the events that reach it, and the effects that leave it.
+
+User threads make the records and hand them over; from then on only the I/O thread touches them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from raybook.base.specs import RefInfo, Value
+from raybook.protocol.messages.worker import TaskSpec
+
+UNMEASURED = -1.0
+
+
+class FunctionStats:
+    """What the owner has seen of one function: run time for pipelining, counts for panels."""
+
+    __slots__ = ("average_us", "cancelled", "changed", "failed", "finished", "in_flight", "name", "payload", "submitted")
+
+    def __init__(self, name: str, payload: bytes = b"") -> None:
+        self.name = name
+        self.payload = payload
+        self.average_us = UNMEASURED
+        self.submitted = 0
+        self.in_flight = 0
+        self.finished = 0
+        self.failed = 0
+        self.cancelled = 0
+        self.changed = True
+
+    def measure(self, run_us: int) -> None:
+        """Fold one run into the moving average. A run far above it counts at once: pipelining must turn careful fast
+        and bold slowly."""
+        average = self.average_us
+        if average < 0 or run_us > 4 * average + 100:
+            self.average_us = float(run_us)
+        else:
+            self.average_us = average + 0.2 * (run_us - average)
+
+
+class TaskRecord(msgspec.Struct, gc=False):
+    """One submitted task or actor call. ``held``: ids this task keeps alive until it ends. ``unresolved``: how many of
+    its arguments have no value yet."""
+
+    spec: TaskSpec
+    stats: Any
+    scheduling_class: Any = None
+    """SchedulingClass of a task; None for an actor call."""
+    actor_id: bytes = b""
+    retries_left: int = 0
+    retry_exceptions: Any = False
+    """False, True, or the tuple of exception classes that are worth a retry (the worker judges, see the spec)."""
+    held: list[RefInfo] | None = None
+    unresolved: int = 0
+    cancelled: bool = False
+    submitted_s: float = 0.0
+    lease: Any = None
+    """Lease that the task was pushed under, or None."""
+
+
+class Wait:
+    """One blocked ``get`` or ``wait``: released when ``needed`` of its ids are ready (or, for a get, one failed)."""
+
+    __slots__ = ("callback", "done", "ids", "lock", "needed", "stop_on_error")
+
+    def __init__(self, ids: list[bytes], needed: int, stop_on_error: bool, lock: Any, callback: Any = None) -> None:
+        self.ids = ids
+        self.needed = needed
+        self.stop_on_error = stop_on_error
+        self.lock = lock
+        self.callback = callback
+        self.done = False
+
+
+# Events from user threads of this process. A bare ``bytes`` in the queue means: one local reference to it is gone.
+
+
+class Put(msgspec.Struct, gc=False):
+    """A value was stored under an id of ours."""
+
+    object_id: bytes
+    value: Value
+    own_region: bool = False
+
+
+class HoldRef(msgspec.Struct, gc=False):
+    """A reference (or a view pinned in the arena) came to life in this process."""
+
+    ref: RefInfo
+    from_task: bytes = b""
+
+
+class CancelWait(msgspec.Struct, gc=False):
+    wait: Any
+
+
+class CreateActorCommand(msgspec.Struct):
+    """An actor of ours was requested; ``held`` lives as long as the actor may restart."""
+
+    actor_id: bytes
+    held: list[RefInfo]
+    detached: bool
+
+
+class KnowActor(msgspec.Struct):
+    """A handle of somebody else's actor came to life here."""
+
+    actor_id: bytes
+    owner_address: str
+
+
+class CancelCommand(msgspec.Struct):
+    task_id: bytes
+    force: bool
+    recursive: bool
+
+
+class SealReply(msgspec.Struct):
+    """worker: a task with references among its arguments or results ended; work out what is still held, then reply."""
+
+    caller: bytes
+    reply: Any
+    argument_ids: list[bytes]
+
+
+# Events from outside.
+
+
+class FromPeer(msgspec.Struct, gc=False):
+    client_id: bytes
+    message: Any
+
+
+class FromRaylet(msgspec.Struct, gc=False):
+    message: Any
+
+
+class PeerGone(msgspec.Struct):
+    """The connection to another process ended."""
+
+    client_id: bytes
+
+
+# Effects.
+
+
+class ToPeer(msgspec.Struct, gc=False):
+    """Send to a process; connect to ``address`` if there is no connection yet."""
+
+    client_id: bytes
+    address: str
+    message: Any
+
+
+class PushTo(msgspec.Struct, gc=False):
+    """Push tasks or calls: like ToPeer, but functions the peer does not have yet go first."""
+
+    client_id: bytes
+    address: str
+    message: Any
+    records: list[TaskRecord]
+
+
+class ToRaylet(msgspec.Struct, gc=False):
+    message: Any
+
+
+class WakeUp(msgspec.Struct, gc=False):
+    wait: Any
+
+
+class FreeOwn(msgspec.Struct, gc=False):
+    """A region of this process's own extents is garbage."""
+
+    offset: int
+
+
+class LogLine(msgspec.Struct):
+    """Something people should read: an infeasible request, an error nobody fetched."""
+
+    text: str
+
+

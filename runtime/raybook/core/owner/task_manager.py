@@ -1,0 +1,84 @@
+"""Task manager: all unfinished tasks of this owner, and what becomes of one when an attempt ends.
+
+Decides between done, retry and failed; knows nothing of leases, actors' streams or sockets.
+
+    event \\ cause          retries left        none left, or not asked for
+    reply, no error        finished            finished
+    reply, user error      retry if the worker marked it retryable   failed with that error
+    worker died, started   retry               failed: WorkerCrashedError (or OutOfMemoryError)
+    worker died, unstarted requeued, no retry spent
+    cancelled              never retried       TaskCancelledError
+
+Invariant: a task id is here from submission until its returns have values.
+"""
+
+from __future__ import annotations
+
+from raybook.base.specs import ErrorValue
+from raybook.core.owner.records import TaskRecord
+from raybook.protocol.messages.raylet import LeaseLost
+from raybook.protocol.messages.worker import TaskReply
+
+RETRYABLE = "retryable:"
+"""Prefix of the code of a user error that the worker found worth a retry (``retry_exceptions``)."""
+
+
+class TaskManager:
+    __slots__ = ("tasks",)
+
+    def __init__(self) -> None:
+        self.tasks: dict[bytes, TaskRecord] = {}
+
+    def add(self, record: TaskRecord) -> None:
+        self.tasks[record.spec.task_id] = record
+
+    def match(self, reply: TaskReply) -> TaskRecord | None:
+        """The task a reply belongs to, or None for a late reply of an earlier attempt or of a task that is gone."""
+        record = self.tasks.get(reply.task_id)
+        if record is None or record.spec.attempt != reply.attempt:
+            return None
+        return record
+
+    def should_retry_error(self, record: TaskRecord, error: ErrorValue) -> bool:
+        """Whether user code that raised is tried again. Spends one retry."""
+        if record.cancelled or not record.retries_left or not error.code.startswith(RETRYABLE):
+            return False
+        self._spend(record)
+        return True
+
+    def should_retry_crash(self, record: TaskRecord, lost: LeaseLost) -> bool:
+        """Whether a task whose worker died under it is tried again. Spends one retry; running out of memory has a
+        counter of its own elsewhere and spends none here."""
+        if record.cancelled or (not record.retries_left and not lost.out_of_memory):
+            return False
+        if not lost.out_of_memory:
+            self._spend(record)
+        else:
+            record.spec.attempt += 1
+        return True
+
+    @staticmethod
+    def _spend(record: TaskRecord) -> None:
+        if record.retries_left > 0:
+            record.retries_left -= 1
+        record.spec.attempt += 1
+
+    def remove(self, record: TaskRecord) -> None:
+        self.tasks.pop(record.spec.task_id, None)
+
+
+def crash_error(record: TaskRecord, lost: LeaseLost) -> ErrorValue:
+    """The worker died and no retry is left."""
+    attempts = record.spec.attempt + 1
+    tried = "It was not retried (max_retries=0)" if attempts == 1 else f"It was tried {attempts} times"
+    code = "OutOfMemoryError" if lost.out_of_memory else "WorkerCrashedError"
+    return ErrorValue(
+        code,
+        f"The worker died unexpectedly while executing task `{record.spec.name}` ({record.spec.task_id.hex()}): "
+        f"{lost.reason} {tried}. Look at the worker's last lines above, or raise max_retries if the cause is passing.",
+    )
+
+
+def cancelled_error(record: TaskRecord) -> ErrorValue:
+    """The task was cancelled before or while it ran."""
+    return ErrorValue("TaskCancelledError", f"Task: TaskID({record.spec.task_id.hex()}) was cancelled.")
