@@ -18,7 +18,11 @@ STOP_TIMEOUT_S = 5.0
 
 
 class ClusterAccess:
-    """The runtime of this process, as the notebook uses it."""
+    """The runtime of this process, as the notebook uses it. kernel_id: the Jupyter server's name for this kernel, by
+    which its page finds the cluster in the registry."""
+
+    def __init__(self, kernel_id: str = "") -> None:
+        self._kernel_id = kernel_id
 
     def start(
         self,
@@ -36,14 +40,12 @@ class ClusterAccess:
         given = {
             "num_cpus": num_cpus,
             "num_gpus": num_gpus,
-            "_memory": memory,
+            "memory": memory,
             "object_store_memory": object_store_memory,
             "name": name,
         }
         options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-        if persist:
-            options["persist"] = True
-        raybook.init(**options)
+        raybook.init(**options, persist=persist, _kernel_id=self._kernel_id)
 
     def connect(self, address: str) -> None:
         """Connect this process to a running cluster. ConnectionError when nobody answers there."""

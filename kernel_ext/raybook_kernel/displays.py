@@ -18,4 +18,4 @@ def register(shell: InteractiveShell) -> None:
         session.show()
 
     formatter = shell.display_formatter.ipython_display_formatter
-    formatter.for_type_by_name("raybook.api.context", "RayContext", show_context)
+    formatter.for_type_by_name("raybook.api.ray_context", "RayContext", show_context)

@@ -13,6 +13,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from raybook.observe import ClusterRecord, FactSource, Feed, View
 from raybook_kernel.cluster_access import ClusterAccess
+from raybook_kernel.kernel_identity import kernel_id_of
 from raybook_kernel.output_router import OutputRouter
 from raybook_widgets import SECTIONS, Hub, hub_of
 
@@ -130,6 +131,6 @@ def session_of(shell: InteractiveShell, access: ClusterAccess | None = None) -> 
     """The shell's session, made at first use. access: what it reaches clusters with, the runtime's API by default."""
     session = getattr(shell, SESSION_ATTRIBUTE, None)
     if session is None:
-        session = KernelSession(shell, access or ClusterAccess())
+        session = KernelSession(shell, access or ClusterAccess(kernel_id_of(shell)))
         setattr(shell, SESSION_ATTRIBUTE, session)
     return session

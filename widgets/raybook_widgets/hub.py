@@ -56,6 +56,8 @@ class Hub:
         self._thread: threading.Thread | None = None
         self._cell: ParentHeader | None = None
         self._experiments_seen: set[str] = set()
+        self._experiments_shown: frozenset[str] = frozenset()
+        """Those with a panel of their own: the cluster panel shows only their sums."""
 
     # The feed.
 
@@ -63,6 +65,7 @@ class Hub:
         """Feed the panels from this cluster from now on."""
         with self._tick_lock:
             self.feed = feed
+            self._experiments_shown = frozenset()
             self._experiments_seen = {experiment.experiment_id for experiment in feed.view().experiments}
         feed.listen(lambda facts, reset: self.note_change())
         self._start_thread()
@@ -78,7 +81,7 @@ class Hub:
             self._run_on_tick()
             view = feed.view()
             for panel in self._panels:
-                panel.finish(view)
+                panel.finish(self._view_for(panel, view))
             self._panels.clear()
 
     def view(self) -> View:
@@ -132,10 +135,11 @@ class Hub:
         panel = Panel(sections, self.channel, self.preferences, stop, experiment_id)
         with self._tick_lock:
             view = self.view()
-            panel.show(view, parent)
+            panel.show(self._view_for(panel, view), parent)
             self._panels.append(panel)
             while len(self._panels) > PANELS_LIVE_MAX:
-                self._panels.pop(0).finish(view)
+                oldest = self._panels.pop(0)
+                oldest.finish(self._view_for(oldest, view))
         self._start_thread()
         self.note_change()
         return panel
@@ -190,7 +194,7 @@ class Hub:
             sent = 0
             for panel in self._panels:
                 panel.note_busy(busy)
-                sent += panel.update(view)
+                sent += panel.update(self._view_for(panel, view))
             self._finish_ended_experiments(view)
             if view.moving:
                 self._coalescer.note_change()
@@ -210,6 +214,10 @@ class Hub:
             self._experiments_seen.add(experiment.experiment_id)
             if cell and self.preferences.auto_panels and not self._tune_is_shown_under(cell):
                 self._show(("tune",), cell, experiment.experiment_id)
+                self._experiments_shown |= {experiment.experiment_id}
+
+    def _view_for(self, panel: Panel, view: View) -> View:
+        return view.without_trials_of(self._experiments_shown) if "cluster" in panel.sections else view
 
     def _tune_is_shown_under(self, cell: ParentHeader) -> bool:
         return any("tune" in panel.sections and panel.is_under(cell) for panel in self._panels)

@@ -35,6 +35,14 @@ def bytes_text(value: float) -> str:
     return f"{size:.{digits}f} {unit}"
 
 
+def bytes_pair_text(used: float, total: float, between: str = "/") -> str:
+    """ "1.21/4.00 GiB": one unit where both have the same."""
+    first, second = bytes_text(used), bytes_text(total)
+    if first.rpartition(" ")[2] == second.rpartition(" ")[2]:
+        first = first.rpartition(" ")[0]
+    return first + between + second
+
+
 def duration_text(microseconds: float) -> str:
     """850 → "850 µs", 2100 → "2.1 ms", 3.4e6 → "3.4 s", 1.25e8 → "2 min 05 s"."""
     if not math.isfinite(microseconds) or microseconds < 0:
