@@ -24,8 +24,8 @@ from raybook.tune.result_grid import ResultGrid
 from raybook.tune.trial_folder import TrialFolders
 
 FACT_FIELDS = {
-    "experiment", "experiment_id", "trial_id", "name", "state", "config", "iteration", "metric_name", "mode", "last", "best", "history",
-    "resources", "started_unix_ms", "ended_unix_ms", "error", "seconds",
+    "experiment", "experiment_id", "trial_id", "name", "state", "config", "iteration", "metric_name", "mode", "last",
+    "best", "history", "resources", "started_unix_ms", "ended_unix_ms", "error", "seconds",
 }  # fmt: skip
 
 
