@@ -7,14 +7,14 @@ from __future__ import annotations
 import gc
 import os
 import time
-import time
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+
 import raybook as ray
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.timeout(30)]
 
 
 # --- Objects -----------------------------------------------------------------
