@@ -126,7 +126,7 @@ def test_story_of_a_client_tells_its_grants_and_returns():
     extents.grant(BOB, MIB)
     extents.return_extent(ANNA, extent.offset)
 
-    story = extents.story(ANNA)
+    story = extents.story(ANNA).splitlines()
 
     assert len(story) == 2 and "granted" in story[0] and "returned" in story[1]
 
@@ -285,4 +285,4 @@ class NodeMachine(RuleBasedStateMachine):
 
 
 TestNodeMachine = NodeMachine.TestCase
-TestNodeMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestNodeMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, derandomize=True)

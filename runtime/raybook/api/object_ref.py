@@ -1,20 +1,23 @@
 """ObjectRef: a handle on a value that exists, is being made, or failed.
 
-It knows an id, where the owner listens, and one callable to give the id back to. It does not know engines: whatever needs
-one goes through ``api/context``. Invariants: one Python object gives back exactly one count; ``__del__`` does that one
-call and nothing else, because the collector may run it inside any locked section of this thread (the callable is the
-engine's ``deque.append``); a ref whose callable is not the current engine's is of another session and inert.
+It knows an id, where the owner listens, and one callable to give the id back to. Invariants: one Python object gives back
+exactly one count; ``__del__`` does that one call and nothing else, because the collector may run it inside any locked
+section of this thread (the callable is the engine's ``deque.append``); a ref whose callable is not the current engine's
+is of another session, or of the parent process, and inert.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import Future
+from typing import Any
 
+from raybook.api.context import current_runtime, started_engine
+from raybook.base.errors import StaleReferenceError
 from raybook.base.ids import task_of
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
+from raybook.base.specs import RefInfo
+from raybook.engines.engine import Engine
 
 
 class ObjectRef:
@@ -47,16 +50,37 @@ class ObjectRef:
         return not self.id
 
     def future(self) -> Future:
-        """A ``concurrent.futures.Future`` of the value. It must not be awaited on for more than its result: cancelling
-        it leaves the task alone (that is ``raybook.cancel``)."""
-        from raybook.api import awaiting
+        """A ``concurrent.futures.Future`` of the value. Cancelling the future leaves the task alone (that is what
+        ``raybook.cancel`` is for). The value is unpickled in the engine's I/O thread."""
+        engine = engine_of(self)
+        future: Future = Future()
 
-        return awaiting.future_of(self)
+        def settle() -> None:
+            if future.set_running_or_notify_cancel():
+                _settle(future, engine, self)
+
+        engine.when_ready(self, settle)
+        return future
 
     def __await__(self) -> Generator[Any, None, Any]:
-        from raybook.api import awaiting
+        asyncio = sys.modules.get("asyncio")
+        if asyncio is None:
+            raise RuntimeError("An ObjectRef can be awaited only inside an asyncio event loop; use raybook.get(ref).")
+        engine = engine_of(self)
+        loop = asyncio.get_running_loop()
+        ready = loop.create_future()
 
-        return awaiting.wait_for(self).__await__()
+        def wake() -> None:
+            if not ready.done():
+                ready.set_result(None)
+
+        def on_ready() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(wake)
+
+        engine.when_ready(self, on_ready)
+        yield from ready
+        return engine.get((self,), None)[0]
 
     def __eq__(self, other: object) -> bool:
         return self.id == other.id if isinstance(other, ObjectRef) else NotImplemented
@@ -74,10 +98,8 @@ class ObjectRef:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Reached by picklers that are not the engine's (pickle.dumps in user code): the count is not told to anybody
-        # until the bytes are loaded, so the ref must outlive them here.
-        from raybook.api.context import rebuild_ref
-
+        # Reached by picklers that are not the engine's (pickle.dumps in user code). Nobody is told that the bytes hold
+        # a reference, so this ref must outlive them.
         return rebuild_ref, (self.id, self.owner_address)
 
     def __iter__(self) -> Any:
@@ -86,5 +108,38 @@ class ObjectRef:
             "return several refs with num_returns."
         )
 
-    def __bool__(self) -> bool:
-        return True
+
+def engine_of(ref: ObjectRef) -> Engine:
+    """The engine that can serve this ref. StaleReferenceError for a ref of another session."""
+    engine = current_runtime.engine
+    if engine is None or ref._release is not engine.release:
+        raise stale(ref)
+    return engine
+
+
+def stale(ref: ObjectRef) -> StaleReferenceError:
+    """The error of a ref that belongs to another session."""
+    return StaleReferenceError(
+        f"{ref!r} belongs to an earlier raybook session, to another cluster, or to the process this one was forked from. "
+        "Its value went with that session. Run the cell that made it again, or pass values between sessions by file."
+    )
+
+
+def reduce_ref(ref: ObjectRef, contained: list[Any]) -> tuple[Any, ...]:
+    """The engine's reducer: notes the ref among those a value contains, so that it is counted on the way."""
+    contained.append(RefInfo(ref.id, ref.owner_address))
+    return rebuild_ref, (ref.id, ref.owner_address)
+
+
+def rebuild_ref(object_id: bytes, owner_address: str) -> ObjectRef:
+    """What a pickled ref is loaded with. RuntimeError in a process that is not connected."""
+    return started_engine().adopt_ref(object_id, owner_address)
+
+
+def _settle(future: Future, engine: Engine, ref: ObjectRef) -> None:
+    try:
+        value = engine.get((ref,), 0)[0]
+    except Exception as error:  # noqa: BLE001 - whatever the task raised belongs into the future.
+        future.set_exception(error)
+    else:
+        future.set_result(value)

@@ -13,6 +13,7 @@ import msgspec
 
 from raybook.base.facts import Fact
 from raybook.base.specs import SchedulingClass
+from raybook.protocol.serialization import SerializationContext
 
 
 class TaskOptions(msgspec.Struct, gc=False):
@@ -49,6 +50,17 @@ class ActorOptions(msgspec.Struct):
     strategy: str = ""
     methods: dict[str, int] = {}
     """Method name → declared num_returns; lets a handle refuse unknown methods at the call site."""
+    concurrency_groups: dict[str, int] = {}
+    """Group name → how many of its calls may run at once."""
+    method_defaults: dict[str, MethodDefaults] = {}
+
+
+class MethodDefaults(msgspec.Struct, array_like=True, frozen=True):
+    """What ``@method`` declared for one method, beside num_returns. None: as the actor has it."""
+
+    max_task_retries: int | None = None
+    retry_exceptions: bool | None = None
+    concurrency_group: str = ""
 
 
 class CallOptions(msgspec.Struct, gc=False):
@@ -77,7 +89,10 @@ class RefHandle(Protocol):
 
 class Engine(Protocol):
     """One connection of this process to one cluster. Methods may be called from any user thread, none of them runs user
-    code, and none blocks unless its text says so. Refs come back as ``ObjectRef`` made by the factory given at start.
+    code, and none blocks unless its text says so. Refs come back as ``ObjectRef``, made by ``make_ref``.
+
+    Counting: every ref and every actor handle that an engine's method returns, and every one made after ``adopt_ref``
+    or ``adopt_actor``, counts once; its ``__del__`` gives that count back through ``release``.
     """
 
     client_id: bytes
@@ -87,6 +102,21 @@ class Engine(Protocol):
     address: str
     """What another driver on this machine passes to ``init(address=...)``."""
     session_dir: str
+    gcs_address: str
+    closed: bool
+    """Whether ``shutdown`` was called, or this process was forked from the one that connected: calls raise then."""
+    make_ref: Callable[[bytes, str, Callable[[bytes], None]], Any]
+    """The public ref class, called with (id, owner address, release). ``api`` sets it before the first submission."""
+    serialization: SerializationContext
+    """Every user value goes through it. ``api`` adds the reducers of refs and handles before the first submission."""
+    release: Callable[[bytes], None]
+    """Gives back one count of an object or actor id: one ``deque.append``, the same callable for the engine's life."""
+
+    def adopt_ref(self, object_id: bytes, owner_address: str) -> Any:
+        """A ref that arrived inside a value, counted: made by ``make_ref``."""
+
+    def adopt_actor(self, actor: ActorHandleState) -> None:
+        """Count one more handle of this actor in this process."""
 
     def submit_task(self, function: Function, args: tuple, kwargs: dict, options: TaskOptions) -> list[Any]:
         """Queue a task; its refs, at once. TypeError (naming the path) for arguments that cannot be pickled."""
@@ -153,3 +183,4 @@ class ActorHandleState(msgspec.Struct):
     name: str = ""
     namespace: str = ""
     detached: bool = False
+    method_defaults: dict[str, MethodDefaults] = {}

@@ -34,11 +34,14 @@ class AuthenticationFailed(ConnectionError):
 class FramedSocket:
     """One connection of one conversation (``union``: its message types)."""
 
-    __slots__ = ("_challenge", "_codec", "_handshake", "_out", "_token", "closed", "context", "fd", "sock")
+    __slots__ = ("_challenge", "_codec", "_handshake", "_out", "_prove", "_token", "closed", "context", "fd", "sock")
 
-    def __init__(self, sock: socket.socket, union: Any, *, accept_token: bytes | None = None) -> None:
+    def __init__(
+        self, sock: socket.socket, union: Any, *, accept_token: bytes | None = None, prove_token: bytes | None = None
+    ) -> None:
         """``accept_token`` given: this is the listening side; the challenge goes out now and nothing is decoded before
-        the proof has arrived."""
+        the proof has arrived. ``prove_token`` given: the connecting side that has not seen the challenge yet; nothing
+        is sent before it has."""
         sock.setblocking(False)
         self.sock = sock
         self.fd = sock.fileno()
@@ -47,6 +50,7 @@ class FramedSocket:
         self._codec = Codec(union)
         self._out = bytearray()
         self._token = accept_token
+        self._prove = prove_token
         self._handshake = bytearray()
         self._challenge = b""
         if accept_token is not None:
@@ -66,7 +70,7 @@ class FramedSocket:
         """Write what the kernel takes. True: everything is out. False: call again when writable.
         Raises ConnectionClosed."""
         out = self._out
-        if not out:
+        if not out or self._prove is not None:
             return True
         try:
             sent = self.sock.send(out)
@@ -103,8 +107,8 @@ class FramedSocket:
             raise ConnectionClosed(f"The connection broke while receiving: {error}") from error
         if not data:
             raise ConnectionClosed("The peer closed the connection.")
-        if self._token is not None:
-            data = self._check_proof(data)
+        if self._token is not None or self._prove is not None:
+            data = self._check_proof(data) if self._token is not None else self._answer_challenge(data)
             if not data:
                 return []
         return self._codec.feed(data)
@@ -120,6 +124,22 @@ class FramedSocket:
         self._token = None
         self._handshake.clear()
         return rest
+
+    def _answer_challenge(self, data: bytes) -> bytes:
+        self._handshake += data
+        if len(self._handshake) < CHALLENGE_BYTES:
+            return b""
+        challenge = bytes(self._handshake[:CHALLENGE_BYTES])
+        rest = bytes(self._handshake[CHALLENGE_BYTES:])
+        self._out[:0] = prove(self._prove or b"", challenge)
+        self._prove = None
+        self._handshake.clear()
+        return rest
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the handshake is over on this side."""
+        return self._token is None and self._prove is None
 
     def receive_first_with_fd(self, timeout_s: float) -> tuple[list[Any], int | None]:
         """Block for the first messages and a descriptor that came with them. For the registration only."""
@@ -183,6 +203,24 @@ def connect(address: str, token: bytes, union: Any, timeout_s: float = 10.0) -> 
             challenge += part
         sock.sendall(prove(token, challenge))
         return FramedSocket(sock, union)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def connect_nowait(address: str, token: bytes, union: Any) -> FramedSocket:
+    """Connect without waiting for the peer to accept: what is queued goes out once its challenge has arrived. For I/O
+    threads, which must not hang because a peer's interpreter is busy. Unix sockets connect at once or raise OSError."""
+    family, target = parse_address(address)
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if family == socket.AF_INET:
+            sock.settimeout(10.0)
+        else:
+            sock.setblocking(False)
+        sock.connect(target)
+        _tune(sock)
+        return FramedSocket(sock, union, prove_token=token)
     except BaseException:
         sock.close()
         raise

@@ -76,8 +76,11 @@ def reduce_torch(value: Any) -> Any:
         return NotImplemented
     if value._backward_hooks:
         return NotImplemented
-    plain = value.detach().resolve_conj().resolve_neg().contiguous()
-    raw = plain.reshape(-1).view(torch.uint8).numpy()
+    flat = value.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    if flat.stride() != (1,):
+        # A single element counts as contiguous whatever its stride, and cannot be viewed as bytes then.
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    raw = flat.view(torch.uint8).numpy()
     dtype = str(value.dtype).removeprefix("torch.")
     is_parameter = kind is torch.nn.Parameter
     return rebuild_tensor, (PickleBuffer(raw), dtype, tuple(value.shape), value.requires_grad, is_parameter)

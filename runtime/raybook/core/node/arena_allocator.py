@@ -223,9 +223,9 @@ class ExtentTable:
             extent_count=sum(map(len, self._extents.values())),
         )
 
-    def story(self, client_id: ClientID) -> list[str]:
-        """What happened to this client's extents, oldest first, as far as the last 4,096 events go."""
-        return [text for about, text in self._events if about == client_id]
+    def story(self, client_id: ClientID) -> str:
+        """What happened to this client's extents, a line each, as far as the last 4,096 events go."""
+        return "\n".join(text for about, text in self._events if about == client_id)
 
     def check_invariants(self) -> None:
         """Raise AssertionError naming the first broken rule. Cost: O(n log n)."""

@@ -79,6 +79,8 @@ class Statistics(msgspec.Struct, frozen=True):
 class LeaseRequester:
     def __init__(self, config: Config) -> None:
         self._config = config
+        self.job_id = b""
+        self.namespace = ""
         self._groups: dict[SchedulingClass, Group] = {}
         self._by_key: list[Group] = []
         self._leases: dict[int, Lease] = {}
@@ -124,9 +126,8 @@ class LeaseRequester:
         group.demand_sent = max(0, group.demand_sent - 1)
         self._leases[lease.lease_id] = lease
         self._dirty[group.class_key] = group
-        effects.append(
-            ToPeer(lease.worker.client_id, lease.worker.address, BindLease(lease.epoch, lease.assignment))
-        )
+        bind = BindLease(lease.epoch, lease.assignment, self.job_id, self.namespace)
+        effects.append(ToPeer(lease.worker.client_id, lease.worker.address, bind))
 
     def lost(self, lease_id: int) -> list[TaskRecord]:
         """A lease ended. Returns its unanswered tasks in push order; the first may have been running."""

@@ -101,10 +101,8 @@ class CreateActorCommand(msgspec.Struct):
     """An actor of ours was requested; ``held`` lives as long as the actor may restart."""
 
     actor_id: bytes
-    stats: Any
     held: list[RefInfo]
     detached: bool
-    max_task_retries: int
 
 
 class KnowActor(msgspec.Struct):

@@ -69,5 +69,11 @@ class WaitSet:
                 else:
                     del self._waiting[key]
 
+    def abandon(self) -> list[Wait]:
+        """The cluster is gone: all unfinished waits, which end without being done."""
+        waits = {id(wait): wait for waits in self._waiting.values() for wait in waits if not wait.done}
+        self._waiting.clear()
+        return list(waits.values())
+
     def statistics(self) -> dict[str, int]:
         return {"awaited_ids": len(self._waiting)}

@@ -45,9 +45,26 @@ class TaskSpec(msgspec.Struct, array_like=True, gc=False):
     """Actor calls: position in the stream of this caller to this actor, from 0 in each incarnation."""
     group: str = ""
     retry_exceptions: bool = False
+    retry_classes: bytes = b""
+    """Pickled tuple of exception classes that are worth a retry; empty: all are, if ``retry_exceptions``."""
     max_calls: int = 0
+    method: str = ""
+    """Actor calls: the method's name."""
+    parent: bytes = b""
+    """Id of the task that submitted it, so that cancelling reaches its children."""
     cell: str = ""
     """Notebook cell that submitted it, for panels and tracebacks."""
+
+
+class ActorCreation(msgspec.Struct, array_like=True):
+    """What the worker needs to become an actor; travels as opaque bytes in ``base.specs.ActorSpec.creation``."""
+
+    class_key: bytes
+    class_payload: bytes
+    spec: TaskSpec
+    max_concurrency: int
+    is_async: bool
+    handle: bytes = b""
 
 
 class SendFunction(msgspec.Struct, tag=2, array_like=True):
@@ -62,6 +79,8 @@ class BindLease(msgspec.Struct, tag=3, array_like=True):
 
     epoch: int
     assignment: Assignment
+    job_id: bytes = b""
+    namespace: str = ""
 
 
 class PushTasks(msgspec.Struct, tag=4, array_like=True):

@@ -1,0 +1,112 @@
+# What people and checks run. Every target works from nothing: no .venv, no built extension, root or not.
+#   make demo   install, run the quickstart without a browser, show the sweep's best trial
+#   make lab    open the notebooks in JupyterLab
+#   make test   everything the checks run, in order, stopping at the first red suite
+# Variables: PYTHON (3.10 or newer), VENV (.venv), CHROMIUM (path of a Chromium), PIP_ARGS (passed to every pip
+# install, for instance an index with the torch build you want; README "Choosing torch"), BENCH_ARGS (--quick, --rows).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV ?= .venv
+PIP_ARGS ?=
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || echo /usr/bin/chromium)
+QUICKSTART := notebooks/01_quickstart.ipynb
+
+BIN := $(abspath $(VENV))/bin
+# -qq: only errors. The Lab extension must be there: demo and test show it.
+PIP := RAYBOOK_LABEXTENSION=$${RAYBOOK_LABEXTENSION:-require} $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
+LAB_SOURCES := $(shell find labextension/src labextension/style labextension/schema -type f) \
+  $(addprefix labextension/,package.json yarn.lock tsconfig.json .yarnrc.yml install.json build_hook.py)
+INSTALL_SOURCES := pyproject.toml constraints.txt $(LAB_SOURCES) \
+  $(wildcard kernel_ext/jupyter-config/jupyter_server_config.d/*.json)
+
+# Fast and pure first, so that a red run is red early; suites not named here run after these.
+SUITE_ORDER := architecture base core protocol sim contracts packaging integration libs kernel widgets
+SUITES_FOUND := $(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/test_*.py))))
+SUITES := $(filter $(SUITES_FOUND),$(SUITE_ORDER)) $(filter-out $(SUITE_ORDER) browser,$(SUITES_FOUND))
+# What notebooks and JupyterLab are run with: this environment's own settings, no person's.
+NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=120 -o timeout=180
+
+.PHONY: help install demo lab test lint types suites notebooks browser leftovers chromium bench soak clean
+
+help:
+	@sed -n '2,6p' Makefile | sed 's/^# \{0,1\}//'
+
+$(BIN)/python:
+	@if ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null; \
+	  else echo "raybook: $(PYTHON) cannot make virtual environments; install the package python3-venv." >&2; exit 1; fi; fi
+	@echo "== making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(INSTALL_SOURCES) | $(BIN)/python
+	@echo "== installing raybook[all] into $(VENV) (the first time takes minutes: torch, JupyterLab)"
+	@$(PIP) -e '.[all]'
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	@echo "== installing the test tools into $(VENV)"
+	@$(PIP) -e '.[all,test]'
+	@touch $@
+
+install: $(VENV)/.installed
+
+demo: $(VENV)/.installed
+	@$(BIN)/python notebooks/run_headless.py $(QUICKSTART)
+	@echo
+	@echo "That was $(QUICKSTART), run without a browser. To run it yourself and watch it live: make lab"
+
+lab: $(VENV)/.installed
+	@$(BIN)/jupyter lab --ServerApp.root_dir=notebooks --LabApp.default_url=/lab/tree/$(notdir $(QUICKSTART)) \
+	  $$([ "$$(id -u)" = 0 ] && echo --allow-root)
+
+test: $(VENV)/.installed-test chromium
+	@started=$$SECONDS; since=$$(date +%s); \
+	for step in lint types suites notebooks browser; do \
+	  step_started=$$SECONDS; $(MAKE) $$step; echo "== $$step: $$((SECONDS - step_started)) s"; done; \
+	$(BIN)/python tests/leftovers.py --since $$since; \
+	echo "== all green in $$((SECONDS - started)) s"
+
+lint: $(VENV)/.installed-test
+	@$(BIN)/ruff check -q .
+	@$(BIN)/ruff format -q --check --diff .
+
+types: $(VENV)/.installed-test
+	@$(BIN)/mypy --no-error-summary
+	@cd labextension && said=$$(PATH="$(BIN):$$PATH" $(BIN)/jlpm run test 2>&1) || { echo "$$said"; exit 1; }
+
+suites: $(VENV)/.installed-test
+	@for suite in $(SUITES); do echo "== tests/$$suite"; $(BIN)/python -m pytest -q -m "not soak" tests/$$suite; done
+
+notebooks: $(VENV)/.installed-test
+	@$(BIN)/python -m pytest -q $(NBVAL) notebooks
+
+browser: $(VENV)/.installed-test chromium
+	@CHROMIUM="$(CHROMIUM)" $(BIN)/python -m pytest -q tests/browser
+
+# The browser is the distribution's: nothing is downloaded by Playwright.
+chromium:
+	@if ! [ -x "$(CHROMIUM)" ]; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "== installing chromium for the browser tests"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
+	  else \
+	    echo "raybook: the browser tests need Chromium. Install the package chromium, or set CHROMIUM to its path." >&2; \
+	    exit 1; fi; fi
+
+bench: $(VENV)/.installed
+	@$(BIN)/python benchmarks/core.py $(BENCH_ARGS)
+
+soak: $(VENV)/.installed-test
+	@$(BIN)/python -m pytest -q -m soak -o timeout=0 tests
+
+clean:
+	rm -rf $(VENV) build dist labextension/lib labextension/raybook labextension/node_modules labextension/.yarn \
+	  .pytest_cache .mypy_cache .ruff_cache .hypothesis test-results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

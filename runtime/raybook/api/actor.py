@@ -1,0 +1,170 @@
+"""ActorClass: a class whose instances live in processes of their own. What ``@remote`` makes of a class.
+
+It knows the class, its methods and options; it makes handles and knows nothing of the actors behind them.
+``@method`` and ``exit_actor`` are here because they belong to writing an actor's class.
+Invariant: one export for each class and session, shared by everything ``.options`` made of it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from raybook.api.actor_handle import STREAMING, ActorHandle
+from raybook.api.context import current_engine
+from raybook.api.options import (
+    ACTOR_OPTIONS,
+    METHOD_OPTIONS,
+    actor_options,
+    check_call_site_options,
+    check_options,
+    method_defaults,
+)
+from raybook.api.remote_function import Export, short_name
+from raybook.api.signature import CallSignature
+from raybook.base.errors import ActorExit
+from raybook.base.task_context import CURRENT_TASK
+from raybook.engines.engine import ActorOptions, MethodDefaults
+
+METHOD_MARK = "__raybook_method__"
+"""Attribute that ``@method`` leaves on a function: its options."""
+
+
+class ActorClass:
+    """Make actors of it with ``.remote(...)``; change its options for some with ``.options(...)``."""
+
+    def __init__(self, cls: type, options: dict[str, Any]) -> None:
+        check_options(options, ACTOR_OPTIONS, "actors")
+        self._bind(cls, options, Export(cls))
+        self._prepare()
+
+    def _bind(self, cls: type, options: dict[str, Any], export: Export) -> None:
+        self._cls = cls
+        self._options = options
+        self._export = export
+        self._actor_options: ActorOptions | None = None
+        self.__name__ = cls.__name__
+        self.__doc__ = cls.__doc__
+
+    def _prepare(self) -> ActorOptions:
+        """Compute what every creation needs. Not in ``__setstate__``: a class that refers to itself arrives in pieces."""
+        cls = self._cls
+        methods: dict[str, int] = {}
+        defaults: dict[str, MethodDefaults] = {}
+        signatures: dict[str, Callable[[tuple, dict], None]] = {}
+        is_async = False
+        for name, function, is_static in _methods_of(cls):
+            declared = getattr(function, METHOD_MARK, {})
+            methods[name] = _num_returns(function, declared)
+            if declared:
+                defaults[name] = method_defaults(declared)
+            is_async |= inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+            signatures[name] = CallSignature(function, skip=0 if is_static else 1).check
+        prepared = actor_options(self._options, short_name(cls), methods, defaults, is_async)
+        self._signatures = signatures
+        self._check_init = _init_check(cls)
+        self._actor_options = prepared
+        return prepared
+
+    def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
+        """Create an actor and return its handle at once (after a round trip when it has a name).
+
+        TypeError for arguments that do not fit ``__init__`` or cannot be pickled; ValueError when the name is taken.
+        """
+        engine = current_engine()
+        options = self._actor_options or self._prepare()
+        self._check_init(args, kwargs)
+        export = self._export
+        blob = export.blob if export.engine is engine else export.make(engine)
+        state = engine.create_actor(blob, args, kwargs, options)
+        return ActorHandle(state, engine, self._signatures)
+
+    def options(self, **options: Any) -> ActorClass:
+        """The same class with other options: ``Cls.options(name="x").remote()``."""
+        check_call_site_options(options, ACTOR_OPTIONS, "actors")
+        changed = object.__new__(ActorClass)
+        changed._bind(self._cls, {**self._options, **options}, self._export)
+        changed._prepare()
+        return changed
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError(
+            f"Actors cannot be instantiated directly: {self.__name__!r} cannot be called directly. Instead of running "
+            f"'{self.__name__}()', try '{self.__name__}.remote()'."
+        )
+
+    def __mro_entries__(self, bases: tuple) -> NoReturn:
+        raise TypeError(
+            f"Inheriting from the actor class {self.__name__!r} is not supported. Inherit from the plain class, and "
+            "decorate the new one with @raybook.remote."
+        )
+
+    def __repr__(self) -> str:
+        return f"ActorClass({self._cls.__module__}.{self._cls.__qualname__})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"cls": self._cls, "options": self._options}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._bind(state["cls"], state["options"], Export(state["cls"]))
+
+
+def method(*args: Any, **options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Options of one method of an actor class: ``@raybook.method(num_returns=2)``. ValueError for unknown ones."""
+    if args or not options:
+        raise TypeError(
+            "The @raybook.method decorator takes keyword arguments only, for example @raybook.method(num_returns=2)."
+        )
+    check_options(options, METHOD_OPTIONS, "@raybook.method")
+    method_defaults(options)
+
+    def mark(function: Callable[..., Any]) -> Callable[..., Any]:
+        setattr(function, METHOD_MARK, options)
+        return function
+
+    return mark
+
+
+def exit_actor() -> NoReturn:
+    """End the actor this runs in, on purpose: calls that wait fail, nothing is restarted. Never returns.
+    TypeError outside an actor."""
+    context = CURRENT_TASK.get()
+    if context is None or context.actor is None:
+        raise TypeError("exit_actor() called in a process or thread that runs no actor method.")
+    raise ActorExit(f"Actor {context.actor.class_name} called exit_actor().")
+
+
+def _methods_of(cls: type) -> list[tuple[str, Callable[..., Any], bool]]:
+    """(name, function, whether it takes no self) of every method, ``__call__`` included, other dunder names not."""
+    found = []
+    for name in dir(cls):
+        if name.startswith("__") and name.endswith("__") and name != "__call__":
+            continue
+        static = inspect.getattr_static(cls, name)
+        if isinstance(static, staticmethod):
+            found.append((name, static.__func__, True))
+        elif isinstance(static, classmethod):
+            found.append((name, static.__func__, False))
+        elif inspect.isroutine(static):
+            found.append((name, static, False))
+    return found
+
+
+def _num_returns(function: Callable[..., Any], declared: dict[str, Any]) -> int:
+    if declared.get("num_returns") is not None:
+        return declared["num_returns"]
+    return STREAMING if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function) else 1
+
+
+def _init_check(cls: type) -> Callable[[tuple, dict], None]:
+    if cls.__init__ is not object.__init__:
+        return CallSignature(cls.__init__, skip=1).check
+    if cls.__new__ is not object.__new__:
+        return CallSignature(cls.__new__, skip=1).check
+    return _takes_nothing
+
+
+def _takes_nothing(args: tuple, kwargs: dict) -> None:
+    if args or kwargs:
+        raise TypeError("The class has no __init__, so its actor takes no arguments.")

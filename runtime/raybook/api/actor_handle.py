@@ -1,0 +1,168 @@
+"""ActorHandle: a name for an actor that lives in another process, and its methods as attributes.
+
+It knows the actor's immutable state record and the engine that reaches it. It does not know where the actor is or whether
+it lives. Invariants: one Python handle gives back exactly one count, by one call of the engine's ``release`` and nothing
+else; a handle works in the session that made it and raises in any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from raybook.api.context import started_engine
+from raybook.api.options import CALL_OPTIONS, call_options, check_call_site_options, override_call
+from raybook.base.errors import StaleReferenceError
+from raybook.base.specs import RefInfo
+from raybook.engines.engine import ActorHandleState, CallOptions, Engine
+
+SYSTEM_METHODS = {"__ray_ready__": 1, "__ray_terminate__": 1, "__ray_call__": 1}
+"""Every actor has them: ready once ``__init__`` ended; end after the queued calls; run a function on the instance."""
+
+STREAMING = -1
+"""num_returns of a method that is a generator and does not say how many items it has."""
+
+
+class ActorHandle:
+    """``handle.method.remote(...)``. Compares and hashes by actor; may be passed to tasks and actors."""
+
+    __slots__ = ("__weakref__", "_calls", "_engine", "_release", "_signatures", "_state")
+
+    def __init__(
+        self, state: ActorHandleState, engine: Engine, signatures: dict[str, Callable[[tuple, dict], None]] | None = None
+    ) -> None:
+        self._state = state
+        self._engine = engine
+        self._release = engine.release
+        # Known only where the class is: a handle from get_actor leaves arguments to the actor's process.
+        self._signatures = signatures or {}
+        self._calls: dict[str, CallOptions] = {}
+
+    def __del__(self) -> None:
+        self._release(self._state.actor_id)
+
+    @property
+    def _actor_id(self) -> bytes:
+        return self._state.actor_id
+
+    def __getattr__(self, name: str) -> ActorMethod:
+        options = self._calls.get(name)
+        if options is None:
+            options = self._calls[name] = self._default_options(name)
+        return ActorMethod(self, name, options)
+
+    def _default_options(self, name: str) -> CallOptions:
+        state = self._state
+        num_returns = state.methods.get(name)
+        if num_returns is None:
+            num_returns = SYSTEM_METHODS.get(name)
+        if num_returns is None:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            raise AttributeError(
+                f"Actor class {state.class_name!r} has no method {name!r}. Its methods are: "
+                f"{', '.join(sorted(state.methods)) or 'none'}. Attributes live in the actor's process; read them "
+                "through a method."
+            )
+        defaults = state.method_defaults.get(name)
+        return call_options(f"{state.class_name}.{name}", num_returns, defaults, state.max_task_retries)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._state.methods]
+
+    def __eq__(self, other: object) -> bool:
+        return self._state.actor_id == other._state.actor_id if isinstance(other, ActorHandle) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._state.actor_id)
+
+    def __repr__(self) -> str:
+        return f"Actor({self._state.class_name}, {self._state.actor_id.hex()})"
+
+    def __copy__(self) -> ActorHandle:
+        return self
+
+    def __deepcopy__(self, memo: dict) -> ActorHandle:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Reached by picklers that are not the engine's too: then this handle must outlive the bytes.
+        return rebuild_handle, (self._state,)
+
+
+class ActorMethod:
+    """One method of one actor, bound: it keeps the handle, and so the actor, alive until the call is queued."""
+
+    __slots__ = ("_handle", "_name", "_options")
+
+    def __init__(self, handle: ActorHandle, name: str, options: CallOptions) -> None:
+        self._handle = handle
+        self._name = name
+        self._options = options
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Queue one call and return its ObjectRef at once (a list of them for num_returns > 1, None for 0).
+
+        TypeError for arguments that do not fit or cannot be pickled; PendingCallsLimitExceeded; StaleReferenceError for
+        a handle of another session. Cost: 1 µs above the engine's.
+        """
+        handle = self._handle
+        engine = handle._engine
+        if engine.closed:
+            raise _stale(handle)
+        check = handle._signatures.get(self._name)
+        if check is not None:
+            check(args, kwargs)
+        options = self._options
+        num_returns = options.num_returns
+        if num_returns == STREAMING:
+            raise ValueError(
+                f"{options.name}() is a generator, whose items would stream back as they are made; that comes with a "
+                "later version of raybook. Return a list, or give the number of items with num_returns=N."
+            )
+        refs = engine.call_actor(handle._state, self._name, args, kwargs, options)
+        if num_returns == 1:
+            return refs[0]
+        return refs if num_returns else None
+
+    def options(self, **options: Any) -> ActorMethod:
+        """The same method with other options: ``handle.method.options(num_returns=2).remote()``."""
+        check_call_site_options(options, CALL_OPTIONS, "actor methods")
+        return ActorMethod(self._handle, self._name, override_call(self._options, options))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError(
+            f"Actor methods cannot be called directly. Instead of running 'handle.{self._name}()', try "
+            f"'handle.{self._name}.remote()'."
+        )
+
+    def __repr__(self) -> str:
+        return f"ActorMethod({self._options.name})"
+
+
+def live_engine(handle: ActorHandle) -> Engine:
+    """The engine of a handle that still works; StaleReferenceError for one of another session."""
+    if handle._engine.closed:
+        raise _stale(handle)
+    return handle._engine
+
+
+def _stale(handle: ActorHandle) -> StaleReferenceError:
+    return StaleReferenceError(
+        f"{handle!r} belongs to an earlier raybook session, or to the process this one was forked from. The actor went "
+        "with that session. Create it again, or give it a name and lifetime='detached' and look it up with get_actor."
+    )
+
+
+def reduce_handle(handle: ActorHandle, contained: list[Any]) -> tuple[Any, ...]:
+    """The engine's reducer. The actor's id goes among what the value contains, as ids of refs do, so that the actor
+    outlives the bytes."""
+    contained.append(RefInfo(handle._state.actor_id, handle._state.owner_address))
+    return rebuild_handle, (handle._state,)
+
+
+def rebuild_handle(state: ActorHandleState) -> ActorHandle:
+    """The other end. RuntimeError in a process that is not connected."""
+    engine = started_engine()
+    engine.adopt_actor(state)
+    return ActorHandle(state, engine)

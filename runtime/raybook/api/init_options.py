@@ -1,0 +1,116 @@
+"""Init options: what ``init`` was asked for, checked, as one record for whoever starts or finds a cluster."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from raybook.api.object_ops import check_namespace
+from raybook.api.option_checks import (
+    check_amount,
+    check_count,
+    check_name,
+    check_resources,
+    check_runtime_env,
+    comes_later,
+    wrong_type,
+)
+
+LOCAL_ADDRESS = "local"
+ADDRESS_VARIABLES = ("RAYBOOK_ADDRESS", "RAY_ADDRESS")
+
+
+class InitOptions(msgspec.Struct, frozen=True):
+    """A checked ``init``. address: None starts a cluster; else "auto", a socket, or a registered cluster's name or id.
+
+    Numbers are the user's (CPUs, bytes), None means: find out. name, persist, kernel_id: of a cluster that
+    is started.
+    """
+
+    address: str | None = None
+    num_cpus: float | None = None
+    num_gpus: float | None = None
+    memory: float | None = None
+    resources: dict[str, float] = {}
+    labels: dict[str, str] = {}
+    object_store_memory: int | None = None
+    namespace: str | None = None
+    local_mode: bool = False
+    log_to_driver: bool = True
+    persist: bool = False
+    name: str = ""
+    kernel_id: str = ""
+
+
+def make_init_options(address: str | None, environ: Mapping[str, str], asked: Mapping[str, Any]) -> InitOptions:
+    """Check and gather. An address in the environment counts when none is given. ValueError for cluster settings together
+    with an address, TypeError for values of the wrong type."""
+    if address is None and not asked["local_mode"]:
+        address = next((environ[name] for name in ADDRESS_VARIABLES if environ.get(name)), None)
+    if address is not None and not isinstance(address, str):
+        raise wrong_type("address", "str or None", address)
+    if address is not None and address.startswith("ray://"):
+        raise ValueError(
+            f"address={address!r}: driving a cluster on another machine comes with a later version of raybook. Leave the "
+            "address out to start a cluster here."
+        )
+    if address in ("", LOCAL_ADDRESS):
+        address = None
+    _check_values(asked)
+    if address is not None:
+        _refuse_cluster_settings(address, asked)
+    return InitOptions(
+        address=address,
+        num_cpus=asked["num_cpus"],
+        num_gpus=asked["num_gpus"],
+        memory=asked["memory"],
+        resources=dict(asked["resources"] or {}),
+        labels=dict(asked["labels"] or {}),
+        object_store_memory=asked["object_store_memory"],
+        namespace=asked["namespace"],
+        local_mode=bool(asked["local_mode"]),
+        log_to_driver=bool(asked["log_to_driver"]),
+        persist=bool(asked["persist"]),
+        name=asked["name"] or "",
+        kernel_id=asked["_kernel_id"],
+    )
+
+
+def _check_values(asked: Mapping[str, Any]) -> None:
+    for name in ("num_cpus", "num_gpus", "memory"):
+        check_amount(name, asked[name])
+    check_resources("resources", asked["resources"])
+    check_count(1, none=True)("object_store_memory", asked["object_store_memory"])
+    check_runtime_env("runtime_env", asked["runtime_env"])
+    comes_later()("_temp_dir", asked["_temp_dir"])
+    check_name("name", asked["name"])
+    if asked["namespace"] is not None:
+        check_namespace(asked["namespace"])
+    labels = asked["labels"]
+    if labels is not None and not (
+        isinstance(labels, Mapping) and all(isinstance(part, str) for pair in labels.items() for part in pair)
+    ):
+        raise wrong_type("labels", "a dict of strings", labels)
+
+
+def _refuse_cluster_settings(address: str, asked: Mapping[str, Any]) -> None:
+    names = ("num_cpus", "num_gpus", "memory", "resources", "labels", "object_store_memory", "name")
+    given = [name for name in names if asked[name] is not None]
+    if asked["persist"]:
+        given.append("persist")
+    if asked["local_mode"]:
+        given.append("local_mode")
+    if given:
+        raise ValueError(
+            f"When connecting to an existing cluster (address {address!r}), {', '.join(given)} must not be given: the "
+            "cluster has its own. Leave them out, or leave out the address (and unset "
+            f"{' and '.join(ADDRESS_VARIABLES)}) to start a cluster."
+        )
+
+
+def python_version() -> str:
+    """As RayContext shows it."""
+    return platform.python_version()

@@ -1,0 +1,211 @@
+"""Starting and finding clusters on this machine: a head process of our own, or the registry's record of another one.
+
+Starts no thread and relies on no exit handler: the head watches this process and ends with it. Knows nothing of tasks.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from raybook.base import ids
+from raybook.base.errors import RaySystemError
+from raybook.io import cluster_registry, daemon, session_dir
+from raybook.io.cluster_registry import ClusterRecord
+from raybook.io.process import is_alive, start_time
+from raybook.protocol.auth import TOKEN_BYTES
+from raybook.protocol.messages.daemons import HeadOptions, NodeAmounts, OwnerProcess, Ready
+
+HEAD_MODULE = "raybook.head.main"
+START_TIMEOUT_S = 30.0
+"""A head is ready in 0.3 s; on a machine that swaps or reads its packages over a network, in ten or twenty."""
+
+STOP_TIMEOUT_S = 5.0
+READY_FD_UNSET = -1
+
+
+class ClusterAddress(msgspec.Struct, frozen=True):
+    """What a driver on this machine needs to join a cluster."""
+
+    cluster_id: str
+    name: str
+    node_socket: str
+    token: bytes
+    session_dir: str
+    persist: bool
+    record: ClusterRecord | None = None
+
+
+class LocalCluster:
+    """A cluster that this process started. ``process`` is its head."""
+
+    def __init__(self, process: subprocess.Popen[bytes], ready: Ready, name: str, token: bytes, persist: bool) -> None:
+        self.process = process
+        self.cluster_id = ready.cluster_id
+        self.node_id = bytes.fromhex(ready.node_id)
+        self.node_socket = ready.node_socket
+        self.session_dir = ready.session_dir
+        self.token = token
+        self.persist = persist
+        self.name = name
+        self._pid = os.getpid()
+
+    @property
+    def address(self) -> ClusterAddress:
+        """How to join it."""
+        return ClusterAddress(self.cluster_id, self.name, self.node_socket, self.token, self.session_dir, self.persist)
+
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """End the cluster and wait until its head is reaped; nothing of it is left then. Idempotent; in a forked child it
+        does nothing, because the cluster is the parent's."""
+        if os.getpid() != self._pid:
+            return
+        daemon.stop(self.process, timeout_s)
+        self._remove_leftovers()
+
+    def wait_until_gone(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """The end has been asked for on another way (a ``Stop`` message): wait, then insist. Idempotent."""
+        if os.getpid() == self._pid and not daemon.wait(self.process, timeout_s):
+            self.stop(timeout_s=1.0)
+
+    def _remove_leftovers(self) -> None:
+        """Of a head that had to be killed; a no-op after an orderly end."""
+        session_dir.remove(Path(self.session_dir))
+        cluster_registry.remove_record(self.cluster_id, cluster_registry.registry_dir())
+
+
+def start_local(
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
+    memory: int | None = None,
+    object_store_memory: int | None = None,
+    resources: Mapping[str, float] | None = None,
+    labels: Mapping[str, str] | None = None,
+    persist: bool = False,
+    name: str = "",
+    kernel_id: str = "",
+    timeout_s: float = START_TIMEOUT_S,
+) -> LocalCluster:
+    """Start a cluster on this machine and wait until it serves.
+
+    Amounts are the user's numbers, None for what the machine has; memory in bytes. persist: it outlives this process.
+    name: for people and ``find_cluster``; unique among the living. ValueError for a taken name; RaySystemError, with the
+    end of the head's log, when it does not start. Cost: 0.2 s.
+    """
+    if name and any(record.name == name for record in list_clusters()):
+        raise ValueError(
+            f"A cluster named {name!r} is running already; connect to it, stop it, or choose another name."
+        )
+    cluster_id = ids.random_id().hex()
+    folder = session_dir.create(cluster_id)
+    options = HeadOptions(
+        ready_fd=READY_FD_UNSET,
+        cluster_id=cluster_id,
+        session_dir=str(folder),
+        name=name,
+        owner=None if persist else OwnerProcess(os.getpid(), start_time(os.getpid()) or 0, kernel_id),
+        amounts=NodeAmounts(num_cpus, num_gpus, memory, object_store_memory, dict(resources or {})),
+        labels=dict(labels or {}),
+    )
+    log_path = folder / session_dir.LOGS / "head.log"
+    try:
+        process, said = daemon.spawn(HEAD_MODULE, msgspec.to_builtins(options), log_path, timeout_s)
+    except daemon.DaemonFailed as failure:
+        session_dir.remove(folder)
+        raise RaySystemError(f"The cluster could not be started: {failure}") from None
+    except BaseException:
+        session_dir.remove(folder)
+        cluster_registry.remove_record(cluster_id, cluster_registry.registry_dir())
+        raise
+    ready = msgspec.convert(said, Ready)
+    return LocalCluster(process, ready, name, _read_token(ready.token_file), persist)
+
+
+def list_clusters() -> list[ClusterRecord]:
+    """All living clusters of this user on this machine, oldest first."""
+    return cluster_registry.list_records(cluster_registry.registry_dir())
+
+
+def find_cluster(address: str) -> ClusterAddress:
+    """The cluster that ``address`` means: "auto" (the only one, or the newest), its name, its id or the start of it,
+    ``unix:/path`` of its node socket, or ``host:port`` of its GCS. ConnectionError, listing what there is, when there
+    is no such cluster."""
+    records = list_clusters()
+    matches = [record for record in records if _matches(record, address)]
+    if address == "auto":
+        matches = records[-1:]
+    if not matches:
+        raise ConnectionError(_nothing_there(address, records))
+    record = matches[-1]
+    try:
+        token = _read_token(record.token_file)
+    except OSError as error:
+        raise ConnectionError(
+            f"The cluster at {address} cannot be joined: its token is unreadable ({error})."
+        ) from None
+    return ClusterAddress(
+        record.cluster_id, record.name, record.node_socket, token, record.session_dir, record.persist, record
+    )
+
+
+def stop_cluster(record: ClusterRecord, timeout_s: float = STOP_TIMEOUT_S) -> None:
+    """End a cluster of the registry that this process did not start. Only exactly the recorded process is touched.
+    Idempotent; returns when it is gone."""
+    if is_alive(record.head_pid, record.head_start_time):
+        _end_process(record.head_pid, record.head_start_time, timeout_s)
+    session_dir.remove(Path(record.session_dir))
+    cluster_registry.remove_record(record.cluster_id, cluster_registry.registry_dir())
+
+
+def _end_process(pid: int, started: int, timeout_s: float) -> None:
+    """SIGTERM, then SIGKILL, to a process that is not our child, by pidfd: a number that cannot be reused meanwhile."""
+
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        poller = select.poll()
+        poller.register(pidfd, select.POLLIN)
+        deadline = time.monotonic() + timeout_s
+        for signum in (signal.SIGTERM, signal.SIGKILL):
+            if not is_alive(pid, started):
+                return
+            signal.pidfd_send_signal(pidfd, signum)
+            if poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                return
+            deadline = time.monotonic() + 1.0
+    finally:
+        os.close(pidfd)
+
+
+def _matches(record: ClusterRecord, address: str) -> bool:
+    if not address:
+        return False
+    by_id = len(address) >= 4 and record.cluster_id.startswith(address)
+    return by_id or address in (record.name, record.node_socket, record.address)
+
+
+def _nothing_there(address: str, records: list[ClusterRecord]) -> str:
+    what = "No cluster is running on this machine" if address == "auto" else f"There is no cluster at {address!r}"
+    if not records:
+        return f"{what}, and none other either. Start one with init() or `raybook start --head`."
+    lines = [f"  {record.name or '(no name)'}  id {record.cluster_id}  {record.node_socket}" for record in records]
+    return "\n".join([f"{what}. Running are:", *lines])
+
+
+def _read_token(path: str) -> bytes:
+    token = Path(path).read_bytes()
+    if len(token) != TOKEN_BYTES:
+        raise OSError(f"{path} holds {len(token)} bytes, a token has {TOKEN_BYTES}")
+    return token

@@ -1,0 +1,234 @@
+"""Options: which keywords tasks, actors, methods and calls take, and the records they become.
+
+Tables of option name → check; a wrong option is refused here, at the call site, before any message. Defaults are Ray's
+(RAY.md §2). It does not know functions, engines or nodes. Invariant: what leaves here needs no further check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from raybook.api import strategies
+from raybook.api.option_checks import (
+    check_amount,
+    check_anything,
+    check_bool,
+    check_concurrency_groups,
+    check_count,
+    check_lifetime,
+    check_name,
+    check_num_returns,
+    check_pending_calls,
+    check_resources,
+    check_retry_exceptions,
+    check_runtime_env,
+    comes_later,
+    user_shape,
+)
+from raybook.base.resources import CPU, GPU, UNIT
+from raybook.base.specs import SchedulingClass
+from raybook.engines.engine import ActorOptions, CallOptions, MethodDefaults, TaskOptions
+
+Check = Callable[[str, Any], None]
+
+MAX_CONCURRENCY_ASYNC = 1000
+"""How many coroutines of an async actor run at once unless it says otherwise (Ray's default)."""
+
+
+def _check_strategy(name: str, value: Any) -> None:
+    strategies.encode(value)
+
+
+_COMMON: dict[str, Check] = {
+    "num_cpus": check_amount,
+    "num_gpus": check_amount,
+    "memory": check_amount,
+    "resources": check_resources,
+    "name": check_name,
+    "runtime_env": check_runtime_env,
+    "scheduling_strategy": _check_strategy,
+    "accelerator_type": comes_later(),
+    "label_selector": comes_later({}),
+    "fallback_strategy": comes_later([]),
+    "placement_group": comes_later("default"),
+    "placement_group_bundle_index": comes_later(-1),
+    "placement_group_capture_child_tasks": comes_later(False),
+    "enable_task_events": check_anything,
+    "_metadata": check_anything,
+    "_labels": comes_later({}),
+}
+
+TASK_OPTIONS: dict[str, Check] = {
+    **_COMMON,
+    "num_returns": check_num_returns,
+    "max_retries": check_count(-1, none=True),
+    "retry_exceptions": check_retry_exceptions,
+    "max_calls": check_count(0, none=True),
+    "_generator_backpressure_num_objects": comes_later(-1),
+}
+
+ACTOR_OPTIONS: dict[str, Check] = {
+    **_COMMON,
+    "namespace": check_name,
+    "lifetime": check_lifetime,
+    "get_if_exists": check_bool,
+    "max_restarts": check_count(-1, none=True),
+    "max_task_retries": check_count(-1, none=True),
+    "max_concurrency": check_count(1, none=True),
+    "max_pending_calls": check_pending_calls,
+    "concurrency_groups": check_concurrency_groups,
+    "allow_out_of_order_execution": comes_later(False),
+    "enable_tensor_transport": comes_later(False),
+}
+
+METHOD_OPTIONS: dict[str, Check] = {
+    "num_returns": check_num_returns,
+    "concurrency_group": check_name,
+    "max_task_retries": check_count(-1, none=True),
+    "retry_exceptions": check_retry_exceptions,
+    "enable_task_events": check_anything,
+    "tensor_transport": comes_later("object_store"),
+    "_generator_backpressure_num_objects": comes_later(-1),
+}
+
+CALL_OPTIONS: dict[str, Check] = {**METHOD_OPTIONS, "name": check_name}
+
+_CALL_FIELDS = frozenset(CallOptions.__struct_fields__)
+
+_DECORATOR_ONLY = {"max_calls", "concurrency_groups"}
+"""They belong to the function or class itself: a worker's life, an actor's threads."""
+
+
+def check_options(options: Mapping[str, Any], table: Mapping[str, Check], target: str) -> None:
+    """Refuse unknown and wrong options. target: "remote functions", "actors", ... for the message."""
+    for name, value in options.items():
+        check = table.get(name)
+        if check is None:
+            raise ValueError(f"Invalid option keyword {name!r} for {target}. Valid ones are {sorted(table)}.")
+        check(name, value)
+
+
+def check_call_site_options(options: Mapping[str, Any], table: Mapping[str, Check], target: str) -> None:
+    """As ``check_options``, for ``.options(...)``, which takes fewer."""
+    for name in options:
+        if name in _DECORATOR_ONLY and name in table:
+            raise ValueError(
+                f"Setting '{name}' is not supported in '.options()': it belongs to the decorator, "
+                f"@raybook.remote({name}=...)."
+            )
+    check_options(options, table, target)
+
+
+def task_options(options: Mapping[str, Any], name: str) -> TaskOptions:
+    """The record of checked task options. name: the function's, unless the options give one."""
+    shape = user_shape(options)
+    if options.get("num_cpus") is None:
+        shape[CPU] = UNIT
+    max_calls = options.get("max_calls")
+    if max_calls is None:
+        # A process that has used a GPU may keep memory of it: Ray ends it after one task, and so do we.
+        max_calls = 1 if GPU in shape else 0
+    return TaskOptions(
+        name=options.get("name") or name,
+        scheduling_class=SchedulingClass(
+            resources=tuple(sorted(shape.items())),
+            strategy=strategies.encode(options.get("scheduling_strategy")),
+            max_calls=max_calls,
+        ),
+        num_returns=_or_default(options.get("num_returns"), 1),
+        max_retries=_or_default(options.get("max_retries"), 3),
+        retry_exceptions=_retry_exceptions(options.get("retry_exceptions")),
+        max_calls=max_calls,
+    )
+
+
+def actor_options(
+    options: Mapping[str, Any],
+    class_name: str,
+    methods: dict[str, int],
+    method_defaults: dict[str, MethodDefaults],
+    is_async: bool,
+) -> ActorOptions:
+    """The record of checked actor options. ValueError for combinations that make no sense together.
+
+    Resources (behaviour 34): an actor that asks for nothing needs one CPU to be placed and holds none while it lives;
+    one that asks for anything holds what it asks for, and one CPU unless num_cpus says otherwise.
+    """
+    if options.get("get_if_exists") and not options.get("name"):
+        raise ValueError("The actor name must be specified to use `get_if_exists`.")
+    shape = user_shape(options)
+    if options.get("num_cpus") is None:
+        asked = any(options.get(name) is not None for name in ("num_gpus", "memory", "resources"))
+        resources = {**shape, CPU: UNIT} if asked else {}
+        placement = resources or {CPU: UNIT}
+    else:
+        resources = placement = shape
+    groups = dict(options.get("concurrency_groups") or {})
+    for method, defaults in method_defaults.items():
+        if defaults.concurrency_group and defaults.concurrency_group not in groups:
+            raise ValueError(
+                f"Method {method!r} of {class_name} names the concurrency group {defaults.concurrency_group!r}, which "
+                f"the class does not declare. Declared are: {sorted(groups)}."
+            )
+    return ActorOptions(
+        class_name=class_name,
+        resources=resources,
+        placement=placement,
+        name=options.get("name") or "",
+        namespace=options.get("namespace"),
+        detached=options.get("lifetime") == "detached",
+        get_if_exists=bool(options.get("get_if_exists")),
+        max_restarts=options.get("max_restarts") or 0,
+        max_task_retries=options.get("max_task_retries") or 0,
+        max_concurrency=options.get("max_concurrency") or (MAX_CONCURRENCY_ASYNC if is_async else 1),
+        max_pending_calls=_or_default(options.get("max_pending_calls"), -1),
+        is_async=is_async,
+        strategy=strategies.encode(options.get("scheduling_strategy")),
+        methods=methods,
+        concurrency_groups=groups,
+        method_defaults=method_defaults,
+    )
+
+
+def method_defaults(options: Mapping[str, Any]) -> MethodDefaults:
+    """What ``@method`` declared. Classes in retry_exceptions are for ``.options`` of a call: a handle that travels to
+    another process could not name them."""
+    retry = options.get("retry_exceptions")
+    if retry is not None and not isinstance(retry, bool):
+        raise ValueError(
+            "@method(retry_exceptions=...) takes True or False. List exception classes where you call: "
+            "handle.method.options(retry_exceptions=[...]).remote()."
+        )
+    return MethodDefaults(options.get("max_task_retries"), retry, options.get("concurrency_group") or "")
+
+
+def call_options(name: str, num_returns: int, defaults: MethodDefaults | None, max_task_retries: int) -> CallOptions:
+    """The record of a call as the class declared it: the method's own values win over the actor's."""
+    if defaults is None:
+        return CallOptions(name, num_returns, max_task_retries)
+    return CallOptions(
+        name=name,
+        num_returns=num_returns,
+        max_task_retries=_or_default(defaults.max_task_retries, max_task_retries),
+        retry_exceptions=bool(defaults.retry_exceptions),
+        concurrency_group=defaults.concurrency_group,
+    )
+
+
+def override_call(declared: CallOptions, options: Mapping[str, Any]) -> CallOptions:
+    """The record with what ``handle.method.options(...)`` says on top."""
+    changes = {name: value for name, value in options.items() if value is not None and name in _CALL_FIELDS}
+    if "retry_exceptions" in changes:
+        changes["retry_exceptions"] = _retry_exceptions(changes["retry_exceptions"])
+    return msgspec.structs.replace(declared, **changes)
+
+
+def _or_default(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+def _retry_exceptions(value: Any) -> Any:
+    return value if isinstance(value, bool) else tuple(value or ()) or False

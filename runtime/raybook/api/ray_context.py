@@ -1,0 +1,76 @@
+"""RayContext: what ``init`` returns: where the cluster is, as a record that reads well in a cell."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+class RayContext:
+    """``address_info`` (a dict, also reached by ``context["address"]``), ``dashboard_url``, versions. As a context
+    manager it shuts raybook down at the end."""
+
+    dashboard_url = ""
+    """Empty: views live in the notebook."""
+
+    def __init__(
+        self, address_info: dict[str, Any], raybook_version: str, python_version: str, disconnect: Callable[[], None]
+    ) -> None:
+        self.address_info = address_info
+        self.raybook_version = raybook_version
+        self.ray_version = raybook_version
+        self.ray_commit = ""
+        self.python_version = python_version
+        self._disconnect = disconnect
+
+    def disconnect(self) -> None:
+        """Leave the cluster, and end it if this process started it."""
+        self._disconnect()
+
+    def __enter__(self) -> RayContext:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._disconnect()
+
+    def __getitem__(self, key: str) -> Any:
+        return self.dashboard_url if key == "webui_url" else self.address_info[key]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """As a dict's."""
+        return self.address_info.get(key, default)
+
+    def keys(self) -> Iterator[str]:
+        """The names in ``address_info``."""
+        return iter(self.address_info)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.address_info
+
+    def __len__(self) -> int:
+        return len(self.address_info)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.address_info)
+
+    def __repr__(self) -> str:
+        return (
+            f"RayContext(address={self.address_info.get('address', '')!r}, raybook_version={self.raybook_version!r}, "
+            f"python_version={self.python_version!r})"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "raybook": self.raybook_version,
+            "Python": self.python_version,
+            "Address": self.address_info.get("address", ""),
+            "Session": self.address_info.get("session_dir", ""),
+        }
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+            f"<td style='text-align:left'>{html.escape(str(value))}</td></tr>"
+            for name, value in rows.items()
+            if value
+        )
+        return f"<table>{cells}</table>"

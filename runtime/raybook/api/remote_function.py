@@ -1,0 +1,124 @@
+"""RemoteFunction: a function that runs elsewhere. What ``@remote`` makes of a function.
+
+It knows its function, its options, and the records both become, computed once: a call checks its arguments against the
+signature and hands everything to the engine. The function is pickled at its first call in a session, not at its
+definition, so that it may refer to what is defined below it (as in Ray).
+Invariant: one export for each function and session, shared by everything ``.options`` made of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import warnings
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from raybook.api.context import current_engine, current_runtime
+from raybook.api.options import TASK_OPTIONS, check_call_site_options, check_options, task_options
+from raybook.api.signature import CallSignature
+from raybook.engines.engine import Engine, TaskOptions
+from raybook.protocol import functions
+
+GENERATORS_COME_LATER = (
+    "is a generator, whose items would stream back as they are made; that comes with a later version of raybook. Return a "
+    "list, or give the number of items with num_returns=N."
+)
+
+
+class Export:
+    """The exported form of one function or class in the current session."""
+
+    __slots__ = ("blob", "engine", "target")
+
+    def __init__(self, target: Callable[..., Any]) -> None:
+        self.target = target
+        self.engine: Engine | None = None
+        self.blob: Any = None
+
+    def make(self, engine: Engine) -> Any:
+        """Pickle it for this session. TypeError (naming the path) when it captures something that cannot be pickled,
+        ValueError when it is too large. Cost: 50 µs and up, once."""
+        blob = functions.export(self.target, engine.serialization)
+        if blob.warning:
+            warnings.warn(blob.warning, stacklevel=4)
+        self.blob = blob
+        self.engine = engine
+        return blob
+
+
+class RemoteFunction:
+    """Call it with ``.remote(...)``; change its options for some calls with ``.options(...)``."""
+
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
+        check_options(options, TASK_OPTIONS, "remote functions")
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            raise ValueError(
+                f"'async def' should not be used for remote tasks: {function.__qualname__}() is one. Wrap it in a "
+                "function that calls asyncio.run(...), or make it a method of an actor."
+            )
+        self._bind(function, options, Export(function))
+        functools.update_wrapper(self, function)
+
+    def _bind(self, function: Callable[..., Any], options: dict[str, Any], export: Export) -> None:
+        self._function = function
+        self._options = options
+        self._export = export
+        self._task_options: TaskOptions | None = None
+
+    def _prepare(self) -> TaskOptions:
+        """Compute what every call needs. Not in ``__setstate__``: a function that refers to itself arrives in pieces."""
+        function = self._function
+        prepared = task_options(self._options, short_name(function))
+        self._check = CallSignature(function).check
+        self._num_returns = prepared.num_returns
+        self._streams = self._options.get("num_returns") is None and inspect.isgeneratorfunction(function)
+        self._task_options = prepared
+        return prepared
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Queue one call and return its ObjectRef at once (a list of them for num_returns > 1, None for 0).
+
+        TypeError for arguments that do not fit the signature or cannot be pickled. Cost: 1 µs above the engine's.
+        """
+        engine = current_runtime.engine or current_engine()
+        options = self._task_options or self._prepare()
+        self._check(args, kwargs)
+        if self._streams:
+            raise ValueError(f"{self._function.__qualname__}() {GENERATORS_COME_LATER}")
+        export = self._export
+        blob = export.blob if export.engine is engine else export.make(engine)
+        refs = engine.submit_task(blob, args, kwargs, options)
+        if self._num_returns == 1:
+            return refs[0]
+        return refs if self._num_returns else None
+
+    def options(self, **options: Any) -> RemoteFunction:
+        """The same function with other options: ``f.options(num_cpus=2).remote(x)``. ValueError or TypeError for
+        options that are wrong. Cost: 10 µs; keep the result when you use it in a loop."""
+        check_call_site_options(options, TASK_OPTIONS, "remote functions")
+        changed = object.__new__(RemoteFunction)
+        changed._bind(self._function, {**self._options, **options}, self._export)
+        functools.update_wrapper(changed, self._function)
+        return changed
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        name = self._function.__qualname__
+        raise TypeError(
+            f"Remote function {name!r} cannot be called directly. Instead of running '{self._function.__name__}()', "
+            f"try '{self._function.__name__}.remote()'. The plain function is {self._function.__name__}._function."
+        )
+
+    def __repr__(self) -> str:
+        return f"RemoteFunction({self._function.__module__}.{self._function.__qualname__})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"function": self._function, "options": self._options}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._bind(state["function"], state["options"], Export(state["function"]))
+
+
+def short_name(target: Any) -> str:
+    """The name that panels and tracebacks show: without the function it was defined in."""
+    return target.__qualname__.rpartition("<locals>.")[2]

@@ -1,0 +1,149 @@
+"""Start-up: init, shutdown, is_initialized: how a driver gets its engine and lets go of it.
+
+It decides when a cluster is started or joined and refuses doing so twice. Which engine that is, is the factory's business.
+Invariant: after an ``init`` that raised, nothing of it is left.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from raybook.api.connect import attach_engine
+from raybook.api.context import WORKER, current_runtime
+from raybook.api.engine_factory import start_engine
+from raybook.api.init_options import make_init_options, python_version
+from raybook.api.ray_context import RayContext
+from raybook.base.version import VERSION
+from raybook.engines.engine import Engine
+
+
+def init(
+    address: str | None = None,
+    *,
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
+    memory: float | None = None,
+    resources: Mapping[str, float] | None = None,
+    labels: Mapping[str, str] | None = None,
+    object_store_memory: int | None = None,
+    namespace: str | None = None,
+    local_mode: bool = False,
+    ignore_reinit_error: bool = False,
+    include_dashboard: bool | None = None,
+    dashboard_host: str = "127.0.0.1",
+    dashboard_port: int | None = None,
+    job_config: Any = None,
+    configure_logging: bool = True,
+    logging_level: int | str = logging.INFO,
+    logging_format: str | None = None,
+    logging_config: Any = None,
+    log_to_driver: bool = True,
+    runtime_env: Mapping[str, Any] | None = None,
+    enable_resource_isolation: bool = False,
+    _temp_dir: str | None = None,
+    name: str | None = None,
+    persist: bool = False,
+    _memory: float | None = None,
+    _kernel_id: str = "",
+) -> RayContext:
+    """Start a cluster on this machine, or connect to one, and make it current.
+
+    address: None or "local" starts one that lives and dies with this process (None looks at RAYBOOK_ADDRESS and
+    RAY_ADDRESS first); "auto" connects to the newest on this machine; a name, an id or a socket to that one.
+    num_cpus, num_gpus, memory (bytes), resources, labels, object_store_memory (bytes): of the node that is started;
+    found out where left out. name: by which others on this machine find the cluster; persist: it outlives this process.
+    local_mode: everything in this process, for debuggers. The dashboard and logging_format
+    arguments are accepted and have no effect.
+
+    RuntimeError when already started (see ``ignore_reinit_error``), ValueError or TypeError for wrong arguments,
+    ConnectionError when nothing answers at the address. Blocks until the cluster is up: 0.3 s.
+    """
+    for keyword, value in (("job_config", job_config), ("logging_config", logging_config)):
+        if value is not None:
+            raise ValueError(f"{keyword} comes with a later version of raybook. Leave it out.")
+    if enable_resource_isolation:
+        raise ValueError("enable_resource_isolation comes with a later version of raybook. Leave it out.")
+    asked = {
+        "num_cpus": num_cpus,
+        "num_gpus": num_gpus,
+        "memory": _memory if memory is None else memory,
+        "resources": resources,
+        "labels": labels,
+        "object_store_memory": object_store_memory,
+        "namespace": namespace,
+        "local_mode": local_mode,
+        "log_to_driver": log_to_driver,
+        "runtime_env": runtime_env,
+        "_temp_dir": _temp_dir,
+        "persist": persist,
+        "name": name,
+        "_kernel_id": _kernel_id,
+    }
+    with current_runtime.changing:
+        if current_runtime.engine is not None:
+            if not ignore_reinit_error:
+                raise RuntimeError(
+                    "Maybe you called ray.init twice by accident? raybook runs already (at "
+                    f"{current_runtime.engine.address}), and nothing was changed. In a notebook cell that may run again, "
+                    "use raybook.init(ignore_reinit_error=True); to start over, call raybook.shutdown() first."
+                )
+            return _current_context(current_runtime.engine)
+        options = make_init_options(address, os.environ, asked)
+        if configure_logging:
+            logging.getLogger("raybook").setLevel(logging_level)
+        engine, mode, cluster = start_engine(options)
+        attach_engine(engine, mode, cluster)
+        return _current_context(engine)
+
+
+def shutdown(*, wait_for_processes: bool = False) -> None:
+    """Leave the cluster; end it when this process owns it. Refs and handles become inert. Idempotent; blocks until the
+    cluster is gone. Without effect inside a task, whose worker is not the task's to end."""
+    with current_runtime.changing:
+        engine = current_runtime.engine
+        if engine is None:
+            return
+        if current_runtime.mode == WORKER:
+            warnings.warn("raybook.shutdown() has no effect inside a task or actor.", stacklevel=2)
+            return
+        cluster = current_runtime.cluster
+        current_runtime.clear()
+        try:
+            engine.shutdown()
+        finally:
+            if cluster is not None and not cluster.persist:
+                cluster.stop()
+
+
+def is_initialized() -> bool:
+    """Whether verbs have an engine to go to."""
+    return current_runtime.engine is not None
+
+
+def _start_automatically() -> None:
+    with current_runtime.changing:
+        if current_runtime.engine is None:
+            init()
+
+
+def _current_context(engine: Engine) -> RayContext:
+    context = current_runtime.context
+    if context is None:
+        info = {
+            "address": engine.address,
+            "gcs_address": engine.gcs_address,
+            "node_id": engine.node_id.hex(),
+            "session_dir": engine.session_dir,
+            "raylet_socket_name": engine.address,
+            "node_ip_address": "127.0.0.1",
+            "webui_url": "",
+        }
+        context = current_runtime.context = RayContext(info, VERSION, python_version(), shutdown)
+    return context
+
+
+current_runtime.auto_start = _start_automatically

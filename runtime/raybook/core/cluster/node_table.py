@@ -1,0 +1,215 @@
+"""Node table: decides which nodes are alive. A node that says nothing is asked; one that does not answer is dead.
+
+Knows no resources (``resource_view`` does) and no actors. Reports count as signs of life, so a healthy cluster asks
+nobody anything. Invariants: a dead node stays dead (its raylet must join anew under another id); every living node that
+is watched has one deadline. Source of the times: ``Config.health_check_*`` (Ray: 3 s period, 10 s timeout, 5 failures).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from raybook.protocol.messages.gcs import NodeInfo
+
+STORY_LINES_MAX = 32
+
+
+class NodeRegistered(msgspec.Struct, frozen=True):
+    """``watched`` false: it lives in this very process, its health is ours."""
+
+    node: NodeInfo
+    watched: bool = True
+
+
+class NodeHeard(msgspec.Struct, frozen=True):
+    """It reported or answered. A late answer is a sign of life too, so answers carry no number."""
+
+    node_id: bytes
+
+
+class NodeUnreachable(msgspec.Struct, frozen=True):
+    """A call to it failed for lack of a connection."""
+
+    node_id: bytes
+
+
+class NodeLeft(msgspec.Struct, frozen=True):
+    """It ends on purpose, or is known to have ended."""
+
+    node_id: bytes
+    reason: str
+
+
+class Probe(msgspec.Struct, frozen=True):
+    """Ask the node for a sign of life; answer with NodeHeard."""
+
+    node_id: bytes
+
+
+class AnnounceJoined(msgspec.Struct, frozen=True):
+    node: NodeInfo
+
+
+class AnnounceReachable(msgspec.Struct, frozen=True):
+    """It had been out of reach, and answers."""
+
+    node_id: bytes
+
+
+class AnnounceDead(msgspec.Struct, frozen=True):
+    node_id: bytes
+    reason: str
+
+
+class _Node(msgspec.Struct):
+    info: NodeInfo
+    watched: bool
+    heard_ms: int
+    deadline_ms: int = 0
+    asked: bool = False
+    """A probe is out; the next one waits for its deadline."""
+    suspect: bool = False
+    story: list[str] = []
+
+
+class NodeTable:
+    """The machine; see the module's text. Dead nodes are remembered, ``dead_max`` of them."""
+
+    def __init__(self, period_ms: int, timeout_ms: int, dead_max: int = 1_000) -> None:
+        self._period_ms = period_ms
+        self._timeout_ms = timeout_ms
+        self._dead_max = dead_max
+        self._nodes: dict[bytes, _Node] = {}
+        self._dead: dict[bytes, None] = {}
+        self._deadlines: list[tuple[int, bytes]] = []
+        self._effects: list[Any] = []
+        self._edges = {
+            NodeRegistered: self._registered,
+            NodeHeard: self._heard,
+            NodeUnreachable: self._unreachable,
+            NodeLeft: self._left,
+        }
+
+    def handle(self, events: Iterable[Any], now_ms: int) -> list[Any]:
+        """Apply events, then what time brings. Cost: 1 µs an event, O(log nodes) per elapsed deadline."""
+        for event in events:
+            self._edges[type(event)](event, now_ms)
+        self._elapse(now_ms)
+        effects, self._effects = self._effects, []
+        return effects
+
+    def next_deadline_ms(self) -> int | None:
+        return self._deadlines[0][0] if self._deadlines else None
+
+    # ------------------------------------------------------------------ questions
+
+    def get(self, node_id: bytes) -> NodeInfo | None:
+        node = self._nodes.get(node_id)
+        return None if node is None else node.info
+
+    def is_alive(self, node_id: bytes) -> bool:
+        node = self._nodes.get(node_id)
+        return node is not None and node.info.alive
+
+    def infos(self) -> list[NodeInfo]:
+        return [node.info for node in self._nodes.values()]
+
+    def alive_ids(self) -> list[bytes]:
+        return [node_id for node_id, node in self._nodes.items() if node.info.alive]
+
+    def story(self, key: bytes) -> str:
+        node = self._nodes.get(key)
+        if node is None:
+            return f"Node {key.hex()} is not in the table."
+        state = "alive" if node.info.alive else f"dead: {node.info.death_reason}"
+        return "\n".join([f"Node {key.hex()} is {state}.", *node.story])
+
+    def check_invariants(self) -> None:
+        filed = {(deadline, node_id) for deadline, node_id in self._deadlines}
+        for node_id, node in self._nodes.items():
+            assert node.info.alive == (node_id not in self._dead), f"Node {node_id.hex()} is filed wrongly."
+            if node.info.alive and node.watched:
+                assert (node.deadline_ms, node_id) in filed, f"Nobody watches node {node_id.hex()}."
+            assert node.info.alive or node.info.death_reason, f"Node {node_id.hex()} died without a reason."
+
+    # ------------------------------------------------------------------ edges
+
+    def _registered(self, event: NodeRegistered, now_ms: int) -> None:
+        info = event.node
+        node = self._nodes.get(info.node_id)
+        if node is not None and not node.info.alive:
+            return  # The shell refuses it; the dead stay dead.
+        story = [] if node is None else node.story
+        node = self._nodes[info.node_id] = _Node(info, event.watched, now_ms, story=story)
+        self._tell(node, now_ms, "joined")
+        if node.watched:
+            self._await(node, now_ms + self._period_ms)
+        self._effects.append(AnnounceJoined(info))
+
+    def _heard(self, event: NodeHeard, now_ms: int) -> None:
+        node = self._nodes.get(event.node_id)
+        if node is None or not node.info.alive:
+            return
+        node.heard_ms = now_ms
+        node.asked = False
+        if node.suspect:
+            node.suspect = False
+            self._tell(node, now_ms, "answers again")
+            self._effects.append(AnnounceReachable(event.node_id))
+
+    def _unreachable(self, event: NodeUnreachable, now_ms: int) -> None:
+        node = self._nodes.get(event.node_id)
+        if node is None or not node.info.alive:
+            return
+        if not node.suspect:
+            node.suspect = True
+            self._tell(node, now_ms, "out of reach")
+        if node.watched and not node.asked:
+            self._ask(node, now_ms)
+
+    def _left(self, event: NodeLeft, now_ms: int) -> None:
+        node = self._nodes.get(event.node_id)
+        if node is not None and node.info.alive:
+            self._declare_dead(node, event.reason, now_ms)
+
+    def _elapse(self, now_ms: int) -> None:
+        while self._deadlines and self._deadlines[0][0] <= now_ms:
+            deadline, node_id = heapq.heappop(self._deadlines)
+            node = self._nodes.get(node_id)
+            if node is None or not node.info.alive or node.deadline_ms != deadline:
+                continue  # Superseded by a later deadline.
+            silence_ms = now_ms - node.heard_ms
+            if silence_ms >= self._timeout_ms:
+                text = f"it has not answered for {silence_ms / 1000:.1f} s."
+                self._declare_dead(node, text, now_ms)
+            elif silence_ms >= self._period_ms:
+                self._ask(node, now_ms)
+            else:
+                self._await(node, node.heard_ms + self._period_ms)
+
+    def _ask(self, node: _Node, now_ms: int) -> None:
+        node.asked = True
+        self._effects.append(Probe(node.info.node_id))
+        self._await(node, min(now_ms + self._period_ms, max(node.heard_ms + self._timeout_ms, now_ms + 1)))
+
+    def _await(self, node: _Node, deadline_ms: int) -> None:
+        node.deadline_ms = deadline_ms
+        heapq.heappush(self._deadlines, (deadline_ms, node.info.node_id))
+
+    def _declare_dead(self, node: _Node, reason: str, now_ms: int) -> None:
+        node_id = node.info.node_id
+        node.info = msgspec.structs.replace(node.info, alive=False, death_reason=reason, resources_available={})
+        self._tell(node, now_ms, f"dead: {reason}")
+        self._dead[node_id] = None
+        self._effects.append(AnnounceDead(node_id, reason))
+        while len(self._dead) > self._dead_max:
+            oldest = next(iter(self._dead))
+            del self._dead[oldest], self._nodes[oldest]
+
+    def _tell(self, node: _Node, now_ms: int, what: str) -> None:
+        if len(node.story) < STORY_LINES_MAX:
+            node.story.append(f"{now_ms} ms: {what}")

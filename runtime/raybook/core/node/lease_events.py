@@ -1,0 +1,247 @@
+"""What the lease manager hears (past tense) and what it asks its shell to do (imperative).
+
+Clients and workers are named by their client ids. A lease is one worker for one class of one client's tasks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from raybook.base.resources import Shape
+from raybook.base.specs import ActorSpec, Assignment, SchedulingClass
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class DemandSet:
+    """``client`` could use ``count`` more leases of this class; replaces the earlier number."""
+
+    client: bytes
+    class_key: int
+    scheduling_class: SchedulingClass
+    count: int
+    name: str = ""
+
+
+@dataclass(slots=True)
+class LeaseReturned:
+    """``client`` is done with it. ``broken``: it could not talk to the worker."""
+
+    client: bytes
+    lease_id: int
+    broken: bool = False
+
+
+@dataclass(slots=True)
+class WorkerReady:
+    """A worker process is registered (or stays after having been asked to end) and may be leased."""
+
+    worker: bytes
+    environment: str = ""
+
+
+@dataclass(slots=True)
+class WorkerWithdrawn:
+    """An idle worker was asked to end; it may not be leased any more. Ignored unless it is idle."""
+
+    worker: bytes
+
+
+@dataclass(slots=True)
+class WorkerLeaving:
+    """The worker announced that it ends on purpose. Its lease is over; what it holds is free when it is dead."""
+
+    worker: bytes
+
+
+@dataclass(slots=True)
+class WorkerDied:
+    """The process is gone (``waitpid`` said so)."""
+
+    worker: bytes
+    reason: str = ""
+    exit_code: int = 0
+    out_of_memory: bool = False
+
+
+@dataclass(slots=True)
+class RevokeAnswered:
+    """The worker agreed to drop ``epoch`` (idle) or runs something of it."""
+
+    worker: bytes
+    epoch: int
+    idle: bool
+
+
+@dataclass(slots=True)
+class LeaseProbed:
+    """The worker said whether anything of this lease runs or waits; only reports of resources use it."""
+
+    worker: bytes
+    epoch: int
+    idle: bool
+
+
+@dataclass(slots=True)
+class WorkerBlocked:
+    """Its task waits in get: its CPU is free meanwhile."""
+
+    worker: bytes
+
+
+@dataclass(slots=True)
+class WorkerUnblocked:
+    """The wait is over."""
+
+    worker: bytes
+
+
+@dataclass(slots=True)
+class ClientGone:
+    """A driver or worker died or left: nothing may run for it any more."""
+
+    client: bytes
+
+
+@dataclass(slots=True)
+class ActorRequested:
+    """Place this life of an actor here. The same life asked for again is ignored."""
+
+    spec: ActorSpec
+    incarnation: int
+    restarts: int = 0
+
+
+@dataclass(slots=True)
+class ActorReady:
+    """``__init__`` ended well: from now on the actor holds ``spec.resources`` only."""
+
+    worker: bytes
+
+
+@dataclass(slots=True)
+class ActorCancelled:
+    """Not wanted any more: taken out of the queue, or its worker ended."""
+
+    actor_id: bytes
+    incarnation: int
+    graceful: bool = False
+    reason: str = ""
+
+
+# --- effects ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Grant:
+    """Tell ``client`` that ``worker`` is its own."""
+
+    client: bytes
+    class_key: int
+    lease_id: int
+    epoch: int
+    worker: bytes
+    assignment: Assignment
+
+
+@dataclass(slots=True)
+class LeaseLostEffect:
+    """Tell ``client`` that the lease is gone; fields as in the message LeaseLost."""
+
+    client: bytes
+    lease_id: int
+    died: bool
+    reason: str = ""
+    exit_code: int = 0
+    out_of_memory: bool = False
+
+
+@dataclass(slots=True)
+class StartWorkers:
+    """``count`` workers of this environment are lacking at this moment. A level, not an order: it replaces the number
+    said before, and workers that are starting already count towards it."""
+
+    environment: str
+    count: int
+
+
+@dataclass(slots=True)
+class AskRevoke:
+    """Ask the worker to drop ``epoch``. ``drain``: it has been held long enough while others wait; give back what has
+    not started and answer when the running task has ended."""
+
+    worker: bytes
+    epoch: int
+    drain: bool = False
+
+
+@dataclass(slots=True)
+class StartActorOn:
+    """Make the worker this actor."""
+
+    worker: bytes
+    spec: ActorSpec
+    incarnation: int
+    assignment: Assignment
+    restarts: int
+
+
+@dataclass(slots=True)
+class ActorGone:
+    """This life of an actor is over: its worker died, or it was cancelled while queued (``started`` false)."""
+
+    actor_id: bytes
+    incarnation: int
+    reason: str
+    started: bool
+    exit_code: int = 0
+    out_of_memory: bool = False
+
+
+@dataclass(slots=True)
+class Infeasible:
+    """Tell ``client`` (once a class) that this can never be served here; it stays queued."""
+
+    client: bytes
+    class_key: int
+    text: str
+
+
+@dataclass(slots=True)
+class KillWorker:
+    """End the process. ``graceful``: let it finish its queued calls first."""
+
+    worker: bytes
+    reason: str
+    graceful: bool = False
+
+
+@dataclass(slots=True)
+class WorkerTaken:
+    """The worker is not idle any more; ``dedicated`` ones (actors) never come back."""
+
+    worker: bytes
+    dedicated: bool
+
+
+@dataclass(slots=True)
+class WorkerReleased:
+    """The worker is idle again."""
+
+    worker: bytes
+
+
+@dataclass(slots=True)
+class ReportResources:
+    """Available amounts or queued demand changed."""
+
+
+@dataclass(slots=True)
+class WaitingRequest:
+    """A queued request, for reports: its shape, how many, and why it waits."""
+
+    shape: Shape
+    count: int
+    name: str = ""
+    text: str = field(default="")

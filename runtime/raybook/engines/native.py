@@ -1,0 +1,353 @@
+"""The native engine: the owner in this process, driven by its I/O thread. The fast path and the default.
+
+Runs on user threads: makes ids, serializes arguments, hands records over, waits on locks. What is decided is decided in
+``core/owner``; what touches sockets is ``worker/core_process``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from raybook.base.errors import (
+    LocalRayletDiedError,
+    PendingCallsLimitExceeded,
+    StaleReferenceError,
+    error_from_code,
+)
+from raybook.base.facts import Fact
+from raybook.base.ids import FIRST_RETURN, IdFactory, owner_of, return_id, task_of
+from raybook.base.specs import ActorSpec, RefInfo
+from raybook.base.task_context import CURRENT_TASK
+from raybook.core.owner.records import (
+    CancelCommand,
+    CreateActorCommand,
+    FunctionStats,
+    HoldRef,
+    KnowActor,
+    Put,
+    TaskRecord,
+    Wait,
+)
+from raybook.engines.engine import ActorHandleState, ActorOptions, CallOptions, Function, TaskOptions
+from raybook.protocol.messages import gcs
+from raybook.protocol.messages.raylet import PublishFacts, Subscribe
+from raybook.protocol.messages.worker import ActorCreation, ArgRef, TaskSpec
+from raybook.protocol.serialization import SerializationContext, serialize
+from raybook.worker import args as arguments
+from raybook.worker.core_process import CoreProcess, encode
+from raybook.worker.values import Values
+
+NO_ARGUMENTS = serialize(((), {}), SerializationContext()).to_bytes()
+
+
+class NativeEngine:
+    """One membership of this process in one cluster. See ``engines.engine.Engine`` for the contract."""
+
+    def __init__(self, core: CoreProcess, *, namespace: str, stop_cluster: Callable[[], None] | None = None) -> None:
+        self._core = core
+        self._submit = core.submit
+        self._stop_cluster = stop_cluster
+        self._ids = IdFactory(core.client_id)
+        self.serialization = SerializationContext({})
+        self.values = Values(core, self.serialization)
+        self._inline_bytes_max = core.config.inline_bytes_max
+        self._stats: dict[bytes, FunctionStats] = {}
+        self._method_stats: dict[tuple[str, str], FunctionStats] = {}
+        self.client_id = core.client_id
+        self.node_id = core.registered.node_id
+        self.set_job(core.registered.job_id, namespace)
+        self.session_dir = core.registered.session_dir
+        self.gcs_address = core.registered.gcs_address
+        self.address = f"unix:{self.session_dir}/raylet.sock"
+        self._address = core.address
+        self.make_ref: Callable[..., Any] = _no_factory
+        self.release = core.queue.append
+        self.closed = False
+        self._is_forked = False
+        self._listeners_lock = threading.Lock()
+        os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self) -> None:
+        self.closed = True
+        self._is_forked = True
+
+    @classmethod
+    def connect(
+        cls, node_socket: str, token: bytes, *, namespace: str | None = None, kernel_id: str = "",
+        stop_cluster: Callable[[], None] | None = None,
+    ) -> NativeEngine:  # fmt: skip
+        """Connect this process, as a driver, to the raylet at ``node_socket``. ConnectionError when it refuses or is not
+        there. Cost: 2 ms."""
+        namespace = namespace or str(uuid.uuid4())
+        core = CoreProcess(
+            node_socket, token, "driver", namespace=namespace, kernel_id=kernel_id, entrypoint=sys.argv[0]
+        )
+        core.start()
+        return cls(core, namespace=namespace, stop_cluster=stop_cluster)
+
+    def set_job(self, job_id: bytes, namespace: str) -> None:
+        """On whose behalf this process works: a driver's own job, or that of the lease a worker serves."""
+        self.job_id = job_id
+        self.namespace = namespace
+        self._core.owner.leases.job_id = job_id
+        self._core.owner.leases.namespace = namespace
+
+    def adopt_ref(self, object_id: bytes, owner_address: str) -> Any:
+        self._submit(HoldRef(RefInfo(object_id, owner_address)))
+        return self.make_ref(object_id, owner_address, self.release)
+
+    def adopt_actor(self, actor: ActorHandleState) -> None:
+        if not actor.detached:
+            self._submit(KnowActor(actor.actor_id, actor.owner_address))
+
+    # Tasks
+
+    def submit_task(self, function: Function, args: tuple, kwargs: dict, options: TaskOptions) -> list[Any]:
+        if self.closed:
+            raise self._stale()
+        key = function.key
+        stats = self._stats.get(key)
+        if stats is None:
+            stats = self._stats[key] = FunctionStats(options.name, function.payload)
+            self._core.facts.register(stats)
+        task_id = self._ids.task_id()
+        spec = TaskSpec(task_id, key, options.name, NO_ARGUMENTS, options.num_returns)
+        record = TaskRecord(spec, stats, options.scheduling_class, b"", options.max_retries)
+        stored = self._pack_arguments(record, args, kwargs) if args or kwargs else None
+        if options.retry_exceptions:
+            self._ask_for_retries(spec, options.retry_exceptions)
+        if options.max_calls:
+            spec.max_calls = options.max_calls
+        context = CURRENT_TASK.get()
+        if context is not None:
+            spec.parent = context.task_id
+        refs = self._refs_of(task_id, options.num_returns)
+        self._submit(record)
+        if stored is not None:
+            self.release(stored)
+        return refs
+
+    def _refs_of(self, task_id: bytes, num_returns: int) -> list[Any]:
+        make, release, address = self.make_ref, self.release, self._address
+        if num_returns == 1:
+            return [make(task_id + FIRST_RETURN, address, release)]
+        return [make(return_id(task_id, index), address, release) for index in range(num_returns)]
+
+    def _pack_arguments(self, record: TaskRecord, args: tuple, kwargs: dict) -> bytes | None:
+        """Serialize the arguments into the spec. Large ones become an object of their own; its id is returned, to be
+        released once the task, which holds it from then on, has been submitted."""
+        spec = record.spec
+        args, kwargs, slots = arguments.split(args, kwargs, self.make_ref)
+        serialized = serialize((args, kwargs), self.serialization, f"arguments of `{spec.name}`")
+        held = [slot.ref for slot in slots] if slots else []
+        spec.slots = slots
+        if serialized.contained:
+            spec.contained = list(serialized.contained)
+            held += spec.contained
+        stored = None
+        if serialized.total_bytes <= self._inline_bytes_max:
+            spec.args = serialized.to_bytes()
+        else:
+            value, own_region = self.values.store(serialized)
+            stored = self._ids.put_id()
+            self._submit(Put(stored, value, own_region))
+            spec.args = b""
+            spec.args_value = ArgRef(RefInfo(stored, self._address))
+            held.append(spec.args_value.ref)
+        if held:
+            record.held = held
+        return stored
+
+    def _ask_for_retries(self, spec: TaskSpec, retry_exceptions: Any) -> None:
+        spec.retry_exceptions = True
+        if retry_exceptions is not True:
+            spec.retry_classes = serialize(tuple(retry_exceptions), self.serialization, "retry_exceptions").to_bytes()
+
+    # Actors
+
+    def create_actor(self, function: Function, args: tuple, kwargs: dict, options: ActorOptions) -> ActorHandleState:
+        if self.closed:
+            raise self._stale()
+        actor_id = self._ids.actor_id()
+        namespace = self.namespace if options.namespace is None else options.namespace
+        name = f"{options.class_name}.__init__"
+        spec = TaskSpec(actor_id, function.key, name, NO_ARGUMENTS)
+        record = TaskRecord(spec, FunctionStats(name), None, actor_id)
+        stored = self._pack_arguments(record, args, kwargs) if args or kwargs else None
+        state = ActorHandleState(
+            actor_id, self._address, options.class_name, options.methods, options.is_async, options.max_task_retries,
+            options.max_pending_calls, options.name, namespace, options.detached,
+            method_defaults=options.method_defaults,
+        )  # fmt: skip
+        request = gcs.CreateActor(self._actor_spec(spec, state, function, options), options.get_if_exists)
+        command = CreateActorCommand(actor_id, record.held or [], options.detached)
+        try:
+            if options.name:
+                existing = self.gcs_call("CreateActor", request).existing
+                if existing is not None:
+                    return self._state_of(existing)
+                self._submit(command)
+            else:
+                self._submit(command)
+                self._core.send_gcs("CreateActor", encode(request))
+        finally:
+            if stored is not None:
+                self.release(stored)
+        return state
+
+    def _actor_spec(
+        self, spec: TaskSpec, state: ActorHandleState, function: Function, options: ActorOptions
+    ) -> ActorSpec:
+        concurrency = options.max_concurrency or (1000 if options.is_async else 1)
+        creation = ActorCreation(function.key, function.payload, spec, concurrency, options.is_async)
+        return ActorSpec(
+            state.actor_id, self.job_id, options.class_name, self._core.me, options.resources, options.placement,
+            msgspec.msgpack.encode(creation), options.name, state.namespace, options.detached, options.max_restarts,
+            options.environment, options.strategy, concurrency, options.is_async, msgspec.msgpack.encode(state),
+        )  # fmt: skip
+
+    def _state_of(self, spec: ActorSpec) -> ActorHandleState:
+        state = msgspec.msgpack.decode(spec.handle, type=ActorHandleState)
+        self.adopt_actor(state)
+        return state
+
+    def call_actor(
+        self, actor: ActorHandleState, method: str, args: tuple, kwargs: dict, options: CallOptions
+    ) -> list[Any]:
+        if self.closed:
+            raise self._stale()
+        stats = self._method_stats.get((actor.class_name, method))
+        if stats is None:
+            stats = self._method_stats[actor.class_name, method] = FunctionStats(f"{actor.class_name}.{method}")
+            self._core.facts.register(stats)
+        if 0 <= actor.max_pending_calls:
+            self._check_pending(actor)
+        task_id = self._ids.task_id()
+        spec = TaskSpec(task_id, b"", stats.name, NO_ARGUMENTS, options.num_returns)
+        spec.method = method
+        record = TaskRecord(spec, stats, None, actor.actor_id, options.max_task_retries)
+        stored = self._pack_arguments(record, args, kwargs) if args or kwargs else None
+        if options.retry_exceptions:
+            self._ask_for_retries(spec, options.retry_exceptions)
+        if options.concurrency_group:
+            spec.group = options.concurrency_group
+        context = CURRENT_TASK.get()
+        if context is not None:
+            spec.parent = context.task_id
+        refs = self._refs_of(task_id, options.num_returns)
+        self._submit(record)
+        if stored is not None:
+            self.release(stored)
+        return refs
+
+    def _check_pending(self, actor: ActorHandleState) -> None:
+        queue = self._core.owner.actors.get(actor.actor_id)
+        pending = (len(queue.queue) + len(queue.in_flight)) if queue is not None else 0
+        if pending >= actor.max_pending_calls:
+            raise PendingCallsLimitExceeded(
+                f"The actor {actor.class_name} ({actor.actor_id.hex()}) has {pending} calls pending and its "
+                f"max_pending_calls is {actor.max_pending_calls}. The call was not submitted; wait for results first."
+            )
+
+    def get_actor(self, name: str, namespace: str | None) -> ActorHandleState:
+        wanted = self.namespace if namespace is None else namespace
+        reply = self.gcs_call("GetNamedActor", gcs.GetNamedActor(name, wanted))
+        if reply.spec is None:
+            raise ValueError(
+                f"Failed to look up actor with name '{name}' in namespace '{wanted}'. It was never created, has died, "
+                f"or lives in another namespace: give namespace=... to look there."
+            )
+        return self._state_of(reply.spec)
+
+    def kill_actor(self, actor: ActorHandleState, no_restart: bool) -> None:
+        self.gcs_call("KillActor", gcs.KillActor(actor.actor_id, no_restart, False, "it was killed by `ray.kill`"))
+
+    # Objects
+
+    def put(self, value: Any) -> Any:
+        if self.closed:
+            raise self._stale()
+        packed, own_region = self.values.pack(value)
+        key = self._ids.put_id()
+        self.release(Put(key, packed, own_region))
+        return self.make_ref(key, self._address, self.release)
+
+    def get(self, refs: Sequence[Any], timeout_s: float | None) -> list[Any]:
+        if self.closed:
+            raise self._stale()
+        return self.values.get(refs, timeout_s)
+
+    def wait(
+        self, refs: Sequence[Any], num_returns: int, timeout_s: float | None, fetch_local: bool
+    ) -> tuple[list[Any], list[Any]]:
+        if self.closed:
+            raise self._stale()
+        return self.values.wait(refs, num_returns, timeout_s)
+
+    def when_ready(self, ref: Any, callback: Callable[[], None]) -> None:
+        self._submit(Wait([ref.id], 1, False, None, callback))
+
+    def cancel(self, ref: Any, force: bool, recursive: bool) -> None:
+        if owner_of(ref.id) != self.client_id:
+            raise ValueError(
+                f"The object {ref.id.hex()} was created by another process, and only that process can cancel its task."
+            )
+        self._submit(CancelCommand(task_of(ref.id), force, recursive))
+
+    # The rest
+
+    def gcs_call(self, method: str, request: Any) -> Any:
+        reply = self._core.call_gcs(method, encode(request))
+        if reply.error_code:
+            raise error_from_code(reply.error_code, reply.error_text)
+        return msgspec.msgpack.decode(reply.reply, type=gcs.METHODS[method][1])
+
+    def publish_facts(self, facts: list[Fact]) -> None:
+        self._core.send_raylet(PublishFacts(facts))
+
+    def subscribe_facts(self, callback: Callable[[Any], None]) -> Callable[[], None]:
+        core = self._core
+        with self._listeners_lock:
+            core.fact_listeners.append(callback)
+            core.send_raylet(Subscribe(0, True))
+
+        def unsubscribe() -> None:
+            with self._listeners_lock:
+                if callback in core.fact_listeners:
+                    core.fact_listeners.remove(callback)
+                    if not core.fact_listeners:
+                        core.send_raylet(Subscribe(0, False))
+
+        return unsubscribe
+
+    def timeline(self) -> list[dict]:
+        return self._core.facts.timeline()
+
+    def shutdown(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self._core.stop()
+        if self._stop_cluster is not None:
+            self._stop_cluster()
+
+    def _stale(self) -> Exception:
+        if self._is_forked:
+            return StaleReferenceError(
+                "This process was forked from one that is connected to raybook; the connection did not come along. "
+                "Call raybook.init(address=...) here, or do the work with raybook tasks instead of fork."
+            )
+        if self._core.lost_reason:
+            return LocalRayletDiedError(self._core.lost_reason)
+        return StaleReferenceError("raybook was shut down; call raybook.init() to start or join a cluster again.")
+
+
+def _no_factory(*args: Any) -> Any:
+    raise RuntimeError("No class of references was registered with this engine.")

@@ -1,0 +1,444 @@
+"""GCS service: every method of ``protocol/messages/gcs`` as message → event → machine → effects.
+
+The same object serves the embedded head (a function call away) and the GCS process (behind gRPC). It holds the tables
+and no policy; what a method means is in ``core/cluster``, what an effect does is in ``gcs/effects``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from raybook.base.config import Config
+from raybook.base.facts import ACTOR_ALIVE, Fact
+from raybook.base.specs import ActorSpec
+from raybook.core.cluster import actor_events, node_table
+from raybook.core.cluster.actor_table import ActorTable
+from raybook.core.cluster.event_table import EventTable
+from raybook.core.cluster.job_table import JobTable
+from raybook.core.cluster.kv_table import KvTable
+from raybook.core.cluster.node_table import NodeTable
+from raybook.core.cluster.resource_view import ResourceView
+from raybook.core.scheduling.policy import Choice, choose_node
+from raybook.gcs import facts, records
+from raybook.gcs.effects import EffectRunner
+from raybook.io.channel import Channel, RemoteError
+from raybook.io.clock import Clock
+from raybook.io.storage import Storage, Write
+from raybook.protocol.messages import gcs as messages
+from raybook.protocol.messages.node import GetNodeStats, NodeStats, PlaceActor, PlaceActorReply, SetObserved, StopNode
+
+logger = logging.getLogger(__name__)
+
+OBSERVED_MS = 2_000
+"""Whoever asked for facts within this time is still looking: eight polls at the panels' 4 Hz."""
+
+STATS_TIMEOUT_S = 1.0
+"""``ray status`` waits this long for a node's own account; then it does without."""
+
+
+class GcsService:
+    """One cluster's control plane.
+
+    connect_raylet: makes the channel to a node that registered. ``on_stop`` is called when somebody asks for the end of
+    the cluster. cluster_id: a fresh one, unless the store has one.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        storage: Storage,
+        connect_raylet: Callable[[messages.NodeInfo], Channel],
+        cluster_id: bytes = b"",
+        seed: int = 0,
+    ) -> None:
+        self.cluster_id = cluster_id
+        self.on_stop: Callable[[str], None] = lambda reason: None
+        self._clock = clock
+        self._storage = storage
+        self._connect_raylet = connect_raylet
+        self._started_ms = clock()
+        self._draw = random.Random(seed).randrange
+        self._view = ResourceView()
+        self._nodes = NodeTable(config.health_check_period_ms, config.health_check_timeout_ms)
+        self._actors = ActorTable(self._choose, dead_max=config.fact_rows_max)
+        self._jobs = JobTable()
+        self._keys = KvTable()
+        self._events = EventTable(config.fact_rows_max)
+        self._probe_timeout_s = config.health_check_timeout_ms / 1000
+        self._runner = EffectRunner(storage, self._published, self._answered, self._unreachable)
+        self._next_request = 0
+        self._observed_until_ms = 0
+        self._observed = False
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._methods: dict[str, Callable[[Any], Awaitable[Any]]] = {
+            "RegisterNode": self._register_node,
+            "ReportNode": self._report_node,
+            "ListNodes": self._list_nodes,
+            "RegisterJob": self._register_job,
+            "FinishJob": self._finish_job,
+            "OwnerGone": self._owner_gone,
+            "CreateActor": self._create_actor,
+            "GetNamedActor": self._get_named_actor,
+            "ListActors": self._list_actors,
+            "KillActor": self._kill_actor,
+            "ActorStateReport": self._actor_state,
+            "WatchActors": self._watch_actors,
+            "KvPut": self._kv_put,
+            "KvGet": self._kv_get,
+            "KvDelete": self._kv_delete,
+            "KvKeys": self._kv_keys,
+            "AddFacts": self._add_facts,
+            "GetFacts": self._get_facts,
+            "ClusterStatus": self._cluster_status,
+            "StopCluster": self._stop_cluster,
+        }
+
+    async def start(self) -> None:
+        """Take over what the store holds: keys, jobs, actors, and nodes, which are asked what they still run."""
+        saved = records.load(self._storage)
+        if saved.cluster_id:
+            self.cluster_id = saved.cluster_id
+        elif not self._storage.is_volatile:
+            await self._storage.write([records.write_cluster_id(self.cluster_id)])
+        for namespace, key, value in saved.key_values:
+            self._keys.put(namespace, key, value)
+        self._jobs.load(saved.jobs)
+        self._actors.load(saved.actors)
+        for node in saved.nodes:
+            await self._decide_nodes(node_table.NodeRegistered(node, watched=bool(node.raylet_address)))
+            self._spawn(self._take_inventory(node.node_id))
+        for info in self._actors.rows():
+            self._events.add([Fact("actor", info.actor_id.hex(), facts.actor_row(info))])
+        await self._execute(self._actors.resume(self._clock()))
+
+    async def call(self, method: str, request: Any) -> Any:
+        """Answer one request. RemoteError for refusals."""
+        handler = self._methods.get(method)
+        if handler is None:
+            raise RemoteError("ValueError", f"The GCS has no method {method!r}.")
+        return await handler(request)
+
+    def driver_pid(self, client_id: bytes) -> int | None:
+        """The process of a driver that registered a job, also after the job has ended."""
+        record = self._jobs.of_driver(client_id)
+        return None if record is None else record.job.pid
+
+    async def close(self) -> None:
+        """Stop timers, finish writing, let go of the nodes. The storage stays open; who made it closes it."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks))
+        await self._runner.close()
+
+    # ------------------------------------------------------------------ nodes
+
+    async def _register_node(self, request: messages.RegisterNode) -> messages.Empty:
+        node = request.node
+        known = self._nodes.get(node.node_id)
+        if known is not None and not known.alive:
+            text = f"Node {node.node_id.hex()} was declared dead ({known.death_reason}); it must end and join anew."
+            raise RemoteError("NodeDiedError", text)
+        await self._decide_nodes(node_table.NodeRegistered(node, watched=bool(node.raylet_address)))
+        return messages.Empty()
+
+    async def _report_node(self, request: messages.ReportNode) -> messages.Empty:
+        if not self._nodes.is_alive(request.node_id):
+            text = f"Node {request.node_id.hex()} is not among the living nodes of this cluster; register first."
+            raise RemoteError("UnknownNode", text)
+        self._view.report(request.node_id, request.resources_available)
+        await self._decide_nodes(node_table.NodeHeard(request.node_id))
+        self._publish_node(request.node_id)
+        return messages.Empty()
+
+    async def _list_nodes(self, request: messages.ListNodes) -> messages.NodeList:
+        return messages.NodeList([self._with_available(node) for node in self._nodes.infos()])
+
+    def _with_available(self, node: messages.NodeInfo) -> messages.NodeInfo:
+        resources = self._view.get(node.node_id)
+        if resources is not None:
+            node.resources_available = dict(resources.available)
+        return node
+
+    async def _decide_nodes(self, *events: Any) -> None:
+        await self._execute_nodes(self._nodes.handle(events, self._clock()))
+
+    async def _execute_nodes(self, effects: Sequence[Any]) -> None:
+        for effect in effects:
+            if isinstance(effect, node_table.AnnounceJoined):
+                await self._node_joined(effect.node)
+            elif isinstance(effect, node_table.AnnounceReachable):
+                self._runner.resume(effect.node_id)
+            elif isinstance(effect, node_table.AnnounceDead):
+                await self._node_died(effect.node_id, effect.reason)
+            elif isinstance(effect, node_table.Probe):
+                self._spawn(self._probe(effect.node_id))
+        self._arm("nodes", self._nodes.next_deadline_ms(), self._elapse_nodes)
+
+    async def _elapse_nodes(self) -> None:
+        await self._decide_nodes()
+
+    async def _node_joined(self, node: messages.NodeInfo) -> None:
+        self._runner.add_node(node.node_id, self._connect_raylet(node))
+        self._view.add(
+            node.node_id, node.resources_total, node.resources_available or node.resources_total, node.labels
+        )
+        self._publish_node(node.node_id)
+        if self._observed:
+            self._runner.send(node.node_id, "SetObserved", SetObserved(True))
+        await self._decide_actors(actor_events.NodeJoined(node.node_id), writes=[records.write_node(node)])
+
+    async def _node_died(self, node_id: bytes, reason: str) -> None:
+        logger.warning("Node %s is dead: %s", node_id.hex(), reason)
+        self._runner.remove_node(node_id)
+        self._view.remove(node_id)
+        self._publish_node(node_id)
+        events: list[Any] = [actor_events.NodeLost(node_id, reason)]
+        writes = [records.write_node(node) for node in self._nodes.infos() if node.node_id == node_id]
+        for record in self._jobs.running():
+            if record.job.driver.node_id == node_id:
+                because = f"its node {node_id.hex()} is gone."
+                writes += self._end_job(record.job.job_id, because)
+                events.append(actor_events.JobEnded(record.job.job_id, because))
+        await self._decide_actors(*events, writes=writes)
+
+    async def _probe(self, node_id: bytes) -> None:
+        if await self._ask_stats(node_id, self._probe_timeout_s) is not None:
+            await self._decide_nodes(node_table.NodeHeard(node_id))
+
+    async def _take_inventory(self, node_id: bytes) -> None:
+        stats = await self._ask_stats(node_id, self._probe_timeout_s)
+        if stats is not None:
+            present = tuple(worker.actor_id for worker in stats.workers if worker.actor_id)
+            await self._decide_actors(actor_events.InventoryTaken(node_id, present))
+
+    async def _ask_stats(self, node_id: bytes, timeout_s: float) -> NodeStats | None:
+        channel = self._runner.channel(node_id)
+        if channel is None:
+            return None
+        try:
+            return await asyncio.wait_for(channel.call("GetNodeStats", GetNodeStats()), timeout_s)
+        except (ConnectionError, TimeoutError, asyncio.TimeoutError):
+            return None
+        except RemoteError as error:
+            logger.warning("Node %s could not give its account: %s", node_id.hex(), error)
+            return None
+
+    def _unreachable(self, node_id: bytes) -> None:
+        self._spawn(self._decide_nodes(node_table.NodeUnreachable(node_id)))
+
+    # ------------------------------------------------------------------ jobs
+
+    async def _register_job(self, request: messages.RegisterJob) -> messages.Empty:
+        record = self._jobs.register(request, self._clock())
+        await self._execute([], [records.write_job(request.job_id, record)])
+        return messages.Empty()
+
+    async def _finish_job(self, request: messages.FinishJob) -> messages.Empty:
+        writes = self._end_job(request.job_id, request.reason)
+        await self._decide_actors(actor_events.JobEnded(request.job_id, request.reason), writes=writes)
+        return messages.Empty()
+
+    def _end_job(self, job_id: bytes, reason: str) -> list[Write]:
+        record = self._jobs.finish(job_id, reason, self._clock())
+        writes = [] if record is None else [records.write_job(job_id, record)]
+        forgotten = self._jobs.forget_oldest()
+        return writes if forgotten is None else [*writes, records.write_job(forgotten, None)]
+
+    async def _owner_gone(self, request: messages.OwnerGone) -> messages.Empty:
+        await self._decide_actors(actor_events.OwnerLost(request.client_id, request.reason))
+        return messages.Empty()
+
+    # ------------------------------------------------------------------ actors
+
+    async def _create_actor(self, request: messages.CreateActor) -> messages.ActorCreated:
+        self._next_request += 1
+        event = actor_events.CreationRequested(self._next_request, request.spec, request.get_if_exists)
+        for effect in await self._decide_actors(event):
+            if isinstance(effect, actor_events.RefuseCreation):
+                raise RemoteError(effect.code, effect.text)
+            if isinstance(effect, actor_events.AnswerCreation):
+                return messages.ActorCreated(effect.existing)
+        raise RemoteError("RaySystemError", f"No answer for the creation of actor {request.spec.actor_id.hex()}.")
+
+    async def _get_named_actor(self, request: messages.GetNamedActor) -> messages.ActorReply:
+        return messages.ActorReply(self._actors.by_name(request.name, request.namespace))
+
+    async def _list_actors(self, request: messages.ListActors) -> messages.ActorList:
+        return messages.ActorList(self._actors.rows())
+
+    async def _kill_actor(self, request: messages.KillActor) -> messages.Empty:
+        await self._decide_actors(
+            actor_events.KillRequested(request.actor_id, request.no_restart, request.graceful, request.reason)
+        )
+        return messages.Empty()
+
+    async def _actor_state(self, request: messages.ActorStateReport) -> messages.Empty:
+        await self._decide_actors(actor_events.StateReported(request))
+        return messages.Empty()
+
+    async def _watch_actors(self, request: messages.WatchActors) -> messages.ActorList:
+        await self._decide_actors(actor_events.WatchRequested(request.node_id, tuple(request.actor_ids), request.watch))
+        return messages.ActorList([self._actors.info(actor_id) for actor_id in request.actor_ids if request.watch])
+
+    def _choose(self, spec: ActorSpec, refused: Any) -> Choice:
+        choice = choose_node(spec.placement, spec.strategy, self._view, self._draw, refused)
+        if choice.node_id is not None:
+            self._view.reserve(choice.node_id, spec.placement)
+        return choice
+
+    def _answered(self, node_id: bytes, request: Any, reply: Any) -> None:
+        """A raylet answered a call of the outbox."""
+        if isinstance(request, PlaceActor):
+            accepted = isinstance(reply, PlaceActorReply) and reply.accepted
+            reason = "" if accepted else getattr(reply, "reason", "") or str(reply)
+            event = actor_events.PlacementAnswered(
+                request.spec.actor_id, request.incarnation, node_id, accepted, reason
+            )
+            self._spawn(self._decide_actors_quietly(event))
+        elif isinstance(reply, RemoteError):
+            logger.warning("Node %s refused a %s: %s", node_id.hex(), type(request).__name__, reply)
+
+    async def _decide_actors_quietly(self, event: Any) -> None:
+        await self._decide_actors(event)
+
+    async def _decide_actors(self, *events: Any, writes: Sequence[Write] = ()) -> list[Any]:
+        effects = self._actors.handle(events, self._clock())
+        await self._execute(effects, writes)
+        return effects
+
+    async def _execute(self, effects: Sequence[Any], writes: Sequence[Write] = ()) -> None:
+        if not self._storage.is_volatile:
+            rows: dict[bytes, Write] = {}
+            for effect in effects:
+                if isinstance(effect, (actor_events.PersistActor, actor_events.ForgetActor)):
+                    record = self._actors.record(effect.actor_id)
+                    rows[effect.actor_id] = records.write_actor(effect.actor_id, record)
+            writes = [*writes, *rows.values()]
+        await self._runner.run(writes, effects)
+
+    # ------------------------------------------------------------------ keys
+
+    async def _kv_put(self, request: messages.KvPut) -> messages.KvReply:
+        space, key = request.namespace, request.key
+        added = self._keys.put(space, key, request.value, overwrite=request.overwrite)
+        if added or request.overwrite:
+            await self._execute([], [records.write_key(space, key, request.value)])
+        return messages.KvReply(added=added)
+
+    async def _kv_get(self, request: messages.KvGet) -> messages.KvReply:
+        return messages.KvReply(value=self._keys.get(request.namespace, request.key))
+
+    async def _kv_delete(self, request: messages.KvDelete) -> messages.KvReply:
+        removed = self._keys.delete(request.namespace, request.key)
+        if removed:
+            await self._execute([], [records.write_key(request.namespace, request.key, None)])
+        return messages.KvReply(added=removed)
+
+    async def _kv_keys(self, request: messages.KvKeys) -> messages.KvReply:
+        return messages.KvReply(keys=self._keys.keys(request.namespace, request.prefix))
+
+    # ------------------------------------------------------------------ facts
+
+    async def _add_facts(self, request: messages.AddFacts) -> messages.Empty:
+        self._events.add(self._reconciled(fact) for fact in request.facts)
+        return messages.Empty()
+
+    def _reconciled(self, fact: Fact) -> Fact:
+        """Figures about a node or an actor, with the GCS's own fields of that row as they are."""
+        if fact.row is None or fact.kind not in ("actor", "node"):
+            return fact
+        owned = self._owned_row(fact.kind, bytes.fromhex(fact.key))
+        return facts.merged(self._events, Fact(fact.kind, fact.key, {**fact.row, **owned}))
+
+    def _owned_row(self, kind: str, key: bytes) -> dict[str, Any]:
+        if kind == "actor":
+            known = self._actors.record(key) is not None
+            return facts.actor_row(self._actors.info(key)) if known else {}
+        node = self._nodes.get(key)
+        return {} if node is None else facts.node_row(self._with_available(node))
+
+    def _published(self, effect: actor_events.Publish) -> None:
+        info = effect.info
+        fact = Fact("actor", info.actor_id.hex(), facts.actor_row(info))
+        self._events.add([facts.merged(self._events, fact)])
+
+    def _publish_node(self, node_id: bytes) -> None:
+        node = self._nodes.get(node_id)
+        if node is not None:
+            fact = Fact("node", node_id.hex(), facts.node_row(self._with_available(node)))
+            self._events.add([facts.merged(self._events, fact)])
+
+    async def _get_facts(self, request: messages.GetFacts) -> messages.FactsReply:
+        self._observed_until_ms = self._clock() + OBSERVED_MS
+        if not self._observed:
+            self._observed = True
+            self._runner.send_all("SetObserved", SetObserved(True))
+            self._arm("observed", self._observed_until_ms, self._check_observers)
+        delta = self._events.delta_since(request.since_version)
+        return messages.FactsReply(delta.since, delta.version, delta.facts, delta.reset)
+
+    async def _check_observers(self) -> None:
+        if self._clock() < self._observed_until_ms:
+            self._arm("observed", self._observed_until_ms, self._check_observers)
+            return
+        self._observed = False
+        self._runner.send_all("SetObserved", SetObserved(False))
+
+    # ------------------------------------------------------------------ the cluster
+
+    async def _cluster_status(self, request: messages.ClusterStatus) -> messages.ClusterStatusReply:
+        alive = self._nodes.alive_ids()
+        accounts = await asyncio.gather(*(self._ask_stats(node_id, STATS_TIMEOUT_S) for node_id in alive))
+        waiting = self._actors.waiting()
+        for account in accounts:
+            waiting += account.waiting if account is not None else []
+        return messages.ClusterStatusReply(
+            cluster_id=self.cluster_id,
+            started_ms=self._started_ms,
+            nodes=[self._with_available(node) for node in self._nodes.infos()],
+            actors_alive=sum(info.state == ACTOR_ALIVE for info in self._actors.rows()),
+            jobs=len(self._jobs.running()),
+            waiting=waiting,
+        )
+
+    async def _stop_cluster(self, request: messages.StopCluster) -> messages.Empty:
+        for node in self._nodes.infos():
+            if node.alive and node.raylet_address:
+                self._runner.send(node.node_id, "StopNode", StopNode(request.reason))
+        asyncio.get_running_loop().call_soon(self.on_stop, request.reason or "somebody asked for it")
+        return messages.Empty()
+
+    # ------------------------------------------------------------------ time
+
+    def _arm(self, name: str, deadline_ms: int | None, elapsed: Callable[[], Awaitable[None]]) -> None:
+        """One timer for each name; the later call replaces the earlier one."""
+        timer = self._timers.pop(name, None)
+        if timer is not None:
+            timer.cancel()
+        if deadline_ms is not None:
+            delay_s = max(0, deadline_ms - self._clock()) / 1000
+            self._timers[name] = asyncio.get_running_loop().call_later(delay_s, self._fire, name, elapsed)
+
+    def _fire(self, name: str, elapsed: Callable[[], Awaitable[None]]) -> None:
+        self._timers.pop(name, None)
+        self._spawn(elapsed())
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("A background step of the GCS failed.", exc_info=task.exception())

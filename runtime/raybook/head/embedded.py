@@ -1,0 +1,225 @@
+"""The embedded cluster: GCS and raylet on one loop, the owner's watch, and an end that leaves nothing.
+
+Composition only. The end has one order: clients are let go, every descendant is killed and reaped, the registry record
+and the session folder go, the process exits. The watchdog does the same from its thread when the loop is stuck.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from raybook import __version__
+from raybook.base import ids
+from raybook.base.config import Config, read_environment
+from raybook.base.resources import OBJECT_STORE_MEMORY, to_user
+from raybook.core.scheduling.node_resources import Machine, node_resources
+from raybook.gcs.service import GcsService
+from raybook.head.watchdog import Watchdog
+from raybook.io import cluster_registry, daemon, hardware, session_dir
+from raybook.io.channel import LocalChannel
+from raybook.io.clock import anchored_clock
+from raybook.io.descendants import end_descendants
+from raybook.io.process import become_subreaper, raise_file_limit, start_time
+from raybook.io.storage import MemoryStorage
+from raybook.protocol.auth import new_token
+from raybook.protocol.messages.daemons import HeadOptions, Ready
+from raybook.raylet.main import Raylet
+
+logger = logging.getLogger(__name__)
+
+RAYLET_STOP_S = 0.5
+"""Time for the raylet to let its clients and workers go before they are killed."""
+
+
+def run_head(arguments: str, zygote: Any) -> int:
+    """Run until the end; the exit code. Errors before readiness go to whoever started us."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    options = msgspec.json.decode(arguments, type=HeadOptions)
+    head = Head(options, zygote)
+    try:
+        _run_on_loop(head.run())
+    except (OSError, ValueError, TypeError) as error:
+        logger.exception("The head could not start.")
+        head.announce({"error": f"The head could not start: {error}"})
+        head.leave_nothing()
+        return 1
+    head.leave_nothing()
+    # Threads of grpc and the watchdog are of no more use; waiting for them costs a shutdown 50 ms.
+    logging.shutdown()
+    os._exit(0)
+
+
+def _run_on_loop(main: Any) -> None:
+    try:
+        import uvloop
+    except ImportError:  # Not built for every platform; asyncio's own loop is slower, not different.
+        asyncio.run(main)
+    else:
+        uvloop.run(main)
+
+
+class Head:
+    """One embedded cluster."""
+
+    def __init__(self, options: HeadOptions, zygote: Any) -> None:
+        self._options = options
+        self._zygote = zygote
+        self._session = Path(options.session_dir)
+        self._registry = cluster_registry.registry_dir()
+        self._ready_fd: int | None = options.ready_fd
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop_reason: asyncio.Future[str] | None = None
+        self._owner_died = False
+        become_subreaper()
+        raise_file_limit()
+        session_dir.claim(self._session, os.getpid())
+        self._watchdog = Watchdog(options.owner, self._owner_is_gone, self._end_by_force)
+
+    async def run(self) -> None:
+        """Start everything, serve, stop everything."""
+        self._loop = asyncio.get_running_loop()
+        self._stop_reason = self._loop.create_future()
+        self._loop.add_signal_handler(signal.SIGTERM, self.stop, "it was terminated")
+        if self._owner_died:
+            return
+        options = self._options
+        config = read_environment(os.environ)
+        token = new_token()
+        token_file = session_dir.write_token(self._session, token)
+        resources = _resources(config, options)
+        raylets: dict[bytes, LocalChannel] = {}
+        gcs = GcsService(
+            config,
+            anchored_clock(),
+            MemoryStorage(),
+            connect_raylet=lambda node: raylets[node.node_id],
+            cluster_id=bytes.fromhex(options.cluster_id),
+            seed=int.from_bytes(ids.random_id(), "big"),
+        )
+        gcs.on_stop = self.stop
+        node_id = ids.random_id()
+        raylet = Raylet(
+            node_id,
+            config,
+            options.session_dir,
+            token,
+            LocalChannel(gcs),
+            resources,
+            resources[OBJECT_STORE_MEMORY],
+            self._zygote,
+            options.labels,
+        )
+        raylet.on_driver_gone = lambda client_id: self._driver_left(gcs, client_id)
+        raylets[node_id] = LocalChannel(raylet.service)
+        await gcs.start()
+        node_socket = await raylet.start()
+        record = self._record(node_socket, str(token_file), to_user(resources))
+        cluster_registry.write_record(record, self._registry)
+        self.announce(msgspec.to_builtins(_ready(record, node_id)))
+        background = self._loop.create_task(self._serve_others(gcs, token, record))
+        reason = await self._stop_reason
+        logger.info("The cluster ends: %s.", reason)
+        background.cancel()
+        await asyncio.wait([self._loop.create_task(raylet.stop(reason))], timeout=RAYLET_STOP_S)
+        await asyncio.wait([background, self._loop.create_task(gcs.close())], timeout=RAYLET_STOP_S)
+
+    def stop(self, reason: str) -> None:
+        """Begin the end, on the loop. Idempotent."""
+        self._watchdog.announce_end()
+        if self._stop_reason is not None and not self._stop_reason.done():
+            self._stop_reason.set_result(reason)
+
+    def announce(self, message: dict[str, Any]) -> None:
+        """Say once that we are ready, or why not."""
+        if self._ready_fd is not None:
+            daemon.announce(self._ready_fd, message)
+            self._ready_fd = None
+
+    def leave_nothing(self) -> None:
+        """Kill and reap every descendant, remove record and folder. Idempotent; works from any thread."""
+        end_descendants(timeout_s=1.0)
+        cluster_registry.remove_record(self._options.cluster_id, self._registry)
+        session_dir.remove(self._session)
+
+    def _owner_is_gone(self) -> None:
+        """From the watchdog's thread: process death is certain knowledge, so there is no grace."""
+        self._owner_died = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.stop, "its owner's process has ended")
+
+    def _end_by_force(self) -> None:
+        logger.error("The head did not end in time; ending by force.")
+        self.leave_nothing()
+        os._exit(1)
+
+    def _driver_left(self, gcs: GcsService, client_id: bytes) -> None:
+        """A driver's connection closed. The owner's own driver takes its cluster along, also while the process lives
+        on (it shut down, or connected elsewhere)."""
+        owner = self._options.owner
+        if owner is not None and gcs.driver_pid(client_id) == owner.pid:
+            self.stop("its owner's driver has left")
+
+    def _record(self, node_socket: str, token_file: str, resources: dict[str, float]) -> cluster_registry.ClusterRecord:
+        options = self._options
+        owner = options.owner
+        return cluster_registry.ClusterRecord(
+            cluster_id=options.cluster_id,
+            name=options.name,
+            address="",
+            node_socket=node_socket,
+            session_dir=options.session_dir,
+            token_file=token_file,
+            head_pid=os.getpid(),
+            head_start_time=start_time(os.getpid()) or 0,
+            owner=None if owner is None else cluster_registry.Owner(owner.pid, owner.start_time, owner.kernel_id),
+            persist=owner is None,
+            env_prefix=sys.prefix,
+            python_version=platform.python_version(),
+            raybook_version=__version__,
+            created_unix_ms=time.time_ns() // 1_000_000,
+            resources=resources,
+        )
+
+    async def _serve_others(self, gcs: GcsService, token: bytes, record: cluster_registry.ClusterRecord) -> None:
+        """In the background: sweep what killed heads left, then serve the CLI and the Jupyter server over gRPC."""
+        assert self._loop is not None
+        swept = await self._loop.run_in_executor(None, session_dir.sweep, self._session.parent)
+        for folder in swept:
+            logger.info("Removed %s, which a killed head had left.", folder)
+
+
+def _ready(record: cluster_registry.ClusterRecord, node_id: bytes) -> Ready:
+    return Ready(
+        cluster_id=record.cluster_id,
+        node_id=node_id.hex(),
+        node_socket=record.node_socket,
+        address=record.address,
+        session_dir=record.session_dir,
+        token_file=record.token_file,
+        pid=record.head_pid,
+    )
+
+
+def _resources(config: Config, options: HeadOptions) -> dict[str, int]:
+    amounts = options.amounts
+    gpus = 0 if amounts.num_gpus is not None else hardware.gpu_count()
+    machine = Machine(hardware.cpu_count(), gpus, hardware.memory_bytes())
+    return node_resources(
+        config,
+        machine,
+        amounts.num_cpus,
+        amounts.num_gpus,
+        amounts.memory_bytes,
+        amounts.object_store_bytes,
+        amounts.custom,
+    )

@@ -1,0 +1,69 @@
+"""Watchdog of a daemon: a thread that sees the owner die, and ends by force what does not end by itself.
+
+It waits on descriptors only (the owner's pidfd, an eventfd), so it costs nothing until something happens, and it works
+while the loop is stuck. Decides nothing but "too late".
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Callable
+
+from raybook.io.process import is_alive
+from raybook.protocol.messages.daemons import OwnerProcess
+
+GRACE_S = 2.0
+"""An orderly end takes 0.1 s; five seconds after the owner's death nothing may be left (ARCHITECTURE.md §6)."""
+
+
+class Watchdog:
+    """Starts its thread at once. on_owner_death: called from the thread. by_force: called from the thread when the end
+    that was announced has not come in time; must not return to normal life."""
+
+    def __init__(
+        self,
+        owner: OwnerProcess | None,
+        on_owner_death: Callable[[], None],
+        by_force: Callable[[], None],
+        grace_s: float = GRACE_S,
+    ) -> None:
+        self._on_owner_death = on_owner_death
+        self._by_force = by_force
+        self._grace_s = grace_s
+        self._ending = os.eventfd(0, os.EFD_CLOEXEC)
+        self._owner_fd = None if owner is None else open_owner(owner)
+        self._owner_is_gone = owner is not None and self._owner_fd is None
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread.start()
+
+    def announce_end(self) -> None:
+        """The end has begun; it has ``grace_s`` from now. Idempotent, from any thread."""
+        os.eventfd_write(self._ending, 1)
+
+    def _watch(self) -> None:
+        if not self._owner_is_gone:
+            poller = select.poll()
+            poller.register(self._ending, select.POLLIN)
+            if self._owner_fd is not None:
+                poller.register(self._owner_fd, select.POLLIN)
+            woken = [fd for fd, _ in poller.poll()]
+            self._owner_is_gone = self._owner_fd in woken
+        if self._owner_is_gone:
+            self._on_owner_death()
+        # The process ends before this wait does, unless something is stuck.
+        select.poll().poll(self._grace_s * 1000)
+        self._by_force()
+
+
+def open_owner(owner: OwnerProcess) -> int | None:
+    """A pidfd of exactly this process, or None when it is gone (the pid may belong to somebody else by now)."""
+    try:
+        pidfd = os.pidfd_open(owner.pid)
+    except ProcessLookupError:
+        return None
+    if is_alive(owner.pid, owner.start_time):
+        return pidfd
+    os.close(pidfd)
+    return None

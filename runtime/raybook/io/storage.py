@@ -1,0 +1,65 @@
+"""Storage of the GCS: a few tables of bytes by key. The contract, and the backend that keeps them in memory.
+
+Knows nothing of what the bytes mean. A write is one batch; batches take effect in the order of their calls, each whole
+or not at all. The file backend is in ``sqlite_storage``, which the embedded head need not import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+ACTORS = "actors"
+JOBS = "jobs"
+KEY_VALUES = "kv"
+NODES = "nodes"
+META = "meta"
+TABLES = (ACTORS, JOBS, KEY_VALUES, NODES, META)
+
+
+class Write(msgspec.Struct, frozen=True):
+    """Put ``value`` at ``key`` of ``table``, or delete the key when it is None."""
+
+    table: str
+    key: bytes
+    value: bytes | None
+
+
+class Storage(Protocol):
+    """What the GCS needs of a store. One user at a time."""
+
+    is_volatile: bool
+    """Nothing outlives the process, so there is nothing to wait for."""
+
+    def load(self, table: str) -> dict[bytes, bytes]:
+        """A whole table, in the order in which its keys were first written. For start-up; blocks."""
+
+    async def write(self, writes: Sequence[Write]) -> None:
+        """Apply one batch; returns once it would survive the process. OSError when it cannot."""
+
+    def close(self) -> None:
+        """Finish what is under way. Idempotent."""
+
+
+class MemoryStorage:
+    """Keeps everything in dictionaries: the embedded cluster's choice, gone with its process."""
+
+    is_volatile = True
+
+    def __init__(self) -> None:
+        self._tables: dict[str, dict[bytes, bytes]] = {table: {} for table in TABLES}
+
+    def load(self, table: str) -> dict[bytes, bytes]:
+        return dict(self._tables[table])
+
+    async def write(self, writes: Sequence[Write]) -> None:
+        for write in writes:
+            if write.value is None:
+                self._tables[write.table].pop(write.key, None)
+            else:
+                self._tables[write.table][write.key] = write.value
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,91 @@
+"""Looking at a cluster: facts in, views out. Reading order: schema → mirror → view → subscribe → text → timeline.
+
+    engine ──FactDelta──▶ Feed (subscribe) ──▶ Mirror ──▶ build_view ──▶ View ──▶ text, HTML, widgets, browser
+
+Public names are those below; they are what panels, magics and the server extension may use.
+"""
+
+from raybook.observe.clusters import (
+    ClusterRecord,
+    Owner,
+    cluster_of_kernel,
+    find_cluster,
+    living_clusters,
+    registry_dir,
+)
+from raybook.observe.format import (
+    bytes_text,
+    count_text,
+    duration_text,
+    metric_text,
+    rate_text,
+    shortened,
+)
+from raybook.observe.history import Curve, Rates
+from raybook.observe.mirror import Mirror, Tables
+from raybook.observe.schema import (
+    VIEW_SCHEMA_VERSION,
+    ActorRow,
+    ExperimentRow,
+    NodeRow,
+    ObjectRow,
+    ResourceRow,
+    StoreRow,
+    TaskGroupRow,
+    TaskRow,
+    TrialRow,
+    View,
+    json_schema,
+)
+from raybook.observe.subscribe import FactSource, Feed
+from raybook.observe.text import (
+    STATE_WORDS,
+    experiment_parts,
+    resource_text,
+    task_parts,
+    view_text,
+)
+from raybook.observe.timeline import chrome_trace
+from raybook.observe.view import Caps, Label, build_view
+
+__all__ = [
+    "STATE_WORDS",
+    "VIEW_SCHEMA_VERSION",
+    "ActorRow",
+    "Caps",
+    "ClusterRecord",
+    "Curve",
+    "ExperimentRow",
+    "FactSource",
+    "Feed",
+    "Label",
+    "Mirror",
+    "NodeRow",
+    "ObjectRow",
+    "Owner",
+    "Rates",
+    "ResourceRow",
+    "StoreRow",
+    "Tables",
+    "TaskGroupRow",
+    "TaskRow",
+    "TrialRow",
+    "View",
+    "build_view",
+    "bytes_text",
+    "chrome_trace",
+    "cluster_of_kernel",
+    "count_text",
+    "duration_text",
+    "experiment_parts",
+    "find_cluster",
+    "json_schema",
+    "living_clusters",
+    "metric_text",
+    "rate_text",
+    "registry_dir",
+    "resource_text",
+    "shortened",
+    "task_parts",
+    "view_text",
+]

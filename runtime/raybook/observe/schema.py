@@ -1,0 +1,190 @@
+"""The view-model: what a panel shows, as records. One schema for text, HTML, widgets and the browser.
+
+A view is built from facts by ``observe/view`` and read by renderers, which only lay it out: sorting, caps and sums are
+decided before it gets here. Renderers in other languages are generated from ``json_schema()``; run
+``python -m raybook.observe labextension/schema/observe.json`` after a change, and raise VIEW_SCHEMA_VERSION
+when a reader of the old version would misread the new one. Names hold what users typed: renderers must escape them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+VIEW_SCHEMA_VERSION = 1
+
+
+class TaskGroupRow(msgspec.Struct, frozen=True):
+    """All tasks of one function. ``rate_per_s``: ended tasks per second over the last seconds, 0 when idle."""
+
+    name: str
+    pending: int = 0
+    running: int = 0
+    finished: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    mean_us: float = 0.0
+    rate_per_s: float = 0.0
+
+    @property
+    def total(self) -> int:
+        """Every task of this function that was ever submitted."""
+        return self.pending + self.running + self.finished + self.failed + self.cancelled
+
+    @property
+    def ended(self) -> int:
+        """Tasks that will not change any more."""
+        return self.finished + self.failed + self.cancelled
+
+
+class TaskRow(msgspec.Struct, frozen=True):
+    """One recent task. ``duration_ms``: running time so far, or in the end; None before it started."""
+
+    task_id: str
+    name: str
+    state: str
+    worker_pid: int = 0
+    node_id: str = ""
+    duration_ms: float | None = None
+    error: str = ""
+
+
+class ActorRow(msgspec.Struct, frozen=True):
+    """One actor. ``state`` as in base/facts: PENDING_CREATION, ALIVE, RESTARTING, DEAD."""
+
+    actor_id: str
+    class_name: str
+    state: str
+    name: str = ""
+    pid: int = 0
+    node_id: str = ""
+    restarts: int = 0
+    calls_pending: int = 0
+    calls_done: int = 0
+    rate_per_s: float = 0.0
+
+
+class StoreRow(msgspec.Struct, frozen=True):
+    """The object store of one node."""
+
+    node_id: str
+    used_bytes: int = 0
+    capacity_bytes: int = 0
+    objects: int = 0
+
+
+class ObjectRow(msgspec.Struct, frozen=True):
+    """One of the largest objects."""
+
+    object_id: str
+    size_bytes: int = 0
+    owner_pid: int = 0
+    name: str = ""
+
+
+class ResourceRow(msgspec.Struct, frozen=True):
+    """One resource, summed over the living nodes. Amounts as users write them: CPUs, GPUs, bytes of memory."""
+
+    name: str
+    used: float
+    total: float
+
+
+class NodeRow(msgspec.Struct, frozen=True):
+    """One node."""
+
+    node_id: str
+    alive: bool = True
+    address: str = ""
+    pid: int = 0
+    resources: list[ResourceRow] = []
+    cpu_percent: float = 0.0
+    memory_used_bytes: int = 0
+
+
+class TrialRow(msgspec.Struct, frozen=True):
+    """One trial. ``history``: the metric over the iterations, oldest first, thinned to at most 60 points.
+    ``step_max`` 0: nobody said how long it will be."""
+
+    trial_id: str
+    state: str
+    name: str = ""
+    """What its sweep calls it; "" when it has only its id."""
+    value: float | None = None
+    step: int = 0
+    step_max: int = 0
+    history: list[float] = []
+    best: bool = False
+    parameters: str = ""
+    error: str = ""
+    seconds: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return self.name or self.trial_id
+
+
+class ExperimentRow(msgspec.Struct, frozen=True):
+    """One sweep with its trials. ``trials_total`` 0: open-ended. ``best_value`` is the best trial's value."""
+
+    experiment_id: str
+    name: str
+    state: str = "RUNNING"
+    metric: str = ""
+    mode: str = "max"
+    trials_total: int = 0
+    trials_done: int = 0
+    trials_running: int = 0
+    trials_failed: int = 0
+    trials_stopped: int = 0
+    best_trial_id: str = ""
+    best_value: float | None = None
+    best_parameters: str = ""
+    trials: list[TrialRow] = []
+    trials_hidden: int = 0
+    seconds: float = 0.0
+
+
+class View(msgspec.Struct, frozen=True):
+    """Everything the panels of one cluster show. ``facts_version`` grows with every change of the facts.
+    The ``*_hidden`` numbers say how many rows the caps left out; sums include them. ``moving``: a rate in it is not
+    zero, so a view built later from the same facts may differ."""
+
+    schema_version: int = VIEW_SCHEMA_VERSION
+    facts_version: int = 0
+    cluster_name: str = ""
+    cluster_state: str = "RUNNING"
+    resources: list[ResourceRow] = []
+    nodes: list[NodeRow] = []
+    nodes_hidden: int = 0
+    task_groups: list[TaskGroupRow] = []
+    task_groups_hidden: int = 0
+    tasks_total: TaskGroupRow = TaskGroupRow(name="all")
+    tasks: list[TaskRow] = []
+    actors: list[ActorRow] = []
+    actors_hidden: int = 0
+    actors_by_state: dict[str, int] = {}
+    stores: list[StoreRow] = []
+    store_total: StoreRow = StoreRow(node_id="all")
+    objects: list[ObjectRow] = []
+    experiments: list[ExperimentRow] = []
+    moving: bool = False
+
+    def with_only_experiment(self, experiment_id: str) -> View:
+        """The same view with one sweep in it (none when it is unknown)."""
+        kept = [experiment for experiment in self.experiments if experiment.experiment_id == experiment_id]
+        return msgspec.structs.replace(self, experiments=kept)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) of ``View``, with the version as an annotation."""
+    (reference,), components = msgspec.json.schema_components([View], ref_template="#/$defs/{name}")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "raybook view-model",
+        "x-version": VIEW_SCHEMA_VERSION,
+        **reference,
+        "$defs": components,
+    }

@@ -1,0 +1,109 @@
+"""Feed: keeps a mirror up to date from an engine's subscription and hands out views of it, from any thread.
+
+The engine's thread applies deltas; readers copy the tables under the same lock and build the view outside it, so a slow
+reader holds nobody up and an interrupted one leaves nothing torn (only the engine's thread writes).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from raybook.base.facts import Fact
+from raybook.observe.history import Curve, Rates
+from raybook.observe.mirror import Mirror
+from raybook.observe.schema import View
+from raybook.observe.view import Caps, Label, build_view, trial_step, trial_value
+
+FactsListener = Callable[[list[Fact], bool], None]
+"""Called with the facts of one delta and whether they are a whole snapshot."""
+
+
+class FactSource(Protocol):
+    """The one thing a feed needs of an engine."""
+
+    def subscribe_facts(self, callback: Callable[[Any], None]) -> Callable[[], None]:
+        """Deliver FactDelta records from a thread of the engine until the returned function is called."""
+
+
+class Feed:
+    """One subscription and what has been learnt from it. Listeners run on the engine's thread: they must only take
+    note and return."""
+
+    def __init__(self, source: FactSource, name: str = "") -> None:
+        self._lock = threading.Lock()
+        self._mirror = Mirror()
+        self._rates = Rates()
+        self._curves: dict[str, Curve] = {}
+        self._label = Label(name=name)
+        self._listeners: tuple[FactsListener, ...] = ()
+        self._unsubscribe: Callable[[], None] | None = source.subscribe_facts(self._take)
+
+    def listen(self, listener: FactsListener) -> None:
+        """Call ``listener`` for every delta from now on."""
+        self._listeners = (*self._listeners, listener)
+
+    @property
+    def version(self) -> int:
+        """Grows with every delta; 0 before the first."""
+        return self._mirror.version
+
+    @property
+    def state(self) -> str:
+        """RUNNING, STOPPED or LOST."""
+        return self._label.state
+
+    def changed_since(self, version: int) -> frozenset[str]:
+        """The kinds of facts that changed after ``version``."""
+        with self._lock:
+            return self._mirror.changed_since(version)
+
+    def view(self, caps: Caps | None = None) -> View:
+        """What is known now. Cost: O(rows); the lock is held for a shallow copy only."""
+        now_ms = time.time() * 1_000
+        with self._lock:
+            tables, version, label = self._mirror.tables(), self._mirror.version, self._label
+            rates = self._rates.now(now_ms)
+            curves = {key: list(curve.points) for key, curve in self._curves.items()}
+        return build_view(tables, version, label, rates, curves, now_ms, caps)
+
+    def tables(self) -> dict[str, dict[str, dict]]:
+        """A picture of the raw rows, for the timeline and for exports."""
+        with self._lock:
+            return self._mirror.tables()
+
+    def end(self, state: str = "STOPPED") -> None:
+        """Stop listening and keep the last picture under that state. Idempotent."""
+        unsubscribe, self._unsubscribe = self._unsubscribe, None
+        self._label = msgspec.structs.replace(self._label, state=state)
+        if unsubscribe is not None:
+            unsubscribe()
+
+    def _take(self, delta: Any) -> None:
+        now_ms = time.time() * 1_000
+        with self._lock:
+            facts = self._mirror.apply(delta)
+            for fact in facts:
+                self._note(fact, now_ms)
+        for listener in self._listeners:
+            listener(facts, delta.reset)
+
+    def _note(self, fact: Fact, now_ms: float) -> None:
+        """Remember what the table of latest rows forgets."""
+        row = fact.row
+        if row is None:
+            self._rates.forget(f"{fact.kind}:{fact.key}")
+            self._curves.pop(fact.key, None)
+        elif fact.kind == "task_group":
+            ended = sum(int(row.get(name) or 0) for name in ("finished", "failed", "cancelled"))
+            self._rates.note("task_group:" + fact.key, ended, now_ms)
+        elif fact.kind == "actor":
+            self._rates.note("actor:" + fact.key, int(row.get("calls_done") or 0), now_ms)
+        elif fact.kind == "trial":
+            value = trial_value(row)
+            if value is not None:
+                self._curves.setdefault(fact.key, Curve()).note(trial_step(row), value)

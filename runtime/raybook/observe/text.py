@@ -1,0 +1,145 @@
+"""A view as plain text: for terminals, logs, `text/plain` and notebooks run without a front end.
+
+A pure function of the view: the same view gives the same text, so a saved output changes only when the numbers do.
+"""
+
+from __future__ import annotations
+
+from raybook.observe.format import bytes_text, count_text, duration_text, metric_text, rate_text, shortened
+from raybook.observe.schema import ActorRow, ExperimentRow, ResourceRow, TaskGroupRow, View
+
+BAR_WIDTH = 20
+NAME_WIDTH = 24
+SPARK = "▁▂▃▄▅▆▇█"
+STATE_WORDS = {"PENDING_CREATION": "starting", "RESTARTING": "restarting", "ALIVE": "alive", "DEAD": "dead"}
+
+
+def view_text(view: View, sections: tuple[str, ...] = ("cluster", "tasks", "actors", "objects", "tune")) -> str:
+    """The chosen sections; those with nothing to show are left out. Ends without a newline."""
+    makers = {
+        "cluster": cluster_text,
+        "tasks": tasks_text,
+        "actors": actors_text,
+        "objects": objects_text,
+        "tune": tune_text,
+    }
+    parts = [makers[section](view) for section in sections]
+    return "\n".join(part for part in parts if part)
+
+
+def cluster_text(view: View) -> str:
+    """One line on the cluster."""
+    alive = sum(node.alive for node in view.nodes) + view.nodes_hidden
+    parts = [f"{alive} node" + ("" if alive == 1 else "s")]
+    parts += [resource_text(resource) for resource in view.resources if resource.name != "object_store_memory"]
+    state = "" if view.cluster_state == "RUNNING" else f" ({view.cluster_state.lower()})"
+    return f"raybook {view.cluster_name}{state}: ".replace(" :", ":") + ", ".join(parts)
+
+
+def resource_text(resource: ResourceRow) -> str:
+    """ "3/8 CPU", "1.0 GiB/16.0 GiB memory"."""
+    if resource.name in ("memory", "object_store_memory"):
+        return f"{bytes_text(resource.used)}/{bytes_text(resource.total)} {resource.name.replace('_', ' ')}"
+    return f"{count_text(resource.used)}/{count_text(resource.total)} {resource.name}"
+
+
+def tasks_text(view: View) -> str:
+    """One line for each function."""
+    if not view.task_groups:
+        return ""
+    lines = ["Tasks"] + ["  " + _task_line(group) for group in view.task_groups]
+    if view.task_groups_hidden:
+        lines.append(f"  and {view.task_groups_hidden} more functions")
+    return "\n".join(lines)
+
+
+def _task_line(group: TaskGroupRow) -> str:
+    total = max(1, group.total)
+    filled = group.ended * BAR_WIDTH // total
+    active = min(BAR_WIDTH - filled, -(-group.running * BAR_WIDTH // total))
+    bar = "█" * filled + "▒" * active + "░" * (BAR_WIDTH - filled - active)
+    return f"{shortened(group.name, NAME_WIDTH):<{NAME_WIDTH}} {bar} " + ", ".join(task_parts(group))
+
+
+def task_parts(group: TaskGroupRow) -> list[str]:
+    """["120/200", "8 running", "1 failed", "350/s", "2.1 ms each"]: what is zero is left out."""
+    parts = [f"{count_text(group.ended)}/{count_text(group.total)}"]
+    parts += [
+        f"{count_text(number)} {word}"
+        for number, word in ((group.running, "running"), (group.failed, "failed"), (group.cancelled, "cancelled"))
+        if number
+    ]
+    parts += [rate_text(group.rate_per_s)] if group.rate_per_s else []
+    parts += [duration_text(group.mean_us) + " each"] if group.mean_us else []
+    return parts
+
+
+def actors_text(view: View) -> str:
+    """One line for each actor."""
+    if not view.actors:
+        return ""
+    lines = ["Actors"] + ["  " + _actor_line(actor) for actor in view.actors]
+    if view.actors_hidden:
+        lines.append(f"  and {view.actors_hidden} more actors")
+    return "\n".join(lines)
+
+
+def _actor_line(actor: ActorRow) -> str:
+    name = actor.class_name + (f" “{actor.name}”" if actor.name else "")
+    parts = [STATE_WORDS.get(actor.state, actor.state.lower())]
+    parts += [f"pid {actor.pid}"] if actor.pid else []
+    parts += [f"{actor.restarts} restarts"] if actor.restarts else []
+    parts += [f"{count_text(actor.calls_done)} calls"]
+    parts += [f"{count_text(actor.calls_pending)} waiting"] if actor.calls_pending else []
+    return f"{shortened(name, NAME_WIDTH):<{NAME_WIDTH}} " + ", ".join(parts)
+
+
+def objects_text(view: View) -> str:
+    """One line on the object store."""
+    total = view.store_total
+    if not total.objects:
+        return ""
+    return (
+        f"Objects\n  {bytes_text(total.used_bytes)} of {bytes_text(total.capacity_bytes)} in "
+        f"{count_text(total.objects)} object" + ("" if total.objects == 1 else "s")
+    )
+
+
+def tune_text(view: View) -> str:
+    """A paragraph for each experiment."""
+    return "\n".join(_experiment_text(experiment) for experiment in view.experiments)
+
+
+def _experiment_text(experiment: ExperimentRow) -> str:
+    lines = [f"Tune {experiment.name}: " + ", ".join(experiment_parts(experiment))]
+    for trial in experiment.trials:
+        step = f"{trial.step}/{trial.step_max}" if trial.step_max else str(trial.step)
+        lines.append(
+            f"  {'*' if trial.best else ' '} {shortened(trial.label, NAME_WIDTH):<{NAME_WIDTH}} "
+            f"{trial.state.lower():<10} {metric_text(trial.value):>9} {step:>7} {sparkline_text(trial.history)}".rstrip()
+        )
+    if experiment.trials_hidden:
+        lines.append(f"    and {experiment.trials_hidden} more trials")
+    return "\n".join(lines)
+
+
+def experiment_parts(experiment: ExperimentRow) -> list[str]:
+    """["7/16 trials", "3 running", "1 failed", "best accuracy 0.9531"]."""
+    parts = [f"{experiment.trials_done}/{experiment.trials_total} trials"]
+    parts += [f"{experiment.trials_running} running"] if experiment.trials_running else []
+    parts += [f"{experiment.trials_failed} failed"] if experiment.trials_failed else []
+    if experiment.best_value is not None:
+        parts.append(f"best {experiment.metric or 'value'} {metric_text(experiment.best_value)}")
+    return parts
+
+
+def sparkline_text(points: list[float], width: int = 16) -> str:
+    """ "▁▂▅█": the points, thinned to ``width`` characters; "" below two points."""
+    if len(points) < 2:
+        return ""
+    step = max(1, -(-len(points) // width))
+    chosen = points[::step]
+    low, high = min(chosen), max(chosen)
+    if high == low:
+        return SPARK[0] * len(chosen)
+    return "".join(SPARK[round((point - low) / (high - low) * (len(SPARK) - 1))] for point in chosen)

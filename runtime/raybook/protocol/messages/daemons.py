@@ -1,0 +1,81 @@
+"""Options and ready lines of our daemons: what a starter hands over as JSON, and what comes back on the ready pipe.
+
+Amounts are the user's numbers; None means "as the machine has".
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class OwnerProcess(msgspec.Struct):
+    """The process that a daemon lives and dies with."""
+
+    pid: int
+    start_time: int
+    kernel_id: str = ""
+
+
+class NodeAmounts(msgspec.Struct):
+    """What a node shall offer."""
+
+    num_cpus: float | None = None
+    num_gpus: float | None = None
+    memory_bytes: int | None = None
+    object_store_bytes: int | None = None
+    custom: dict[str, float] = {}
+
+
+class HeadOptions(msgspec.Struct):
+    """Starter → head. ``owner`` None: the cluster persists until it is stopped. ``serve_grpc``: listen for the CLI and
+    the Jupyter server too, in the background."""
+
+    ready_fd: int
+    cluster_id: str
+    session_dir: str
+    name: str = ""
+    owner: OwnerProcess | None = None
+    amounts: NodeAmounts = NodeAmounts()
+    labels: dict[str, str] = {}
+    serve_grpc: bool = True
+    host: str = "127.0.0.1"
+    port: int = 0
+
+
+class GcsOptions(msgspec.Struct):
+    """``raybook start --head`` → GCS process. ``store``: path of its SQLite file, "" for memory."""
+
+    ready_fd: int
+    cluster_id: str
+    session_dir: str
+    token_file: str
+    name: str = ""
+    host: str = "127.0.0.1"
+    port: int = 0
+    store: str = ""
+
+
+class NodeOptions(msgspec.Struct):
+    """``raybook start`` → raylet process that joins the GCS at ``gcs_address``."""
+
+    ready_fd: int
+    session_dir: str
+    token_file: str
+    gcs_address: str
+    cluster_id: str = ""
+    amounts: NodeAmounts = NodeAmounts()
+    labels: dict[str, str] = {}
+    host: str = "127.0.0.1"
+    is_head: bool = False
+
+
+class Ready(msgspec.Struct):
+    """What a daemon says when it serves. Fields that do not apply stay empty."""
+
+    cluster_id: str = ""
+    node_id: str = ""
+    node_socket: str = ""
+    address: str = ""
+    session_dir: str = ""
+    token_file: str = ""
+    pid: int = 0

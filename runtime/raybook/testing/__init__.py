@@ -1,0 +1,1 @@
+"""Fakes, clocks and fixtures for tests. Nothing outside tests imports from here."""

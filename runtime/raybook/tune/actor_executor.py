@@ -1,0 +1,160 @@
+"""Actor executor: runs trials as actors of the cluster.
+
+One actor a trial, placed by the trial's resources; with reuse_actors an actor whose trial has ended takes another one
+of the same size. One call is out to each actor at any time, and the driver waits on all of them together. Decides only
+how many trials may be out: as many as the whole cluster could hold beside each other. The rest is the runtime's: a
+trial whose room is taken by other work waits there.
+Invariants: an attempt has exactly one actor and one call out; no actor outlives `shutdown`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from raybook import api
+from raybook.exceptions import RayError
+from raybook.tune.core.capacity import fits, shortfall
+from raybook.tune.core.trial_events import TrialEvent, TrialFailed, TrialReleased, TrialReported, TrialStarted
+from raybook.tune.error import TuneError
+from raybook.tune.executor import TrialLaunch
+from raybook.tune.trainable_spec import TrainableSpec
+from raybook.tune.trial_actor import TrialActor
+
+
+@dataclass
+class Attempt:
+    """One attempt under way: its actor and the one call that is out. reference: None while a verdict is awaited."""
+
+    launch: TrialLaunch
+    actor: Any
+    reference: Any
+    has_started: bool = False
+
+
+class ActorTrialExecutor:
+    """The `TrialExecutor` of real sweeps. Needs a running cluster (it starts one if there is none)."""
+
+    def __init__(self, spec: TrainableSpec, reuse_actors: bool = False) -> None:
+        self._spec_reference = api.put(spec)
+        self._actor_class = api.remote(TrialActor)
+        self._reuse_actors = reuse_actors
+        self._attempts: dict[str, Attempt] = {}
+        self._idle: list[tuple[dict[str, float], Any]] = []
+
+    def check_feasible(self, resources: Mapping[str, float]) -> None:
+        """Raise TuneError if one trial asks for more than the whole cluster has."""
+        missing = shortfall(api.cluster_resources(), resources)
+        if not missing:
+            return
+        parts = ", ".join(f"{asked:g} {name} (the cluster has {there:g})" for name, (asked, there) in missing.items())
+        raise TuneError(
+            f"One trial asks for {parts}, so it could never start. Ask for less in tune.with_resources(), or start "
+            "the cluster with more."
+        )
+
+    def has_room(self, resources: Mapping[str, float]) -> bool:
+        """Ask whether the cluster, empty but for this sweep's trials, could hold one more of this size."""
+        total = api.cluster_resources()
+        if not resources:  # A trial that asks for nothing fits always; some bound must hold.
+            return len(self._attempts) < max(1, int(4 * total.get("CPU", 1)))
+        return fits(total, [attempt.launch.resources for attempt in self._attempts.values()], resources)
+
+    def launch(self, launch: TrialLaunch) -> None:
+        """Start an attempt on an idle actor of its size, or on a new one."""
+        actor = self._take_idle(launch.resources)
+        if actor is None:
+            actor = self._actor_class.options(**_actor_options(launch.resources)).remote()
+        self._attempts[launch.trial_id] = Attempt(launch, actor, actor.load.remote(launch, self._spec_reference))
+
+    def answer(self, trial_id: str, verdict: str) -> None:
+        """Answer the report that the trial waits with."""
+        attempt = self._attempts[trial_id]
+        attempt.reference = attempt.actor.next_event.remote(verdict)
+
+    def kill(self, trial_id: str) -> None:
+        """End an attempt with its process."""
+        attempt = self._attempts.pop(trial_id, None)
+        if attempt is not None:
+            api.kill(attempt.actor)
+
+    def is_busy(self) -> bool:
+        """Ask whether any attempt is under way."""
+        return bool(self._attempts)
+
+    def events(self, timeout_ms: int) -> list[TrialEvent]:
+        """Wait for the first answer of any actor, then take all that are there. Cost: two waits, one get an event."""
+        by_reference = {a.reference: a for a in self._attempts.values() if a.reference is not None}
+        if not by_reference:  # Only while a trial waits for a cluster that has shrunk below its size.
+            time.sleep(timeout_ms / 1000)
+            return []
+        references = list(by_reference)
+        ready, _ = api.wait(references, num_returns=1, timeout=timeout_ms / 1000)
+        if ready and len(references) > 1:
+            ready, _ = api.wait(references, num_returns=len(references), timeout=0)
+        events = (self._take(by_reference[reference], reference) for reference in ready)
+        return [event for event in events if event is not None]
+
+    def shutdown(self) -> None:
+        """Kill every actor that is left."""
+        for trial_id in list(self._attempts):
+            self.kill(trial_id)
+        for _, actor in self._idle:
+            api.kill(actor)
+        self._idle.clear()
+
+    def _take(self, attempt: Attempt, reference: Any) -> TrialEvent | None:
+        launch = attempt.launch
+        attempt.reference = None
+        try:
+            answer = api.get(reference)
+        except RayError as error:
+            # Not the user's function, whose errors arrive as events: the process died or could not load the trainable.
+            self.kill(launch.trial_id)
+            return TrialFailed(launch.trial_id, launch.attempt, error, str(error), is_lost=True)
+        if not attempt.has_started:
+            attempt.has_started = True
+            attempt.reference = attempt.actor.next_event.remote()
+            return TrialStarted(launch.trial_id, launch.attempt, answer)
+        if isinstance(answer, TrialReported):
+            return answer
+        if answer is None:  # The function goes on after it was told to end.
+            self.kill(launch.trial_id)
+            return TrialReleased(launch.trial_id, launch.attempt)
+        self._retire(attempt, is_clean=not isinstance(answer, TrialFailed))
+        return answer
+
+    def _retire(self, attempt: Attempt, is_clean: bool) -> None:
+        del self._attempts[attempt.launch.trial_id]
+        if self._reuse_actors and is_clean:
+            self._idle.append((attempt.launch.resources, attempt.actor))
+        else:
+            api.kill(attempt.actor)
+
+    def _take_idle(self, resources: Mapping[str, float]) -> Any | None:
+        for position, (size, actor) in enumerate(self._idle):
+            if size == resources:
+                del self._idle[position]
+                return actor
+        # Idle actors of another size hold room that the new trial may need.
+        for _, actor in self._idle:
+            api.kill(actor)
+        self._idle.clear()
+        return None
+
+
+def _actor_options(resources: Mapping[str, float]) -> dict[str, Any]:
+    """Return the actor options for a trial's resources. An explicit num_cpus is held for the actor's whole life."""
+    named = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
+    options: dict[str, Any] = {"num_cpus": 0}
+    custom: dict[str, float] = {}
+    for name, amount in resources.items():
+        if name in named:
+            options[named[name]] = int(amount) if name == "memory" else amount
+        else:
+            custom[name] = amount
+    if custom:
+        options["resources"] = custom
+    return options

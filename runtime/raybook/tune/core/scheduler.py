@@ -1,0 +1,66 @@
+"""Trial schedulers: the contract, and the one that never interferes.
+
+A scheduler answers each result with a verdict. It gets a trial's id and its result, and no controller: so it runs in
+virtual time, in a test, or over a recorded sweep alike.
+Contract (tests/libs/test_scheduler_contract.py): verdicts are one of VERDICTS; trials it does not know are never named;
+equal sequences of calls give equal verdicts; NaN ranks as the worst value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from raybook.ml.core.metrics import check_mode, has_metric, lookup, score
+from raybook.tune.core.trial_events import COMPLETE, CONTINUE, PAUSE, STOP
+
+
+class TrialScheduler:
+    """Base of all schedulers. Subclasses override what they care about; the defaults let every trial run."""
+
+    CONTINUE = CONTINUE
+    PAUSE = PAUSE
+    STOP = STOP
+    COMPLETE = COMPLETE
+    needs_metric = False
+
+    def __init__(self, metric: str | None = None, mode: str | None = None) -> None:
+        if mode is not None:
+            check_mode(mode, "mode")
+        self.metric = metric
+        self.mode = mode
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        """Take metric and mode from TuneConfig. Returns False if they contradict the scheduler's own."""
+        if (self.metric and metric and self.metric != metric) or (self.mode and mode and self.mode != mode):
+            return False
+        self.metric = self.metric or metric
+        self.mode = self.mode or mode
+        return True
+
+    def on_trial_add(self, trial_id: str, config: Mapping[str, Any]) -> None:
+        """A trial has come into being."""
+
+    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> str:
+        """A trial reported. Returns the verdict; the trial waits for it."""
+        return CONTINUE
+
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """A trial has ended well, be it by itself or by a verdict. result: its last one, {} if none."""
+
+    def on_trial_error(self, trial_id: str) -> None:
+        """A trial has failed for good."""
+
+    def choose_trial_to_run(self, waiting: Sequence[str]) -> str | None:
+        """Return which of the waiting trials (new and paused ones) starts next, None for none of them now."""
+        return waiting[0] if waiting else None
+
+    def _score(self, result: Mapping[str, Any]) -> float | None:
+        """Return the tuned metric with higher as better, WORST for NaN, None if it was not reported."""
+        if self.metric is None or not has_metric(result, self.metric):
+            return None
+        return score(lookup(result, self.metric), self.mode or "max")
+
+
+class FIFOScheduler(TrialScheduler):
+    """Runs every trial to its end, in the order they were made."""

@@ -1,0 +1,238 @@
+"""Search space: the values a parameter may take, and how one is drawn.
+
+Decides ranges, quantisation and distributions. Chance comes in as an argument (`Rng`), so equal seeds give equal
+configurations. Knows nothing of trials.
+Invariants: a quantised value is a multiple of its quantum within the bounds; integer upper bounds are exclusive unless
+quantised, float ones inclusive up to rounding.
+Source: names, argument order and bounds are those of Ray Tune's sample functions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+GRID_KEY = "grid_search"
+
+
+class Rng(Protocol):
+    """What drawing needs; `random.Random` has it."""
+
+    def random(self) -> float: ...
+    def gauss(self, mu: float, sigma: float) -> float: ...
+    def randrange(self, start: int, stop: int) -> int: ...
+
+
+class Domain:
+    """A set of values with a distribution. `sample(rng)` draws one value."""
+
+    def sample(self, rng: Rng) -> Any:
+        """Draw one value. Cost: a few hundred nanoseconds."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Float(Domain):
+    """A range of floats, uniform in the value or (log) in its logarithm, in steps of quantum if given."""
+
+    lower: float
+    upper: float
+    log: bool = False
+    quantum: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_range(self.lower, self.upper, self.log, self.quantum)
+
+    def sample(self, rng: Rng) -> float:
+        if self.log:
+            low, high = math.log(self.lower), math.log(self.upper)
+            value = math.exp(low + rng.random() * (high - low))
+        else:
+            value = self.lower + rng.random() * (self.upper - self.lower)
+        return self.quantize(min(max(value, self.lower), self.upper))
+
+    def quantize(self, value: float) -> float:
+        """Return the step nearest to value within the bounds; value itself without a quantum."""
+        if self.quantum is None:
+            return value
+        return min(max(round(value / self.quantum) * self.quantum, self.lower), self.upper)
+
+
+@dataclass(frozen=True)
+class Integer(Domain):
+    """Integers from lower up to, and not including, upper; with a quantum its multiples, upper included."""
+
+    lower: int
+    upper: int
+    log: bool = False
+    quantum: int | None = None
+
+    def __post_init__(self) -> None:
+        for bound in (self.lower, self.upper):
+            if not isinstance(bound, int) or isinstance(bound, bool):
+                raise TypeError(f"Bounds of an integer range must be integers, not {bound!r}.")
+        _check_range(self.lower, self.upper, self.log, self.quantum)
+
+    def sample(self, rng: Rng) -> int:
+        last = self.upper if self.quantum else self.upper - 1
+        if self.log:
+            low, high = math.log(self.lower), math.log(last + 1)
+            value = min(int(math.exp(low + rng.random() * (high - low))), last)
+        else:
+            value = rng.randrange(self.lower, last + 1)
+        return self.quantize(value)
+
+    def quantize(self, value: int) -> int:
+        """Return the multiple of the quantum nearest to value within the bounds; value itself without one."""
+        if self.quantum is None:
+            return value
+        return min(max(round(value / self.quantum) * self.quantum, self.lower), self.upper)
+
+
+@dataclass(frozen=True)
+class Normal(Domain):
+    """A normal distribution, in steps of quantum if given."""
+
+    mean: float = 0.0
+    sd: float = 1.0
+    quantum: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.sd <= 0:
+            raise ValueError(f"The standard deviation must be above 0, not {self.sd!r}.")
+        if self.quantum is not None and self.quantum <= 0:
+            raise ValueError(f"A quantum must be above 0, not {self.quantum!r}.")
+
+    def sample(self, rng: Rng) -> float:
+        value = rng.gauss(self.mean, self.sd)
+        return value if self.quantum is None else round(value / self.quantum) * self.quantum
+
+
+class Categorical(Domain):
+    """One of some values, each as likely as the others."""
+
+    def __init__(self, categories: Sequence[Any]) -> None:
+        self.categories = list(categories)
+        if not self.categories:
+            raise ValueError("choice() needs at least one value to choose from.")
+
+    def sample(self, rng: Rng) -> Any:
+        return self.categories[rng.randrange(0, len(self.categories))]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Categorical) and other.categories == self.categories
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Categorical({self.categories!r})"
+
+
+class Function(Domain):
+    """A value computed by the user's function from the configuration drawn so far."""
+
+    def __init__(self, func: Callable[..., Any]) -> None:
+        if not callable(func):
+            raise TypeError(f"sample_from() takes a function of the configuration, not {func!r}.")
+        self.func = func
+
+    def sample(self, rng: Rng) -> Any:
+        raise TypeError("A sample_from() value needs the configuration: it is drawn by a variant generator.")
+
+    def __repr__(self) -> str:
+        return f"Function({getattr(self.func, '__name__', self.func)!r})"
+
+
+def uniform(lower: float, upper: float) -> Float:
+    """Floats drawn evenly from [lower, upper]."""
+    return Float(lower, upper)
+
+
+def quniform(lower: float, upper: float, q: float) -> Float:
+    """Multiples of q drawn evenly from [lower, upper]. Both bounds must be multiples of q."""
+    return Float(lower, upper, quantum=q)
+
+
+def loguniform(lower: float, upper: float, base: float = 10) -> Float:
+    """Floats whose logarithm is drawn evenly; lower must be above 0. base is accepted; it does not matter."""
+    return Float(lower, upper, log=True)
+
+
+def qloguniform(lower: float, upper: float, q: float, base: float = 10) -> Float:
+    """Multiples of q whose logarithm is drawn evenly. Both bounds must be multiples of q."""
+    return Float(lower, upper, log=True, quantum=q)
+
+
+def randint(lower: int, upper: int) -> Integer:
+    """Integers drawn evenly from lower to upper - 1."""
+    return Integer(lower, upper)
+
+
+def qrandint(lower: int, upper: int, q: int = 1) -> Integer:
+    """Multiples of q drawn from lower to upper, both included. Both bounds must be multiples of q."""
+    return Integer(lower, upper, quantum=q)
+
+
+def lograndint(lower: int, upper: int, base: float = 10) -> Integer:
+    """Integers from lower to upper - 1 whose logarithm is drawn evenly; lower must be above 0."""
+    return Integer(lower, upper, log=True)
+
+
+def qlograndint(lower: int, upper: int, q: int, base: float = 10) -> Integer:
+    """Multiples of q from lower to upper, both included, whose logarithm is drawn evenly."""
+    return Integer(lower, upper, log=True, quantum=q)
+
+
+def randn(mean: float = 0.0, sd: float = 1.0) -> Normal:
+    """Floats from a normal distribution."""
+    return Normal(mean, sd)
+
+
+def qrandn(mean: float, sd: float, q: float) -> Normal:
+    """Multiples of q from a normal distribution."""
+    return Normal(mean, sd, quantum=q)
+
+
+def choice(categories: Sequence[Any]) -> Categorical:
+    """One of the categories, each as likely as the others."""
+    return Categorical(categories)
+
+
+def sample_from(func: Callable[..., Any]) -> Function:
+    """The value of func(config), computed for each trial once what it reads has been drawn.
+
+    func may read `config["lr"]`, `config.lr` or `spec.config.lr`; without parameters it is called without.
+    """
+    return Function(func)
+
+
+def grid_search(values: Sequence[Any]) -> dict[str, list[Any]]:
+    """Every one of the values: the trials are the product of all grids. Raises TypeError if values is no list."""
+    if isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__iter__"):
+        raise TypeError(f"grid_search() takes a list of values, not {values!r}.")
+    listed = list(values)
+    if not listed:
+        raise ValueError("grid_search() needs at least one value.")
+    return {GRID_KEY: listed}
+
+
+def is_grid(value: object) -> bool:
+    """Ask whether value is what grid_search() returned."""
+    return isinstance(value, Mapping) and len(value) == 1 and GRID_KEY in value
+
+
+def _check_range(lower: float, upper: float, log: bool, quantum: float | None) -> None:
+    if not lower < upper:
+        raise ValueError(f"The lower bound must be below the upper one, and {lower!r} is not below {upper!r}.")
+    if log and lower <= 0:
+        raise ValueError(f"A logarithmic range needs a lower bound above 0, not {lower!r}.")
+    if quantum is None:
+        return
+    if quantum <= 0:
+        raise ValueError(f"A quantum must be above 0, not {quantum!r}.")
+    for bound in (lower, upper):
+        steps = bound / quantum
+        if abs(steps - round(steps)) > 1e-9 * max(1.0, abs(steps)):
+            raise ValueError(f"Bound {bound!r} is not a multiple of the quantum {quantum!r}.")

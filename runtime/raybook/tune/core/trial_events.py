@@ -1,0 +1,70 @@
+"""Trial events and verdicts: the words that pass between the controller and whatever runs the trials.
+
+Facts about a trial are in the past tense and carry the attempt they belong to, so that a late one of an earlier
+attempt can be told apart and dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# What a scheduler answers to a result, spelled as in Ray. COMPLETE is ours: the trial got all the budget the
+# scheduler ever gives (ASHA's max_t), so it counts as finished and not as stopped early.
+CONTINUE = "CONTINUE"
+PAUSE = "PAUSE"
+STOP = "STOP"
+COMPLETE = "COMPLETE"
+VERDICTS = (CONTINUE, PAUSE, STOP, COMPLETE)
+
+
+@dataclass(frozen=True)
+class TrialStarted:
+    """The trial's process is up and its function is about to run."""
+
+    trial_id: str
+    attempt: int
+    placement: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TrialReported:
+    """The trial reported metrics and now waits for a verdict. checkpoint: name of the folder saved with it."""
+
+    trial_id: str
+    attempt: int
+    metrics: Mapping[str, Any]
+    checkpoint: str | None = None
+
+
+@dataclass(frozen=True)
+class TrialFinished:
+    """The trial's function returned by itself. Its room is free again."""
+
+    trial_id: str
+    attempt: int
+    checkpoint: str | None = None
+
+
+@dataclass(frozen=True)
+class TrialFailed:
+    """The trial raised, or its process was lost. Its room is free again. details: the traceback as text."""
+
+    trial_id: str
+    attempt: int
+    error: BaseException
+    details: str
+    is_lost: bool = False
+
+
+@dataclass(frozen=True)
+class TrialReleased:
+    """The trial has obeyed a PAUSE, STOP or COMPLETE (or was killed). Its room is free again."""
+
+    trial_id: str
+    attempt: int
+    checkpoint: str | None = None
+
+
+TrialEvent = TrialStarted | TrialReported | TrialFinished | TrialFailed | TrialReleased

@@ -1,0 +1,108 @@
+"""Trainable specification: the user's function or class together with the resources and big values it needs.
+
+Made by `with_resources` and `with_parameters`, in any order; travels to the trial's process. Checks the shape of the
+trainable where the user wrote it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from raybook import api
+from raybook.tune.trainable import Trainable
+
+ResourceRequest = Mapping[str, float] | Callable[[Mapping[str, Any]], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class TrainableSpec:
+    """A trainable with what belongs to it. parameters: names to object references, fetched in the trial's process."""
+
+    target: Callable[..., Any]
+    parameters: dict[str, Any] = field(default_factory=dict)
+    resources: ResourceRequest | None = None
+
+    @property
+    def name(self) -> str:
+        """The name that trials and folders carry."""
+        return getattr(self.target, "__name__", type(self.target).__name__).strip("<>")
+
+    @property
+    def is_class(self) -> bool:
+        """Ask whether the target is a subclass of Trainable."""
+        return inspect.isclass(self.target) and issubclass(self.target, Trainable)
+
+    def resolve_parameters(self) -> dict[str, Any]:
+        """Fetch the parameters' values. Cost: shared memory, no copy for arrays."""
+        names = list(self.parameters)
+        return dict(zip(names, api.get([self.parameters[name] for name in names]), strict=True)) if names else {}
+
+    def request_for(self, config: Mapping[str, Any]) -> Mapping[str, float]:
+        """Return the resources of a trial with this configuration; one CPU unless asked otherwise."""
+        if self.resources is None:
+            return {"CPU": 1.0}
+        return self.resources(config) if callable(self.resources) else self.resources
+
+    def __call__(self, config: dict[str, Any]) -> Any:
+        """Run the trainable here, as one would the bare function: for a try before a sweep."""
+        return self.target(config, **self.resolve_parameters())
+
+
+def as_spec(trainable: object) -> TrainableSpec:
+    """Return the specification of what a user gave as a trainable. Raises TypeError for what cannot be one."""
+    if isinstance(trainable, TrainableSpec):
+        return trainable
+    if inspect.isclass(trainable):
+        if not issubclass(trainable, Trainable):
+            raise TypeError(
+                f"A trainable class must derive from tune.Trainable, and {trainable.__name__} does not. "
+                "Or give a function that takes the configuration."
+            )
+        return TrainableSpec(trainable)
+    if not callable(trainable):
+        raise TypeError(f"A trainable is a function of the configuration or a tune.Trainable class, not {trainable!r}.")
+    _check_signature(trainable)
+    return TrainableSpec(trainable)
+
+
+def with_resources(trainable: object, resources: ResourceRequest) -> TrainableSpec:
+    """Return the trainable with resources for each trial, such as {"cpu": 2, "gpu": 0.5} or a function of config.
+
+    Raises TypeError for a trainable or resources of another shape.
+    """
+    if not callable(resources) and not isinstance(resources, Mapping):
+        raise TypeError(f"Resources of a trial are a dict such as {{'cpu': 2, 'gpu': 0.5}}, not {resources!r}.")
+    return replace(as_spec(trainable), resources=resources)
+
+
+def with_parameters(trainable: object, **kwargs: Any) -> TrainableSpec:
+    """Return the trainable with values stored once in the cluster and handed to every trial by keyword.
+
+    Functions get them as arguments, classes as arguments of `setup`. Cost: one put a value, here and now.
+    """
+    spec = trainable if isinstance(trainable, TrainableSpec) else TrainableSpec(trainable)  # type: ignore[arg-type]
+    if not spec.is_class:
+        _check_signature(spec.target, {*spec.parameters, *kwargs})
+    else:
+        as_spec(trainable)
+    references = {name: api.put(value) for name, value in kwargs.items()}
+    return replace(spec, parameters={**spec.parameters, **references})
+
+
+def _check_signature(function: Callable[..., Any], parameters: set[str] | frozenset[str] = frozenset()) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # Some builtins have none; the call will tell.
+    try:
+        signature.bind({}, **dict.fromkeys(parameters))
+    except TypeError as error:
+        name = getattr(function, "__name__", repr(function))
+        extra = f" and the parameters {sorted(parameters)}" if parameters else ""
+        raise TypeError(
+            f"A trainable is called with the configuration as its one argument{extra}, and {name}{signature} "
+            f"cannot be: {error}."
+        ) from None

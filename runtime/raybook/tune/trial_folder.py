@@ -1,0 +1,68 @@
+"""Trial folders: the files that a trial leaves behind, under names that Ray's users know.
+
+`params.json` the configuration · `result.json` one report a line · `progress.csv` the same as a table, with the first
+report's columns · `error.txt` the traceback · `checkpoint_000000/` and so on. Decides only folder names.
+Invariant: a folder belongs to one trial, also when a sweep is run again under the same name.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from raybook.ml.core.metrics import flatten
+from raybook.ml.storage import delete_folder, to_json, write_text_atomically
+from raybook.tune.core.trial_table import ERROR, Trial
+from raybook.tune.observer import SweepObserver
+
+NAME_LENGTH_MAX = 120
+
+
+class TrialFolders(SweepObserver):
+    """Makes the folders of a sweep's trials and writes into them (`controller.TrialFiles`, and an observer)."""
+
+    def __init__(self, root: Path, dirname: Callable[[Trial], str] | None = None) -> None:
+        self._root = root
+        self._dirname = dirname
+        self._columns: dict[str, list[str]] = {}
+
+    def create(self, trial: Trial) -> str:
+        """Make the trial's folder, under a name no other has, and write its configuration."""
+        wanted = self._dirname(trial) if self._dirname is not None else trial.name
+        safe = re.sub(r"[^\w.,=+-]+", "_", wanted)[:NAME_LENGTH_MAX] or trial.trial_id
+        for number in itertools.count():
+            folder = self._root / (safe if number == 0 else f"{safe}_{number}")
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            break
+        write_text_atomically(folder / "params.json", to_json(trial.config) + "\n")
+        return str(folder)
+
+    def checkpoint_path(self, trial: Trial, name: str) -> str:
+        return str(Path(trial.folder) / name)
+
+    def delete_checkpoint(self, trial: Trial, name: str) -> None:
+        delete_folder(Path(trial.folder) / name)
+
+    def on_result(self, trial: Trial, result: Mapping[str, Any], now_ms: int) -> None:
+        folder = Path(trial.folder)
+        with open(folder / "result.json", "a") as file:
+            file.write(to_json(result) + "\n")
+        row = flatten({key: value for key, value in result.items() if key != "config"})
+        is_first = trial.trial_id not in self._columns
+        columns = self._columns.setdefault(trial.trial_id, list(row))
+        with open(folder / "progress.csv", "a", newline="") as file:
+            writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
+            if is_first:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def on_trial_changed(self, trial: Trial, now_ms: int) -> None:
+        if trial.state == ERROR:
+            write_text_atomically(Path(trial.folder) / "error.txt", trial.error_details or str(trial.error))

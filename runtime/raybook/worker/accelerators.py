@@ -1,0 +1,28 @@
+"""Accelerators: shows a task the GPUs it was assigned, and no others, through ``CUDA_VISIBLE_DEVICES``.
+
+Must run before the task's code initialises CUDA; a process that has initialised it keeps what it saw, which is why GPU
+tasks get a fresh process by default (``max_calls=1``). Source: RAY.md behaviour 35.
+"""
+
+from __future__ import annotations
+
+import os
+
+from raybook.base.resources import GPU
+from raybook.base.specs import Assignment
+
+CUDA_VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
+KEEP_WITHOUT_GPU = "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"
+"""Set to 0, tasks without GPUs keep the variable as it is (the name Ray uses)."""
+
+
+def gpu_ids(assignment: Assignment) -> list[int]:
+    """Indices of the GPUs that this assignment holds, whole or in part."""
+    return [index for index, _amount in assignment.instances.get(GPU, ())]
+
+
+def expose_gpus(assignment: Assignment) -> None:
+    """Set the variable for what runs next in this process. Cost: 1 µs."""
+    ids = gpu_ids(assignment)
+    if ids or os.environ.get(KEEP_WITHOUT_GPU, "1") != "0":
+        os.environ[CUDA_VISIBLE_DEVICES] = ",".join(map(str, ids))

@@ -1,0 +1,230 @@
+"""Actor executor: this process is one actor; its methods run here, in one of three ways.
+
+    sync      on the main thread, one at a time, in the order of arrival
+    threaded  ``max_concurrency`` > 1: on a pool of threads, replies out of order
+    async     the class has an ``async def`` method: on one event loop, ``max_concurrency`` calls at once
+
+Knows nothing of restarts: a restarted actor is a new process. The order of one caller's calls is the order of its
+connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from raybook.base.errors import RayTaskError, value_from_error
+from raybook.base.task_context import CURRENT_TASK, ActorContext, TaskContext
+from raybook.protocol import functions
+from raybook.protocol.messages.raylet import ActorStarted, ExitWorker, StartActor
+from raybook.protocol.messages.worker import ActorCreation, TaskSpec
+from raybook.protocol.serialization import serialize
+
+if TYPE_CHECKING:
+    from raybook.worker.core_process import CoreProcess
+    from raybook.worker.executor import WorkerExecutor
+    from raybook.worker.peers import Peer
+    from raybook.worker.values import Values
+
+READY_METHOD = "__ray_ready__"
+TERMINATE_METHOD = "__ray_terminate__"
+CALL_METHOD = "__ray_call__"
+
+
+class ActorExecutor:
+    """The actor that this worker became."""
+
+    def __init__(self, executor: WorkerExecutor, core: CoreProcess, values: Values, order: StartActor) -> None:
+        spec = order.spec
+        self._executor = executor
+        self._core = core
+        self._values = values
+        self._order = order
+        self._creation = msgspec.msgpack.decode(spec.creation, type=ActorCreation)
+        self.actor_id = spec.actor_id
+        self.repr = ""
+        self.wake: Callable[[], None] | None = None
+        """Set while an event loop takes the calls: how the I/O thread tells it of new ones."""
+        self._context = ActorContext(
+            spec.actor_id, spec.class_name, spec.name, spec.namespace, order.restarts, self._creation.is_async,
+            executor.decode_handle(spec.handle),
+        )  # fmt: skip
+        self._instance: Any = None
+        self._running: dict[bytes, TaskContext] = {}
+        self._coroutines: dict[bytes, asyncio.Task] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def create(self) -> bool:
+        """Run ``__init__`` and tell the raylet how it went."""
+        creation = self._creation
+        context = TaskContext(creation.spec.task_id, creation.spec.name, 0, self._order.assignment, self._context)
+        token = CURRENT_TASK.set(context)
+        try:
+            actor_class = functions.load(creation.class_payload)
+            args, kwargs = self._executor.read_arguments(creation.spec)
+            self._instance = actor_class(*args, **kwargs)
+        except BaseException as error:
+            # Whatever the class's code raises makes the actor dead, with this as its cause.
+            self._report_failure(error)
+            return False
+        finally:
+            CURRENT_TASK.reset(token)
+        if type(self._instance).__repr__ is not object.__repr__:
+            self.repr = repr(self._instance)
+        self._core.send_raylet(ActorStarted(self.actor_id, repr=self.repr))
+        return True
+
+    def _report_failure(self, error: BaseException) -> None:
+        name = self._creation.spec.name
+        wrapped = RayTaskError.from_exception(name, error, self._executor.pid, self._executor.ip, self.actor_id)
+        value = value_from_error(wrapped, self._dumps)
+        self._core.send_raylet(ActorStarted(self.actor_id, value.payload or b"-", value.text))
+
+    def _dumps(self, value: Any) -> bytes:
+        return serialize(value, self._values.context, "exception").to_bytes()
+
+    def run(self) -> None:
+        """Serve calls until told to exit."""
+        if self._creation.is_async:
+            asyncio.run(self._serve_async())
+        elif self._creation.max_concurrency > 1:
+            self._serve_threaded()
+        else:
+            self._serve_sync()
+
+    def cancel(self, task_id: bytes) -> bool:
+        """I/O thread: a running call was cancelled. True when it runs here; a coroutine is cancelled, other code can ask
+        ``get_runtime_context().is_canceled()``."""
+        coroutine = self._coroutines.get(task_id)
+        if coroutine is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(coroutine.cancel)
+            return True
+        context = self._running.get(task_id)
+        if context is None:
+            return False
+        context.is_cancelled = True
+        return True
+
+    # One call
+
+    def _method(self, spec: TaskSpec) -> Callable[..., Any]:
+        name = spec.method
+        if name == READY_METHOD:
+            return _return_true
+        if name == TERMINATE_METHOD:
+            return self._terminate
+        if name == CALL_METHOD:
+            return self._call_function
+        return getattr(self._instance, name)
+
+    def _terminate(self) -> None:
+        self._executor.retire("its handle's __ray_terminate__ was called")
+
+    def _call_function(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return function(self._instance, *args, **kwargs)
+
+    def _execute(self, peer: Peer, spec: TaskSpec) -> None:
+        context = TaskContext(spec.task_id, spec.name, spec.attempt, self._order.assignment, self._context)
+        self._running[spec.task_id] = context
+        try:
+            method: Callable[..., Any] = self._method(spec)
+        except AttributeError as error:
+            method = _raiser(error)
+        self._executor.execute(peer, spec, method, context)
+        del self._running[spec.task_id]
+
+    # Sync and threaded
+
+    def _serve_sync(self) -> None:
+        while not self._executor.exiting:
+            item = self._executor.wait_for_call()
+            if isinstance(item, ExitWorker):
+                return
+            self._execute(*item)
+
+    def _serve_threaded(self) -> None:
+        with ThreadPoolExecutor(self._creation.max_concurrency, "raybook-actor") as pool:
+            while not self._executor.exiting:
+                item = self._executor.wait_for_call()
+                if isinstance(item, ExitWorker):
+                    return
+                pool.submit(self._execute_threaded, *item)
+
+    def _execute_threaded(self, peer: Peer, spec: TaskSpec) -> None:
+        self._execute(peer, spec)
+        if self._executor.exiting:
+            self._executor.nudge()
+
+    # Async
+
+    async def _serve_async(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        self._finished = asyncio.Event()
+        self._slots = asyncio.Semaphore(self._creation.max_concurrency)
+        self._scheduled = False
+
+        def wake() -> None:
+            if not self._scheduled:
+                self._scheduled = True
+                loop.call_soon_threadsafe(self._drain)
+
+        self.wake = wake
+        self._executor.actor = self
+        self._drain()
+        await self._finished.wait()
+        if self._coroutines:
+            await asyncio.wait(list(self._coroutines.values()), timeout=30.0)
+        self.wake = None
+
+    def _drain(self) -> None:
+        """On the loop: start everything that has arrived."""
+        self._scheduled = False
+        executor = self._executor
+        while (item := executor.take_call()) is not None:
+            if isinstance(item, ExitWorker):
+                self._finished.set()
+                return
+            peer, spec = item
+            task = asyncio.get_running_loop().create_task(self._execute_async(peer, spec))
+            self._coroutines[spec.task_id] = task
+
+    async def _execute_async(self, peer: Peer, spec: TaskSpec) -> None:
+        executor = self._executor
+        CURRENT_TASK.set(TaskContext(spec.task_id, spec.name, spec.attempt, self._order.assignment, self._context))
+        start_ns = time.perf_counter_ns()
+        try:
+            async with self._slots:
+                args, kwargs = executor.read_arguments(spec)
+                start_ns = time.perf_counter_ns()
+                result = self._method(spec)(*args, **kwargs)
+                if inspect.isawaitable(result):
+                    result = await result
+            run_us = (time.perf_counter_ns() - start_ns) // 1000
+            reply = executor.result_reply(spec, result, run_us)
+        except BaseException as error:
+            # As in the executor: everything user code raises has a meaning, a cancelled coroutine too.
+            run_us = (time.perf_counter_ns() - start_ns) // 1000
+            reply = executor.error_reply(spec, error, run_us)
+        args = kwargs = result = None  # type: ignore[assignment]
+        self._coroutines.pop(spec.task_id, None)
+        executor.reply(peer, spec, reply)
+        if executor.exiting:
+            self._finished.set()
+
+
+def _return_true() -> bool:
+    return True
+
+
+def _raiser(error: BaseException) -> Callable[..., Any]:
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise error
+
+    return fail

@@ -1,0 +1,568 @@
+"""Core process: the I/O thread of a driver or worker. It alone touches the sockets and drives the owner machine.
+
+User threads hand over records by appending to a deque and wake the thread if it sleeps; they wait on raw locks, which a
+SIGINT interrupts at once. So no interrupt can tear the owner's tables, and no finalizer can deadlock on them.
+Policy-free: message → event → machine → effects.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import logging
+import os
+import select
+import sys
+import threading
+import time
+import types
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from raybook.base.config import Config
+from raybook.base.ids import random_id
+from raybook.base.specs import PROTOCOL_VERSION, Endpoint
+from raybook.core.owner.owner import Owner
+from raybook.core.owner.records import (
+    FreeOwn,
+    FromPeer,
+    FromRaylet,
+    LogLine,
+    PeerGone,
+    PushTo,
+    ToPeer,
+    ToRaylet,
+    Wait,
+    WakeUp,
+)
+from raybook.io.process import start_time
+from raybook.io.shm_arena import Arena
+from raybook.io.transport import ConnectionClosed, FramedSocket, accept, connect, listen
+from raybook.protocol.messages.raylet import (
+    FactsDelta,
+    GcsCall,
+    GcsReply,
+    Observed,
+    RayletMessage,
+    Refused,
+    Register,
+    Registered,
+)
+from raybook.protocol.messages.store import ExtentGranted, ExtentRefused, ReclaimAck, ReclaimQuery, RegionsFreed
+from raybook.protocol.messages.worker import Hello, SendFunction, WorkerMessage
+from raybook.worker.facts import FactSource
+from raybook.worker.peers import Peer, Peers
+from raybook.worker.regions import Regions, Ticket
+
+logger = logging.getLogger(__name__)
+
+IDLE_WAIT_MS = 500
+"""Longest sleep: released references wait at most this long to be noticed when nothing else happens."""
+BUSY_WAIT_MS = 20
+"""Sleep after activity: releases that follow a burst are handled soon, without a wake-up for each."""
+
+
+class GcsRequest:
+    """One blocking call of the GCS from a user thread."""
+
+    __slots__ = ("is_watched", "lock", "method", "reply", "request")
+
+    def __init__(self, method: str, request: bytes) -> None:
+        self.method = method
+        self.request = request
+        self.reply: GcsReply | None = None
+        self.is_watched = True
+        self.lock = _thread.allocate_lock()
+        self.lock.acquire()
+
+
+class Executor:
+    """What the I/O thread needs of a worker's executor; a driver has none. All of it runs on the I/O thread."""
+
+    def on_message(self, peer: Peer, message: Any) -> None:
+        """A push, cancel or steal from an owner."""
+
+    def on_raylet(self, message: Any) -> None:
+        """StartActor, RevokeLease, LeaseProbe, ExitWorker."""
+
+    def on_peer_gone(self, client_id: bytes) -> None:
+        """A caller is gone."""
+
+    def on_idle(self) -> None:
+        """Called before each sleep: replies that nobody flushed go out."""
+
+    def is_busy(self) -> bool:
+        """Whether work is queued or running."""
+        return False
+
+
+class CoreProcess:
+    """One membership in one cluster."""
+
+    def __init__(
+        self, raylet_address: str, token: bytes, kind: str, *, namespace: str = "", kernel_id: str = "",
+        entrypoint: str = "", client_id: bytes = b"", job_id: bytes = b"",
+    ) -> None:  # fmt: skip
+        """Register with the raylet; blocks until it answers. ConnectionError when it refuses (with its reason)."""
+        self.client_id = client_id or random_id()
+        session_dir = os.path.dirname(raylet_address.removeprefix("unix:"))
+        self.address = f"unix:{session_dir}/{self.client_id.hex()}.s"
+        self._listener = listen(self.address)
+        try:
+            self._raylet, registered, arena_fd = self._register(
+                raylet_address, token, kind, namespace, kernel_id, entrypoint, job_id
+            )
+        except BaseException:
+            self._close_listener()
+            raise
+        self.registered = registered
+        self.config: Config = registered.config
+        self.arena = Arena(arena_fd)
+        self.me = Endpoint(self.client_id, registered.node_id, self.address)
+        self.owner = Owner(self.client_id, registered.config)
+        self.queue: deque[Any] = deque()
+        self.executor: Executor | None = None
+        self.facts = FactSource(self.client_id, registered.node_id, registered.observed)
+        self.on_log: Callable[[str], None] = _print_line
+        self.on_cluster_lost: Callable[[str], None] = lambda reason: None
+        self.fact_listeners: list[Callable[[FactsDelta], None]] = []
+        self.lost_reason = ""
+        self._token = token
+        self._peers = Peers(self.me, token, self._watch)
+        self._regions = Regions(self.to_raylet)
+        self._calls: dict[int, GcsRequest] = {}
+        self._next_call = 1
+        self._reclaims: list[ReclaimQuery] = []
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll = select.epoll()
+        self._sleeping = False
+        self._stopping = False
+        self._dirty: dict[int, Peer] = {}
+        self._raylet_writing = False
+        self._thread = threading.Thread(target=self._run, name="raybook-io", daemon=True)
+        self._effects: dict[type, Callable[[Any], None]] = {
+            ToPeer: self._to_peer,
+            PushTo: self._push_to,
+            ToRaylet: lambda effect: self.to_raylet(effect.message),
+            WakeUp: _wake_up,
+            FreeOwn: lambda effect: self._regions.free(effect.offset),
+            LogLine: lambda effect: self.on_log(effect.text),
+        }
+        self._raylet_handlers: dict[type, Callable[[Any], None]] = {
+            GcsReply: self._on_gcs_reply,
+            ExtentGranted: lambda message: self._regions.granted(message),
+            ExtentRefused: lambda message: self._regions.refused(message),
+            RegionsFreed: self._on_regions_freed,
+            ReclaimQuery: self._reclaims_append,
+            Observed: lambda message: self.facts.set_observed(message.active),
+            FactsDelta: self._on_facts,
+            Refused: lambda message: self._lose_cluster(message.reason),
+        }
+
+    def _register(
+        self, address: str, token: bytes, kind: str, namespace: str, kernel_id: str, entrypoint: str, job_id: bytes
+    ) -> tuple[FramedSocket, Registered, int]:
+        framed = connect(address, token, RayletMessage)
+        pid = os.getpid()
+        framed.queue(
+            Register(
+                client_id=self.client_id, kind=kind, pid=pid, start_time=start_time(pid) or 0, address=self.address,
+                job_id=job_id or random_id(), protocol_version=PROTOCOL_VERSION,
+                python_version=".".join(map(str, sys.version_info[:3])), namespace=namespace, kernel_id=kernel_id,
+                entrypoint=entrypoint,
+            )  # fmt: skip
+        )
+        framed.flush()
+        messages, fd = framed.receive_first_with_fd(timeout_s=30.0)
+        first = messages[0]
+        if isinstance(first, Refused) or fd is None:
+            framed.close()
+            raise ConnectionError(f"The cluster at {address} refused: {getattr(first, 'reason', first)}")
+        self._early = messages[1:]
+        return framed, first, fd
+
+    # Called by user threads
+
+    def start(self) -> None:
+        """Start the I/O thread."""
+        for fd in (self._wake_fd, self._listener.fileno(), self._raylet.fd):
+            self._epoll.register(fd, select.EPOLLIN)
+        self._thread.start()
+
+    def submit(self, event: Any) -> None:
+        """Hand an event to the owner machine. Cost: 0.1 µs, and a wake-up (1 µs) when the I/O thread sleeps."""
+        self.queue.append(event)
+        if self._sleeping:
+            self.wake()
+
+    def wake(self) -> None:
+        """End the I/O thread's sleep."""
+        self._sleeping = False
+        os.eventfd_write(self._wake_fd, 1)
+
+    def allocate(self, size: int) -> Ticket:
+        """Room for ``size`` bytes in the arena; blocks until there is some. ``refusal`` is set when there is none."""
+        ticket = Ticket(size)
+        self.submit(ticket)
+        ticket.lock.acquire()
+        return ticket
+
+    def call_gcs(self, method: str, request: bytes) -> GcsReply:
+        """Call a GCS method and wait for the answer."""
+        if self.lost_reason:
+            return GcsReply(0, error_code="LocalRayletDiedError", error_text=self.lost_reason)
+        call = GcsRequest(method, request)
+        self.submit(call)
+        call.lock.acquire()
+        return call.reply or GcsReply(0, error_code="LocalRayletDiedError", error_text=self.lost_reason)
+
+    def send_raylet(self, message: Any) -> None:
+        """Send to the raylet from a user thread."""
+        self.submit(ToRaylet(message))
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Leave: stop the I/O thread and close everything. Idempotent."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self.wake()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(timeout_s)
+
+    # The loop
+
+    def _run(self) -> None:
+        try:
+            for message in self._early:
+                self._on_raylet_message(message, [])
+            while not self._stopping:
+                self._step()
+        except Exception:
+            logger.exception("The I/O thread of raybook failed; this process leaves its cluster.")
+            self._lose_cluster("raybook's I/O thread failed; its traceback is in the log. Please report it.")
+        finally:
+            self._close()
+
+    def _step(self) -> None:
+        ready = self._sleep()
+        inbox: list[Any] = []
+        for fd, mask in ready:
+            if fd == self._wake_fd:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self._wake_fd)
+            elif fd == self._raylet.fd:
+                self._serve_raylet(mask, inbox)
+            elif fd == self._listener.fileno():
+                while (framed := accept(self._listener, self._token, WorkerMessage)) is not None:
+                    self._peers.adopt(framed)
+            else:
+                peer = self._peers.by_fd.get(fd)
+                if peer is not None:
+                    self._serve_peer(peer, mask, inbox)
+        self._take_commands(inbox)
+        now_ms = int(time.monotonic() * 1000)
+        deadline = self.owner.next_deadline_ms()
+        if deadline is not None and deadline <= now_ms:
+            effects = self.owner.handle(inbox, now_ms)
+            effects += self.owner.tick(now_ms)
+        else:
+            effects = self.owner.handle(inbox, now_ms)
+        table = self._effects
+        for effect in effects:
+            table[type(effect)](effect)
+        if self._reclaims:
+            self._answer_reclaims()
+        if self.executor is not None:
+            self.executor.on_idle()
+        self.facts.collect(self.owner.finished, now_ms)
+        if self.facts.is_due(now_ms):
+            for message in self.facts.take(now_ms):
+                self.to_raylet(message)
+        self._flush()
+
+    def _sleep(self) -> list[tuple[int, int]]:
+        self._sleeping = True
+        if self.queue:
+            self._sleeping = False
+            return self._epoll.poll(0)
+        now_ms = int(time.monotonic() * 1000)
+        deadline = self.owner.next_deadline_ms()
+        wait_ms = BUSY_WAIT_MS if self._was_busy else IDLE_WAIT_MS
+        if deadline is not None:
+            wait_ms = min(wait_ms, max(0, deadline - now_ms))
+        wait_ms = min(wait_ms, self.facts.wait_ms(now_ms))
+        if self.executor is not None and self.executor.is_busy():
+            wait_ms = min(wait_ms, 5)
+        ready = self._epoll.poll(wait_ms / 1000)
+        self._sleeping = False
+        self._was_busy = bool(ready or self.queue)
+        return ready
+
+    _was_busy = True
+
+    def _take_commands(self, inbox: list[Any]) -> None:
+        queue = self.queue
+        pop = queue.popleft
+        for _ in range(len(queue)):
+            event = pop()
+            kind = type(event)
+            if kind is Ticket:
+                self._regions.allocate(event)
+            elif kind is GcsRequest:
+                self._send_call(event)
+            elif kind is ToRaylet:
+                self.to_raylet(event.message)
+            elif kind in CALLABLE:
+                event()
+            else:
+                inbox.append(event)
+
+    # Raylet
+
+    def to_raylet(self, message: Any) -> None:
+        """Queue for the raylet (I/O thread only)."""
+        if not self.lost_reason:
+            self._raylet.queue(message)
+
+    def _serve_raylet(self, mask: int, inbox: list[Any]) -> None:
+        if mask & ~select.EPOLLOUT:
+            try:
+                messages = self._raylet.receive()
+            except ConnectionError:
+                self._lose_cluster("The cluster's head ended, or this node's raylet died.")
+                return
+            for message in messages:
+                self._on_raylet_message(message, inbox)
+
+    def _on_raylet_message(self, message: Any, inbox: list[Any]) -> None:
+        kind = type(message)
+        if self.owner.accepts_raylet(kind):
+            inbox.append(FromRaylet(message))
+            return
+        handler = self._raylet_handlers.get(kind)
+        if handler is not None:
+            handler(message)
+        elif self.executor is not None:
+            self.executor.on_raylet(message)
+
+    def _send_call(self, call: GcsRequest) -> None:
+        if self.lost_reason:
+            call.lock.release()
+            return
+        number = self._next_call
+        self._next_call += 1
+        self._calls[number] = call
+        self.to_raylet(GcsCall(number, call.method, call.request))
+
+    def send_gcs(self, method: str, request: bytes) -> None:
+        """Call a GCS method from a user thread without waiting; a refusal is logged."""
+        call = GcsRequest(method, request)
+        call.is_watched = False
+        self.submit(call)
+
+    def _on_gcs_reply(self, message: GcsReply) -> None:
+        call = self._calls.pop(message.call_id, None)
+        if call is not None:
+            call.reply = message
+            call.lock.release()
+            if message.error_code and not call.is_watched:
+                self.on_log(f"{call.method} was refused: {message.error_text}")
+
+    def _on_regions_freed(self, message: RegionsFreed) -> None:
+        for offset in message.offsets:
+            self._regions.free(offset)
+
+    def _reclaims_append(self, message: ReclaimQuery) -> None:
+        self._reclaims.append(message)
+
+    def _answer_reclaims(self) -> None:
+        """Ranges of a dead process may be reused once no value of ours lies in them."""
+        held = [
+            value.location.offset
+            for key, value in self.owner.objects.values.items()
+            if value.location is not None and self.owner.references.is_held(key)
+        ]
+        waiting = []
+        for query in self._reclaims:
+            if any(start <= offset < start + size for offset in held for start, size in query.ranges):
+                waiting.append(query)
+            else:
+                self.to_raylet(ReclaimAck(query.query_id))
+        self._reclaims = waiting
+
+    def _on_facts(self, delta: FactsDelta) -> None:
+        for listener in list(self.fact_listeners):
+            listener(delta)
+
+    def _lose_cluster(self, reason: str) -> None:
+        """The raylet is gone: everything that waits fails with this reason."""
+        if self.lost_reason or self._stopping:
+            return
+        self.lost_reason = reason
+        with contextlib.suppress(OSError, ValueError):
+            self._epoll.unregister(self._raylet.fd)
+        self._raylet.close()
+        self._fail_waiting(reason)
+        self.on_cluster_lost(reason)
+
+    # Peers
+
+    def _watch(self, peer: Peer) -> None:
+        self._epoll.register(peer.framed.fd, select.EPOLLIN)
+
+    def _serve_peer(self, peer: Peer, mask: int, inbox: list[Any]) -> None:
+        if mask & select.EPOLLOUT:
+            self._dirty[peer.framed.fd] = peer
+        if not mask & ~select.EPOLLOUT:
+            return
+        was_connected = peer.framed.is_connected
+        try:
+            messages = peer.framed.receive()
+        except ConnectionError:
+            self._drop_peer(peer, inbox)
+            return
+        if not was_connected:
+            self._dirty[peer.framed.fd] = peer
+        client_id = peer.client_id
+        accepts = self.owner.accepts
+        for message in messages:
+            kind = type(message)
+            if accepts(kind):
+                inbox.append(FromPeer(client_id, message))
+            elif kind is Hello:
+                self._peers.introduce(peer, message.endpoint)
+                client_id = peer.client_id
+            elif self.executor is not None:
+                self.executor.on_message(peer, message)
+
+    def _drop_peer(self, peer: Peer, inbox: list[Any] | None) -> None:
+        self._dirty.pop(peer.framed.fd, None)
+        with contextlib.suppress(OSError, ValueError):
+            self._epoll.unregister(peer.framed.fd)
+        if not self._peers.remove(peer):
+            return
+        gone = PeerGone(peer.client_id)
+        if inbox is None:
+            self.queue.append(gone)
+        else:
+            inbox.append(gone)
+        if self.executor is not None:
+            self.executor.on_peer_gone(peer.client_id)
+
+    def _to_peer(self, effect: ToPeer) -> None:
+        peer = self._peers.reach(effect.client_id, effect.address)
+        if peer is None:
+            self.queue.append(PeerGone(effect.client_id))
+            return
+        with peer.lock:
+            peer.framed.queue(effect.message)
+        self._dirty[peer.framed.fd] = peer
+
+    def _push_to(self, effect: PushTo) -> None:
+        peer = self._peers.reach(effect.client_id, effect.address)
+        if peer is None:
+            self.queue.append(PeerGone(effect.client_id))
+            return
+        functions = peer.functions
+        with peer.lock:
+            for record in effect.records:
+                key = record.spec.function_key
+                if key and key not in functions:
+                    functions.add(key)
+                    if record.stats.payload:
+                        peer.framed.queue(SendFunction(key, record.stats.payload))
+            peer.framed.queue(effect.message)
+        self._dirty[peer.framed.fd] = peer
+
+    def send_peer(self, client_id: bytes, message: Any) -> None:
+        """Send to a connected peer (I/O thread only)."""
+        self._to_peer(ToPeer(client_id, "", message))
+
+    def finish_write(self, peer: Peer) -> None:
+        """Another thread's write was cut short; take over."""
+        self.submit_call(lambda: self._dirty.__setitem__(peer.framed.fd, peer))
+
+    def submit_call(self, function: Callable[[], None]) -> None:
+        """Run a function on the I/O thread."""
+        self.submit(function)
+
+    def _flush(self) -> None:
+        if self._dirty:
+            dirty, self._dirty = self._dirty, {}
+            for fd, peer in dirty.items():
+                try:
+                    with peer.lock:
+                        done = peer.framed.flush()
+                except ConnectionClosed:
+                    self._drop_peer(peer, None)
+                    continue
+                if done == peer.writing:
+                    peer.writing = not done
+                    self._epoll.modify(fd, select.EPOLLIN | (0 if done else select.EPOLLOUT))
+        if not self.lost_reason and (self._raylet.unsent_bytes or self._raylet_writing):
+            try:
+                done = self._raylet.flush()
+            except ConnectionClosed:
+                self._lose_cluster("The cluster's head ended, or this node's raylet died.")
+                return
+            if done == self._raylet_writing:
+                self._raylet_writing = not done
+                self._epoll.modify(self._raylet.fd, select.EPOLLIN | (0 if done else select.EPOLLOUT))
+
+    # The end
+
+    def _close(self) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            if not self.lost_reason:
+                self._raylet.flush()
+        self.lost_reason = self.lost_reason or "This process has left its cluster (shutdown was called)."
+        self._fail_waiting(self.lost_reason)
+        self._peers.close()
+        self._close_listener()
+        self._raylet.close()
+        self._epoll.close()
+        os.close(self._wake_fd)
+        self.arena.close()
+
+    def _fail_waiting(self, reason: str) -> None:
+        """Nobody waits for ever: every blocked user thread is released, and finds ``lost_reason``."""
+        self._regions.fail_all(reason)
+        for call in self._calls.values():
+            call.lock.release()
+        self._calls.clear()
+        for wait in self.owner.waits.abandon():
+            _wake_up(WakeUp(wait))
+        for event in list(self.queue):
+            if type(event) in (Ticket, GcsRequest, Wait):
+                _wake_up(WakeUp(event)) if type(event) is Wait else event.lock.release()
+        if self._stopping:
+            self.queue.clear()
+
+    def _close_listener(self) -> None:
+        self._listener.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.address.removeprefix("unix:"))
+
+
+def _wake_up(effect: WakeUp) -> None:
+    wait = effect.wait
+    if wait.callback is not None:
+        wait.callback()
+    else:
+        wait.lock.release()
+
+
+def _print_line(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+CALLABLE = (types.FunctionType, types.MethodType)
+"""A function or bound method among the events is run on the I/O thread."""
+
+
+def encode(request: Any) -> bytes:
+    """A GCS request as bytes."""
+    return msgspec.msgpack.encode(request)

@@ -1,0 +1,565 @@
+"""Executor: runs tasks on the worker's main thread, and answers their owners.
+
+The I/O thread puts work into a deque and opens a gate; the main thread takes it out, runs it and replies itself. Work
+that has not started can be taken back by the I/O thread at any time (steal, revoke, cancel, block). Knows nothing of
+leases' merits or of who else exists.
+
+Invariants: a task taken out of the deque is answered exactly once, by a reply or a bounce; ``_accepted`` counts what
+came in, ``_settled`` what was answered, so the worker is idle exactly when they are equal.
+"""
+
+from __future__ import annotations
+
+import _thread
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from raybook.base.errors import ActorExit, RayTaskError, TaskCancelledError, value_from_error
+from raybook.base.ids import return_id
+from raybook.base.specs import Assignment, ErrorValue, Value
+from raybook.base.task_context import CURRENT_TASK, TaskContext
+from raybook.core.owner.records import CancelCommand, SealReply
+from raybook.core.owner.task_manager import RETRYABLE
+from raybook.io.transport import ConnectionClosed
+from raybook.protocol import functions
+from raybook.protocol.messages.raylet import (
+    Blocked,
+    ExitWorker,
+    LeaseProbe,
+    LeaseProbeAnswer,
+    RevokeAnswer,
+    RevokeLease,
+    StartActor,
+    Unblocked,
+    WorkerExiting,
+)
+from raybook.protocol.messages.store import Sealed
+from raybook.protocol.messages.worker import (
+    BindLease,
+    CancelTask,
+    PushCalls,
+    PushTasks,
+    SendFunction,
+    StealTasks,
+    TaskReplies,
+    TaskReply,
+    TasksBounced,
+    TaskSpec,
+)
+from raybook.protocol.serialization import deserialize, serialize
+from raybook.worker import args as arguments
+from raybook.worker.accelerators import expose_gpus
+from raybook.worker.actor_executor import ActorExecutor
+from raybook.worker.core_process import CoreProcess, Executor
+from raybook.worker.peers import Peer
+from raybook.worker.values import Values
+
+logger = logging.getLogger(__name__)
+
+CANCEL_SIGNAL = signal.SIGUSR2
+FLUSH_US = 500
+"""Replies of short tasks are gathered this long at most before they are sent."""
+SHORT_US = 200
+"""A function that took longer than this last time does not keep earlier replies waiting."""
+
+
+class WorkerExecutor(Executor):
+    """One per worker process. ``run`` is the main thread's life."""
+
+    def __init__(self, core: CoreProcess, values: Values, node_ip: str) -> None:
+        self._core = core
+        self._values = values
+        self.ip = node_ip
+        self.pid = os.getpid()
+        self._work: deque[tuple[Peer | None, Any]] = deque()
+        self._gate = _thread.allocate_lock()
+        self._gate.acquire()
+        self._idle = False
+        self._accepted = 0
+        self._settled = 0
+        self._bound_epoch = 0
+        self._revoked_epoch = 0
+        self._assignment = Assignment({})
+        self._exposed: Assignment | None = None
+        self._blocked = False
+        self._functions: dict[bytes, Any] = {}
+        self._payloads: dict[bytes, bytes] = {}
+        self._run_us: dict[bytes, int] = {}
+        self._calls_made: dict[bytes, int] = {}
+        self._reply_lock = _thread.allocate_lock()
+        self._replies: list[TaskReply] = []
+        self._reply_peer: Peer | None = None
+        self._first_reply_ns = 0
+        self.current: TaskSpec | None = None
+        self._in_user_code = False
+        self._cancel_id = b""
+        self._exiting = False
+        self.actor: ActorExecutor | None = None
+        self.decode_handle: Callable[[bytes], Any] = bytes
+        """Rebuilds the actor's own handle for ``get_runtime_context``; set by the composition."""
+        self.set_job: Callable[[bytes, str], None] = _ignore_job
+        """Tells the engine on whose behalf this process works; set by the composition."""
+        self._main = _thread.get_ident()
+        values.before_block = self._before_block
+        values.after_block = self._after_block
+        signal.signal(CANCEL_SIGNAL, self._on_cancel_signal)
+
+    # The I/O thread's side
+
+    def on_message(self, peer: Peer, message: Any) -> None:
+        kind = type(message)
+        if kind is PushTasks:
+            self._on_push(peer, message)
+        elif kind is PushCalls:
+            self._accepted += len(message.calls)
+            self._enqueue([(peer, call) for call in message.calls])
+        elif kind is SendFunction:
+            self._payloads[message.key] = message.payload
+        elif kind is BindLease:
+            if message.epoch > self._revoked_epoch:
+                self._bound_epoch = message.epoch
+                self._assignment = message.assignment
+                self.set_job(message.job_id, message.namespace)
+        elif kind is StealTasks:
+            self._give_back(peer, message.count, "stolen")
+        elif kind is CancelTask:
+            self._cancel(peer, message)
+
+    def _on_push(self, peer: Peer, message: PushTasks) -> None:
+        if message.epoch != self._bound_epoch or message.epoch <= self._revoked_epoch or self._blocked:
+            reason = "blocked" if self._blocked else "revoked"
+            bounced = TasksBounced([spec.task_id for spec in message.tasks], message.epoch, reason)
+            self._core.send_peer(peer.client_id, bounced)
+            return
+        self._accepted += len(message.tasks)
+        self._enqueue([(peer, spec) for spec in message.tasks])
+
+    def _enqueue(self, work: list[tuple[Peer | None, Any]]) -> None:
+        self._work.extend(work)
+        actor = self.actor
+        if actor is not None and actor.wake is not None:
+            actor.wake()
+        elif self._idle:
+            self._idle = False
+            with suppress(RuntimeError):
+                self._gate.release()
+
+    def _give_back(self, peer: Peer, count: int, reason: str) -> None:
+        """Bounce up to ``count`` unstarted tasks of this peer, newest first."""
+        taken: list[bytes] = []
+        work = self._work
+        while len(taken) < count:
+            try:
+                item = work.pop()
+            except IndexError:
+                break
+            if item[0] is not peer:
+                work.append(item)
+                break
+            taken.append(item[1].task_id)
+        self._settled_by_io(len(taken))
+        self._core.send_peer(peer.client_id, TasksBounced(taken, self._bound_epoch, reason))
+
+    def _settled_by_io(self, count: int) -> None:
+        # Counted down on the accepting side: each counter has one writing thread.
+        self._accepted -= count
+
+    def _cancel(self, peer: Peer, message: CancelTask) -> None:
+        if message.recursive:
+            self._cancel_children(message)
+        for item in list(self._work):
+            if item[0] is not None and item[1].task_id == message.task_id:
+                with suppress(ValueError):
+                    self._work.remove(item)
+                    self._settled_by_io(1)
+                    self._core.send_peer(peer.client_id, TaskReplies([self._cancelled_reply(item[1])]))
+                return
+        if self.actor is not None and self.actor.cancel(message.task_id):
+            return
+        current = self.current
+        if current is None or current.task_id != message.task_id:
+            return
+        if message.force:
+            os._exit(1)
+        self._cancel_id = message.task_id
+        signal.pthread_kill(self._main, CANCEL_SIGNAL)
+
+    def _cancel_children(self, message: CancelTask) -> None:
+        for task_id, record in self._core.owner.tasks.tasks.items():
+            if record.spec.parent == message.task_id:
+                self._core.submit(CancelCommand(task_id, message.force, True))
+
+    def _on_cancel_signal(self, signum: int, frame: Any) -> None:
+        """Runs on the main thread between two byte codes: only the target, and only its own code, is interrupted."""
+        current = self.current
+        if current is not None and current.task_id == self._cancel_id and self._in_user_code:
+            self._cancel_id = b""
+            raise KeyboardInterrupt
+
+    def on_raylet(self, message: Any) -> None:
+        kind = type(message)
+        if kind is RevokeLease:
+            idle = self._is_idle()
+            if idle:
+                self._revoked_epoch = max(self._revoked_epoch, message.epoch)
+            self._core.to_raylet(RevokeAnswer(message.epoch, idle))
+        elif kind is LeaseProbe:
+            self._core.to_raylet(LeaseProbeAnswer(message.probe_id, self._is_idle()))
+        elif kind is StartActor:
+            self._accepted += 1
+            self._enqueue([(None, message)])
+        elif kind is ExitWorker:
+            if not message.graceful:
+                os._exit(0)
+            self._accepted += 1
+            self._enqueue([(None, message)])
+
+    def on_peer_gone(self, client_id: bytes) -> None:
+        """A caller is gone: what it pushed and has not started is dropped."""
+        kept = [item for item in self._work if item[0] is None or item[0].client_id != client_id]
+        dropped = len(self._work) - len(kept)
+        if dropped:
+            self._work.clear()
+            self._work.extend(kept)
+            self._settled_by_io(dropped)
+
+    def on_idle(self) -> None:
+        if self._replies and time.monotonic_ns() - self._first_reply_ns > 2_000_000:
+            self._flush_replies()
+
+    def is_busy(self) -> bool:
+        return bool(self._replies) or (bool(self._work) and not self._idle)
+
+    def _is_idle(self) -> bool:
+        return self._accepted == self._settled and self.actor is None
+
+    # The main thread's side
+
+    def run(self) -> None:
+        """Take work until told to exit."""
+        work = self._work
+        while not self._exiting:
+            try:
+                peer, item = work.popleft()
+            except IndexError:
+                self._flush_replies()
+                self._idle = True
+                if work:
+                    self._idle = False
+                    continue
+                self._gate.acquire()
+                continue
+            if peer is not None:
+                self._run_task(peer, item)
+            else:
+                self._run_order(item)
+                self._settled += 1
+        self._flush_replies()
+
+    def _run_order(self, order: Any) -> None:
+        if type(order) is ExitWorker:
+            self._exiting = True
+            return
+        self._assignment = order.assignment
+        self.set_job(order.spec.job_id, order.spec.namespace)
+        self._expose_gpus()
+        actor = ActorExecutor(self, self._core, self._values, order)
+        if not actor.create():
+            self._exiting = True
+            return
+        self.actor = actor
+        actor.run()
+        self._exiting = True
+
+    def take_call(self) -> tuple[Peer, TaskSpec] | ExitWorker | None:
+        """The next call for an actor that runs its own loop; None when there is none."""
+        try:
+            peer, item = self._work.popleft()
+        except IndexError:
+            return None
+        if peer is None:
+            self._settled += 1
+            return item if type(item) is ExitWorker else None
+        return peer, item
+
+    def wait_for_call(self) -> tuple[Peer, TaskSpec] | ExitWorker:
+        """As ``take_call``, blocking (sync and threaded actors)."""
+        while True:
+            item = self.take_call()
+            if item is not None:
+                return item
+            self._flush_replies()
+            self._idle = True
+            if self._work:
+                self._idle = False
+                continue
+            self._gate.acquire()
+            if self._exiting:
+                return ExitWorker("retired")
+
+    def _run_task(self, peer: Peer, spec: TaskSpec) -> None:
+        key = spec.function_key
+        if self._replies and self._run_us.get(key, SHORT_US) >= SHORT_US:
+            self._flush_replies()
+        function = self._functions.get(key)
+        if function is None:
+            function = self._load(spec)
+            if function is None:
+                self.reply(peer, spec, self._error_reply(spec, self._load_error, 0))
+                return
+        self._expose_gpus()
+        run_us = self.execute(peer, spec, function, None)
+        self._run_us[key] = run_us
+        if spec.max_calls:
+            made = self._calls_made.get(key, 0) + 1
+            self._calls_made[key] = made
+            if made >= spec.max_calls:
+                self.retire(f"`{spec.name}` may run {spec.max_calls} times in one process (max_calls)")
+
+    def _expose_gpus(self) -> None:
+        if self._exposed is not self._assignment:
+            self._exposed = self._assignment
+            expose_gpus(self._assignment)
+
+    def _load(self, spec: TaskSpec) -> Any:
+        payload = self._payloads.pop(spec.function_key, None)
+        try:
+            if payload is None:
+                raise RuntimeError(f"The code of `{spec.name}` never arrived at this worker. Please report this.")
+            function = functions.load(payload)
+        except BaseException as error:
+            # Unpickling imports the user's modules, which may raise anything.
+            self._load_error = error
+            if payload is not None:
+                self._payloads[spec.function_key] = payload
+            return None
+        self._functions[spec.function_key] = function
+        return function
+
+    _load_error: BaseException = RuntimeError("never raised")
+
+    def execute(self, peer: Peer, spec: TaskSpec, function: Callable[..., Any], context: TaskContext | None) -> int:
+        """Run one task or call on this thread and answer; returns the run time in µs."""
+        if context is None:
+            context = TaskContext(spec.task_id, spec.name, spec.attempt, self._assignment)
+        token = CURRENT_TASK.set(context)
+        self.current = spec
+        start_ns = time.perf_counter_ns()
+        args: tuple[Any, ...] = ()
+        kwargs: dict[str, Any] = {}
+        result: Any = None
+        reply: TaskReply | None = None
+        try:
+            args, kwargs = self.read_arguments(spec)
+            start_ns = time.perf_counter_ns()
+            try:
+                self._in_user_code = True
+                result = function(*args, **kwargs)
+            finally:
+                self._in_user_code = False
+        except BaseException as error:
+            # Everything user code can raise, SystemExit and KeyboardInterrupt included, has a meaning here.
+            self._in_user_code = False
+            reply = self.error_reply(spec, error, (time.perf_counter_ns() - start_ns) // 1000)
+        run_us = (time.perf_counter_ns() - start_ns) // 1000
+        if reply is None:
+            reply = self.result_reply(spec, result, run_us)
+        args = kwargs = result = None  # type: ignore[assignment]
+        self.current = None
+        CURRENT_TASK.reset(token)
+        self.reply(peer, spec, reply)
+        return run_us
+
+    def read_arguments(self, spec: TaskSpec) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The call's arguments; fetches what the caller did not resolve (arguments of an actor's ``__init__``)."""
+        payload = spec.args
+        if not payload:
+            if spec.args_value is None:
+                return (), {}
+            ref = spec.args_value
+            args, kwargs = self._values.unpack(ref.ref.object_id, self._resolved(ref), ref.ref.owner_address)
+        else:
+            args, kwargs = deserialize(payload)
+        if spec.slots:
+            values = [
+                self._values.unpack(slot.ref.object_id, self._resolved(slot), slot.ref.owner_address)
+                for slot in spec.slots
+            ]
+            args, kwargs = arguments.join(args, kwargs, values)
+        return args, kwargs
+
+    def _resolved(self, slot: Any) -> Value:
+        if slot.value is None:
+            slot.value = self._values.fetch(slot.ref)
+        return slot.value
+
+    # Answers
+
+    def result_reply(self, spec: TaskSpec, result: Any, run_us: int) -> TaskReply:
+        """What to say of a task that returned."""
+        try:
+            if spec.num_returns == 1:
+                return TaskReply(spec.task_id, spec.attempt, [self._pack(spec, 0, result)], run_us)
+            if spec.num_returns == 0:
+                return TaskReply(spec.task_id, spec.attempt, [], run_us)
+            values = list(result) if result is not None else []
+            if len(values) != spec.num_returns:
+                raise ValueError(
+                    f"Task `{spec.name}` has num_returns={spec.num_returns} but returned {len(values)} values."
+                )
+            packed = [self._pack(spec, index, value) for index, value in enumerate(values)]
+            return TaskReply(spec.task_id, spec.attempt, packed, run_us)
+        except Exception as error:
+            # A result that cannot be pickled, is no iterable, or does not fit the store is the task's error.
+            return self._error_reply(spec, error, run_us)
+
+    def _pack(self, spec: TaskSpec, index: int, result: Any) -> Value:
+        value, in_region = self._values.pack(result, f"return value of `{spec.name}`")
+        if in_region and value.location is not None:
+            object_id = return_id(spec.task_id, index)
+            owner = object_id[:8]
+            location = value.location
+            self._core.send_raylet(Sealed(object_id, owner, location.offset, location.size))
+        return value
+
+    def error_reply(self, spec: TaskSpec, error: BaseException, run_us: int) -> TaskReply:
+        """What to say of a task whose code raised. Ends the process where that is what the error asks for."""
+        if isinstance(error, (KeyboardInterrupt, asyncio.CancelledError)):
+            return self._cancelled_reply(spec, run_us)
+        if isinstance(error, ActorExit):
+            self.retire("exit_actor() was called")
+            text = f"The actor is dead because it called exit_actor() in `{spec.name}`."
+            return TaskReply(spec.task_id, spec.attempt, [], int(run_us), ErrorValue("ActorDiedError", text))
+        if isinstance(error, SystemExit) and self.actor is None:
+            self._flush_replies()
+            os._exit(error.code if isinstance(error.code, int) else 1)
+        if isinstance(error, SystemExit):
+            self.retire("its code called sys.exit()")
+        return self._error_reply(spec, error, run_us)
+
+    def _error_reply(self, spec: TaskSpec, error: BaseException, run_us: int) -> TaskReply:
+        actor = self.actor
+        actor_id = actor.actor_id if actor is not None else b""
+        actor_repr = actor.repr if actor is not None else ""
+        if isinstance(error, TaskCancelledError):
+            value = ErrorValue("TaskCancelledError", str(error))
+        else:
+            wrapped = RayTaskError.from_exception(spec.name, error, self.pid, self.ip, actor_id, actor_repr)
+            value = value_from_error(wrapped, self._dumps)
+        if spec.retry_exceptions and self._is_retryable(spec, error):
+            value.code = RETRYABLE + value.code
+        return TaskReply(spec.task_id, spec.attempt, [], int(run_us), value)
+
+    def _dumps(self, value: Any) -> bytes:
+        return serialize(value, self._values.context, "exception").to_bytes()
+
+    @staticmethod
+    def _is_retryable(spec: TaskSpec, error: BaseException) -> bool:
+        if not spec.retry_classes:
+            return isinstance(error, Exception)
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        return isinstance(cause, tuple(deserialize(spec.retry_classes)))
+
+    @staticmethod
+    def _cancelled_reply(spec: TaskSpec, run_us: int = 0) -> TaskReply:
+        text = f"Task: TaskID({spec.task_id.hex()}) was cancelled."
+        return TaskReply(spec.task_id, spec.attempt, [], int(run_us), ErrorValue("TaskCancelledError", text))
+
+    def reply(self, peer: Peer, spec: TaskSpec, reply: TaskReply) -> None:
+        """Answer; at once, or together with the next ones if they are short. Any thread that runs tasks."""
+        self._settled += 1
+        if spec.slots or spec.contained or spec.args_value or any(value.contained for value in reply.returns):
+            self._flush_replies()
+            ids = [slot.ref.object_id for slot in spec.slots or ()]
+            self._core.submit(SealReply(peer.client_id, reply, ids))
+            return
+        with self._reply_lock:
+            if self._reply_peer is not peer:
+                self._send_replies()
+                self._reply_peer = peer
+            if not self._replies:
+                self._first_reply_ns = time.monotonic_ns()
+            self._replies.append(reply)
+            waited_us = (time.monotonic_ns() - self._first_reply_ns) // 1000
+            if not self._work or waited_us >= FLUSH_US or len(self._replies) >= 128:
+                self._send_replies()
+
+    def _flush_replies(self) -> None:
+        if self._replies:
+            with self._reply_lock:
+                self._send_replies()
+
+    def _send_replies(self) -> None:
+        """Called with the reply lock held."""
+        if not self._replies:
+            return
+        replies, self._replies = self._replies, []
+        peer = self._reply_peer
+        assert peer is not None, "replies without an addressee"
+        try:
+            if not peer.send_now(TaskReplies(replies)):
+                self._core.finish_write(peer)
+        except ConnectionClosed:
+            logger.info("A caller is gone; %d replies to it were dropped.", len(replies))
+
+    # Blocking and ending
+
+    def _before_block(self) -> None:
+        """User code is about to wait in get or wait: give back what it would hold up, lend out the CPU."""
+        if _thread.get_ident() != self._main or self.current is None:
+            return
+        self._flush_replies()
+        if self.actor is None:
+            self._core.submit(self._lend)
+
+    def _after_block(self) -> None:
+        if _thread.get_ident() != self._main or self.current is None:
+            return
+        if self.actor is None:
+            self._core.submit(self._unlend)
+
+    def _lend(self) -> None:
+        self._blocked = True
+        self._core.to_raylet(Blocked())
+        by_peer: dict[bytes, list[bytes]] = {}
+        while self._work:
+            peer, item = self._work.pop()
+            if peer is None:
+                self._work.append((peer, item))
+                break
+            by_peer.setdefault(peer.client_id, []).append(item.task_id)
+            self._settled_by_io(1)
+        for client_id, task_ids in by_peer.items():
+            self._core.send_peer(client_id, TasksBounced(task_ids[::-1], self._bound_epoch, "blocked"))
+
+    def _unlend(self) -> None:
+        if self._blocked:
+            self._blocked = False
+            self._core.to_raylet(Unblocked())
+
+    def retire(self, reason: str) -> None:
+        """End this process after the present work, on purpose."""
+        self._exiting = True
+        self._flush_replies()
+        self._core.send_raylet(WorkerExiting(reason))
+
+    def nudge(self) -> None:
+        """Make the main thread look whether it should exit."""
+        self._idle = False
+        with suppress(RuntimeError):
+            self._gate.release()
+
+    @property
+    def exiting(self) -> bool:
+        return self._exiting
+
+
+def _ignore_job(job_id: bytes, namespace: str) -> None:
+    pass

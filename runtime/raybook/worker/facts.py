@@ -1,0 +1,125 @@
+"""Fact source: what this process tells about its tasks, and only while somebody looks.
+
+Finished tasks go into a bounded ring at their source (the timeline reads it); per-function counts are published at most
+every ``interval_ms``, and only those that changed. Knows nothing of who looks. Used by the I/O thread only, except
+``register`` and ``timeline``, which rest on atomic list and deque operations.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from typing import Any
+
+from raybook.base.facts import Fact
+from raybook.core.owner.records import FunctionStats, TaskRecord
+from raybook.protocol.messages.raylet import PublishFacts
+
+RING_ROWS = 10_000
+RECENT_ROWS_MAX = 50
+"""Single tasks told about in one interval: the newest. Counts cover all."""
+FOREVER_MS = 60_000
+
+
+class FactSource:
+    def __init__(self, client_id: bytes, node_id: bytes, observed: bool, interval_ms: int = 250) -> None:
+        self.ring: deque[tuple[str, bytes, str, float, int, int]] = deque(maxlen=RING_ROWS)
+        """(name, task id, state, end in seconds since the epoch, run µs, worker pid)"""
+        self._suffix = "#" + client_id.hex()
+        self._node_id = node_id.hex()
+        self._stats: list[FunctionStats] = []
+        self._observed = observed
+        self._interval_ms = interval_ms
+        self._due_ms = 0
+        self._recent: deque[tuple[str, bytes, str, float, int, int]] = deque(maxlen=RECENT_ROWS_MAX)
+        self._changed = False
+
+    def register(self, stats: FunctionStats) -> None:
+        """A function that this process submits. Any thread."""
+        self._stats.append(stats)
+
+    def set_observed(self, active: bool) -> None:
+        self._observed = active
+        if active:
+            for stats in self._stats:
+                stats.changed = True
+            self._changed = True
+
+    def collect(self, finished: list[tuple[TaskRecord, str, int, int]], now_ms: int) -> None:
+        """Move finished tasks into the ring. Cost: 0.3 µs a task."""
+        if not finished:
+            return
+        end = time.time()
+        rows = [(record.spec.name, record.spec.task_id, state, end, run_us, pid) for record, state, run_us, pid in finished]
+        finished.clear()
+        self.ring.extend(rows)
+        if self._observed:
+            self._recent.extend(rows[-RECENT_ROWS_MAX:])
+            self._changed = True
+
+    def wait_ms(self, now_ms: int) -> int:
+        """How long the I/O thread may sleep without missing a publication."""
+        if not self._observed:
+            return FOREVER_MS
+        return max(0, self._due_ms - now_ms) if self._due_ms > now_ms or self._changed else self._interval_ms
+
+    def is_due(self, now_ms: int) -> bool:
+        return self._observed and now_ms >= self._due_ms
+
+    def take(self, now_ms: int) -> list[PublishFacts]:
+        """The facts since the last time, as messages to send."""
+        self._due_ms = now_ms + self._interval_ms
+        self._changed = False
+        facts = [self._group(stats) for stats in self._stats if stats.changed]
+        facts += [self._row(row) for row in self._recent]
+        self._recent.clear()
+        return [PublishFacts(facts)] if facts else []
+
+    def _group(self, stats: FunctionStats) -> Fact:
+        stats.changed = False
+        ended = stats.finished + stats.failed + stats.cancelled
+        running = min(stats.in_flight, stats.submitted - ended)
+        row = {
+            "name": stats.name,
+            "pending": stats.submitted - ended - running,
+            "running": running,
+            "finished": stats.finished,
+            "failed": stats.failed,
+            "cancelled": stats.cancelled,
+            "mean_us": max(0.0, round(stats.average_us, 1)),
+        }
+        return Fact("task_group", stats.name + self._suffix, row)
+
+    def _row(self, row: tuple[str, bytes, str, float, int, int]) -> Fact:
+        name, task_id, state, end, run_us, pid = row
+        ended_ms = int(end * 1000)
+        return Fact(
+            "task",
+            task_id.hex(),
+            {
+                "task_id": task_id.hex(),
+                "name": name,
+                "state": state,
+                "worker_pid": pid,
+                "node_id": self._node_id,
+                "started_ms": ended_ms - run_us // 1000,
+                "ended_ms": ended_ms,
+            },
+        )
+
+    def timeline(self) -> list[dict[str, Any]]:
+        """Chrome-trace events (``ph: X``, times in µs) of the tasks in the ring."""
+        return [
+            {
+                "name": name,
+                "cat": "task",
+                "ph": "X",
+                "ts": end * 1e6 - run_us,
+                "dur": run_us,
+                "pid": self._node_id,
+                "tid": f"worker {pid}",
+                "args": {"task_id": task_id.hex(), "state": state, "owner_pid": os.getpid()},
+            }
+            for name, task_id, state, end, run_us, pid in list(self.ring)
+        ]

@@ -1,0 +1,97 @@
+"""Peers: the connections of one process to other drivers and workers, by client id.
+
+A peer is reached by whichever connection exists, no matter who made it. Two threads may send on one (the I/O thread and
+a worker's main thread with its replies), so each has a lock; it is held for one non-blocking write at most.
+"""
+
+from __future__ import annotations
+
+import _thread
+from collections.abc import Callable
+from typing import Any
+
+from raybook.base.specs import Endpoint
+from raybook.io.transport import FramedSocket, connect_nowait
+from raybook.protocol.messages.worker import Hello, WorkerMessage
+
+
+class Peer:
+    """One connection."""
+
+    __slots__ = ("client_id", "framed", "functions", "lock", "writing")
+
+    def __init__(self, framed: FramedSocket, client_id: bytes) -> None:
+        self.framed = framed
+        self.client_id = client_id
+        self.functions: set[bytes] = set()
+        """Keys of the functions that went over this connection already."""
+        self.lock = _thread.allocate_lock()
+        self.writing = False
+
+    def send_now(self, message: Any) -> bool:
+        """Queue and write from any thread. False when bytes are left for the I/O thread to finish.
+        Raises ConnectionClosed."""
+        with self.lock:
+            self.framed.queue(message)
+            return self.framed.flush()
+
+
+class Peers:
+    """All connections, with lookup by client and by descriptor."""
+
+    def __init__(self, me: Endpoint, token: bytes, watch: Callable[[Peer], None]) -> None:
+        self._me = me
+        self._token = token
+        self._watch = watch
+        self.by_client: dict[bytes, Peer] = {}
+        self.by_fd: dict[int, Peer] = {}
+
+    def adopt(self, framed: FramedSocket) -> Peer:
+        """A connection that somebody made to us; who it is comes with its Hello."""
+        peer = Peer(framed, b"")
+        self.by_fd[framed.fd] = peer
+        self._watch(peer)
+        return peer
+
+    def introduce(self, peer: Peer, endpoint: Endpoint) -> None:
+        """The peer said who it is."""
+        peer.client_id = endpoint.client_id
+        self.by_client.setdefault(endpoint.client_id, peer)
+
+    def reach(self, client_id: bytes, address: str) -> Peer | None:
+        """The connection to a process, made now if need be. None when it cannot be reached (it is gone)."""
+        peer = self.by_client.get(client_id)
+        if peer is not None:
+            return peer
+        if not address:
+            return None
+        try:
+            framed = connect_nowait(address, self._token, WorkerMessage)
+        except OSError:
+            return None
+        peer = Peer(framed, client_id)
+        framed.queue(Hello(self._me))
+        self.by_client[client_id] = peer
+        self.by_fd[framed.fd] = peer
+        self._watch(peer)
+        return peer
+
+    def remove(self, peer: Peer) -> bool:
+        """Forget and close a connection. True when its process cannot be reached any more."""
+        self.by_fd.pop(peer.framed.fd, None)
+        peer.framed.close()
+        if self.by_client.get(peer.client_id) is not peer:
+            return False
+        del self.by_client[peer.client_id]
+        for other in self.by_fd.values():
+            if other.client_id == peer.client_id:
+                self.by_client[peer.client_id] = other
+                return False
+        return True
+
+    def close(self) -> None:
+        """Close all."""
+        for peer in list(self.by_fd.values()):
+            peer.framed.close()
+        self.by_fd.clear()
+        self.by_client.clear()

@@ -1,0 +1,248 @@
+"""Zygote: the process that workers are forked from. ``python -m raybook.worker.zygote``, started by zygote_client.
+
+It imports what every worker needs, once, and then only forks, reaps and reports. It never computes, starts no thread,
+touches neither CUDA nor gRPC: a forked child inherits locks and half-done state of whatever its parent was doing. One
+process does the forking for all workers, so that a worker costs about a millisecond and shares its pages.
+
+It dies with the thread that started it (PDEATHSIG) and when its socket closes, and takes its children with it; each
+child dies with it by PDEATHSIG as well. ``kind`` chooses the imports: a zygote with torch is a second one, made when a
+driver needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import types
+from typing import NoReturn
+
+from raybook.io.process import become_subreaper, descendants, raise_file_limit, set_death_signal
+from raybook.io.transport import ConnectionClosed, FramedSocket
+from raybook.protocol.messages.zygote import (
+    ForkFailed,
+    ForkWorker,
+    KillProcess,
+    WorkerExited,
+    WorkerForked,
+    WorkerOptions,
+    ZygoteMessage,
+    ZygoteReady,
+)
+
+PRELOADS = {
+    "plain": ("numpy", "msgspec", "cloudpickle"),
+    "torch": ("numpy", "msgspec", "cloudpickle", "torch"),
+}
+"""What a zygote of each kind imports besides the worker's own code."""
+
+WORKER_OOM_SCORE = 900
+"""The kernel ends workers before drivers and daemons when memory runs out (Ray uses 1,000)."""
+
+IDLE_NAME = b"ray::IDLE"
+
+
+class Zygote:
+    """The loop of the process. ``children`` are workers that have not been reaped."""
+
+    def __init__(self, sock: socket.socket, worker_main: types.ModuleType) -> None:
+        self._framed = FramedSocket(sock, ZygoteMessage)
+        self._worker_main = worker_main
+        self._children: dict[int, bool] = {}
+        self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._pid = os.getpid()
+
+    def serve(self, ready: ZygoteReady) -> None:
+        """Work until the raylet closes the socket; then end every child."""
+        # The handler does nothing: the byte in the pipe wakes the poll below.
+        signal.signal(signal.SIGCHLD, lambda signum, frame: None)
+        signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        poll = select.poll()
+        poll.register(self._wake_reader, select.POLLIN)
+        poll.register(self._framed.fd, select.POLLIN)
+        try:
+            self._framed.queue(ready)
+            while True:
+                done = self._framed.flush()
+                poll.modify(self._framed.fd, select.POLLIN if done else select.POLLIN | select.POLLOUT)
+                for fd, _ in poll.poll():
+                    if fd == self._wake_reader:
+                        os.read(self._wake_reader, 4096)
+                    else:
+                        for message in self._framed.receive():
+                            self._handle(message)
+                self._reap()
+        except ConnectionClosed:
+            pass
+        finally:
+            self._end_children()
+
+    def _handle(self, message: ForkWorker | KillProcess) -> None:
+        if isinstance(message, KillProcess):
+            if message.pid in self._children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(message.pid, message.signal)
+        else:
+            self._fork(message)
+
+    def _fork(self, message: ForkWorker) -> None:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._framed.queue(ForkFailed(message.start_id, f"fork failed: {error}"))
+            return
+        if pid == 0:
+            self._become_worker(message.options)
+        # Both sides do this, so that neither can meet the child in the zygote's own group.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.setpgid(pid, pid)
+        self._children[pid] = True
+        self._framed.queue(WorkerForked(message.start_id, pid))
+
+    def _become_worker(self, options: WorkerOptions) -> NoReturn:
+        """In the child. Must not return into the zygote's loop, whatever happens: hence the bare handler."""
+        status = 1
+        try:
+            self._leave_zygote()
+            _prepare_worker(options)
+            self._worker_main.run(options)
+            status = 0
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except BaseException:  # noqa: BLE001 - the only caller above is the loop of another process.
+            sys.excepthook(*sys.exc_info())
+        finally:
+            with contextlib.suppress(OSError, ValueError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(status)
+
+    def _leave_zygote(self) -> None:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        set_death_signal(signal.SIGKILL)
+        if os.getppid() != self._pid:
+            os._exit(1)
+        os.setpgid(0, 0)
+        self._framed.close()
+        os.close(self._wake_reader)
+        os.close(self._wake_writer)
+
+    def _reap(self) -> None:
+        """Report every child that ended. What is left of its process group is ended first, while the unreaped child
+        still keeps the group's number from being given to somebody else."""
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            pid = ended.si_pid
+            known = self._children.pop(pid, False)
+            if known:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(pid, signal.SIGKILL)
+            _, status, usage = os.wait4(pid, 0)
+            if known:
+                self._framed.queue(WorkerExited(pid, status, usage.ru_maxrss * 1024))
+
+    def _end_children(self) -> None:
+        for pid in self._children:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+        for pid in descendants(self._pid):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _prepare_worker(options: WorkerOptions) -> None:
+    os.environ.update(options.environment)
+    _redirect_output(options.worker_log_path)
+    if options.niceness:
+        os.nice(options.niceness)
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write(str(WORKER_OOM_SCORE))
+    with contextlib.suppress(OSError), open("/proc/self/comm", "wb") as file:
+        file.write(IDLE_NAME)
+    _reseed()
+    gc.unfreeze()
+    gc.enable()
+    sys.argv[:] = ["raybook-worker"]
+    # User code's ``__main__`` is the notebook, which arrives by value; ours must not be mistaken for it.
+    sys.modules["__main__"] = types.ModuleType("__main__")
+
+
+def _redirect_output(path: str) -> None:
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    for target, suffix, stream in ((1, ".out", sys.stdout), (2, ".err", sys.stderr)):
+        descriptor = os.open(path + suffix, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(descriptor, target)
+        os.close(descriptor)
+        # Whole lines go out at once, so that a crash loses none and a reader sees no halves.
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+
+
+def _reseed() -> None:
+    """All forks would draw the same numbers otherwise. Modules that are not loaded yet have nothing to share."""
+    import random
+
+    random.seed()
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+
+
+def _import_everything(kind: str, worker_main: str) -> types.ModuleType:
+    """Imports only. OpenBLAS would start a thread for each core while numpy is imported; threads do not survive a fork,
+    so it is told one here, and the variable is as it was for the children."""
+    known = os.environ.get("OPENBLAS_NUM_THREADS")
+    os.environ["OPENBLAS_NUM_THREADS"] = known or "1"
+    for name in PRELOADS[kind]:
+        importlib.import_module(name)
+    module = importlib.import_module(worker_main)
+    if known is None:
+        del os.environ["OPENBLAS_NUM_THREADS"]
+    return module
+
+
+def main(arguments: list[str]) -> int:
+    """Entry: descriptor, parent's pid, kind, module of the worker's ``run``, ``sys.path``, variables to set back."""
+    began = time.monotonic()
+    descriptor, parent, kind, worker_main, path, *restore = arguments
+    set_death_signal(signal.SIGKILL)
+    if os.getppid() != int(parent):
+        return 1
+    become_subreaper()
+    raise_file_limit()
+    for item in restore:
+        name, assigned, value = item.partition("=")
+        if assigned:
+            os.environ[name] = value
+        else:
+            os.environ.pop(name, None)
+    sys.path[:] = path.split(os.pathsep)
+    gc.disable()
+    module = _import_everything(kind, worker_main)
+    gc.collect()
+    gc.freeze()
+    sock = socket.socket(fileno=int(descriptor))
+    sock.set_inheritable(False)
+    Zygote(sock, module).serve(ZygoteReady(os.getpid(), int((time.monotonic() - began) * 1000)))
+    return 0
+
+
+if __name__ == "__main__":
+    # By its real name, so that there is one copy of the module's classes.
+    from raybook.worker.zygote import main as run
+
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,124 @@
+"""The layers of raybook as a table: who may import whom, and what a layer may not contain.
+
+This is ARCHITECTURE §8 in a form a test can read; `docs/decisions/0003-layers-in-a-table.md` says how the rows it
+does not spell out were filled in. Changing a row is a design decision: write one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CLOCKS_AND_CHANCE = frozenset({"time", "datetime", "random", "secrets", "uuid"})
+SOCKETS = frozenset({"socket", "socketserver", "selectors", "select", "ssl"})
+THREADS = frozenset({"threading", "_thread", "concurrent", "multiprocessing", "queue", "sched"})
+EVENT_LOOPS = frozenset({"asyncio", "uvloop", "trio", "anyio"})
+WORLD = frozenset({"os", "subprocess", "signal", "logging", "shutil", "tempfile", "pathlib", "io", "ctypes", "mmap"})
+# A brain without hands: no clock, no chance, no world (ARCHITECTURE §7).
+PURE = CLOCKS_AND_CHANCE | SOCKETS | THREADS | EVENT_LOOPS | WORLD
+
+
+MSGSPEC = frozenset({"msgspec"})
+LIBRARIES = ("ml", "data", "train", "tune", "serve", "rllib")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One row. `prefixes` are the modules that belong to it; a module belongs to the layer of its longest prefix."""
+
+    name: str
+    prefixes: tuple[str, ...]
+    may_import: frozenset[str]
+    """Names of layers. A layer may always import itself."""
+    forbidden: frozenset[str] = frozenset()
+    """Top-level modules that may not appear at all."""
+    third_party: frozenset[str] | None = None
+    """Libraries allowed beside the standard library; None: any."""
+
+
+def _row(name: str, may_import: str, *prefixes: str, **rules: frozenset[str]) -> Layer:
+    return Layer(name, prefixes or (f"raybook.{name}",), frozenset(may_import.split()), **rules)
+
+
+_FOUR = "base protocol messages core io"
+_PUBLIC = "root exceptions api"
+
+LAYERS: tuple[Layer, ...] = (
+    _row("base", "", forbidden=SOCKETS | THREADS | EVENT_LOOPS | {"time", "datetime"}, third_party=MSGSPEC),
+    _row("messages", "base", "raybook.protocol.messages", forbidden=PURE, third_party=MSGSPEC),
+    _row("protocol", "base messages", forbidden=SOCKETS | EVENT_LOOPS),
+    _row("core", "base messages", forbidden=PURE, third_party=MSGSPEC),
+    _row("io", "base protocol messages"),
+    _row("runtime_env", "base protocol messages io"),
+    _row("gcs", _FOUR),
+    _row("raylet", f"{_FOUR} runtime_env"),
+    _row("worker", f"{_FOUR} runtime_env"),
+    _row("session", _FOUR),
+    _row("autoscaler", _FOUR),
+    _row("head", f"{_FOUR} gcs raylet autoscaler"),
+    _row("engines", f"{_FOUR} worker session runtime_env"),
+    # `exceptions` is the public list of errors; `base.errors` is where they are written.
+    _row("exceptions", "base"),
+    _row("api", "base protocol messages io engines exceptions"),
+    _row("observe", "base protocol messages io engines exceptions"),
+    # raybook/__init__ and as_ray: the public verbs, and lazily the libraries (LAZY_EDGES).
+    _row("root", "base api observe exceptions as_ray", "raybook"),
+    _row("as_ray", "root api exceptions base"),
+    _row("cli", f"{_FOUR} root api observe exceptions gcs raylet head jobs serve"),
+    _row("cluster_utils", f"{_FOUR} root api observe exceptions gcs raylet head engines"),
+    # The libraries: the public API, and what stands to their left.
+    # Search draws from a seeded generator that it is given, so `random` is theirs; the clock is not.
+    _row("library_core", "base", *(f"raybook.{name}.core" for name in LIBRARIES), forbidden=PURE - {"random"}),
+    _row("util", f"{_PUBLIC} base ml"),
+    _row("ml", f"{_PUBLIC} base library_core"),
+    _row("data", f"{_PUBLIC} base library_core ml util"),
+    _row("train", f"{_PUBLIC} base library_core ml util data"),
+    _row("tune", f"{_PUBLIC} base library_core ml util data train"),
+    _row("serve", f"{_PUBLIC} base library_core ml util data train"),
+    _row("rllib", f"{_PUBLIC} base library_core ml util data train tune"),
+    _row("jobs", f"{_PUBLIC} base observe"),
+    _row("dag", f"{_PUBLIC} base"),
+    # Proving grounds: they may see the runtime, and nothing of the runtime may see them.
+    _row("sim", f"{_FOUR} testing"),
+    _row("testing", f"{_FOUR} {_PUBLIC} runtime_env gcs raylet worker session head engines observe cluster_utils sim "
+         f"library_core {' '.join(LIBRARIES)} util jobs"),
+    _row("raybook_widgets", f"{_PUBLIC} observe", "raybook_widgets"),
+    _row("raybook_kernel", f"{_PUBLIC} observe raybook_widgets", "raybook_kernel"),
+    # It runs in the Jupyter server's environment, which need not be the kernel's: no runtime, no widgets.
+    _row("server_extension", "observe", "raybook_kernel.server",
+         third_party=frozenset({"msgspec", "jupyter_server", "jupyter_core", "tornado", "traitlets"})),
+)  # fmt: skip
+
+# (importer, target prefix): edges that exist only inside functions, each for a reason of start-up time.
+LAZY_EDGES: tuple[tuple[str, str], ...] = (
+    # `import raybook` must stay quick; the libraries and the kernel part come when they are asked for.
+    ("raybook", "raybook_kernel"),
+    ("raybook", "raybook."),
+    ("raybook.as_ray", "raybook."),
+    # The zygote is started before the head's own imports, so that both import at the same time.
+    ("raybook.head.main", "raybook.head.embedded"),
+    # `pin` subclasses numpy's array, and numpy is a tenth of a second that a driver without arrays need not wait for.
+    ("raybook.io.shm_arena", "raybook.io.pin"),
+)
+
+# Imported inside functions because importing them takes long, or because they are optional.
+HEAVY_LIBRARIES = frozenset(
+    """
+    IPython PIL anywidget comm datasets deltalake fastapi fsspec google grpc gymnasium ipykernel ipywidgets jax
+    jupyter_server kubernetes lightgbm lightning matplotlib numpy optuna pandas polars prometheus_client psutil pyarrow
+    pynvml ray redis rich scipy sklearn starlette tensorflow torch torchvision tqdm transformers uvicorn uvloop xgboost
+    """.split()
+)
+
+LINES_NOTICED = 400
+LINES_MAX = 500
+
+
+def layer_of(module: str) -> Layer | None:
+    """The layer a module belongs to; None when no row names it. `raybook` alone is `root`: its prefix is no parent."""
+    best: tuple[int, Layer] | None = None
+    for layer in LAYERS:
+        for prefix in layer.prefixes:
+            belongs = module == prefix or (prefix != "raybook" and module.startswith(f"{prefix}."))
+            if belongs and (best is None or len(prefix) > best[0]):
+                best = (len(prefix), layer)
+    return best[1] if best else None

@@ -1,0 +1,110 @@
+"""A JupyterLab page as the tests speak of it: open, run all, prompts, panels, the chip, themes, pictures.
+
+Knows JupyterLab's DOM, so that the tests need not. Every wait is for something that can be seen on the page.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from playwright.sync_api import ConsoleMessage, Locator, Page, expect
+
+from tests.jupyter_process import JupyterProcess
+
+# Errors of JupyterLab itself that have nothing to do with raybook, each with its reason.
+NOT_OURS = (
+    # Lab asks for a dialog's or workspace's saved state before there is one; the 404 is its answer.
+    "/lab/api/workspaces/",
+)
+# Collects, panel by panel, every text shown while a cell's prompt was [*]. Runs in the page, because a watcher outside
+# it sees only what is there at the moment it looks. A panel is known by its kind and its place among its kind: its
+# element is replaced on every update.
+NUMBERED = re.compile(r"\[\d+\]")
+WATCH_PANELS = """
+() => {
+  const seen = (window.__raybookSeen = {});
+  const look = () => {
+    const busy = [...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.textContent.includes('[*]'));
+    const places = {};
+    for (const panel of busy ? document.querySelectorAll('.jp-NotebookPanel .raybook-panel') : []) {
+      const kind = panel.dataset.panel || 'panel';
+      places[kind] = (places[kind] || 0) + 1;
+      const texts = (seen[`${kind} ${places[kind]}`] ||= []);
+      const text = panel.innerText.trim();
+      if (text && texts[texts.length - 1] !== text) {
+        texts.push(text);
+      }
+    }
+  };
+  new MutationObserver(look).observe(document.body, { childList: true, characterData: true, subtree: true });
+  look();
+}
+"""
+
+
+class LabPage:
+    def __init__(self, page: Page, jupyter: JupyterProcess) -> None:
+        self.page = page
+        self.console_errors: list[str] = []
+        self.server = jupyter
+        page.on("console", self._keep_error)
+        page.on("pageerror", lambda error: self.console_errors.append(f"uncaught: {error}"))
+
+    def open(self, notebook: str) -> None:
+        """Open a notebook and wait until its kernel is idle. `reset` forgets what other tests left in the workspace."""
+        self.page.goto(f"{self.server.url}lab/tree/{notebook}?token={self.server.token}&reset")
+        expect(self.page.locator(".jp-NotebookPanel .jp-Cell").first).to_be_visible()
+        # The status bar, and not the toolbar's circle: the circle shows "idle" before there is a connection, and cells
+        # run then are lost when it is made.
+        expect(self.page.locator("#jp-main-statusbar")).to_contain_text("| Idle")
+
+    @property
+    def chip(self) -> Locator:
+        return self.page.locator(".jp-NotebookPanel-toolbar .raybook-chip")
+
+    @property
+    def panels(self) -> Locator:
+        return self.page.locator(".jp-NotebookPanel .raybook-panel")
+
+    def run_all(self) -> None:
+        """Run every cell through Lab's own command, as the menu does. Returns at once."""
+        self.page.get_by_role("menuitem", name="Run", exact=True).click()
+        self.page.locator(".lm-Menu-item[data-command='runmenu:run-all']").click()
+
+    def watch_panels(self) -> None:
+        """From now on remember the panels' texts while any prompt shows [*]."""
+        self.page.evaluate(WATCH_PANELS)
+
+    def texts_seen_while_busy(self) -> dict[str, list[str]]:
+        """Panel ("tasks 1") to the different texts it showed, in order."""
+        return self.page.evaluate("() => window.__raybookSeen")
+
+    def wait_until_run(self, timeout_ms: float) -> None:
+        """Until every code cell has its number. Fails with the error's text when a cell ended in one."""
+        prompts = self.page.locator(".jp-NotebookPanel .jp-CodeCell .jp-InputPrompt")
+        finished = self.page.locator(".jp-NotebookPanel .jp-CodeCell .jp-InputPrompt", has_text=NUMBERED)
+        expect(finished).to_have_count(prompts.count(), timeout=timeout_ms)
+        errors = self.page.locator(
+            ".jp-NotebookPanel .jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']"
+        )
+        assert errors.count() == 0, errors.first.inner_text()
+
+    def use_theme(self, name: str) -> None:
+        """Change the theme through the Settings menu and wait until the page wears it."""
+        self.page.get_by_role("menuitem", name="Settings", exact=True).click()
+        self.page.locator(".lm-Menu-item", has_text="Theme").first.hover()
+        self.page.locator(".lm-Menu-item[data-command='apputils:change-theme']", has_text=name).first.click()
+        expect(self.page.locator(f"body[data-jp-theme-name='{name}']")).to_be_attached()
+
+    def picture(self, path: Path, *, show: Locator | None = None) -> None:
+        """Save the page as it is, after scrolling `show` into view."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if show is not None:
+            show.scroll_into_view_if_needed()
+        self.page.screenshot(path=path)
+
+    def _keep_error(self, message: ConsoleMessage) -> None:
+        where = message.location.get("url", "")
+        if message.type == "error" and not any(mark in where or mark in message.text for mark in NOT_OURS):
+            self.console_errors.append(f"{message.text} ({where})")

@@ -1,0 +1,23 @@
+"""The harness on itself: that it sees a panel move, sees one that does not, and sees a console error."""
+
+from __future__ import annotations
+
+
+def test_a_panel_moved_by_a_thread_is_seen_while_the_cell_blocks(open_lab):
+    lab = open_lab("moving_panel.ipynb")
+
+    lab.watch_panels()
+    lab.run_all()
+    lab.wait_until_run(timeout_ms=30_000)
+
+    assert lab.texts_seen_while_busy()["panel 1"][-4:] == ["2 of 5", "3 of 5", "4 of 5", "5 of 5"]
+
+
+def test_a_console_error_is_kept(open_lab):
+    lab = open_lab("moving_panel.ipynb")
+
+    lab.page.evaluate("() => console.error('planted')")
+    lab.page.wait_for_function("() => true")
+
+    assert [error.split(" (")[0] for error in lab.console_errors] == ["planted"]
+    lab.console_errors.clear()

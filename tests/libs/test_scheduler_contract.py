@@ -1,0 +1,87 @@
+"""What every scheduler must keep. A new scheduler is added to SCHEDULERS."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from raybook.tune.core.trial_events import CONTINUE, VERDICTS
+from raybook.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule
+
+SCHEDULERS = {
+    "fifo": FIFOScheduler,
+    "asha": lambda: AsyncHyperBandScheduler(max_t=20, reduction_factor=2),
+    "asha_brackets": lambda: AsyncHyperBandScheduler(max_t=20, reduction_factor=3, brackets=3),
+    "median": lambda: MedianStoppingRule(time_attr="training_iteration", grace_period=2, min_samples_required=2),
+}
+
+
+@pytest.fixture(params=SCHEDULERS)
+def make(request):
+    def build(mode="max"):
+        scheduler = SCHEDULERS[request.param]()
+        assert scheduler.set_search_properties("acc", mode)
+        return scheduler
+
+    return build
+
+
+def play(scheduler, seed, values=None, sign=1.0):
+    """Feed a seeded interleaving of ten trials; return every verdict in order."""
+    rng = random.Random(seed)
+    progress = {f"t{number}": 0 for number in range(10)}
+    for trial in progress:
+        scheduler.on_trial_add(trial, {})
+    verdicts = []
+    while progress:
+        trial = rng.choice(sorted(progress))
+        progress[trial] += 1
+        acc = sign * (values(rng) if values else rng.random())
+        verdict = scheduler.on_trial_result(trial, {"training_iteration": progress[trial], "acc": acc})
+        verdicts.append(verdict)
+        if verdict != CONTINUE or progress[trial] == 25:
+            scheduler.on_trial_complete(trial, {"training_iteration": progress[trial], "acc": acc})
+            del progress[trial]
+    return verdicts
+
+
+def test_every_verdict_is_one_of_the_four(make):
+    assert set(play(make(), 1)) <= set(VERDICTS)
+
+
+def test_equal_calls_give_equal_verdicts(make):
+    assert play(make(), 7) == play(make(), 7)
+
+
+def test_min_of_the_negated_metric_is_max(make):
+    assert play(make("max"), 3) == play(make("min"), 3, sign=-1.0)
+
+
+def test_nan_and_missing_metrics_break_nothing(make):
+    assert set(play(make(), 5, values=lambda rng: rng.choice([math.nan, 0.5]))) <= set(VERDICTS)
+    scheduler = make()
+    scheduler.on_trial_add("a", {})
+    assert scheduler.on_trial_result("a", {"training_iteration": 1}) == CONTINUE
+
+
+def test_a_trial_that_failed_or_never_reported_is_forgotten_quietly(make):
+    scheduler = make()
+    for trial in "ab":
+        scheduler.on_trial_add(trial, {})
+    scheduler.on_trial_error("a")
+    scheduler.on_trial_complete("b", {})
+
+
+def test_only_a_waiting_trial_is_chosen(make):
+    scheduler = make()
+    assert scheduler.choose_trial_to_run([]) is None
+    assert scheduler.choose_trial_to_run(["x", "y"]) in (None, "x", "y")
+
+
+def test_contradicting_metric_or_mode_is_refused(make):
+    scheduler = make()
+    assert not scheduler.set_search_properties("loss", "max")
+    assert not scheduler.set_search_properties("acc", "min")
+    assert scheduler.set_search_properties("acc", "max")

@@ -1,0 +1,52 @@
+"""The cluster line: name, state, nodes and how much of each resource is in use."""
+
+from __future__ import annotations
+
+from raybook.observe import ResourceRow, View, bytes_text, count_text, resource_text
+from raybook_widgets.markup import element, span
+
+HIDDEN_RESOURCES = frozenset({"object_store_memory"})
+"""Shown by the objects panel, with what is really in it."""
+_STATES = {"RUNNING": ("rb-good", "running"), "STOPPED": ("rb-dim", "stopped"), "LOST": ("rb-bad", "connection lost")}
+
+
+def render(view: View, rows_max: int) -> str:
+    """Never empty: a stopped cluster says so."""
+    tone, word = _STATES.get(view.cluster_state, ("rb-dim", view.cluster_state.lower()))
+    parts = [
+        span("raybook", "rb-title"),
+        span(view.cluster_name, "rb-code rb-dim") if view.cluster_name else "",
+        element("span", element("b", word), class_=f"rb-chip {tone}"),
+    ]
+    nodes = len(view.nodes) + view.nodes_hidden
+    dead = sum(not node.alive for node in view.nodes)
+    meters = [_meter(resource) for resource in view.resources if resource.name not in HIDDEN_RESOURCES][:rows_max]
+    if nodes > 1:
+        meters.insert(0, span(f"{nodes - dead} nodes", "rb-small"))
+    if dead:
+        meters.insert(1, span(f"{dead} lost", "rb-small rb-bad"))
+    body = element("div", [*parts, element("div", meters, class_="rb-meters rb-push")], class_="rb-head rb-cluster")
+    return body
+
+
+def _meter(resource: ResourceRow) -> str:
+    """ "CPU ▇▇▁ 3/8"."""
+    share = min(100.0, 100.0 * resource.used / resource.total) if resource.total else 0.0
+    bar = element("i", "", class_="rb-fill-run", style=f"width:{share:.1f}%") if share else ""
+    is_bytes = resource.name == "memory"
+    words = resource_text(resource)
+    figures = (
+        f"{bytes_text(resource.used)} / {bytes_text(resource.total)}"
+        if is_bytes
+        else f"{count_text(resource.used)}/{count_text(resource.total)}"
+    )
+    return element(
+        "span",
+        [
+            span("Memory" if is_bytes else resource.name, "rb-dim rb-small"),
+            element("span", bar, class_="rb-bar", role="img", aria_label=words),
+            span(figures, "rb-small"),
+        ],
+        class_="rb-meter",
+        title=words + " reserved",
+    )
