@@ -18,10 +18,10 @@ from typing import Any
 
 import msgspec
 
-from raybook import __version__
 from raybook.base import ids
 from raybook.base.config import Config, read_environment
 from raybook.base.resources import OBJECT_STORE_MEMORY, to_user
+from raybook.base.version import VERSION
 from raybook.core.scheduling.node_resources import Machine, node_resources
 from raybook.gcs.service import GcsService
 from raybook.head.watchdog import Watchdog
@@ -33,7 +33,7 @@ from raybook.io.process import become_subreaper, raise_file_limit, start_time
 from raybook.io.storage import MemoryStorage
 from raybook.protocol.auth import new_token
 from raybook.protocol.messages.daemons import HeadOptions, Ready
-from raybook.raylet.main import Raylet
+from raybook.raylet.service import Raylet
 
 logger = logging.getLogger(__name__)
 
@@ -97,12 +97,11 @@ class Head:
         token = new_token()
         token_file = session_dir.write_token(self._session, token)
         resources = _resources(config, options)
-        raylets: dict[bytes, LocalChannel] = {}
         gcs = GcsService(
             config,
             anchored_clock(),
             MemoryStorage(),
-            connect_raylet=lambda node: raylets[node.node_id],
+            connect_raylet=lambda node: LocalChannel(raylet.service),
             cluster_id=bytes.fromhex(options.cluster_id),
             seed=int.from_bytes(ids.random_id(), "big"),
         )
@@ -120,7 +119,6 @@ class Head:
             options.labels,
         )
         raylet.on_driver_gone = lambda client_id: self._driver_left(gcs, client_id)
-        raylets[node_id] = LocalChannel(raylet.service)
         await gcs.start()
         node_socket = await raylet.start()
         record = self._record(node_socket, str(token_file), to_user(resources))
@@ -185,7 +183,7 @@ class Head:
             persist=owner is None,
             env_prefix=sys.prefix,
             python_version=platform.python_version(),
-            raybook_version=__version__,
+            raybook_version=VERSION,
             created_unix_ms=time.time_ns() // 1_000_000,
             resources=resources,
         )

@@ -47,6 +47,7 @@ from raybook.core.node.lease_events import (
     WorkerTaken,
     WorkerUnblocked,
     WorkerWithdrawn,
+    wanted_by,
 )
 from raybook.core.node.local_resources import LocalResources
 from raybook.core.node.request_queue import Group, GroupKey, Request, RequestKey, RequestQueue
@@ -211,10 +212,8 @@ class LeaseManager:
         if known is not None and known[0] >= event.incarnation:
             return
         self._actors[spec.actor_id] = (event.incarnation, None)
-        wanted = dict(spec.placement)
-        for name, amount in spec.resources.items():
-            wanted[name] = max(amount, wanted.get(name, 0))
-        shape = tuple(sorted((name, amount) for name, amount in wanted.items() if amount))
+        wanted = wanted_by(spec)
+        shape = tuple(sorted(wanted.items()))
         group = self._queue.group((shape, spec.environment, True), self.resources.missing_for_ever(wanted))
         self._actor_number += 1
         request = Request((spec.actor_id, -self._actor_number), b"", 0, 1, f"actor {spec.class_name}", event)
@@ -241,7 +240,7 @@ class LeaseManager:
             for request in group.queue:
                 if request.actor is not None and request.actor.spec.actor_id == event.actor_id:
                     self._queue.remove(request.key)
-                    self._effects.append(ActorGone(event.actor_id, incarnation, event.reason, started=False))
+                    self._effects.append(ActorGone(event.actor_id, incarnation, event.reason, False, True))
                     return
 
     # --- workers ------------------------------------------------------------------------------------------------------
@@ -260,6 +259,7 @@ class LeaseManager:
         if worker is not None and worker.state is WorkerState.IDLE:
             self._idle[worker.environment].remove(event.worker)
             worker.state = WorkerState.ENDING
+            self._effects.append(KillWorker(event.worker, "It was idle.", graceful=True))
 
     def _worker_leaving(self, event: WorkerLeaving, now_ms: int) -> None:
         worker = self._workers.get(event.worker)
@@ -292,9 +292,7 @@ class LeaseManager:
             actor_id, incarnation = lease.actor.spec.actor_id, lease.actor.incarnation
             if self._actors.get(actor_id, (-1, None))[0] == incarnation:
                 del self._actors[actor_id]
-            self._effects.append(
-                ActorGone(actor_id, incarnation, event.reason, True, event.exit_code, event.out_of_memory)
-            )
+            self._effects.append(ActorGone(actor_id, incarnation, event.reason, True, event.intended))
         elif worker.state is WorkerState.LEASED:
             self._forget_lease(lease)
             if lease.orphan_deadline_ms is None:
