@@ -209,7 +209,7 @@ class NativeEngine:
         self, spec: TaskSpec, state: ActorHandleState, function: Function, options: ActorOptions
     ) -> ActorSpec:
         concurrency = options.max_concurrency or (1000 if options.is_async else 1)
-        creation = ActorCreation(function.key, function.payload, spec, concurrency, options.is_async)
+        creation = ActorCreation(function.key, function.payload, spec, concurrency, options.is_async, options.concurrency_groups)
         return ActorSpec(
             state.actor_id, self.job_id, options.class_name, self._core.me, options.resources, options.placement,
             msgspec.msgpack.encode(creation), options.name, state.namespace, options.detached, options.max_restarts,
