@@ -103,6 +103,7 @@ LAZY_EDGES: tuple[tuple[str, str], ...] = (
     ("raybook.api.engine_factory", "raybook.api.local_cluster"),
     # The zygote is started before the head's own imports, so that both import at the same time.
     ("raybook.head.main", "raybook.head.embedded"),
+    ("raybook.raylet.main", "raybook.raylet.node_process"),
     # `pin` subclasses numpy's array, and numpy is a tenth of a second that a driver without arrays need not wait for.
     ("raybook.io.shm_arena", "raybook.io.pin"),
 )

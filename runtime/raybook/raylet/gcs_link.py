@@ -68,7 +68,7 @@ class GcsLink:
 
     def tell(self, method: str, request: Any) -> None:
         """A call nobody waits for; a failure is logged."""
-        self._spawn(self._tell(method, request))
+        self.spawn(self._tell(method, request))
 
     async def _tell(self, method: str, request: Any) -> None:
         try:
@@ -78,7 +78,7 @@ class GcsLink:
 
     def relay(self, client: Client, message: GcsCall) -> None:
         """A client's call."""
-        self._spawn(self._relay(client, message))
+        self.spawn(self._relay(client, message))
 
     async def _relay(self, client: Client, message: GcsCall) -> None:
         types = messages.METHODS.get(message.method)
@@ -114,7 +114,7 @@ class GcsLink:
             for info in (await self._channel.call("WatchActors", request)).actors:
                 self.actor_changed(info)
         if self._reporter is None:
-            self._reporter = self._spawn(self._report_for_ever())
+            self._reporter = self.spawn(self._report_for_ever())
             self._wake = asyncio.Event()
 
     def resources_changed(self) -> None:
@@ -165,7 +165,7 @@ class GcsLink:
         """A client wants an actor's states from now on, or no more."""
         if watch:
             client.watched[actor_id] = True
-            self._spawn(self._watch(client, actor_id))
+            self.spawn(self._watch(client, actor_id))
         elif client.watched.pop(actor_id, None):
             self.unwatch([actor_id])
 
@@ -207,7 +207,7 @@ class GcsLink:
         """Send a client what changes in the event table, or stop."""
         client.facts_since = since_version if active else None
         if active and self._facts_task is None:
-            self._facts_task = self._spawn(self._feed())
+            self._facts_task = self.spawn(self._feed())
 
     async def _feed(self) -> None:
         while True:
@@ -235,7 +235,8 @@ class GcsLink:
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
-    def _spawn(self, work: Any) -> asyncio.Task[Any]:
+    def spawn(self, work: Any) -> asyncio.Task[Any]:
+        """Run a coroutine on the side; its failure is logged, and ``close`` ends it."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
