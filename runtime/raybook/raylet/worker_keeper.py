@@ -1,7 +1,7 @@
 """Worker keeper: the lives of this node's worker processes, from the order to the last word about their end.
 
 Knows processes: what a new one is told, what the zygote reports of it, what became of its actor. Whether one is
-started, leased or ended, the deciders say. Death is what ``waitpid`` said; a closed socket is only a reason to look again.
+started, leased or ended, the deciders say. Death is what ``waitpid`` said; a closed socket only makes us look again.
 """
 
 from __future__ import annotations
