@@ -32,7 +32,7 @@ READS_RESOURCES = frozenset({"ListNodes", "ClusterStatus"})
 
 class GcsLink:
     """node: this node's registration. amounts: (available, queued shapes). refresh: asks leased workers whether they
-    are idle; awaited before methods that read resources."""
+    are idle; awaited before methods that read resources. disowned: the GCS holds this node for dead."""
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class GcsLink:
         clients: ClientTable,
         amounts: Callable[[], tuple[Shape, list[tuple[Shape, int]]]],
         refresh: Callable[[], Awaitable[None]],
+        disowned: Callable[[str], None],
     ) -> None:
         self._config = config
         self._channel = channel
@@ -49,6 +50,7 @@ class GcsLink:
         self._clients = clients
         self._amounts = amounts
         self._refresh = refresh
+        self._disowned = disowned
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._dirty = False
@@ -139,11 +141,21 @@ class GcsLink:
         try:
             await self._channel.call("ReportNode", messages.ReportNode(self._node.node_id, available, demand))
         except RemoteError as error:
-            if error.code != "UnknownNode":
+            if error.code == "UnknownNode":
+                logger.info("The GCS does not know this node any more; registering again.")
+                await self._register_again()
+            else:
                 logger.warning("The GCS refused a report: %s", error)
-                return
-            logger.info("The GCS does not know this node any more; registering again.")
+        except ConnectionError as error:
+            logger.warning("The GCS cannot be reached: %s", error)
+
+    async def _register_again(self) -> None:
+        try:
             await self.register()
+        except RemoteError as error:
+            # Its actors run elsewhere by now: going on would mean two of each.
+            logger.error("The GCS refuses this node: %s", error)
+            self._disowned(error.text)
         except ConnectionError as error:
             logger.warning("The GCS cannot be reached: %s", error)
 

@@ -1,29 +1,26 @@
-"""Entry of a raylet in a process of its own: ``python -m raybook.raylet.main OPTIONS``, started by ``raybook start``.
+"""Entry of the raylet process of the split form: ``python -m raybook.raylet.main OPTIONS``, from ``raybook start``.
 
-Composition: zygote first (see head/main), then the raylet with gRPC on both sides. It ends when the GCS says StopNode
-or on SIGTERM, and takes every descendant with it; a GCS that dies does not end it.
+The zygote is started before anything else is imported, as in the head: the two load side by side. That is why the rest
+is imported inside ``main``.
 """
 
 from __future__ import annotations
 
 import signal
 import sys
-from importlib import import_module
-
-import msgspec
 
 from raybook.io.daemon import restore_environment
-from raybook.protocol.messages.daemons import NodeOptions
 from raybook.raylet.zygote_client import start_zygote
 
 
 def main() -> int:
-    """Run one node; the exit code."""
+    """Run a node until it is stopped; the exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     restore_environment()
     zygote = start_zygote()
-    options = msgspec.json.decode(sys.argv[1], type=NodeOptions)
-    return int(import_module("raybook.raylet.standalone").run_node(options, zygote))
+    from raybook.raylet.node_process import run_node
+
+    return run_node(sys.argv[1], zygote)
 
 
 if __name__ == "__main__":

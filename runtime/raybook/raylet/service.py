@@ -94,14 +94,15 @@ class Raylet:
         self._labels = labels
         self._is_head = is_head
         self._ip = ip
-        self._raylet_address = raylet_address
+        self.raylet_address = raylet_address
         self._worker_environment = worker_environment or {}
-        self._cluster_id = b""
+        self.cluster_id = b""
         self._socket = f"unix:{session_dir}/{SOCKET_NAME}"
         self._clients = ClientTable()
         self._logs = LogMonitor()
         self._log_number = 0
         self._observed = False
+        self._look: asyncio.TimerHandle | None = None
         self.is_stopping = False
         self._oom_kills = out_of_memory_kills()
         self._handlers = self._message_handlers()
@@ -125,7 +126,13 @@ class Raylet:
         self._store = StoreService(self._config, self._store_budget_bytes, self.decider.send, self._misbehaved)
         self._probe = IdleProbe(self.decider)
         self.gcs = GcsLink(
-            self._config, self._channel, self._node_info(), self._clients, self._amounts, self._probe.ask
+            self._config,
+            self._channel,
+            self._node_info(),
+            self._clients,
+            self._amounts,
+            self._probe.ask,
+            lambda reason: self.on_stop(reason),
         )
         self.decider.zygote = self._link_zygote(self._handle)
         # Forks are ordered before anything else: the zygote works while we talk to the GCS.
@@ -134,7 +141,7 @@ class Raylet:
             self._socket, self._token, rm.RayletMessage, self._on_message, self._on_connection_closed
         )
         status = await self.gcs.call("ClusterStatus", gcs_messages.ClusterStatus())
-        self._cluster_id = status.cluster_id
+        self.cluster_id = status.cluster_id
         await self.gcs.register()
         self._look = self._loop.call_later(self._config.fact_interval_ms / 1000, self._look_around)
         return self._socket
@@ -145,6 +152,10 @@ class Raylet:
             return
         self.is_stopping = True
         logger.info("The raylet stops: %s", reason)
+        if self._look is None:
+            # It never served: there is nothing but the zygote to end.
+            await asyncio.get_running_loop().run_in_executor(None, self._handle.close)
+            return
         self._look.cancel()
         self.decider.close()
         self._probe.close()
@@ -160,7 +171,7 @@ class Raylet:
     def _node_info(self) -> gcs_messages.NodeInfo:
         return gcs_messages.NodeInfo(
             self.node_id,
-            self._raylet_address,
+            self.raylet_address,
             self._socket,
             socket.gethostname(),
             self._ip,
@@ -264,7 +275,7 @@ class Raylet:
         client.connection.send_with_fd(
             rm.Registered(
                 self.node_id,
-                self._cluster_id,
+                self.cluster_id,
                 client.job_id,
                 self._session_dir,
                 self.gcs_address,
