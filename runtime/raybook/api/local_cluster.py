@@ -10,7 +10,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -95,12 +95,13 @@ def start_local(
     name: str = "",
     kernel_id: str = "",
     timeout_s: float = START_TIMEOUT_S,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> LocalCluster:
     """Start a cluster on this machine and wait until it serves.
 
     Amounts are the user's numbers, None for what the machine has; memory in bytes. persist: it outlives this process.
     name: for people and ``find_cluster``; unique among the living. ValueError for a taken name; RaySystemError, with
-    the end of the head's log, when it does not start. Cost: 0.2 s.
+    the end of the head's log, when it does not start. meanwhile: called once while the head starts. Cost: 0.2 s.
     """
     if name and any(record.name == name for record in list_clusters()):
         raise ValueError(
@@ -119,7 +120,7 @@ def start_local(
     )
     log_path = folder / session_dir.LOGS / "head.log"
     try:
-        process, said = daemon.spawn(HEAD_MODULE, msgspec.to_builtins(options), log_path, timeout_s)
+        process, said = daemon.spawn(HEAD_MODULE, msgspec.to_builtins(options), log_path, timeout_s, meanwhile)
     except daemon.DaemonFailed as failure:
         session_dir.remove(folder)
         raise RaySystemError(f"The cluster could not be started: {failure}") from None
