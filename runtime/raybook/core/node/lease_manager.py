@@ -160,6 +160,10 @@ class LeaseManager:
             return
         if known is not None and known[1] is None:
             self._queue.remove(_actor_key(spec.actor_id, known[0]))
+        elif known is not None and known[1] is not None:
+            # Whoever asks for the next life holds this one for over; two at once must not be.
+            self._effects.append(KillWorker(known[1], "A newer life of its actor was asked for."))
+            self._table.set_ending(self._table.workers[known[1]])
         self._actors[spec.actor_id] = (event.incarnation, None)
         wanted = wanted_by(spec)
         group_key = (tuple(sorted(wanted.items())), spec.environment, True)
@@ -290,6 +294,7 @@ class LeaseManager:
         if event.idle:
             if lease.orphan_deadline_ms is None:
                 self._effects.append(LeaseLostEffect(lease.client, lease.lease_id, died=False))
+                self._queue.to_back(lease.key)
             self._free(worker)
         elif lease.orphan_deadline_ms is not None:
             lease.orphan_deadline_ms = now_ms
