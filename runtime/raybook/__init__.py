@@ -31,11 +31,13 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 from raybook.base.version import VERSION as __version__
 
+TYPE_CHECKING = False  # Spares the import of typing, which is most of what importing raybook would cost.
 if TYPE_CHECKING:
+    from typing import Any
+
     from raybook import exceptions
     from raybook.api import (
         ActorClass,

@@ -1,12 +1,12 @@
 """The public Python API above the Engine protocol: verbs, decorators, handles, options. Knows no socket and no process.
 
-    startup          init shutdown is_initialized      (options: init_options; engine: engine_factory; result: ray_context)
-    context          the one current runtime           (connect makes an engine current)
-    decorator        remote                            (remote_function, actor, actor_handle; signature checks arguments)
-    options          every keyword and its check       (option_checks, strategies)
-    object_ref       ObjectRef                         object_ops: get put wait cancel kill get_actor
-    runtime_context  who and where the code is         state: nodes, resources, actors, timeline
-    facts            rows for panels, from libraries
+startup          init shutdown is_initialized      (options: init_options; engine: engine_factory; result: ray_context)
+context          the one current runtime           (connect makes an engine current)
+decorator        remote                            (remote_function, actor, actor_handle; signature checks arguments)
+options          every keyword and its check       (option_checks, strategies)
+object_ref       ObjectRef                         object_ops: get put wait cancel kill get_actor
+runtime_context  who and where the code is         state: nodes, resources, actors, timeline
+facts            rows for panels, from libraries
 """
 
 from raybook.api.actor import ActorClass, exit_actor, method

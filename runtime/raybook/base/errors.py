@@ -368,7 +368,9 @@ def error_from_value(value: ErrorValue, loads: Callable[[bytes], Any] = pickle.l
             error = loads(value.payload)
         except Exception as failure:
             # The classes of the payload are user code: missing here, or with an __init__ that takes something else.
-            text += f"\n(The exception itself could not be rebuilt in this process: {type(failure).__name__}: {failure})"
+            text += (
+                f"\n(The exception itself could not be rebuilt in this process: {type(failure).__name__}: {failure})"
+            )
     if not isinstance(error, RayTaskError):
         return RayTaskError("task", text, None)
     error.traceback_str = text
