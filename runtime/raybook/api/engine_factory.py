@@ -29,11 +29,10 @@ def start_engine(options: InitOptions) -> tuple[Engine, str, Any]:
         )
         return engine, LOCAL, None
     from raybook.api.local_cluster import find_cluster, start_local
-    from raybook.engines.native import NativeEngine
 
     if options.address is not None:
         found = find_cluster(options.address)
-        return NativeEngine.connect(found.node_socket, found.token, namespace=options.namespace), DRIVER, None
+        return _native_engine().connect(found.node_socket, found.token, namespace=options.namespace), DRIVER, None
     cluster = start_local(
         num_cpus=options.num_cpus,
         num_gpus=options.num_gpus,
@@ -44,9 +43,11 @@ def start_engine(options: InitOptions) -> tuple[Engine, str, Any]:
         persist=options.persist,
         name=options.name,
         kernel_id=options.kernel_id,
+        # The engine's imports take as long as half the head's start, so they happen during it.
+        meanwhile=_native_engine,
     )
     try:
-        engine = NativeEngine.connect(
+        engine = _native_engine().connect(
             cluster.node_socket,
             cluster.token,
             namespace=options.namespace,
@@ -56,3 +57,9 @@ def start_engine(options: InitOptions) -> tuple[Engine, str, Any]:
         cluster.stop()
         raise
     return engine, DRIVER, cluster
+
+
+def _native_engine() -> Any:
+    from raybook.engines.native import NativeEngine
+
+    return NativeEngine
