@@ -48,7 +48,7 @@ class ActorClass:
         self.__doc__ = cls.__doc__
 
     def _prepare(self) -> ActorOptions:
-        """Compute what every creation needs. Not in ``__setstate__``: a class that refers to itself arrives in pieces."""
+        """Compute what every creation needs. Not in ``__setstate__``: a self-referring class arrives in pieces."""
         cls = self._cls
         methods: dict[str, int] = {}
         defaults: dict[str, MethodDefaults] = {}

@@ -33,7 +33,10 @@ def start_engine(options: InitOptions) -> tuple[Engine, str, Any]:
 
     if options.address is not None:
         found = find_cluster(options.address)
-        return NativeEngine.connect(found.node_socket, found.token, namespace=options.namespace), DRIVER, None
+        engine = NativeEngine.connect(
+            found.node_socket, found.token, namespace=options.namespace, kernel_id=options.kernel_id
+        )
+        return engine, DRIVER, None
     cluster = start_local(
         num_cpus=options.num_cpus,
         num_gpus=options.num_gpus,
@@ -50,6 +53,7 @@ def start_engine(options: InitOptions) -> tuple[Engine, str, Any]:
             cluster.node_socket,
             cluster.token,
             namespace=options.namespace,
+            kernel_id=options.kernel_id,
             stop_cluster=None if options.persist else cluster.stop,
         )
     except BaseException:

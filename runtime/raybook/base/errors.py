@@ -96,8 +96,8 @@ class RayTaskError(RayError):
     def from_exception(
         cls, name: str, error: BaseException, pid: int, ip: str, actor_id: bytes = b"", actor_repr: str = ""
     ) -> RayTaskError:
-        """What a worker makes of an exception of user code. When the error came from another task (through ``get``), the
-        cause is that task's cause, and the text holds both stories. Cost: 0.1 ms and up."""
+        """What a worker makes of an exception of user code. When the error came from another task (through ``get``),
+        the cause is that task's cause, and the text holds both stories. Cost: 0.1 ms and up."""
         text = format_exception(error, header(name, pid, ip, actor_id.hex(), actor_repr))
         cause: BaseException | None = error
         if isinstance(error, RayTaskError):
@@ -119,8 +119,7 @@ class RayTaskError(RayError):
         try:
             dual = _dual_type(type(cause))
             error = _native_base(type(cause)).__new__(dual, *cause.args)
-        except Exception:
-            # The cause's metaclass, __init_subclass__ and __new__ are user code and may raise anything at all.
+        except Exception:  # noqa: BLE001 - metaclass, __init_subclass__ and __new__ of the cause are user code.
             return self
         _copy_members(cause, error)
         error.args = cause.args
@@ -357,8 +356,8 @@ def error_from_code(code: str, text: str) -> Exception:
 
 def error_from_value(value: ErrorValue, loads: Callable[[bytes], Any] = pickle.loads) -> BaseException:
     """The exception to raise for a failed object, ready for ``raise``. loads: the other half of the ``dumps`` that
-    ``value_from_error`` was given. Runs the unpickling code of user exceptions; one that fails leaves a RayTaskError with
-    the text."""
+    ``value_from_error`` was given. Runs the unpickling code of user exceptions; one that fails leaves a RayTaskError
+    with the text."""
     if value.code != TASK_CODE:
         return error_from_code(value.code, value.text)
     text = with_source_lines(value.text)
@@ -366,8 +365,7 @@ def error_from_value(value: ErrorValue, loads: Callable[[bytes], Any] = pickle.l
     if value.payload:
         try:
             error = loads(value.payload)
-        except Exception as failure:
-            # The classes of the payload are user code: missing here, or with an __init__ that takes something else.
+        except Exception as failure:  # noqa: BLE001 - loading runs user code, and may miss its modules.
             text += (
                 f"\n(The exception itself could not be rebuilt in this process: {type(failure).__name__}: {failure})"
             )
@@ -384,16 +382,15 @@ def value_from_error(error: BaseException, dumps: Callable[[Any], bytes]) -> Err
         return ErrorValue(type(error).__name__, str(error))
     try:
         payload = dumps(error)
-    except Exception:
-        # Pickling runs the cause's __reduce__, which is user code. The text says it all.
+    except Exception:  # noqa: BLE001 - pickling runs the cause's __reduce__, which is user code. The text remains.
         fields = error._fields()
         payload = dumps(RayTaskError(*fields[:2], None, *fields[3:]))
     return ErrorValue(TASK_CODE, error.traceback_str, payload)
 
 
 def failed_argument(value: ErrorValue, name: str) -> ErrorValue:
-    """The error of task ``name``, one of whose arguments failed with ``value``. It keeps the class of the first failure;
-    a chain of failures names its last task only, so that the text stays bounded."""
+    """The error of task ``name``, one of whose arguments failed with ``value``. It keeps the class of the first
+    failure; a chain of failures names its last task only, so that the text stays bounded."""
     _, marked, rest = value.text.partition(FAILED_ARGUMENT + "\n")
     text = f"{header(name, None, None)}\n{FAILED_ARGUMENT}\n{rest if marked else value.text}"
     return ErrorValue(value.code, text, value.payload)

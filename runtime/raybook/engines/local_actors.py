@@ -1,8 +1,8 @@
 """Local actors: the actors of local mode, each an instance in this process with its own order of calls.
 
-It decides when a call of an actor may run and on which thread: the caller's for a plain actor (so that a debugger stops in
-it), threads of its own for ``max_concurrency`` > 1 and concurrency groups, an event loop's for an async actor. It does not
-know names or handles; ``local_mode`` does.
+It decides when a call of an actor may run and on which thread: the caller's for a plain actor (so that a debugger stops
+in it), threads of its own for ``max_concurrency`` > 1 and concurrency groups, an event loop's for an async actor. It
+does not know names or handles; ``local_mode`` does.
 Invariants: calls of a plain actor run one at a time, in the order of submission; after its death every call fails with
 the same reason.
 """
@@ -278,8 +278,7 @@ class LocalActor:
                 return self._runner.ended(call, result, started)
             except asyncio.CancelledError:
                 raise
-            except BaseException as error:
-                # As in the runner: everything user code raises has a meaning.
+            except BaseException as error:  # noqa: BLE001 - as in the runner: whatever user code raises means something.
                 if self._runner.may_retry(call, context, error):
                     context.attempt += 1
                     continue
