@@ -189,6 +189,7 @@ async def test_a_busy_worker_keeps_its_lease_until_it_is_idle(node):
     first = await driver.expect(rm.LeaseGranted)
     await node.tell_worker(first.worker, "busy")
     driver.demand(1, 1, CPU=1)
+    assert await node.available(driver) == {"CPU": 0}
     assert node.raylet.decider.leases.waiting()
     await node.tell_worker(first.worker, "idle")
     assert (await driver.expect(rm.LeaseGranted)).class_key == 1

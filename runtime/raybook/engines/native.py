@@ -195,8 +195,9 @@ class NativeEngine:
                     return self._state_of(existing)
                 self._submit(command)
             else:
-                self._submit(command)
+                # In this order: the owner machine watches the actor, which must be known by then.
                 self._core.send_gcs("CreateActor", encode(request))
+                self._submit(command)
         finally:
             if stored is not None:
                 self.release(stored)
@@ -299,7 +300,14 @@ class NativeEngine:
             raise ValueError(
                 f"The object {ref.id.hex()} was created by another process, and only that process can cancel its task."
             )
-        self._submit(CancelCommand(task_of(ref.id), force, recursive))
+        task_id = task_of(ref.id)
+        record = self._core.owner.tasks.tasks.get(task_id)
+        if force and record is not None and record.actor_id:
+            raise ValueError(
+                f"force=True is not supported for actor tasks: it would end the actor that runs `{record.spec.name}` for "
+                f"everybody. Use cancel without force, or raybook.kill(actor)."
+            )
+        self._submit(CancelCommand(task_id, force, recursive))
 
     # The rest
 

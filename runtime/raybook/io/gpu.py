@@ -51,7 +51,7 @@ def _uuids() -> list[str]:
 
 @contextlib.contextmanager
 def _nvml() -> Iterator[Any]:
-    """The module while it is initialised, or None. The device file is looked at first: importing costs start-up time."""
+    """The initialised module, or None. The device file is looked at first: importing costs start-up time."""
     if not os.path.exists("/dev/nvidiactl"):
         yield None
         return

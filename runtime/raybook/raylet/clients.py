@@ -47,8 +47,6 @@ class WorkerProcess:
     """Why we ended it, when we did."""
     leaving: str | None = None
     """What it said when it announced its end."""
-    actor_reported: bool = False
-    """The GCS has been told that its actor's ``__init__`` failed; its death is no news."""
 
 
 class ClientTable:

@@ -31,8 +31,8 @@ READS_RESOURCES = frozenset({"ListNodes", "ClusterStatus"})
 
 
 class GcsLink:
-    """node: this node's registration. amounts: (available, queued shapes). refresh: asks leased workers whether they are
-    idle; awaited before methods that read resources."""
+    """node: this node's registration. amounts: (available, queued shapes). refresh: asks leased workers whether they
+    are idle; awaited before methods that read resources."""
 
     def __init__(
         self,

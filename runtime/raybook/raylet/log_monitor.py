@@ -1,7 +1,7 @@
 """Log monitor: reads what workers print. The last lines for crash reports, new lines for whoever watches.
 
-Knows files, not processes' lives. Workers write whole lines to ``<path>.out`` and ``<path>.err``; a line without its end
-is left for the next look.
+Knows files, not processes' lives. Workers write whole lines to ``<path>.out`` and ``<path>.err``; a line without its
+end is left for the next look.
 """
 
 from __future__ import annotations

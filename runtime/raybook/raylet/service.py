@@ -1,8 +1,8 @@
 """The raylet: serves the drivers and workers of one node, and the GCS's requests about it.
 
-A shell: messages become events of the deciders (``raylet/effects``) or of the store (``raylet/store_service``), or go on
-to the GCS (``raylet/gcs_link``). What it knows for certain of processes comes from the zygote's ``waitpid`` for workers
-and from a pidfd for drivers, never from a socket's end.
+A shell: messages become events of the deciders (``raylet/effects``) or of the store (``raylet/store_service``), or go
+on to the GCS (``raylet/gcs_link``). What it knows of processes for certain comes from the zygote's ``waitpid`` for
+workers and from a pidfd for drivers, never from a socket's end.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class Raylet:
         gcs_address: str = "",
         worker_environment: dict[str, str] | None = None,
     ) -> None:
-        """gcs: a channel that stays the caller's. resources: fixed-point totals. zygote: becomes this object's, ended by
-        ``stop``. raylet_address: of its gRPC service, "" when embedded. worker_environment: set in every worker."""
+        """gcs: a channel that stays the caller's. resources: fixed-point totals. zygote: becomes this object's, ended
+        by ``stop``. raylet_address: of its gRPC service, "" when embedded. worker_environment: set in every worker."""
         self.node_id = node_id
         self.gcs_address = gcs_address
         self.service = NodeService(self)
@@ -239,7 +239,7 @@ class Raylet:
             return "This cluster is shutting down."
         if message.protocol_version != PROTOCOL_VERSION:
             return (
-                f"This raylet speaks protocol {PROTOCOL_VERSION}, the {message.kind} speaks {message.protocol_version}: "
+                f"This raylet speaks protocol {PROTOCOL_VERSION}, the {message.kind} {message.protocol_version}: "
                 f"install the same version of raybook on both sides."
             )
         ours = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -424,9 +424,8 @@ class Raylet:
         self._client_gone(client, ending.text)
 
     def _actor_started(self, client: Client, message: rm.ActorStarted) -> None:
-        process = self._clients.process(client.client_id)
         actor = self.decider.leases.actor_of(client.client_id)
-        if process is None or actor is None or actor.spec.actor_id != message.actor_id:
+        if actor is None or actor.spec.actor_id != message.actor_id:
             return
         if message.error:
             self.gcs.tell(
@@ -440,7 +439,8 @@ class Raylet:
                     payload=message.error,
                 ),
             )
-            self.decider.kill(process, f"the __init__ of its actor failed: {message.error_text}")
+            reason = f"the __init__ of its actor failed: {message.error_text}"
+            self.decider.lease(le.ActorFailed(client.client_id, reason))
             return
         self.decider.lease(le.ActorReady(client.client_id))
         self.gcs.tell(

@@ -43,7 +43,7 @@ class WorkerReady:
 
 @dataclass(slots=True)
 class WorkerWithdrawn:
-    """The pool wants this worker to end. If it is idle, it is asked to and not leased any more; else nothing happens."""
+    """The pool wants this worker to end. If it is idle, it is asked to and leased no more; else nothing happens."""
 
     worker: bytes
 
@@ -120,6 +120,14 @@ class ActorReady:
     """``__init__`` ended well: from now on the actor holds ``spec.resources`` only."""
 
     worker: bytes
+
+
+@dataclass(slots=True)
+class ActorFailed:
+    """``__init__`` raised, and who must know has been told: the worker is of no more use."""
+
+    worker: bytes
+    reason: str
 
 
 @dataclass(slots=True)
@@ -249,7 +257,7 @@ class WaitingRequest:
 
 
 def wanted_by(spec: ActorSpec) -> Shape:
-    """What must be free before an actor is placed: the larger of what it needs to start and what it holds while alive."""
+    """What must be free before an actor is placed: the larger of what it needs to start and what it holds alive."""
     wanted = {name: amount for name, amount in spec.placement.items() if amount}
     for name, amount in spec.resources.items():
         if amount > wanted.get(name, 0):

@@ -22,6 +22,7 @@ from raybook.base.resources import Shape, describe
 from raybook.base.specs import Assignment
 from raybook.core.node.lease_events import (
     ActorCancelled,
+    ActorFailed,
     ActorGone,
     ActorReady,
     ActorRequested,
@@ -142,6 +143,7 @@ class LeaseManager:
             ClientGone: self._client_gone,
             ActorRequested: self._actor_requested,
             ActorReady: self._actor_ready,
+            ActorFailed: self._actor_failed,
             ActorCancelled: self._actor_cancelled,
             LeaseProbed: self._lease_probed,
         }
@@ -224,6 +226,14 @@ class LeaseManager:
         if worker is not None and worker.state is WorkerState.ACTOR and worker.lease and worker.lease.actor:
             self.resources.shrink(worker.lease.lease_id, worker.lease.actor.spec.resources)
             self._changed = True
+
+    def _actor_failed(self, event: ActorFailed, now_ms: int) -> None:
+        worker = self._workers.get(event.worker)
+        if worker is not None and worker.state is WorkerState.ACTOR and worker.lease and worker.lease.actor:
+            del self._actors[worker.lease.actor.spec.actor_id]
+            worker.lease.actor = None
+            worker.state = WorkerState.ENDING
+            self._effects.append(KillWorker(event.worker, event.reason))
 
     def _actor_cancelled(self, event: ActorCancelled, now_ms: int) -> None:
         incarnation, worker_id = self._actors.get(event.actor_id, (-1, None))
@@ -483,8 +493,8 @@ class LeaseManager:
     # --- asking leases back -------------------------------------------------------------------------------------------
 
     def _ask_back(self, starving: list[Group], now_ms: int) -> None:
-        """Ask workers of leases that may be idle, as many as could serve what starves, the ones asked longest ago first.
-        A lease whose class has demand of its own is busy by its owner's word: it is asked only to drain, and only for
+        """Ask workers of leases that may be idle, as many as could serve what starves, first those asked longest ago. A
+        lease whose class has demand of its own is busy by its owner's word: it is asked only to drain, and only for
         requests that hold nothing."""
         empty_handed = sum(request.key not in self._held_by for group in starving for request in group.queue)
         candidates: list[tuple[bool, int, int, _Worker, Shape]] = []
