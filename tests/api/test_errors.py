@@ -46,7 +46,7 @@ def task_error(error, name="work"):
     """The RayTaskError that a worker makes of ``error``."""
     try:
         raise error
-    except BaseException as raised:
+    except BaseException as raised:  # noqa: BLE001 - as a worker does.
         return RayTaskError.from_exception(name, raised, 7, "10.0.0.1")
 
 

@@ -158,10 +158,10 @@ def _num_returns(function: Callable[..., Any], declared: dict[str, Any]) -> int:
 
 
 def _init_check(cls: type) -> Callable[[tuple, dict], None]:
-    if cls.__init__ is not object.__init__:
-        return CallSignature(cls.__init__, skip=1).check
-    if cls.__new__ is not object.__new__:
-        return CallSignature(cls.__new__, skip=1).check
+    for name in ("__init__", "__new__"):
+        function = getattr(cls, name)
+        if function is not getattr(object, name):
+            return CallSignature(function, skip=1).check
     return _takes_nothing
 
 

@@ -19,7 +19,7 @@ def start_engine(options: InitOptions) -> tuple[Engine, str, Any]:
     if options.local_mode:
         from raybook.engines.local_mode import LocalModeEngine
 
-        engine = LocalModeEngine(
+        engine: Engine = LocalModeEngine(
             num_cpus=options.num_cpus,
             num_gpus=options.num_gpus,
             memory=options.memory,

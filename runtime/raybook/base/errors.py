@@ -108,7 +108,10 @@ class RayTaskError(RayError):
 
     def make_dual_exception_type(self) -> type:
         """The class that is both RayTaskError and the cause's class. TypeError when the latter allows no subclass."""
-        return _dual_type(type(self.cause))
+        if self.cause is None:
+            raise TypeError("This error's cause could not travel, so there is no class to combine with.")
+        cause_type: type = type(self.cause)
+        return _dual_type(cause_type)
 
     def as_instanceof_cause(self) -> RayTaskError:
         """This error as an instance of its cause's class too; itself where that cannot be (no cause, a class that
@@ -116,9 +119,10 @@ class RayTaskError(RayError):
         cause = self.cause
         if cause is None or isinstance(cause, RayTaskError) or type(self) is not RayTaskError:
             return self
+        cause_type: type = type(cause)
         try:
-            dual = _dual_type(type(cause))
-            error = _native_base(type(cause)).__new__(dual, *cause.args)
+            dual = _dual_type(cause_type)
+            error = _native_base(cause_type).__new__(dual, *cause.args)
         except Exception:  # noqa: BLE001 - metaclass, __init_subclass__ and __new__ of the cause are user code.
             return self
         _copy_members(cause, error)
@@ -137,6 +141,10 @@ class RayTaskError(RayError):
             self.actor_repr,
             self.actor_id,
         )
+
+    def _without_cause(self) -> RayTaskError:
+        fields = self._fields()
+        return RayTaskError(fields[0], fields[1], None, *fields[3:])
 
     def __str__(self) -> str:
         return self.traceback_str
@@ -383,8 +391,7 @@ def value_from_error(error: BaseException, dumps: Callable[[Any], bytes]) -> Err
     try:
         payload = dumps(error)
     except Exception:  # noqa: BLE001 - pickling runs the cause's __reduce__, which is user code. The text remains.
-        fields = error._fields()
-        payload = dumps(RayTaskError(*fields[:2], None, *fields[3:]))
+        payload = dumps(error._without_cause())
     return ErrorValue(TASK_CODE, error.traceback_str, payload)
 
 
@@ -437,16 +444,20 @@ def _copy_members(source: BaseException, target: BaseException) -> None:
                     continue  # Unset, or read-only and made by __new__ already (ExceptionGroup.exceptions).
 
 
+def _class_attribute(kind: type, name: str) -> Any:
+    return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None)
+
+
 def _is_plainly_reduced(kind: type) -> bool:
     """Whether pickle would rebuild an exception by ``kind(*args)`` although ``kind.__init__`` is the user's: the call
     that fails for every ``__init__`` whose parameters are not ``args``. Those are rebuilt without ``__init__``."""
     return (
-        isinstance(kind.__init__, FunctionType)
+        isinstance(_class_attribute(kind, "__init__"), FunctionType)
         and kind.__reduce__ is _native_base(kind).__reduce__
         and kind.__reduce__ is BaseException.__reduce__
         and kind.__reduce_ex__ is object.__reduce_ex__
         and not hasattr(kind, "__getnewargs__")
-        and not isinstance(kind.__setstate__, FunctionType)
+        and not isinstance(_class_attribute(kind, "__setstate__"), FunctionType)
     )
 
 

@@ -57,7 +57,7 @@ class LocalModeEngine:
         self.gcs_address = ""
         self.session_dir = os.path.join(tempfile.gettempdir(), f"raybook-local-{self.client_id.hex()}")
         self.closed = False
-        self.make_ref: Callable[..., Any] | None = None
+        self.make_ref: Callable[[bytes, str, Callable[[bytes], None]], Any] = _no_factory
         self.serialization = SerializationContext({})
         self._totals: Shape = shape_of(
             {CPU: (os.cpu_count() or 1) if num_cpus is None else num_cpus, GPU: num_gpus or 0, **(resources or {})}
@@ -111,7 +111,6 @@ class LocalModeEngine:
         self._hold(call.held)
         for object_id in call.return_ids():
             self._objects.add(object_id)
-        assert self.make_ref is not None, "The API has not introduced its reference class (raybook.api.connect)."
         return [self.make_ref(object_id, self.address, self.release) for object_id in call.return_ids()]
 
     def _when_resolved(self, call: LocalCall, run: Callable[[], None]) -> None:
@@ -252,7 +251,6 @@ class LocalModeEngine:
 
     def adopt_ref(self, object_id: bytes, owner_address: str) -> Any:
         self._hold([object_id])
-        assert self.make_ref is not None
         return self.make_ref(object_id, owner_address, self.release)
 
     def adopt_actor(self, actor: ActorHandleState) -> None:
@@ -265,7 +263,6 @@ class LocalModeEngine:
         object_id = self._ids.put_id()
         self._objects.add(object_id)
         self._objects.fill(object_id, packed)
-        assert self.make_ref is not None
         return self.make_ref(object_id, self.address, self.release)
 
     def get(self, refs: Sequence[Any], timeout_s: float | None) -> list[Any]:
@@ -397,6 +394,10 @@ class LocalModeEngine:
         self.closed = True
         for actor in list(self._actors.values()):
             actor.stop()
+
+
+def _no_factory(object_id: bytes, owner_address: str, release: Callable[[bytes], None]) -> Any:
+    raise RuntimeError("The API has not introduced its class of references (raybook.api.connect).")
 
 
 def _assign(shape: Mapping[str, int]) -> Assignment:
