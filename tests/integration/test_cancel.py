@@ -31,8 +31,8 @@ def test_pending_task_that_is_cancelled_never_runs(
 def test_running_task_that_is_cancelled_sees_an_interrupt(gate: object):
     @ray.remote
     def hang(gate):
-        ray.get(gate.arrive.remote())
         try:
+            ray.get(gate.arrive.remote())
             while True:
                 time.sleep(0.01)
         except KeyboardInterrupt:
