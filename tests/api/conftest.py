@@ -1,16 +1,24 @@
-"""A session of local mode for the tests that need an engine, gone at the end."""
+"""A session for the tests that need an engine, gone at the end.
+
+Local mode, because these tests are about what is above the engine. ``RAYBOOK_TEST_ENGINE=native`` runs the same tests on a
+cluster of this machine (0.3 s each): they hold for every engine.
+"""
+
+import os
 
 import pytest
 
 import raybook
 
+IS_LOCAL = os.environ.get("RAYBOOK_TEST_ENGINE", "local") == "local"
+
 
 @pytest.fixture
 def ray(monkeypatch):
-    """``raybook``, started in local mode with 4 CPUs and 2 GPUs."""
+    """``raybook``, started with 4 CPUs and 2 GPUs."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.delenv("RAYBOOK_ADDRESS", raising=False)
-    raybook.init(local_mode=True, num_cpus=4, num_gpus=2, resources={"disk": 3}, namespace="tests")
+    raybook.init(local_mode=IS_LOCAL, num_cpus=4, num_gpus=2, resources={"disk": 3}, namespace="tests")
     yield raybook
     raybook.shutdown()
 

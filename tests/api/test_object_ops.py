@@ -208,6 +208,7 @@ def test_cancel_of_a_finished_task_has_no_effect(ray):
         return 1
 
     ref = one.remote()
+    assert ray.get(ref) == 1
     ray.cancel(ref)
     assert ray.get(ref) == 1
 
@@ -215,7 +216,7 @@ def test_cancel_of_a_finished_task_has_no_effect(ray):
 def test_forced_cancel_of_an_actor_call_is_refused(ray, never):
     ref = never.wait.remote(1)
     ray.wait([ref], timeout=0.05)
-    with pytest.raises(ValueError, match="force=True is not supported for actor calls"):
+    with pytest.raises(ValueError, match="force=True is not supported for actor"):
         ray.cancel(ref, force=True)
 
 

@@ -33,7 +33,7 @@ def test_task_sees_itself(ray):
 
 
 def test_actor_sees_itself(ray):
-    @ray.remote(max_restarts=1)
+    @ray.remote(max_restarts=1, max_task_retries=1)
     class Look:
         def look(self):
             context = ray.get_runtime_context()
@@ -86,6 +86,7 @@ def test_actors_are_listed_with_their_state(ray):
 
     living = A.options(name="living").remote()
     dead = A.remote()
+    ray.get([living.f.remote(), dead.f.remote()])
     ray.kill(dead)
     rows = {row["actor_id"]: row for row in list_actors()}
     assert rows[living._actor_id.hex()]["state"] == "ALIVE" and rows[living._actor_id.hex()]["name"] == "living"
