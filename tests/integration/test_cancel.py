@@ -117,8 +117,8 @@ def test_call_of_an_async_actor_can_be_cancelled(gate: object):
     @ray.remote
     class Async:
         async def hang(self, gate):
-            await gate.arrive.remote()
             try:
+                await gate.arrive.remote()
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 await gate.arrive.remote()

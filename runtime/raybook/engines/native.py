@@ -209,7 +209,7 @@ class NativeEngine:
         self, spec: TaskSpec, state: ActorHandleState, function: Function, options: ActorOptions
     ) -> ActorSpec:
         concurrency = options.max_concurrency or (1000 if options.is_async else 1)
-        creation = ActorCreation(function.key, function.payload, spec, concurrency, options.is_async)
+        creation = ActorCreation(function.key, function.payload, spec, concurrency, options.is_async, options.concurrency_groups)
         return ActorSpec(
             state.actor_id, self.job_id, options.class_name, self._core.me, options.resources, options.placement,
             msgspec.msgpack.encode(creation), options.name, state.namespace, options.detached, options.max_restarts,
@@ -251,7 +251,7 @@ class NativeEngine:
         return refs
 
     def _check_pending(self, actor: ActorHandleState) -> None:
-        queue = self._core.owner.actors.get(actor.actor_id)
+        queue = self._core.owner.actors.queues.get(actor.actor_id)
         submitted = self._limited_calls.get(actor.actor_id, 0)
         pending = submitted - (queue.ended if queue is not None else 0)
         if pending >= actor.max_pending_calls:

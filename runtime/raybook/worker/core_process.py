@@ -380,10 +380,9 @@ class CoreProcess:
 
     def _answer_reclaims(self) -> None:
         """Ranges of a dead process may be reused once no view of ours looks into them."""
-        held = [offset for offset, _ in self.owner.pins.values()]
         waiting = []
         for query in self._reclaims:
-            if any(start <= offset < start + size for offset in held for start, size in query.ranges):
+            if self.owner.pins.touches(query.ranges):
                 waiting.append(query)
             else:
                 self.to_raylet(ReclaimAck(query.query_id))
