@@ -1,7 +1,7 @@
 """Reply channel: answers of this worker on their way to the callers.
 
-Replies of short tasks are gathered and sent together by the thread that ran them; nothing waits longer than ``FLUSH_US``
-while that thread is alive, and what it leaves behind the I/O thread sends. Knows nothing of what is in a reply.
+Replies of short tasks are gathered and sent together by the thread that ran them; nothing waits longer than
+``FLUSH_US`` for the next short one, and what a long one leaves behind the I/O thread sends. Knows nothing of contents.
 
 Invariant: every reply is sent exactly once, in the order given, to the connection given.
 """
