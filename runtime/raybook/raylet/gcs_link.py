@@ -104,7 +104,7 @@ class GcsLink:
                     message.method, request, lambda reply: client.connection.send(_answer(message, reply))
                 )
             else:
-                self._spawn(self._relay(client, message, request))
+                self.spawn(self._relay(client, message, request))
 
     async def _relay(self, client: Client, message: GcsCall, request: Any) -> None:
         try:
@@ -131,7 +131,7 @@ class GcsLink:
             for info in (await self._channel.call("WatchActors", request)).actors:
                 self.actor_changed(info)
         if self._reporter is None:
-            self._reporter = self._spawn(self._report_for_ever())
+            self._reporter = self.spawn(self._report_for_ever())
             self._wake = asyncio.Event()
 
     def resources_changed(self) -> None:
@@ -218,7 +218,7 @@ class GcsLink:
 
     def publish(self, facts: list[Fact]) -> None:
         if facts:
-            self._spawn(self._offer(messages.AddFacts(facts)))
+            self.spawn(self._offer(messages.AddFacts(facts)))
 
     async def _offer(self, request: messages.AddFacts) -> None:
         """Facts are worth one attempt: later ones replace them."""
@@ -231,7 +231,7 @@ class GcsLink:
         """Send a client what changes in the event table, or stop."""
         client.facts_since = since_version if active else None
         if active and self._facts_task is None:
-            self._facts_task = self._spawn(self._feed())
+            self._facts_task = self.spawn(self._feed())
 
     async def _feed(self) -> None:
         while True:
@@ -259,7 +259,8 @@ class GcsLink:
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
-    def _spawn(self, work: Any) -> asyncio.Task[Any]:
+    def spawn(self, work: Any) -> asyncio.Task[Any]:
+        """Run a coroutine on the side; its failure is logged, and ``close`` ends it."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)

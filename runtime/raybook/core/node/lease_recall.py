@@ -1,9 +1,9 @@
 """Lease recall: whom to ask for a lease back when a request cannot be served from what is free.
 
 Owners keep leases warm, so what looks taken may be idle. The *workers* are asked, never the owners: a stuck owner
-cannot hold a worker. Asked are as many as could serve what starves, first those asked longest ago. A lease whose class has
-demand of its own is busy by its owner's word; it is asked only after ``LEASE_HOLD_MS`` and only to drain (to give back
-what has not started), for requests that hold no lease at all. Nobody is asked in vain: a request that could not be
+cannot hold a worker. Asked are as many as could serve what starves, first those asked longest ago. A lease whose class
+has demand of its own is busy by its owner's word; it is asked only after ``LEASE_HOLD_MS`` and only to drain (to give
+back what has not started), for requests that hold no lease at all. Nobody is asked in vain: a request that could not be
 served even if every answer were yes disturbs nobody.
 """
 
