@@ -251,7 +251,7 @@ class NativeEngine:
         return refs
 
     def _check_pending(self, actor: ActorHandleState) -> None:
-        queue = self._core.owner.actors.get(actor.actor_id)
+        queue = self._core.owner.actors.queues.get(actor.actor_id)
         submitted = self._limited_calls.get(actor.actor_id, 0)
         pending = submitted - (queue.ended if queue is not None else 0)
         if pending >= actor.max_pending_calls:

@@ -72,6 +72,8 @@ class GcsService:
         self._probe_timeout_s = config.health_check_timeout_ms / 1000
         self._runner = EffectRunner(storage, self._published, self._answered, self._unreachable)
         self._next_request = 0
+        self._unconfirmed: dict[bytes, None] = {}
+        """Nodes of the store that have not registered with this process: it does not know what their clients watch."""
         self._observed_until_ms = 0
         self._observed = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -111,6 +113,7 @@ class GcsService:
         self._jobs.load(saved.jobs)
         self._actors.load(saved.actors)
         for node in saved.nodes:
+            self._unconfirmed[node.node_id] = None
             await self._decide_nodes(node_table.NodeRegistered(node, watched=bool(node.raylet_address)))
             self._spawn(self._take_inventory(node.node_id))
         for info in self._actors.rows():
@@ -148,6 +151,7 @@ class GcsService:
         if known is not None and not known.alive:
             text = f"Node {node.node_id.hex()} was declared dead ({known.death_reason}); it must end and join anew."
             raise RemoteError("NodeDiedError", text)
+        self._unconfirmed.pop(node.node_id, None)
         await self._decide_nodes(node_table.NodeRegistered(node, watched=bool(node.raylet_address)))
         return messages.Empty()
 
@@ -157,6 +161,8 @@ class GcsService:
             raise RemoteError("UnknownNode", text)
         self._view.report(request.node_id, request.resources_available)
         await self._decide_nodes(node_table.NodeHeard(request.node_id))
+        if request.node_id in self._unconfirmed:
+            raise RemoteError("UnknownNode", "This GCS has been started anew; register again.")
         self._publish_node(request.node_id)
         return messages.Empty()
 
@@ -314,7 +320,13 @@ class GcsService:
     async def _decide_actors(self, *events: Any, writes: Sequence[Write] = ()) -> list[Any]:
         effects = self._actors.handle(events, self._clock())
         await self._execute(effects, writes)
+        deadline_ms = self._actors.next_deadline_ms()
+        if deadline_ms is not None:
+            self._arm("actors", deadline_ms, self._elapse_actors)
         return effects
+
+    async def _elapse_actors(self) -> None:
+        await self._decide_actors()
 
     async def _execute(self, effects: Sequence[Any], writes: Sequence[Write] = ()) -> None:
         if not self._storage.is_volatile:

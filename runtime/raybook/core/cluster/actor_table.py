@@ -34,6 +34,8 @@ MOVES: dict[str, frozenset[str]] = {
 
 RESTARTS_FOREVER = -1
 STORY_LINES_MAX = 32
+UNHEARD_MS = 5_000
+"""A creation and a handle take different ways here; five seconds apart means that one of them is lost."""
 KILLED_BY_USER = "The actor is dead because it was killed by `ray.kill`."
 
 Chooser = Callable[[ActorSpec, Mapping[bytes, str]], Choice]
@@ -64,6 +66,8 @@ class ActorTable:
         self._unplaced: dict[bytes, None] = {}
         self._dead: dict[bytes, None] = {}
         self._watchers: dict[bytes, dict[bytes, None]] = {}
+        self._unheard: dict[bytes, int] = {}
+        """Watched actors nobody has created: until when their creation may still come."""
         self._ended_jobs: dict[bytes, str] = {}
         self._effects: list[Any] = []
         self._now_ms = 0
@@ -87,12 +91,13 @@ class ActorTable:
         self._now_ms = now_ms
         for event in events:
             self._edges[type(event)](event)
+        self._give_up_unheard()
         effects, self._effects = self._effects, []
         return effects
 
     def next_deadline_ms(self) -> int | None:
-        """Never: nothing here happens by time alone."""
-        return None
+        """When the first actor that is watched but unknown is given up."""
+        return next(iter(self._unheard.values()), None)
 
     # ------------------------------------------------------------------ questions
 
@@ -100,10 +105,13 @@ class ActorTable:
         return self._actors.get(actor_id)
 
     def info(self, actor_id: bytes) -> ActorInfo:
-        """The actor's row; DEAD, with an explanation, for one that is not known (any more)."""
+        """The actor's row. One that is watched and not known yet is PENDING for ``UNHEARD_MS``, because a handle may
+        travel faster than the creation; any other unknown one is DEAD, with an explanation."""
         actor = self._actors.get(actor_id)
         if actor is not None:
             return _row(actor)
+        if actor_id in self._unheard:
+            return ActorInfo(actor_id, "", ACTOR_PENDING, waiting="The cluster has not heard of this actor yet.")
         return ActorInfo(
             actor_id=actor_id,
             class_name="",
@@ -156,6 +164,9 @@ class ActorTable:
             limit = actor.spec.max_restarts
             assert limit == RESTARTS_FOREVER or actor.restarts_used <= limit, f"{label} lived too often."
             assert actor.restarts_used <= actor.incarnation, f"{label} restarted without a new incarnation."
+        for actor_id in self._unheard:
+            assert actor_id not in self._actors, f"Actor {actor_id.hex()} is known and unheard of."
+        assert list(self._unheard.values()) == sorted(self._unheard.values()), "Deadlines are out of order."
         assert len(self._dead) <= self._dead_max, "More dead actors are remembered than allowed."
 
     # ------------------------------------------------------------------ the store
@@ -194,6 +205,7 @@ class ActorTable:
             text = f"Actor {_label(spec)} was not created: its job {spec.job_id.hex()} has ended."
             self._effects.append(on.RefuseCreation(request, "RuntimeError", text))
             return
+        self._unheard.pop(spec.actor_id, None)
         actor = ActorRecord(spec=spec, state=ACTOR_PENDING)
         self._actors[spec.actor_id] = actor
         self._index(actor)
@@ -391,10 +403,22 @@ class ActorTable:
 
     def _watch(self, event: on.WatchRequested) -> None:
         for actor_id in event.actor_ids:
-            if event.watch:
-                self._watchers.setdefault(actor_id, {})[event.node_id] = None
-            else:
+            if not event.watch:
                 _drop(self._watchers, actor_id, event.node_id)
+                continue
+            self._watchers.setdefault(actor_id, {})[event.node_id] = None
+            if actor_id not in self._actors:
+                self._unheard.setdefault(actor_id, self._now_ms + UNHEARD_MS)
+
+    def _give_up_unheard(self) -> None:
+        # All wait equally long, so the dictionary's order is the order of deadlines.
+        while self._unheard:
+            actor_id, deadline_ms = next(iter(self._unheard.items()))
+            if deadline_ms > self._now_ms:
+                return
+            del self._unheard[actor_id]
+            watchers = self._watchers.pop(actor_id, {})
+            self._effects.append(on.Publish(self.info(actor_id), tuple(watchers)))
 
     def _changed(self, actor: ActorRecord) -> None:
         """Rebuild the row, write it down, then publish it."""

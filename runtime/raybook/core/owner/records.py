@@ -18,7 +18,9 @@ UNMEASURED = -1.0
 class FunctionStats:
     """What the owner has seen of one function: run time for pipelining, counts for panels."""
 
-    __slots__ = ("average_us", "cancelled", "changed", "failed", "finished", "in_flight", "name", "payload", "submitted")
+    __slots__ = (
+        "average_us", "cancelled", "changed", "failed", "finished", "in_flight", "name", "payload", "submitted",
+    )  # fmt: skip
 
     def __init__(self, name: str, payload: bytes = b"") -> None:
         self.name = name

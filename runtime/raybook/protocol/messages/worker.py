@@ -176,13 +176,6 @@ class ReturnsTaken(msgspec.Struct, tag=15, array_like=True):
     task_id: bytes
 
 
-class LostObject(msgspec.Struct, tag=16, array_like=True):
-    """borrower → owner: the location you gave me holds no such object any more."""
-
-    object_id: bytes
-    reason: str
-
-
 WorkerMessage = (
     Hello
     | SendFunction
@@ -199,5 +192,4 @@ WorkerMessage = (
     | BorrowsAdded
     | DropBorrows
     | ReturnsTaken
-    | LostObject
 )
