@@ -31,6 +31,8 @@ class KernelSession:
         self._router = OutputRouter(self.hub.channel)
         self._engine: FactSource | None = None
         self._name = ""
+        self._following = threading.RLock()
+        """The main thread and the panels' thread may find the same new cluster at once."""
         self.hub.on_stop = lambda: self.hub.enqueue(self.stop)
         self.hub.find_feed = self.follow
         self.hub.on_tick = self._router.flush
@@ -72,7 +74,8 @@ class KernelSession:
         if self.hub.feed is not None:
             self.hub.feed.wait_until(_is_quiet, SETTLE_TIMEOUT_S)
         self.access.leave()
-        self._forget("STOPPED")
+        with self._following:
+            self._forget("STOPPED")
 
     def stop_cluster(self, record: ClusterRecord) -> bool:
         """End any cluster of this machine. False when it has not ended in time."""
@@ -88,15 +91,16 @@ class KernelSession:
 
     def follow(self) -> None:
         """Feed the panels from whatever this process is connected to now."""
-        engine = self.access.engine()
-        if engine is self._engine:
-            return
-        self._forget("STOPPED")
-        if engine is not None:
-            record = self.access.record()
-            self.attach(engine, record.name if record else "")
+        with self._following:
+            engine = self.access.engine()
+            if engine is self._engine:
+                return
+            self._forget("STOPPED")
+            if engine is not None:
+                record = self.access.record()
+                self._attach(engine, record.name if record else "")
 
-    def attach(self, engine: FactSource, name: str = "") -> None:
+    def _attach(self, engine: FactSource, name: str) -> None:
         """Feed the panels from this source of facts."""
         self._engine, self._name = engine, name
         feed = Feed(engine, name)
