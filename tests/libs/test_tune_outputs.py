@@ -15,6 +15,7 @@ from raybook import tune
 from raybook.ml.core.checkpoint_ledger import CheckpointLedger
 from raybook.ml.core.metrics import MetricSummary
 from raybook.ml.result import Result
+from raybook.tune.callback import CallbackObserver
 from raybook.tune.core.trial_table import Trial, TrialTable
 from raybook.tune.experiment_state import ExperimentStateFile
 from raybook.tune.facts import FactPublisher, short_config
@@ -23,8 +24,8 @@ from raybook.tune.result_grid import ResultGrid
 from raybook.tune.trial_folder import TrialFolders
 
 FACT_FIELDS = {
-    "experiment", "trial_id", "name", "state", "config", "iteration", "metric_name", "mode", "last", "best", "history",
-    "resources", "started_unix_ms", "ended_unix_ms", "error", "seconds",
+    "experiment", "experiment_id", "trial_id", "name", "state", "config", "iteration", "metric_name", "mode", "last",
+    "best", "history", "resources", "started_unix_ms", "ended_unix_ms", "error", "seconds",
 }  # fmt: skip
 
 
@@ -161,11 +162,13 @@ def test_the_experiment_fact_counts_trials_and_names_the_best():
     end(table, "t2", "fail", error=ValueError())
     facts.on_tick(table, 1000)
     facts.on_tick(table, 1300)  # Nothing changed: not sent again.
-    assert log.of("experiment") == [
-        {"name": "sweep", "total": 5, "running": 1, "done": 1, "errored": 1, "best_trial": "t1", "best_value": 0.9}
-    ]
+    [record] = log.of("experiment")
+    assert record == {
+        "name": "sweep", "state": "RUNNING", "metric_name": "acc", "mode": "max", "total": 5, "running": 1, "done": 1,
+        "errored": 1, "best_trial": "t1", "best_value": 0.9,
+    }  # fmt: skip
     facts.on_end(table, 1400)
-    assert log.of("experiment")[-1]["total"] == 3
+    assert log.of("experiment")[-1]["total"] == 3 and log.of("experiment")[-1]["state"] == "FINISHED"
 
 
 def test_nan_never_reaches_a_fact():
@@ -317,3 +320,42 @@ def test_a_filtered_dataframe_has_each_trials_best_report(tmp_path):
 def test_a_wrong_argument_is_refused_where_it_is_given(make, error):
     with pytest.raises(error):
         make()
+
+
+# Callbacks.
+
+
+def test_callbacks_hear_a_trials_life_under_rays_names():
+    class Log(tune.Callback):
+        def __init__(self):
+            self.heard = []
+
+        def on_trial_start(self, iteration, trials, trial, **info):
+            self.heard.append(("start", trial.trial_id))
+
+        def on_trial_result(self, iteration, trials, trial, result, **info):
+            self.heard.append(("result", result["acc"], len(trials)))
+
+        def on_trial_complete(self, iteration, trials, trial, **info):
+            self.heard.append(("complete", trial.trial_id))
+
+        def on_trial_error(self, iteration, trials, trial, **info):
+            self.heard.append(("error", trial.trial_id))
+
+        def on_experiment_end(self, trials, **info):
+            self.heard.append(("end", len(trials)))
+
+    log, table = Log(), running_table(2)
+    observer = CallbackObserver([log])
+    for trial in table:
+        observer.on_trial_changed(trial, 100)
+    observer.on_result(report(table, "t0", 0.5), table.get("t0").last_result, 1000)
+    observer.on_trial_changed(end(table, "t0"), 2000)
+    observer.on_trial_changed(end(table, "t1", "fail", error=ValueError()), 2000)
+    observer.on_tick(table, 2000)
+    observer.on_end(table, 2000)
+    assert log.heard == [
+        ("start", "t0"), ("start", "t1"), ("result", 0.5, 2), ("complete", "t0"), ("error", "t1"), ("end", 2),
+    ]  # fmt: skip
+    with pytest.raises(TypeError, match="tune.Callback"):
+        CallbackObserver([print])

@@ -9,6 +9,7 @@ from raybook.ml.checkpoint import Checkpoint
 from raybook.ml.result import Result
 from raybook.ml.run_config import CheckpointConfig, FailureConfig, RunConfig
 from raybook.train.session import get_checkpoint, get_context, report
+from raybook.tune.callback import Callback
 from raybook.tune.core.space import (
     choice,
     grid_search,
@@ -34,6 +35,7 @@ from raybook.tune.tune_config import TuneConfig
 from raybook.tune.tuner import Tuner
 
 __all__ = [
+    "Callback",
     "Checkpoint",
     "CheckpointConfig",
     "ExperimentAnalysis",

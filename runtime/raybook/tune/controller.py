@@ -281,7 +281,7 @@ class TuneController:
         self.table.record_result(trial.trial_id, result, self._settings.metric, now)
         self._register_checkpoint(trial, event.checkpoint)
         verdict = self._judge(trial, result)
-        trial.last_result["done"] = verdict in (STOP, COMPLETE)
+        trial.last_result["done"] = verdict in (STOP, COMPLETE)  # So that the trial's files say it too.
         for observer in self._observers:
             observer.on_result(trial, trial.last_result, now)
         if verdict == PAUSE:
@@ -339,6 +339,8 @@ class TuneController:
     def _end_well(self, trial: Trial, edge: str, note: str) -> None:
         now = self._now_ms()
         self.table.apply(trial.trial_id, edge, now, note)
+        if trial.reports:
+            trial.last_result["done"] = True
         self._scheduler.on_trial_complete(trial.trial_id, trial.last_result)
         self._searcher.on_trial_complete(trial.trial_id, trial.last_result or None)
         self._changed(trial, now)

@@ -85,6 +85,8 @@ class FactPublisher(SweepObserver):
         end_ms = trial.ended_ms if trial.ended_ms is not None else now_ms
         return {
             "experiment": self._name,
+            # Two runs may share a name; this tells them apart.
+            "experiment_id": self._run_id,
             "trial_id": trial.trial_id,
             "name": trial.name,
             "state": trial.status,
@@ -107,6 +109,9 @@ class FactPublisher(SweepObserver):
         ended = counts[TERMINATED] + counts[STOPPED]
         record = {
             "name": self._name,
+            "state": "FINISHED" if is_over else "RUNNING",
+            "metric_name": self._metric,
+            "mode": self._mode,
             "total": len(table) if is_over else self._total,
             "running": counts[RUNNING] + counts[PAUSING],
             "done": ended,

@@ -19,6 +19,7 @@ from raybook.ml.result import Result
 from raybook.ml.run_config import RunConfig
 from raybook.ml.storage import prepare_run_folder, resolve_storage_root
 from raybook.tune.actor_executor import ActorTrialExecutor
+from raybook.tune.callback import CallbackObserver
 from raybook.tune.controller import SweepSettings, TuneController
 from raybook.tune.core.scheduler import FIFOScheduler, TrialScheduler
 from raybook.tune.core.searcher import ConcurrencyLimiter, Searcher
@@ -171,7 +172,7 @@ class Tuner:
         ]
         if self._run_config.verbose:
             observers.append(ProgressReporter(name, metric, mode, total, should_show_lines(), terminal_writer()))
-        return [*observers, *self._run_config.callbacks]
+        return [*observers, CallbackObserver(self._run_config.callbacks)]
 
 
 def _grid_of(table: TrialTable, settings: SweepSettings, folder: Path) -> ResultGrid:
