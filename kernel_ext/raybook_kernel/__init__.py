@@ -56,3 +56,8 @@ def register_if_in_kernel() -> None:
     shell = ipython.get_ipython()
     if type(shell).__name__ == "ZMQInteractiveShell":
         load_ipython_extension(shell)
+
+
+# Last, because inside a kernel this loads the extension by the functions above, before any module of ours is half
+# imported: whoever comes first, `import raybook` or `import raybook_kernel`, the order is the same.
+import raybook  # noqa: E402, F401

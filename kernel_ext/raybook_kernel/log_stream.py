@@ -56,7 +56,8 @@ def log_line(row: Mapping[str, Any], count: int = 1) -> str:
     if len(line) > LINE_LENGTH_MAX:
         line = line[:LINE_LENGTH_MAX] + " …"
     repeated = f" ×{count}" if count > 1 else ""
-    return f"({row.get('name') or 'worker'} pid={row.get('pid', 0)}){repeated} {line}\n"
+    name = f"{row['name']} " if row.get("name") else ""
+    return f"({name}pid={row.get('pid', 0)}){repeated} {line}\n"
 
 
 def _collapsed(rows: Iterable[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], int]]:

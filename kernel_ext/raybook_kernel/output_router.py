@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from raybook_kernel.log_stream import LogStream
@@ -21,8 +21,11 @@ QUEUE_MAX = 20_000
 class OutputRouter:
     """One kernel's worker output."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, names_by_pid: Callable[[], dict[int, str]]) -> None:
         self._channel = channel
+        self._names_by_pid = names_by_pid
+        self.takes_snapshots = False
+        """Whether a snapshot's lines are this kernel's too: true when the cluster is its own from the first moment."""
         self._stream = LogStream()
         self._queue: deque[dict[str, Any]] = deque(maxlen=QUEUE_MAX)
         self._cell: dict[str, Any] = {}
@@ -36,8 +39,9 @@ class OutputRouter:
         self._fold_display_id = ""
 
     def take(self, facts: Iterable[Any], is_snapshot: bool) -> None:
-        """Facts of one delta, on the engine's thread. A snapshot's lines were printed before we looked: skipped."""
-        if not is_snapshot:
+        """Facts of one delta, on the engine's thread. A snapshot's lines were printed before we looked: skipped, unless
+        the cluster is this kernel's own."""
+        if self.takes_snapshots or not is_snapshot:
             self._queue.extend(fact.row for fact in facts if fact.kind == "log" and fact.row is not None)
 
     def flush(self) -> None:
@@ -45,6 +49,9 @@ class OutputRouter:
         rows = [self._queue.popleft() for _ in range(len(self._queue))]
         if not rows:
             return
+        if not all(row.get("name") for row in rows):
+            names = self._names_by_pid()
+            rows = [row if row.get("name") else {**row, "name": names.get(row.get("pid", 0), "")} for row in rows]
         parent = self._cell or self._channel.parent()
         for stream, text in self._stream.render(rows).items():
             self._channel.stream(text, stream, parent)

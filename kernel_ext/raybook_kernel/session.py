@@ -6,6 +6,7 @@ die with the kernel by the runtime's own watch; nothing here keeps them alive or
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -28,7 +29,7 @@ class KernelSession:
     def __init__(self, shell: InteractiveShell, access: ClusterAccess) -> None:
         self.access = access
         self.hub: Hub = hub_of(shell)
-        self._router = OutputRouter(self.hub.channel)
+        self._router = OutputRouter(self.hub.channel, self._names_by_pid)
         self._engine: FactSource | None = None
         self._name = ""
         self._following = threading.RLock()
@@ -97,15 +98,17 @@ class KernelSession:
                 return
             self._forget("STOPPED")
             if engine is not None:
-                record = self.access.record()
-                self._attach(engine, record.name if record else "")
+                self._attach(engine, self.access.record())
 
-    def _attach(self, engine: FactSource, name: str) -> None:
-        """Feed the panels from this source of facts."""
-        self._engine, self._name = engine, name
-        feed = Feed(engine, name)
-        feed.listen(self._router.take)
-        self.hub.attach(feed)
+    def _attach(self, engine: FactSource, record: ClusterRecord | None) -> None:
+        self._engine, self._name = engine, record.name if record else ""
+        is_ours = record is not None and record.owner is not None and record.owner.pid == os.getpid()
+        self._router.takes_snapshots = is_ours
+        self.hub.attach(Feed(engine, self._name, self._router.take))
+
+    def _names_by_pid(self) -> dict[int, str]:
+        feed = self.hub.feed
+        return feed.names_by_pid() if feed is not None else {}
 
     def _forget(self, state: str) -> None:
         self._engine, self._name = None, ""
@@ -131,10 +134,10 @@ def _is_quiet(view: View) -> bool:
     return not (view.tasks_total.pending or view.tasks_total.running)
 
 
-def session_of(shell: InteractiveShell, access: ClusterAccess | None = None) -> KernelSession:
-    """The shell's session, made at first use. access: what it reaches clusters with, the runtime's API by default."""
+def session_of(shell: InteractiveShell) -> KernelSession:
+    """The shell's session, made at first use."""
     session = getattr(shell, SESSION_ATTRIBUTE, None)
     if session is None:
-        session = KernelSession(shell, access or ClusterAccess(kernel_id_of(shell)))
+        session = KernelSession(shell, ClusterAccess(kernel_id_of(shell)))
         setattr(shell, SESSION_ATTRIBUTE, session)
     return session

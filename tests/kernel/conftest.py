@@ -18,8 +18,9 @@ from raybook.base.facts import Fact
 from raybook.testing.scripted_cluster import ScriptedCluster
 from raybook.testing.scripted_facts import sweep_script
 cluster = ScriptedCluster()
-session = session_of(get_ipython(), cluster)
 raybook_kernel.load_ipython_extension(get_ipython())
+session = session_of(get_ipython())
+session.access = cluster
 def counted(n, running=1):
     row = {"name": "square", "finished": n, "running": running}
     return Fact("task_group", "square", row)
@@ -29,7 +30,8 @@ def counted(n, running=1):
 @pytest.fixture(scope="module")
 def kernel_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelProcess]:
     with KernelProcess(tmp_path_factory.mktemp("kernel")) as process:
-        assert process.run(SCRIPTED).status == "ok"
+        outcome = process.run(SCRIPTED)
+        assert outcome.status == "ok", outcome.error
         yield process
 
 

@@ -17,7 +17,7 @@ from raybook.base.facts import Fact
 from raybook.observe.history import Curve, Rates
 from raybook.observe.mirror import Mirror
 from raybook.observe.schema import View
-from raybook.observe.view import Caps, Label, build_view, trial_step, trial_value
+from raybook.observe.view import Caps, Label, build_view, integer_of, trial_step, trial_value
 
 RUNNING = "RUNNING"
 
@@ -36,13 +36,13 @@ class Feed:
     """One subscription and what has been learnt from it. Listeners run on the engine's thread: they must only take
     note and return."""
 
-    def __init__(self, source: FactSource, name: str = "") -> None:
+    def __init__(self, source: FactSource, name: str = "", listener: FactsListener | None = None) -> None:
         self._lock = threading.Lock()
         self._mirror = Mirror()
         self._rates = Rates()
         self._curves: dict[str, Curve] = {}
         self._label = Label(name=name)
-        self._listeners: tuple[FactsListener, ...] = ()
+        self._listeners: tuple[FactsListener, ...] = () if listener is None else (listener,)
         self._unsubscribe: Callable[[], None] | None = source.subscribe_facts(self._take)
 
     def listen(self, listener: FactsListener) -> Callable[[], None]:
@@ -98,6 +98,20 @@ class Feed:
         finally:
             stop_listening()
 
+    def names_by_pid(self) -> dict[int, str]:
+        """What each worker process does or did last: its actor's class, else its latest task's name. Cost: O(tasks)."""
+        tables = self.tables()
+        names = {}
+        for kind, pid_field, name_fields in (
+            ("task", "worker_pid", ("name",)),
+            ("actor", "pid", ("name", "class_name")),
+        ):
+            for row in tables.get(kind, {}).values():
+                name = next((row[field] for field in name_fields if row.get(field)), "")
+                if name:
+                    names[integer_of(row, pid_field)] = str(name)
+        return names
+
     def end(self, state: str = "STOPPED") -> None:
         """Stop listening and keep the last picture under that state. Idempotent."""
         unsubscribe, self._unsubscribe = self._unsubscribe, None
@@ -121,10 +135,10 @@ class Feed:
             self._rates.forget(f"{fact.kind}:{fact.key}")
             self._curves.pop(fact.key, None)
         elif fact.kind == "task_group":
-            ended = sum(int(row.get(name) or 0) for name in ("finished", "failed", "cancelled"))
+            ended = sum(integer_of(row, name) for name in ("finished", "failed", "cancelled"))
             self._rates.note("task_group:" + fact.key, ended, now_ms)
         elif fact.kind == "actor":
-            self._rates.note("actor:" + fact.key, int(row.get("calls_done") or 0), now_ms)
+            self._rates.note("actor:" + fact.key, integer_of(row, "calls_done"), now_ms)
         elif fact.kind == "trial":
             value = trial_value(row)
             if value is not None:
