@@ -21,8 +21,10 @@ def load_ipython_extension(shell: Any) -> None:
     from raybook_kernel.displays import register as register_displays
     from raybook_kernel.magics.ray_cluster import register as register_ray_cluster
     from raybook_kernel.session import session_of
+    from raybook_kernel.tracebacks import register as register_tracebacks
 
     session = session_of(shell)
+    register_tracebacks(shell)
     register_ray_cluster(shell)
     register_displays(shell)
     shell.events.register("pre_run_cell", session.before_cell)

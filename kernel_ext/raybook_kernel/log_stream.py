@@ -17,16 +17,10 @@ LINE_LENGTH_MAX = 2_000
 
 
 class LogStream:
-    """The lines of one cell at a time."""
+    """The lines of one cell."""
 
     def __init__(self, lines_max: int = LINES_PER_CELL_MAX) -> None:
         self._lines_max = lines_max
-        self._shown = 0
-        self._folded = 0
-        self._folded_told = 0
-
-    def begin_cell(self) -> None:
-        """A new cell runs: it has a budget of its own."""
         self._shown = self._folded = self._folded_told = 0
 
     def render(self, rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from raybook.observe import ClusterRecord, FactSource, Feed, View
+from raybook.observe import ClusterRecord, FactSource, Feed, View, WorkerNote
 from raybook_kernel.cluster_access import ClusterAccess
 from raybook_kernel.kernel_identity import kernel_id_of
 from raybook_kernel.output_router import OutputRouter
@@ -29,7 +29,7 @@ class KernelSession:
     def __init__(self, shell: InteractiveShell, access: ClusterAccess) -> None:
         self.access = access
         self.hub: Hub = hub_of(shell)
-        self._router = OutputRouter(self.hub.channel, self._names_by_pid)
+        self._router = OutputRouter(self.hub.channel, self._workers, self.hub.note_change)
         self._engine: FactSource | None = None
         self._name = ""
         self._following = threading.RLock()
@@ -72,11 +72,16 @@ class KernelSession:
 
     def stop(self) -> None:
         """End the connection, and the cluster if it is this kernel's; panels keep their last state."""
-        if self.hub.feed is not None:
-            self.hub.feed.wait_until(_is_quiet, SETTLE_TIMEOUT_S)
+        self.settle()
         self.access.leave()
         with self._following:
             self._forget("STOPPED")
+
+    def settle(self) -> None:
+        """Wait, for a moment at most, until no task waits or runs as far as facts say: they are told four times a
+        second, and what is shown now should be what has happened."""
+        if self.hub.feed is not None:
+            self.hub.feed.wait_until(_is_quiet, SETTLE_TIMEOUT_S)
 
     def stop_cluster(self, record: ClusterRecord) -> bool:
         """End any cluster of this machine. False when it has not ended in time."""
@@ -106,9 +111,9 @@ class KernelSession:
         self._router.takes_snapshots = is_ours
         self.hub.attach(Feed(engine, self._name, self._router.take))
 
-    def _names_by_pid(self) -> dict[int, str]:
+    def _workers(self) -> dict[int, WorkerNote]:
         feed = self.hub.feed
-        return feed.names_by_pid() if feed is not None else {}
+        return feed.workers() if feed is not None else {}
 
     def _forget(self, state: str) -> None:
         self._engine, self._name = None, ""

@@ -127,3 +127,15 @@ def test_noninteractive_kernel_prints_text_only(tmp_path):
         (final,) = process.run("%ray_cluster stop").of("update_display_data")
         assert set(final["content"]["data"]) == {"text/plain"}
         assert "7/7" in final["content"]["data"]["text/plain"]
+
+
+def test_late_line_of_an_earlier_cells_task_goes_to_that_cell(kernel):
+    kernel.run("%ray_cluster start --name fox")
+    first = kernel.begin("begun = time.time() * 1000")
+    kernel.wait(first)
+    task = "Fact('task', 't', {'name': 'square', 'worker_pid': 7, 'started_ms': begun, 'state': 'RUNNING'})"
+    log = "Fact('log', '1', {'source': 'out', 'pid': 7, 'name': '', 'line': 'late'})"
+    outcome = kernel.run(f"cluster.source.publish({task}, {log}); time.sleep(0.6)")
+    (line,) = outcome.of("stream")
+    assert line["content"]["text"] == "(square pid=7) late\n"
+    assert line["parent_header"]["msg_id"] == first

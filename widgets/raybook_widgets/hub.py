@@ -45,8 +45,8 @@ class Hub:
         """What the stop button does; set by whoever can stop clusters."""
         self.find_feed: Callable[[], None] | None = None
         """Called by the thread while a cell runs and there is no feed: attach one if there is a cluster."""
-        self.on_tick: Callable[[], None] | None = None
-        """Called by the thread at the end of every tick: for output that is no panel."""
+        self.on_tick: Callable[[bool], None] | None = None
+        """Called by the thread at the end of every tick, for output that is no panel; with True for the last time."""
         self._panels: list[Panel] = []
         self._actions: deque[Callable[[], None]] = deque()
         self._tick_lock = threading.RLock()
@@ -74,11 +74,12 @@ class Hub:
     def detach(self, state: str = "STOPPED") -> None:
         """The cluster has ended (or we leave it): every panel shows its last state as HTML and is final."""
         with self._tick_lock:
-            feed, self.feed = self.feed, None
+            feed = self.feed
             if feed is None:
                 return
             feed.end(state)
-            self._run_on_tick()
+            self._run_on_tick(is_last=True)
+            self.feed = None
             view = feed.view()
             for panel in self._panels:
                 panel.finish(self._view_for(panel, view))
@@ -198,12 +199,12 @@ class Hub:
             self._finish_ended_experiments(view)
             if view.moving:
                 self._coalescer.note_change()
-        self._run_on_tick()
+            self._run_on_tick()
         return sent
 
-    def _run_on_tick(self) -> None:
+    def _run_on_tick(self, is_last: bool = False) -> None:
         if self.on_tick is not None:
-            self.on_tick()
+            self.on_tick(is_last)
 
     def _show_new_experiments(self, view: View) -> None:
         """A sweep that begins while a cell runs gets a Tune panel under that cell, unasked."""

@@ -85,6 +85,7 @@ class RayClusterMagics(Magics):
         print(cluster_table(records, mine.cluster_id if mine else ""))
         if self._session.is_connected:
             self._session.follow()
+            self._session.settle()
             print()
             print(view_text(self._session.view()))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -30,6 +30,13 @@ class FactSource(Protocol):
 
     def subscribe_facts(self, callback: Callable[[Any], None]) -> Callable[[], None]:
         """Deliver FactDelta records from a thread of the engine until the returned function is called."""
+
+
+class WorkerNote(NamedTuple):
+    """What a worker process is known for. ``started_ms``: when its latest task began, 0.0 when none is known."""
+
+    name: str
+    started_ms: float
 
 
 class Feed:
@@ -98,19 +105,20 @@ class Feed:
         finally:
             stop_listening()
 
-    def names_by_pid(self) -> dict[int, str]:
-        """What each worker process does or did last: its actor's class, else its latest task's name. Cost: O(tasks)."""
+    def workers(self) -> dict[int, WorkerNote]:
+        """What each worker process does or did last, by pid: the latest task that it began, or the actor it is. Cost:
+        O(tasks)."""
         tables = self.tables()
-        names = {}
-        for kind, pid_field, name_fields in (
-            ("task", "worker_pid", ("name",)),
-            ("actor", "pid", ("name", "class_name")),
-        ):
-            for row in tables.get(kind, {}).values():
-                name = next((row[field] for field in name_fields if row.get(field)), "")
-                if name:
-                    names[integer_of(row, pid_field)] = str(name)
-        return names
+        notes: dict[int, WorkerNote] = {}
+        for row in tables.get("actor", {}).values():
+            notes[integer_of(row, "pid")] = WorkerNote(str(row.get("name") or row.get("class_name") or ""), 0.0)
+        for row in tables.get("task", {}).values():
+            pid, started_ms = integer_of(row, "worker_pid"), float(integer_of(row, "started_ms"))
+            known = notes.get(pid)
+            if known is None or started_ms >= known.started_ms:
+                name = known.name if known is not None and not known.started_ms else str(row.get("name") or "")
+                notes[pid] = WorkerNote(name, started_ms)
+        return notes
 
     def end(self, state: str = "STOPPED") -> None:
         """Stop listening and keep the last picture under that state. Idempotent."""

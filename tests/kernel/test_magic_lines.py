@@ -8,6 +8,7 @@ from raybook_kernel.kernel_identity import kernel_id_in
 from raybook_kernel.log_stream import LogStream, log_line
 from raybook_kernel.magics.arguments import ArgumentMistake, Command, CommandTable, Option
 from raybook_kernel.magics.values import cluster_name, cpu_count, gpu_count, size_bytes
+from raybook_kernel.tracebacks import readable
 
 TABLE = CommandTable(
     "ray_cluster",
@@ -155,9 +156,34 @@ def test_flood_is_folded_after_the_budget_and_every_line_counted():
     assert shown.count("\n") == 200
     assert stream.folded_text() == "… 9,800 more lines from workers are not shown here."
     assert stream.folded_text() == ""
-    stream.begin_cell()
-    assert stream.render([row("next cell")])["stdout"] == "(square pid=7) next cell\n"
 
 
 def test_one_endless_line_is_cut():
     assert len(log_line(row("x" * 1_000_000))) < 2_100
+
+
+CELLS = {"/tmp/ipykernel_1/123.py": "In[4]"}
+
+
+def test_traceback_names_cells_and_drops_the_notebooks_machinery():
+    lines = [
+        "ray::bad() (pid=7, ip=127.0.0.1)",
+        '  File "/tmp/ipykernel_1/123.py", line 3, in bad\n    return y / 0',
+        '  File "/home/me/lib.py", line 9, in helper',
+        "ZeroDivisionError: division by zero",
+        "Asked for here:",
+        '  File "/x/site-packages/IPython/core/interactiveshell.py", line 3823, in run_code',
+        "    exec(code_obj, self.user_global_ns, self.user_ns)",
+        '  File "/tmp/ipykernel_1/123.py", line 5, in <module>',
+        "    ray.get(bad.remote(1))",
+    ]
+    assert readable(lines, CELLS.get) == [
+        "ray::bad() (pid=7, ip=127.0.0.1)",
+        "  Cell In[4], line 3, in bad",
+        "    return y / 0",
+        '  File "/home/me/lib.py", line 9, in helper',
+        "\x1b[1;31mZeroDivisionError\x1b[0m: division by zero",
+        "Asked for here:",
+        "  Cell In[4], line 5, in <module>",
+        "    ray.get(bad.remote(1))",
+    ]
