@@ -27,6 +27,8 @@ from raybook_widgets.render import SECTIONS
 HUB_ATTRIBUTE = "raybook_hub"
 POLL_INTERVAL_S = 0.25
 """How often a hub without a feed looks for a cluster while a cell runs (``raybook.init()`` may be its first line)."""
+SWEEP_END_TIMEOUT_S = 0.8
+"""Tune tells its last facts within a quarter of a second, the engine passes them on within another."""
 FINISHED_STATES = frozenset(
     {"TERMINATED", "FINISHED", "COMPLETED", "DONE", "ERROR", "FAILED", "STOPPED", "INTERRUPTED"}
 )
@@ -113,9 +115,16 @@ class Hub:
         self._wake.set()
 
     def cell_ended(self) -> None:
-        """The cell has ended; the last changes it made are shown by the next tick. Main thread."""
-        self._cell = None
-        if self._panels:
+        """The cell has ended; the last changes it made are shown by the next tick. A sweep that it ran is waited for, a
+        moment at most, because front ends without a person (nbconvert, nbclient) listen to a cell only until it ends.
+        Main thread."""
+        cell, self._cell = self._cell, None
+        feed = self.feed
+        sweeps = {p.experiment_id for p in self._panels if p.experiment_id and cell and p.is_under(cell)}
+        if feed is not None and sweeps:
+            feed.wait_until(lambda view: sweeps <= _ended_experiments(view), SWEEP_END_TIMEOUT_S)
+            self.tick()
+        elif self._panels:
             self.note_change()
 
     def close(self) -> None:
@@ -224,10 +233,14 @@ class Hub:
         return any("tune" in panel.sections and panel.is_under(cell) for panel in self._panels)
 
     def _finish_ended_experiments(self, view: View) -> None:
-        ended = {e.experiment_id for e in view.experiments if e.state.upper() in FINISHED_STATES}
+        ended = _ended_experiments(view)
         for panel in [panel for panel in self._panels if panel.experiment_id in ended]:
             panel.finish(view)
             self._panels.remove(panel)
+
+
+def _ended_experiments(view: View) -> set[str]:
+    return {e.experiment_id for e in view.experiments if e.state.upper() in FINISHED_STATES}
 
 
 def hub_of(shell: InteractiveShell) -> Hub:
