@@ -108,3 +108,17 @@ def test_view_is_valid_by_its_own_schema_and_survives_json():
 def test_exported_schema_is_the_one_of_this_code():
     exported = json.loads((REPOSITORY / "labextension" / "schema" / "observe.json").read_text())
     assert exported == json_schema(), "Run: python -m raybook.observe labextension/schema/observe.json"
+
+
+def test_dead_actors_of_a_sweep_do_not_crowd_out_the_living():
+    facts = [actor(f"d{n}", state="DEAD") for n in range(20)] + [actor("alive")]
+    view = view_of(*facts)
+    assert [row.actor_id for row in view.actors] == ["d17", "d18", "d19", "alive"]
+    assert view.actors_hidden == 17
+    assert view.actors_by_state == {"ALIVE": 1, "DEAD": 20}
+
+
+def test_function_submitted_by_several_processes_is_one_row():
+    facts = [Fact("task_group", f"f#{n}", {"name": "f", "finished": 10, "mean_us": 100.0 * n}) for n in range(1, 3)]
+    (row,) = view_of(*facts).task_groups
+    assert (row.name, row.finished, row.mean_us) == ("f", 20, 150.0)

@@ -59,6 +59,7 @@ class Caps(msgspec.Struct, frozen=True):
     task_groups: int = 12
     tasks: int = 50
     actors: int = 12
+    actors_dead: int = 3
     nodes: int = 16
     objects: int = 8
     experiments: int = 3
@@ -89,7 +90,7 @@ def build_view(
     groups = _by_name([_task_group(key, row, rates) for key, row in tables.rows("task_group").items()])
     actors = [_actor(key, row, rates) for key, row in tables.rows("actor").items()]
     stores = [_store(key, row) for key, row in tables.rows("store").items()]
-    shown_actors = sorted(actors, key=lambda actor: _ACTOR_ORDER.get(actor.state, 2))[: caps.actors]
+    shown_actors = _livelier_actors(actors, caps)
     shown_groups = sorted(groups, key=_liveliest_first)[: caps.task_groups]
     by_state: dict[str, int] = {}
     for actor in actors:
@@ -269,6 +270,14 @@ def _actor(key: str, row: Row, rates: Mapping[str, float]) -> ActorRow:
     )
 
 
+def _livelier_actors(actors: list[ActorRow], caps: Caps) -> list[ActorRow]:
+    """The living, and the few that died last: a sweep leaves a dead actor for each of its trials."""
+    dead = [actor for actor in actors if actor.state == ACTOR_DEAD]
+    forgotten = {actor.actor_id for actor in dead[: -caps.actors_dead]}
+    kept = [actor for actor in actors if actor.actor_id not in forgotten]
+    return sorted(kept, key=lambda actor: _ACTOR_ORDER.get(actor.state, 2))[: caps.actors]
+
+
 def _store(key: str, row: Row) -> StoreRow:
     return StoreRow(
         node_id=key,
@@ -319,6 +328,7 @@ def _experiment(
     first = trial_rows[0][1] if trial_rows else {}
     mode = "min" if (row.get("mode") or first.get("mode")) == "min" else "max"
     trials = [_trial(trial_key, trial_row, curves) for trial_key, trial_row in trial_rows]
+    trials.sort(key=lambda trial: trial.label)
     best = _best(trials, mode, _text(row, "best_trial", "best_trial_id"))
     if best is not None:
         trials = [msgspec.structs.replace(trial, best=True) if trial is best else trial for trial in trials]
