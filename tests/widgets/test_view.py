@@ -60,9 +60,9 @@ def test_trial_that_has_not_reported_is_never_the_best():
 
 def test_capped_trials_keep_the_best_and_the_running_ones():
     rows = [trial(f"t{n:02d}", state="TERMINATED", last=1.0 - n / 100) for n in range(30)]
-    rows += [trial("running", state="RUNNING", last=0.1)]
+    rows += [trial("u", state="RUNNING", last=0.1)]
     (sweep,) = view_of(*rows, caps=Caps(trials=4)).experiments
-    assert [row.trial_id for row in sweep.trials] == ["t00", "t28", "t29", "running"]
+    assert [row.trial_id for row in sweep.trials] == ["t00", "t28", "t29", "u"]
     assert sweep.trials_hidden == 27
 
 
