@@ -13,6 +13,8 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
+from raybook.exceptions import RayError
+
 _FRAME = re.compile(r'^(?P<indent>[ |]*)  File "(?P<file>.+)", line (?P<line>\d+)(?P<rest>, in .*)?$')
 _ERROR = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit|Warning|Iteration)\b(:|$)")
 _MACHINERY = re.compile(r"/(IPython|ipykernel|traitlets|tornado)/|/asyncio/")
@@ -51,8 +53,7 @@ def _coloured(line: str) -> str:
 
 
 def register(shell: InteractiveShell) -> None:
-    """Show every error of raybook's through ``readable``. Costs the import of the error page, 5 ms."""
-    from raybook.exceptions import RayError
+    """Show every error of raybook's through ``readable``."""
 
     def cell_of(filename: str) -> str | None:
         named = shell.compile.format_code_name(filename)
