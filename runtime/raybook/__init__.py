@@ -22,7 +22,8 @@ The rooms, in reading order; each opens with what it decides and what it does no
     observe     what panels see: facts, mirror, timeline
     ml train tune    the libraries, above the API
 
-A task's way: api/remote_function → engines/native → core/owner → core/node/lease_manager → worker/executor → core/owner.
+A task's way: api/remote_function → engines/native → core/owner → core/node/lease_manager → worker/executor →
+core/owner.
 
 Importing this package imports nothing else of it: names are found when they are first used.
 """
@@ -67,8 +68,9 @@ if TYPE_CHECKING:
 
 _VERBS = frozenset(
     """
-    ActorClass ActorHandle ObjectRef RayContext RemoteFunction available_resources cancel cluster_resources get get_actor
-    get_gpu_ids get_runtime_context init is_initialized kill method nodes publish_fact put remote shutdown timeline wait
+    ActorClass ActorHandle ObjectRef RayContext RemoteFunction available_resources cancel cluster_resources get
+    get_actor get_gpu_ids get_runtime_context init is_initialized kill method nodes publish_fact put remote shutdown
+    timeline wait
     """.split()
 )
 _MODULES = frozenset(

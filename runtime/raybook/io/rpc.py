@@ -266,9 +266,7 @@ class GrpcChannel:
         return RemoteError("RaySystemError", f"{self._name} at {self._address} failed in {method}: {text}")
 
 
-_UNREACHABLE = frozenset(
-    {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
-)
+_UNREACHABLE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})
 
 
 def _options() -> list[tuple[str, Any]]:

@@ -32,7 +32,7 @@ READS_RESOURCES = frozenset({"ListNodes", "ClusterStatus"})
 
 class GcsLink:
     """node: this node's registration. amounts: (available, queued shapes). refresh: asks leased workers whether they
-    are idle; awaited before methods that read resources."""
+    are idle; awaited before methods that read resources. disowned: the GCS holds this node for dead."""
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class GcsLink:
         clients: ClientTable,
         amounts: Callable[[], tuple[Shape, list[tuple[Shape, int]]]],
         refresh: Callable[[], Awaitable[None]],
+        disowned: Callable[[str], None],
     ) -> None:
         self._config = config
         self._channel = channel
@@ -49,6 +50,7 @@ class GcsLink:
         self._clients = clients
         self._amounts = amounts
         self._refresh = refresh
+        self._disowned = disowned
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._dirty = False
@@ -66,7 +68,7 @@ class GcsLink:
 
     def tell(self, method: str, request: Any) -> None:
         """A call nobody waits for; a failure is logged."""
-        self._spawn(self._tell(method, request))
+        self.spawn(self._tell(method, request))
 
     async def _tell(self, method: str, request: Any) -> None:
         try:
@@ -76,7 +78,7 @@ class GcsLink:
 
     def relay(self, client: Client, message: GcsCall) -> None:
         """A client's call."""
-        self._spawn(self._relay(client, message))
+        self.spawn(self._relay(client, message))
 
     async def _relay(self, client: Client, message: GcsCall) -> None:
         types = messages.METHODS.get(message.method)
@@ -112,7 +114,7 @@ class GcsLink:
             for info in (await self._channel.call("WatchActors", request)).actors:
                 self.actor_changed(info)
         if self._reporter is None:
-            self._reporter = self._spawn(self._report_for_ever())
+            self._reporter = self.spawn(self._report_for_ever())
             self._wake = asyncio.Event()
 
     def resources_changed(self) -> None:
@@ -139,11 +141,21 @@ class GcsLink:
         try:
             await self._channel.call("ReportNode", messages.ReportNode(self._node.node_id, available, demand))
         except RemoteError as error:
-            if error.code != "UnknownNode":
+            if error.code == "UnknownNode":
+                logger.info("The GCS does not know this node any more; registering again.")
+                await self._register_again()
+            else:
                 logger.warning("The GCS refused a report: %s", error)
-                return
-            logger.info("The GCS does not know this node any more; registering again.")
+        except ConnectionError as error:
+            logger.warning("The GCS cannot be reached: %s", error)
+
+    async def _register_again(self) -> None:
+        try:
             await self.register()
+        except RemoteError as error:
+            # Its actors run elsewhere by now: going on would mean two of each.
+            logger.error("The GCS refuses this node: %s", error)
+            self._disowned(error.text)
         except ConnectionError as error:
             logger.warning("The GCS cannot be reached: %s", error)
 
@@ -153,7 +165,7 @@ class GcsLink:
         """A client wants an actor's states from now on, or no more."""
         if watch:
             client.watched[actor_id] = True
-            self._spawn(self._watch(client, actor_id))
+            self.spawn(self._watch(client, actor_id))
         elif client.watched.pop(actor_id, None):
             self.unwatch([actor_id])
 
@@ -195,7 +207,7 @@ class GcsLink:
         """Send a client what changes in the event table, or stop."""
         client.facts_since = since_version if active else None
         if active and self._facts_task is None:
-            self._facts_task = self._spawn(self._feed())
+            self._facts_task = self.spawn(self._feed())
 
     async def _feed(self) -> None:
         while True:
@@ -223,7 +235,8 @@ class GcsLink:
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
-    def _spawn(self, work: Any) -> asyncio.Task[Any]:
+    def spawn(self, work: Any) -> asyncio.Task[Any]:
+        """Run a coroutine on the side; its failure is logged, and ``close`` ends it."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)

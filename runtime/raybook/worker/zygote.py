@@ -15,6 +15,7 @@ import contextlib
 import gc
 import importlib
 import os
+import random
 import select
 import signal
 import socket
@@ -194,8 +195,6 @@ def _redirect_output(path: str) -> None:
 
 def _reseed() -> None:
     """All forks would draw the same numbers otherwise. Modules that are not loaded yet have nothing to share."""
-    import random
-
     random.seed()
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:

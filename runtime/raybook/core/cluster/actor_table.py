@@ -30,7 +30,7 @@ MOVES: dict[str, frozenset[str]] = {
     ACTOR_RESTARTING: frozenset({ACTOR_RESTARTING, ACTOR_ALIVE, ACTOR_DEAD}),
     ACTOR_DEAD: frozenset(),
 }
-"""Which state may follow which. A life that is lost before it was ALIVE is followed by another one in the same state."""
+"""Which state may follow which. A life lost before it was ALIVE is followed by another one in the same state."""
 
 RESTARTS_FOREVER = -1
 STORY_LINES_MAX = 32
@@ -108,7 +108,7 @@ class ActorTable:
             actor_id=actor_id,
             class_name="",
             state=ACTOR_DEAD,
-            death=f"Actor {actor_id.hex()} is not known to this cluster: it ended long ago, or belonged to another one.",
+            death=f"Actor {actor_id.hex()} is not known to this cluster: it ended long ago, or was of another one.",
         )
 
     def by_name(self, name: str, namespace: str) -> ActorSpec | None:
