@@ -84,6 +84,9 @@ class TableLine:
 
     @property
     def goal_reached(self) -> bool | None:
+        """Whether ours is as good as the goal: no where it failed, None where nobody ran it or no goal is set."""
+        if self.ours.status == STATUS_NOT_RUN:
+            return None
         return goal_reached(self.ours.median, self.goal, self.ours.unit)
 
 
@@ -123,7 +126,7 @@ def geometric_mean(ratios: Iterable[float]) -> float | None:
 
 def summarize(lines: Sequence[TableLine]) -> Summary:
     compared = [line for line in lines if line.ratio is not None]
-    with_goal = [line for line in lines if line.goal is not None]
+    with_goal = [line for line in lines if line.goal_reached is not None]
     return Summary(
         mean=geometric_mean(line.ratio for line in compared),
         lowest=min(compared, key=lambda line: line.ratio, default=None),

@@ -80,7 +80,10 @@ def run(path: Path) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run a notebook without a browser and print its result.")
     parser.add_argument("notebook", type=Path)
-    return run(parser.parse_args().notebook)
+    path = parser.parse_args().notebook
+    if not path.is_file():
+        parser.error(f"there is no notebook at {path}.")
+    return run(path)
 
 
 if __name__ == "__main__":

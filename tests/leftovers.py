@@ -3,14 +3,16 @@
     python tests/leftovers.py --since 1767225600
 
 Last step of `make test`. A process counts as raybook's when its command names one of raybook's modules or it maps an
-arena (`memfd:raybook`); people's own clusters that were there before are none of its business. Waits up to
-`PATIENCE_S`, because an owned cluster may end up to five seconds after its kernel.
+arena (`memfd:raybook`), and runs on this environment's interpreter: what was there before, or belongs to another
+checkout, is none of its business. Waits up to `PATIENCE_S`, because an owned cluster may end up to five seconds after
+its kernel.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import sys
 import time
 
 import psutil
@@ -21,7 +23,10 @@ COMMAND = re.compile(r"(-m raybook[._]|raybook[:.](head|gcs|raylet|worker|sessio
 
 
 def is_raybooks(process: psutil.Process) -> bool:
-    if COMMAND.search(" ".join(process.cmdline())):
+    command = process.cmdline()
+    if not command or not command[0].startswith(sys.prefix):
+        return False
+    if COMMAND.search(" ".join(command)):
         return True
     return any("memfd:raybook" in region.path for region in process.memory_maps())
 

@@ -1,3 +1,145 @@
-"""raybook: Ray's programming model for people who work in notebooks."""
+"""raybook: Ray's programming model for people who work in notebooks.
 
-__version__ = "0.1.0"
+    import raybook as ray
+
+    @ray.remote
+    def square(x):
+        return x * x
+
+    ray.get([square.remote(i) for i in range(4)])    # [0, 1, 4, 9]
+
+A plain function has no ``.remote``: decorate it with ``@ray.remote``, or write ``ray.remote(f).remote(x)``.
+
+The rooms, in reading order; each opens with what it decides and what it does not know:
+
+    base        vocabulary: ids, resources, specs, errors, configuration
+    protocol    bytes in, messages out: frames, messages, serialization
+    core        what decides: owner, lease manager, tables; pure state machines
+    io          what touches the world: sockets, shared memory, processes
+    gcs raylet worker head    the daemons: thin shells that carry out what core decides
+    engines     who runs tasks: the owner in this process, or in-process for debuggers; one protocol
+    api         the verbs below, decorators, handles, options
+    observe     what panels see: facts, mirror, timeline
+    ml train tune    the libraries, above the API
+
+A task's way: api/remote_function → engines/native → core/owner → core/node/lease_manager → worker/executor → core/owner.
+
+Importing this package imports nothing else of it: names are found when they are first used.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from raybook.base.version import VERSION as __version__
+
+TYPE_CHECKING = False  # Spares the import of typing, which is most of what importing raybook would cost.
+if TYPE_CHECKING:
+    from typing import Any
+
+    from raybook import exceptions
+    from raybook.api import (
+        ActorClass,
+        ActorHandle,
+        ObjectRef,
+        RayContext,
+        RemoteFunction,
+        available_resources,
+        cancel,
+        cluster_resources,
+        get,
+        get_actor,
+        get_gpu_ids,
+        get_runtime_context,
+        init,
+        is_initialized,
+        kill,
+        method,
+        nodes,
+        publish_fact,
+        put,
+        remote,
+        shutdown,
+        timeline,
+        wait,
+    )
+
+_VERBS = frozenset(
+    """
+    ActorClass ActorHandle ObjectRef RayContext RemoteFunction available_resources cancel cluster_resources get get_actor
+    get_gpu_ids get_runtime_context init is_initialized kill method nodes publish_fact put remote shutdown timeline wait
+    """.split()
+)
+_MODULES = frozenset(
+    "actor api exceptions ml observe remote_function runtime_context train tune data serve util".split()
+)
+
+__all__ = [
+    "ActorClass",
+    "ActorHandle",
+    "ObjectRef",
+    "RayContext",
+    "RemoteFunction",
+    "__version__",
+    "available_resources",
+    "cancel",
+    "cluster_resources",
+    "exceptions",
+    "get",
+    "get_actor",
+    "get_gpu_ids",
+    "get_runtime_context",
+    "init",
+    "is_initialized",
+    "kill",
+    "method",
+    "nodes",
+    "publish_fact",
+    "put",
+    "remote",
+    "shutdown",
+    "timeline",
+    "wait",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _VERBS:
+        value = getattr(import_module("raybook.api"), name)
+    elif name in _MODULES:
+        try:
+            value = import_module(f"raybook.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"raybook.{name}":
+                raise
+            raise AttributeError(f"raybook.{name} comes with a later version of raybook.") from None
+    else:
+        raise AttributeError(f"module 'raybook' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_VERBS, *_MODULES})
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext raybook``: magics, panels and worker output for this notebook."""
+    import_module("raybook_kernel").load_ipython_extension(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """``%unload_ext raybook``."""
+    import_module("raybook_kernel").unload_ipython_extension(shell)
+
+
+def _load_in_kernel() -> None:
+    """In a running Jupyter kernel, importing raybook is enough to have its magics."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if type(shell).__name__ == "ZMQInteractiveShell":
+        import_module("raybook_kernel").register_if_in_kernel()
+
+
+_load_in_kernel()

@@ -56,12 +56,16 @@ LAYERS: tuple[Layer, ...] = (
     _row("autoscaler", _FOUR),
     _row("head", f"{_FOUR} gcs raylet autoscaler"),
     _row("engines", f"{_FOUR} worker session runtime_env"),
+    # Composition root of a worker, as `head` is of the head: the one place where executor, engine and API meet.
+    _row("worker_process", f"{_FOUR} worker engines api"),
     # `exceptions` is the public list of errors; `base.errors` is where they are written.
     _row("exceptions", "base"),
     _row("api", "base protocol messages io engines exceptions"),
     _row("observe", "base protocol messages io engines exceptions"),
     # raybook/__init__ and as_ray: the public verbs, and lazily the libraries (LAZY_EDGES).
     _row("root", "base api observe exceptions as_ray", "raybook"),
+    # Modules that code written for Ray imports by name (`ray.actor`, ...): they only hand on what `api` has.
+    _row("ray_names", "api exceptions base", "raybook.actor", "raybook.remote_function", "raybook.runtime_context"),
     _row("as_ray", "root api exceptions base"),
     _row("cli", f"{_FOUR} root api observe exceptions gcs raylet head jobs serve"),
     _row("cluster_utils", f"{_FOUR} root api observe exceptions gcs raylet head engines"),
@@ -94,6 +98,9 @@ LAZY_EDGES: tuple[tuple[str, str], ...] = (
     ("raybook", "raybook_kernel"),
     ("raybook", "raybook."),
     ("raybook.as_ray", "raybook."),
+    # Engines are named in one place, and a script that only defines functions loads none.
+    ("raybook.api.engine_factory", "raybook.engines."),
+    ("raybook.api.engine_factory", "raybook.api.local_cluster"),
     # The zygote is started before the head's own imports, so that both import at the same time.
     ("raybook.head.main", "raybook.head.embedded"),
     # `pin` subclasses numpy's array, and numpy is a tenth of a second that a driver without arrays need not wait for.
@@ -103,9 +110,10 @@ LAZY_EDGES: tuple[tuple[str, str], ...] = (
 # Imported inside functions because importing them takes long, or because they are optional.
 HEAVY_LIBRARIES = frozenset(
     """
-    IPython PIL anywidget comm datasets deltalake fastapi fsspec google grpc gymnasium ipykernel ipywidgets jax
-    jupyter_server kubernetes lightgbm lightning matplotlib numpy optuna pandas polars prometheus_client psutil pyarrow
-    pynvml ray redis rich scipy sklearn starlette tensorflow torch torchvision tqdm transformers uvicorn uvloop xgboost
+    IPython PIL anywidget comm datasets deltalake fastapi fsspec google grpc grpc_tools gymnasium ipykernel ipywidgets
+    jax jupyter_server kubernetes lightgbm lightning matplotlib numpy optuna pandas polars prometheus_client psutil
+    pyarrow pynvml ray redis rich scipy sklearn starlette tensorflow torch torchvision tqdm transformers uvicorn uvloop
+    xgboost
     """.split()
 )
 

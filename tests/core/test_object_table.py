@@ -250,7 +250,8 @@ def test_worker_and_then_owner_die_and_all_is_free_in_the_end():
 
 
 def test_free_that_was_on_its_way_does_not_free_the_next_object_at_that_place():
-    # Bob's last free arrives before his death is known; Anna reuses the place for Carl while Bob's orphans are asked for.
+    # Bob's last free arrives before his death is known; Anna reuses the place for Carl while Bob's orphans are asked
+    # for.
     table = table_with(ANNA, BOB, CARL)
     offset = sealed_by_anna_for(BOB, table)
     other = offset + 1024
@@ -439,7 +440,7 @@ class NodeMachine(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 99))
     def free(self, number):
-        """The owner frees what nobody looks at (a borrower's pin counts as a borrow, so the count is not zero before)."""
+        """The owner frees what nobody looks at: a borrower's pin is a borrow, so the count is not zero before."""
         free = [n for n in self.objects if not any(n in client.pins for client in self.clients.values())]
         if free:
             number = free[number % len(free)]

@@ -1,4 +1,4 @@
-"""Fixtures of the tests that run whole clusters: a shared cluster, small own ones, gates, a deadline for every test.
+"""Fixtures of the tests that run whole clusters: a shared cluster, small own ones, and gates.
 
 With RAYBOOK_TEST_ENGINE=ray the tests that import raybook get Ray instead (from an interpreter that has it), so that
 tests about Ray's semantics can be checked against Ray itself. Everything remote in these tests is defined inside
@@ -7,15 +7,13 @@ functions, as in a notebook, and therefore travels by value.
 
 from __future__ import annotations
 
-import faulthandler
 import importlib
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import ModuleType
 
 import pytest
 
@@ -24,9 +22,6 @@ if ENGINE != "raybook":
     sys.modules["raybook"] = importlib.import_module(ENGINE)
 
 ray = importlib.import_module("raybook")
-
-DEADLINE_S = 30
-"""Limit for one test: long enough for the peer, which needs seconds to start a worker."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -41,22 +36,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("raybook_only"):
             item.add_marker(reason)
-
-
-@pytest.fixture(autouse=True)
-def deadline() -> Iterator[None]:
-    """Fail a test that hangs; end the run with all tracebacks if even that does not help."""
-
-    def fail(_signal: int, _frame: FrameType | None) -> None:
-        raise TimeoutError(f"the test was not finished after {DEADLINE_S} s")
-
-    before = signal.signal(signal.SIGALRM, fail)
-    signal.alarm(DEADLINE_S)
-    faulthandler.dump_traceback_later(2 * DEADLINE_S, exit=True)
-    yield
-    faulthandler.cancel_dump_traceback_later()
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="module")

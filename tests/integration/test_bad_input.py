@@ -10,7 +10,10 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 
 import pytest
+
 import raybook as ray
+
+pytestmark = pytest.mark.timeout(30)
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 
 import pytest
+
 import raybook as ray
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.timeout(30)]
 
 
 def test_pending_task_that_is_cancelled_never_runs(

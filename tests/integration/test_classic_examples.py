@@ -8,9 +8,10 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+
 import raybook as ray
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.timeout(30)]
 
 
 def test_square_tasks_give_their_squares_in_order():

@@ -11,9 +11,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+
 import raybook as ray
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.timeout(30)]
 
 
 # --- Objects -----------------------------------------------------------------
@@ -145,17 +146,30 @@ def test_actor_with_explicit_cpus_holds_them_while_alive(eventually: Callable[..
     eventually(lambda: ray.available_resources().get("CPU", 0) == 4)
 
 
-def test_running_tasks_never_hold_more_than_there_is(gate: object):
-    @ray.remote(num_cpus=2)
-    def hold(gate):
-        ray.get(gate.arrive.remote())
-        time.sleep(0.01)
-        return ray.get(gate.count.remote())
+def most_at_once(intervals: list[tuple[float, float]]) -> int:
+    """How many of the intervals overlap at the worst moment; one that ends when another begins does not overlap it."""
+    changes = sorted([(begin, 1) for begin, _ in intervals] + [(end, -1) for _, end in intervals])
+    inside = most = 0
+    for _, change in changes:
+        inside += change
+        most = max(most, inside)
+    return most
 
-    running, most = [hold.remote(gate) for _ in range(6)], 0
-    for seen in ray.get(running):
-        most = max(most, seen)
-    assert most == 6
+
+@pytest.mark.parametrize(
+    ("options", "fit"),
+    [({"num_cpus": 2}, 2), ({"num_cpus": 1.5}, 2), ({"num_gpus": 1}, 1), ({"num_cpus": 0, "num_gpus": 0.5}, 2)],
+    ids=str,
+)
+def test_running_tasks_never_ask_for_more_than_the_node_has(options: dict[str, float], fit: int):
+    @ray.remote(**options)
+    def hold():
+        begin = time.monotonic()
+        time.sleep(0.02)
+        return begin, time.monotonic()
+
+    intervals = ray.get([hold.remote() for _ in range(10)])
+    assert most_at_once(intervals) <= fit
 
 
 def test_actors_share_one_gpu_by_quarters_and_the_fifth_waits():

@@ -9,15 +9,17 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+
 import raybook as ray
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.timeout(30)]
 
 
 # --- get ---------------------------------------------------------------------
@@ -290,6 +292,7 @@ def test_error_that_cannot_be_pickled_still_arrives_with_its_text():
         ray.get(fail.remote())
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="ExceptionGroup came with Python 3.11")
 def test_error_group_arrives_as_a_group():
     @ray.remote
     def fail():

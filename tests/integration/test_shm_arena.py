@@ -213,6 +213,23 @@ def test_pin_of_many_views_is_released_once(arena):
     assert list(released) == [b"id"]
 
 
+def test_first_warm_writes_of_many_threads_at_once_all_arrive(arena):
+    barrier = threading.Barrier(8)
+
+    def write(number):
+        barrier.wait()
+        arena.write(number * MIB, [bytes([number]) * MIB], warm=True)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    for number in range(8):
+        assert bytes(arena.view(number * MIB, MIB)) == bytes([number]) * MIB
+
+
 def test_large_warm_write_lets_other_threads_run(arena):
     numpy_source = numpy.ones(128 * MIB, numpy.uint8)
     arena.write(0, [numpy_source.data], warm=False)

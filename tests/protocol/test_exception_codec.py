@@ -62,7 +62,7 @@ def test_causes_and_contexts_are_attached_again():
             try:
                 raise ValueError("first")
             except ValueError:
-                raise TypeError("second")
+                raise TypeError("second")  # noqa: B904 - an implicit context is the subject
         except TypeError as error:
             raise RuntimeError("third") from error
 

@@ -13,15 +13,18 @@ from __future__ import annotations
 from IPython.core.getipython import get_ipython
 
 from raybook_widgets.base import Panel
-from raybook_widgets.hub import Hub, hub_of
+from raybook_widgets.channel import Channel
+from raybook_widgets.hub import Hub, close_hub, hub_of
 from raybook_widgets.preferences import Preferences, read_preferences
 from raybook_widgets.render import SECTIONS, render_document, render_section, render_text
 
 __all__ = [
     "SECTIONS",
+    "Channel",
     "Hub",
     "Panel",
     "Preferences",
+    "close_hub",
     "hub_of",
     "read_preferences",
     "render_document",

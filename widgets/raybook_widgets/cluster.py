@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raybook.observe import ResourceRow, View, bytes_text, count_text, resource_text
+from raybook.observe import ResourceRow, View, bytes_pair_text, count_text, resource_text
 from raybook_widgets.markup import element, span
 
 HIDDEN_RESOURCES = frozenset({"object_store_memory"})
@@ -36,7 +36,7 @@ def _meter(resource: ResourceRow) -> str:
     is_bytes = resource.name == "memory"
     words = resource_text(resource)
     figures = (
-        f"{bytes_text(resource.used)} / {bytes_text(resource.total)}"
+        bytes_pair_text(resource.used, resource.total)
         if is_bytes
         else f"{count_text(resource.used)}/{count_text(resource.total)}"
     )

@@ -1,6 +1,6 @@
 """Hub: what one kernel has on its pages, and the one daemon thread ("raybook-ui") that feeds it.
 
-    engine's thread ─▶ Feed ─▶ note_change ─▶ raybook-ui: view ─▶ each panel sends what changed, at most 4 times a second
+    engine's thread ─▶ Feed ─▶ note_change ─▶ raybook-ui: view ─▶ each panel sends what changed, at 4 Hz at most
 
 The thread starts with the first thing to feed and sleeps on an event when nothing changes. An interrupt goes to the
 main thread only, so panels survive it. Invariants: panels are touched under ``_tick_lock`` only; a closing kernel's
@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -47,6 +48,7 @@ class Hub:
         self.on_tick: Callable[[], None] | None = None
         """Called by the thread at the end of every tick: for output that is no panel."""
         self._panels: list[Panel] = []
+        self._actions: deque[Callable[[], None]] = deque()
         self._tick_lock = threading.RLock()
         self._coalescer = Coalescer(preferences.period_ms)
         self._wake = threading.Event()
@@ -54,6 +56,8 @@ class Hub:
         self._thread: threading.Thread | None = None
         self._cell: ParentHeader | None = None
         self._experiments_seen: set[str] = set()
+        self._experiments_shown: frozenset[str] = frozenset()
+        """Those with a panel of their own: the cluster panel shows only their sums."""
 
     # The feed.
 
@@ -61,6 +65,7 @@ class Hub:
         """Feed the panels from this cluster from now on."""
         with self._tick_lock:
             self.feed = feed
+            self._experiments_shown = frozenset()
             self._experiments_seen = {experiment.experiment_id for experiment in feed.view().experiments}
         feed.listen(lambda facts, reset: self.note_change())
         self._start_thread()
@@ -76,7 +81,7 @@ class Hub:
             self._run_on_tick()
             view = feed.view()
             for panel in self._panels:
-                panel.finish(view)
+                panel.finish(self._view_for(panel, view))
             self._panels.clear()
 
     def view(self) -> View:
@@ -93,6 +98,12 @@ class Hub:
     def note_change(self) -> None:
         """There is something new to show."""
         self._coalescer.note_change()
+        self._wake.set()
+
+    def enqueue(self, action: Callable[[], None]) -> None:
+        """Let the thread do something: for buttons, whose handlers must return at once."""
+        self._actions.append(action)
+        self._start_thread()
         self._wake.set()
 
     def cell_started(self) -> None:
@@ -124,10 +135,11 @@ class Hub:
         panel = Panel(sections, self.channel, self.preferences, stop, experiment_id)
         with self._tick_lock:
             view = self.view()
-            panel.show(view, parent)
+            panel.show(self._view_for(panel, view), parent)
             self._panels.append(panel)
             while len(self._panels) > PANELS_LIVE_MAX:
-                self._panels.pop(0).finish(view)
+                oldest = self._panels.pop(0)
+                oldest.finish(self._view_for(oldest, view))
         self._start_thread()
         self.note_change()
         return panel
@@ -146,19 +158,21 @@ class Hub:
 
     def _run(self) -> None:
         while not self._ending:
+            while self._actions:
+                self._actions.popleft()()
             wait_ms = self._coalescer.until_tick_ms(time.monotonic() * 1_000)
             if wait_ms is None:
-                looking = self.feed is None and self._cell is not None and self.find_feed is not None
-                if not self._wake.wait(POLL_INTERVAL_S if looking else None) and looking:
-                    self._look_for_feed()
-                self._wake.clear()
+                self._wait_for_change()
             elif wait_ms > 0:
                 time.sleep(wait_ms / 1_000)
             else:
                 self._tick_unless_closing()
 
-    def _look_for_feed(self) -> None:
-        if self.find_feed is not None:
+    def _wait_for_change(self) -> None:
+        is_looking = self.feed is None and self._cell is not None and self.find_feed is not None
+        is_woken = self._wake.wait(POLL_INTERVAL_S if is_looking else None)
+        self._wake.clear()
+        if not is_woken and self.find_feed is not None:
             self.find_feed()
 
     def _tick_unless_closing(self) -> None:
@@ -180,7 +194,7 @@ class Hub:
             sent = 0
             for panel in self._panels:
                 panel.note_busy(busy)
-                sent += panel.update(view)
+                sent += panel.update(self._view_for(panel, view))
             self._finish_ended_experiments(view)
             if view.moving:
                 self._coalescer.note_change()
@@ -200,6 +214,10 @@ class Hub:
             self._experiments_seen.add(experiment.experiment_id)
             if cell and self.preferences.auto_panels and not self._tune_is_shown_under(cell):
                 self._show(("tune",), cell, experiment.experiment_id)
+                self._experiments_shown |= {experiment.experiment_id}
+
+    def _view_for(self, panel: Panel, view: View) -> View:
+        return view.without_trials_of(self._experiments_shown) if "cluster" in panel.sections else view
 
     def _tune_is_shown_under(self, cell: ParentHeader) -> bool:
         return any("tune" in panel.sections and panel.is_under(cell) for panel in self._panels)
@@ -218,3 +236,12 @@ def hub_of(shell: InteractiveShell) -> Hub:
         hub = Hub(shell, read_preferences(os.environ))
         setattr(shell, HUB_ATTRIBUTE, hub)
     return hub
+
+
+def close_hub(shell: InteractiveShell) -> None:
+    """End the shell's hub, if it has one: panels become final, the thread ends."""
+    hub = getattr(shell, HUB_ATTRIBUTE, None)
+    if hub is not None:
+        hub.detach()
+        hub.close()
+        delattr(shell, HUB_ATTRIBUTE)

@@ -1,6 +1,6 @@
 """HTML as text, safely: the one place where what users typed becomes markup. No colours, no layout, no widgets.
 
-Invariant: whatever goes through ``text`` or an attribute is escaped; renderers put nothing else from a view into a page.
+Invariant: whatever goes through ``text`` or an attribute is escaped; renderers put nothing else of a view into a page.
 """
 
 from __future__ import annotations

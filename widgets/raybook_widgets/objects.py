@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raybook.observe import ObjectRow, View, bytes_text, count_text
+from raybook.observe import ObjectRow, View, bytes_pair_text, bytes_text, count_text
 from raybook_widgets.markup import element, span
 
 FULL_SHARE = 0.9
@@ -16,7 +16,7 @@ def render(view: View, rows_max: int) -> str:
         return ""
     share = min(1.0, total.used_bytes / total.capacity_bytes) if total.capacity_bytes else 0.0
     fill = "rb-fill-warn" if share > FULL_SHARE else "rb-fill-run"
-    told = f"{bytes_text(total.used_bytes)} of {bytes_text(total.capacity_bytes)}"
+    told = bytes_pair_text(total.used_bytes, total.capacity_bytes, " of ")
     noun = "object" if total.objects == 1 else "objects"
     head = [
         span("Object store", "rb-title"),

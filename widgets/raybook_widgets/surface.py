@@ -73,7 +73,7 @@ class StopButton:
     """Stops the cluster on the second click within a few seconds. Best effort: a front end without subshells delivers
     the click only when the cell has ended, and the button says so."""
 
-    IDLE, ASKING, STOPPING = "Stop cluster", "Click again to stop", "Stopping…"
+    IDLE, BUSY, ASKING, STOPPING = "Stop cluster", "Stop (kernel busy)", "Click again to stop", "Stopping…"
     BUSY_HINT = "A cell is running: this click may have to wait until it ends. Interrupt the kernel to be sure."
     IDLE_HINT = "End this cluster with everything that runs on it"
 
@@ -92,7 +92,7 @@ class StopButton:
             return
         self.widget.tooltip = self.BUSY_HINT if busy else self.IDLE_HINT
         if self.widget.description != self.ASKING:
-            self.widget.description = self.IDLE + " (kernel busy)" if busy else self.IDLE
+            self.widget.description = self.BUSY if busy else self.IDLE
         self._route_clicks_by_header()
 
     def _clicked(self, button: Any) -> None:

@@ -41,7 +41,7 @@ def _experiment(experiment: ExperimentRow, rows_max: int) -> str:
     rows = [_trial(trial, scale) for trial in shown]
     table = element("table", [element("thead", header), element("tbody", rows)], class_="rb-table")
     body = [_head(experiment), _progress(experiment), element("div", table, class_="rb-scroll") if shown else ""]
-    if hidden:
+    if hidden > 0:
         body.append(element("div", f"and {hidden} more trials", class_="rb-dim rb-small"))
     return element("div", body, class_="rb-experiment", data_experiment=experiment.experiment_id)
 

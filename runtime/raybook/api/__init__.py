@@ -1,23 +1,23 @@
 """The public Python API above the Engine protocol: verbs, decorators, handles, options. Knows no socket and no process.
 
-    init             init shutdown is_initialized      (options: init_options; engine: engine_factory; result: ray_context)
-    context          the one current runtime           (attach makes an engine current)
-    remote           the decorator                     (remote_function, actor, actor_handle; signature checks arguments)
-    options          every keyword and its check       (option_checks, strategies)
-    object_ref       ObjectRef                         object_ops: get put wait cancel kill get_actor
-    runtime_context  who and where the code is         state: nodes, resources, actors, timeline
-    facts            rows for panels, from libraries
+startup          init shutdown is_initialized      (options: init_options; engine: engine_factory; result: ray_context)
+context          the one current runtime           (connect makes an engine current)
+decorator        remote                            (remote_function, actor, actor_handle; signature checks arguments)
+options          every keyword and its check       (option_checks, strategies)
+object_ref       ObjectRef                         object_ops: get put wait cancel kill get_actor
+runtime_context  who and where the code is         state: nodes, resources, actors, timeline
+facts            rows for panels, from libraries
 """
 
 from raybook.api.actor import ActorClass, exit_actor, method
 from raybook.api.actor_handle import ActorHandle, ActorMethod
 from raybook.api.context import current_runtime
 from raybook.api.facts import publish_fact
-from raybook.api.init import init, is_initialized, shutdown
+from raybook.api.startup import init, is_initialized, shutdown
 from raybook.api.object_ops import cancel, get, get_actor, kill, put, wait
 from raybook.api.object_ref import ObjectRef
 from raybook.api.ray_context import RayContext
-from raybook.api.remote import remote
+from raybook.api.decorator import remote
 from raybook.api.remote_function import RemoteFunction
 from raybook.api.runtime_context import RuntimeContext, get_gpu_ids, get_runtime_context
 from raybook.api.state import available_resources, cluster_resources, list_actors, nodes, timeline

@@ -29,7 +29,10 @@ class ActorHandle:
     __slots__ = ("__weakref__", "_calls", "_engine", "_release", "_signatures", "_state")
 
     def __init__(
-        self, state: ActorHandleState, engine: Engine, signatures: dict[str, Callable[[tuple, dict], None]] | None = None
+        self,
+        state: ActorHandleState,
+        engine: Engine,
+        signatures: dict[str, Callable[[tuple, dict], None]] | None = None,
     ) -> None:
         self._state = state
         self._engine = engine

@@ -8,6 +8,7 @@ Invariants: at most one current engine; a process forked from this one has none,
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -20,9 +21,10 @@ LOCAL = "local"
 
 class CurrentRuntime:
     """What this process is connected to. ``cluster`` is set when it was started here; ``mode`` is DRIVER, WORKER or
-    LOCAL. ``auto_start`` is what the first verb calls when nothing was started."""
+    LOCAL. ``auto_start`` is what the first verb calls when nothing was started. ``changing`` is held by one ``init`` or
+    ``shutdown`` at a time: the first verbs of two threads must not start two clusters."""
 
-    __slots__ = ("auto_start", "cluster", "context", "engine", "is_forked", "mode")
+    __slots__ = ("auto_start", "changing", "cluster", "context", "engine", "is_forked", "mode")
 
     def __init__(self) -> None:
         self.engine: Engine | None = None
@@ -31,6 +33,7 @@ class CurrentRuntime:
         self.mode = ""
         self.is_forked = False
         self.auto_start: Callable[[], Any] | None = None
+        self.changing = threading.RLock()
 
     def clear(self) -> None:
         """Forget the engine (it has been shut down)."""
@@ -40,7 +43,8 @@ class CurrentRuntime:
         self.mode = ""
 
     def forget_in_child(self) -> None:
-        """After a fork: sockets, references and pins are the parent's."""
+        """After a fork: sockets, references and pins are the parent's, and so is whoever held the lock."""
+        self.changing = threading.RLock()
         if self.engine is not None:
             self.clear()
             self.is_forked = True

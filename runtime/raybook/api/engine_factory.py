@@ -15,13 +15,44 @@ from raybook.engines.engine import Engine
 
 def start_engine(options: InitOptions) -> tuple[Engine, str, Any]:
     """(engine, mode, cluster that was started here or None). ConnectionError when there is no cluster at the address;
-    RuntimeError, with the log of the step that failed, when one cannot be started. Blocks until it is up."""
+    RaySystemError, with the log of the step that failed, when one cannot be started. Blocks until it is up."""
     if options.local_mode:
         from raybook.engines.local_mode import LocalModeEngine
 
-        return LocalModeEngine(options), LOCAL, None
+        engine = LocalModeEngine(
+            num_cpus=options.num_cpus,
+            num_gpus=options.num_gpus,
+            memory=options.memory,
+            resources=options.resources,
+            labels=options.labels,
+            namespace=options.namespace,
+        )
+        return engine, LOCAL, None
+    from raybook.api.local_cluster import find_cluster, start_local
     from raybook.engines.native import NativeEngine
 
-    if options.address is None:
-        return NativeEngine.start_local(options), DRIVER, None
-    return NativeEngine.connect(options.address, options), DRIVER, None
+    if options.address is not None:
+        found = find_cluster(options.address)
+        return NativeEngine.connect(found.node_socket, found.token, namespace=options.namespace), DRIVER, None
+    cluster = start_local(
+        num_cpus=options.num_cpus,
+        num_gpus=options.num_gpus,
+        memory=int(options.memory) if options.memory is not None else None,
+        object_store_memory=options.object_store_memory,
+        resources=options.resources,
+        labels=options.labels,
+        persist=options.persist,
+        name=options.name,
+        kernel_id=options.kernel_id,
+    )
+    try:
+        engine = NativeEngine.connect(
+            cluster.node_socket,
+            cluster.token,
+            namespace=options.namespace,
+            stop_cluster=None if options.persist else cluster.stop,
+        )
+    except BaseException:
+        cluster.stop()
+        raise
+    return engine, DRIVER, cluster

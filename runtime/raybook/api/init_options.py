@@ -9,7 +9,15 @@ from typing import Any
 import msgspec
 
 from raybook.api.object_ops import check_namespace
-from raybook.api.option_checks import check_amount, check_count, check_name, check_resources, check_runtime_env, wrong_type
+from raybook.api.option_checks import (
+    check_amount,
+    check_count,
+    check_name,
+    check_resources,
+    check_runtime_env,
+    comes_later,
+    wrong_type,
+)
 
 LOCAL_ADDRESS = "local"
 ADDRESS_VARIABLES = ("RAYBOOK_ADDRESS", "RAY_ADDRESS")
@@ -18,7 +26,8 @@ ADDRESS_VARIABLES = ("RAYBOOK_ADDRESS", "RAY_ADDRESS")
 class InitOptions(msgspec.Struct, frozen=True):
     """A checked ``init``. address: None starts a cluster; else "auto", a socket, or a registered cluster's name or id.
 
-    Numbers are the user's (CPUs, bytes), None means: find out. name, temp_dir, persist: of a cluster that is started.
+    Numbers are the user's (CPUs, bytes), None means: find out. name, persist, kernel_id: of a cluster that
+    is started.
     """
 
     address: str | None = None
@@ -31,9 +40,9 @@ class InitOptions(msgspec.Struct, frozen=True):
     namespace: str | None = None
     local_mode: bool = False
     log_to_driver: bool = True
-    temp_dir: str | None = None
     persist: bool = False
-    name: str | None = None
+    name: str = ""
+    kernel_id: str = ""
 
 
 def make_init_options(address: str | None, environ: Mapping[str, str], asked: Mapping[str, Any]) -> InitOptions:
@@ -64,9 +73,9 @@ def make_init_options(address: str | None, environ: Mapping[str, str], asked: Ma
         namespace=asked["namespace"],
         local_mode=bool(asked["local_mode"]),
         log_to_driver=bool(asked["log_to_driver"]),
-        temp_dir=asked["_temp_dir"],
-        persist=bool(asked["_persist"]),
-        name=asked["_name"],
+        persist=bool(asked["persist"]),
+        name=asked["name"] or "",
+        kernel_id=asked["_kernel_id"],
     )
 
 
@@ -76,8 +85,8 @@ def _check_values(asked: Mapping[str, Any]) -> None:
     check_resources("resources", asked["resources"])
     check_count(1, none=True)("object_store_memory", asked["object_store_memory"])
     check_runtime_env("runtime_env", asked["runtime_env"])
-    check_name("_temp_dir", asked["_temp_dir"])
-    check_name("_name", asked["_name"])
+    comes_later()("_temp_dir", asked["_temp_dir"])
+    check_name("name", asked["name"])
     if asked["namespace"] is not None:
         check_namespace(asked["namespace"])
     labels = asked["labels"]
@@ -88,10 +97,10 @@ def _check_values(asked: Mapping[str, Any]) -> None:
 
 
 def _refuse_cluster_settings(address: str, asked: Mapping[str, Any]) -> None:
-    names = ("num_cpus", "num_gpus", "memory", "resources", "labels", "object_store_memory", "_temp_dir", "_name")
+    names = ("num_cpus", "num_gpus", "memory", "resources", "labels", "object_store_memory", "name")
     given = [name for name in names if asked[name] is not None]
-    if asked["_persist"]:
-        given.append("_persist")
+    if asked["persist"]:
+        given.append("persist")
     if asked["local_mode"]:
         given.append("local_mode")
     if given:

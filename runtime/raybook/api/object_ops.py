@@ -5,11 +5,11 @@ Errors of use are raised here, before anything is sent, as Ray raises them (RAY.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from raybook.api.actor_handle import ActorHandle, live_engine
 from raybook.api.context import current_engine, current_runtime
-from raybook.api.object_ref import ObjectRef, stale
+from raybook.api.object_ref import ObjectRef, engine_of, stale
 from raybook.engines.engine import Engine
 
 
@@ -20,11 +20,11 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
     GetTimeoutError, or the error of a lost object; ValueError or TypeError for what is no ref. Large arrays come as
     read-only views of shared memory, without a copy. Cost: 2 µs for a small value that is ready.
     """
-    engine = current_runtime.engine or current_engine()
+    engine = current_runtime.engine
     if timeout is not None:
         _check_timeout("get", timeout)
     if type(refs) is ObjectRef:
-        if refs._release is not engine.release:
+        if engine is None or refs._release is not engine.release:
             raise stale(refs)
         return engine.get((refs,), timeout)[0]
     if not isinstance(refs, list):
@@ -34,8 +34,7 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
         )
     if not refs:
         return []
-    _check_refs("get", refs, engine)
-    return engine.get(refs, timeout)
+    return _engine_of("get", refs, engine).get(refs, timeout)
 
 
 def put(value: Any, *, _owner: Any = None) -> ObjectRef:
@@ -61,7 +60,6 @@ def wait(
     fetch_local: also bring large objects to this node. TypeError for what is no list of refs; ValueError for duplicates,
     a num_returns outside 1..len(refs), or a negative timeout.
     """
-    engine = current_runtime.engine or current_engine()
     if isinstance(refs, ObjectRef):
         raise TypeError("wait() expected a list of ObjectRefs, got a single ObjectRef. Pass [ref].")
     if not isinstance(refs, list):
@@ -72,7 +70,7 @@ def wait(
         raise TypeError(f"wait() expected a whole number as num_returns, got {num_returns!r}.")
     if not refs:
         return [], []
-    _check_refs("wait", refs, engine)
+    engine = _engine_of("wait", refs, current_runtime.engine)
     if len({ref.id for ref in refs}) != len(refs):
         raise ValueError("wait() requires a list of unique ObjectRefs: one of them is there more than once.")
     if num_returns <= 0:
@@ -87,18 +85,14 @@ def wait(
 def cancel(ref: ObjectRef, *, force: bool = False, recursive: bool = True) -> None:
     """Cancel the task that makes this object: one that waits never runs, one that runs gets a KeyboardInterrupt, or loses
     its process with ``force``. recursive: also the tasks it submitted. No effect once it ended. TypeError for no ref."""
-    engine = current_engine()
     if not isinstance(ref, ObjectRef):
         raise TypeError(f"cancel() takes the ObjectRef of a task, got {type(ref)}.{_hint(ref)}")
-    if ref._release is not engine.release:
-        raise stale(ref)
-    engine.cancel(ref, force, recursive)
+    engine_of(ref).cancel(ref, force, recursive)
 
 
 def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
     """End an actor at once, without its exit handlers; with ``no_restart=False`` it starts again if ``max_restarts``
     allows. ValueError for what is no actor."""
-    current_engine()
     if not isinstance(actor, ActorHandle):
         raise ValueError(f"kill() is only supported for actors, got {type(actor)}. To stop a task, use cancel(ref).")
     live_engine(actor).kill_actor(actor._state, no_restart)
@@ -123,8 +117,9 @@ def check_namespace(namespace: Any) -> None:
         raise ValueError('"" is not a valid namespace. Pass None to not specify a namespace.')
 
 
-def _check_refs(verb: str, refs: list[Any], engine: Engine) -> None:
-    release = engine.release
+def _engine_of(verb: str, refs: list[Any], engine: Engine | None) -> Engine:
+    """The engine of a list of refs. No verb starts a cluster for refs: whoever has one had a session."""
+    release = engine.release if engine is not None else None
     for ref in refs:
         if type(ref) is not ObjectRef:
             raise TypeError(
@@ -132,6 +127,7 @@ def _check_refs(verb: str, refs: list[Any], engine: Engine) -> None:
             )
         if ref._release is not release:
             raise stale(ref)
+    return cast(Engine, engine)
 
 
 def _check_timeout(verb: str, timeout: Any) -> None:

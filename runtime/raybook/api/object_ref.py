@@ -132,7 +132,7 @@ def reduce_ref(ref: ObjectRef, contained: list[Any]) -> tuple[Any, ...]:
 
 
 def rebuild_ref(object_id: bytes, owner_address: str) -> ObjectRef:
-    """The other end of both reducers. RuntimeError in a process that is not connected."""
+    """What a pickled ref is loaded with. RuntimeError in a process that is not connected."""
     return started_engine().adopt_ref(object_id, owner_address)
 
 

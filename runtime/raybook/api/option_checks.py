@@ -101,7 +101,9 @@ def check_name(name: str, value: Any) -> None:
     if not isinstance(value, str):
         raise wrong_type(name, "str", value)
     if not value:
-        raise ValueError(f'"" is not a valid value of the keyword \'{name}\': give it some characters, or leave it out.')
+        raise ValueError(
+            f"\"\" is not a valid value of the keyword '{name}': give it some characters, or leave it out."
+        )
 
 
 def check_lifetime(name: str, value: Any) -> None:

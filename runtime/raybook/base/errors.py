@@ -355,19 +355,22 @@ def error_from_code(code: str, text: str) -> Exception:
     return RaySystemError(f"{code}: {text}")
 
 
-def error_from_value(value: ErrorValue) -> BaseException:
-    """The exception to raise for a failed object, ready for ``raise``. Runs the unpickling code of user exceptions; one
-    that fails leaves a RayTaskError with the text."""
+def error_from_value(value: ErrorValue, loads: Callable[[bytes], Any] = pickle.loads) -> BaseException:
+    """The exception to raise for a failed object, ready for ``raise``. loads: the other half of the ``dumps`` that
+    ``value_from_error`` was given. Runs the unpickling code of user exceptions; one that fails leaves a RayTaskError with
+    the text."""
     if value.code != TASK_CODE:
         return error_from_code(value.code, value.text)
     text = with_source_lines(value.text)
     error = None
     if value.payload:
         try:
-            error = pickle.loads(value.payload)
+            error = loads(value.payload)
         except Exception as failure:
             # The classes of the payload are user code: missing here, or with an __init__ that takes something else.
-            text += f"\n(The exception itself could not be rebuilt in this process: {type(failure).__name__}: {failure})"
+            text += (
+                f"\n(The exception itself could not be rebuilt in this process: {type(failure).__name__}: {failure})"
+            )
     if not isinstance(error, RayTaskError):
         return RayTaskError("task", text, None)
     error.traceback_str = text

@@ -106,7 +106,7 @@ class Engine(Protocol):
     closed: bool
     """Whether ``shutdown`` was called, or this process was forked from the one that connected: calls raise then."""
     make_ref: Callable[[bytes, str, Callable[[bytes], None]], Any]
-    """The public ref class (id, owner address, release). ``api`` sets it before the first submission."""
+    """The public ref class, called with (id, owner address, release). ``api`` sets it before the first submission."""
     serialization: SerializationContext
     """Every user value goes through it. ``api`` adds the reducers of refs and handles before the first submission."""
     release: Callable[[bytes], None]

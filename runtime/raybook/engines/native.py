@@ -7,7 +7,9 @@ Runs on user threads: makes ids, serializes arguments, hands records over, waits
 from __future__ import annotations
 
 import os
+import sys
 import threading
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -75,6 +77,20 @@ class NativeEngine:
     def _after_fork(self) -> None:
         self.closed = True
         self._is_forked = True
+
+    @classmethod
+    def connect(
+        cls, node_socket: str, token: bytes, *, namespace: str | None = None, kernel_id: str = "",
+        stop_cluster: Callable[[], None] | None = None,
+    ) -> NativeEngine:  # fmt: skip
+        """Connect this process, as a driver, to the raylet at ``node_socket``. ConnectionError when it refuses or is not
+        there. Cost: 2 ms."""
+        namespace = namespace or str(uuid.uuid4())
+        core = CoreProcess(
+            node_socket, token, "driver", namespace=namespace, kernel_id=kernel_id, entrypoint=sys.argv[0]
+        )
+        core.start()
+        return cls(core, namespace=namespace, stop_cluster=stop_cluster)
 
     def set_job(self, job_id: bytes, namespace: str) -> None:
         """On whose behalf this process works: a driver's own job, or that of the lease a worker serves."""
@@ -179,8 +195,9 @@ class NativeEngine:
                     return self._state_of(existing)
                 self._submit(command)
             else:
-                self._submit(command)
+                # In this order: the owner machine watches the actor, which must be known by then.
                 self._core.send_gcs("CreateActor", encode(request))
+                self._submit(command)
         finally:
             if stored is not None:
                 self.release(stored)
@@ -283,7 +300,14 @@ class NativeEngine:
             raise ValueError(
                 f"The object {ref.id.hex()} was created by another process, and only that process can cancel its task."
             )
-        self._submit(CancelCommand(task_of(ref.id), force, recursive))
+        task_id = task_of(ref.id)
+        record = self._core.owner.tasks.tasks.get(task_id)
+        if force and record is not None and record.actor_id:
+            raise ValueError(
+                f"force=True is not supported for actor tasks: it would end the actor that runs `{record.spec.name}` for "
+                f"everybody. Use cancel without force, or raybook.kill(actor)."
+            )
+        self._submit(CancelCommand(task_id, force, recursive))
 
     # The rest
 

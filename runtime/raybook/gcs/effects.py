@@ -47,6 +47,11 @@ class Outbox:
         if self._queue and (self._task is None or self._task.done()):
             self._task = asyncio.get_running_loop().create_task(self._deliver())
 
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """The delivery under way."""
+        return None if self._task is None or self._task.done() else self._task
+
     async def close(self) -> None:
         """Drop what is queued; the node is gone."""
         self._queue.clear()
@@ -137,6 +142,12 @@ class EffectRunner:
         if self._saver is None or self._saver.done():
             self._saver = asyncio.get_running_loop().create_task(self._save())
         await asyncio.shield(done)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait for deliveries that are under way."""
+        tasks = [outbox.task for outbox in self._outboxes.values() if outbox.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout_s)
 
     async def close(self) -> None:
         """Finish writing, drop what nodes have not been told."""

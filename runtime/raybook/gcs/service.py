@@ -412,11 +412,19 @@ class GcsService:
         )
 
     async def _stop_cluster(self, request: messages.StopCluster) -> messages.Empty:
+        self.request_stop(request.reason or "somebody asked for it")
+        return messages.Empty()
+
+    def request_stop(self, reason: str) -> None:
+        """Tell the nodes of other processes to end, and this process by ``on_stop``."""
         for node in self._nodes.infos():
             if node.alive and node.raylet_address:
-                self._runner.send(node.node_id, "StopNode", StopNode(request.reason))
-        asyncio.get_running_loop().call_soon(self.on_stop, request.reason or "somebody asked for it")
-        return messages.Empty()
+                self._runner.send(node.node_id, "StopNode", StopNode(reason))
+        asyncio.get_running_loop().call_soon(self.on_stop, reason)
+
+    async def say_farewell(self, timeout_s: float) -> None:
+        """Wait until the nodes have taken what they were told, or for ``timeout_s``."""
+        await self._runner.drain(timeout_s)
 
     # ------------------------------------------------------------------ time
 

@@ -7,6 +7,7 @@ and the session folder go, the process exits. The watchdog does the same from it
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import os
 import platform
@@ -26,19 +27,22 @@ from raybook.core.scheduling.node_resources import Machine, node_resources
 from raybook.gcs.service import GcsService
 from raybook.head.watchdog import Watchdog
 from raybook.io import cluster_registry, daemon, hardware, session_dir
-from raybook.io.channel import LocalChannel
+from raybook.io.channel import LocalChannel, RemoteError
 from raybook.io.clock import anchored_clock
 from raybook.io.descendants import end_descendants
 from raybook.io.process import become_subreaper, raise_file_limit, start_time
 from raybook.io.storage import MemoryStorage
 from raybook.protocol.auth import new_token
 from raybook.protocol.messages.daemons import HeadOptions, Ready
-from raybook.raylet.main import Raylet
+from raybook.raylet.service import Raylet
 
 logger = logging.getLogger(__name__)
 
-RAYLET_STOP_S = 0.5
-"""Time for the raylet to let its clients and workers go before they are killed."""
+GRPC_DELAY_S = 0.5
+"""grpc is imported in a thread, which takes the GIL 0.1 s from the loop: not while the driver's first tasks start."""
+
+STEP_STOP_S = 0.5
+"""Time for each step of an orderly end, such as the raylet letting its clients and workers go, before they are killed."""
 
 
 def run_head(arguments: str, zygote: Any) -> int:
@@ -48,12 +52,14 @@ def run_head(arguments: str, zygote: Any) -> int:
     head = Head(options, zygote)
     try:
         _run_on_loop(head.run())
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RemoteError) as error:
         logger.exception("The head could not start.")
-        head.announce({"error": f"The head could not start: {error}"})
+        head.starter.tell({"error": f"The head could not start: {error}"})
+    finally:
+        # Also after an error that nobody foresaw: its traceback is on its way to the log.
         head.leave_nothing()
+    if not head.was_ready:
         return 1
-    head.leave_nothing()
     # Threads of grpc and the watchdog are of no more use; waiting for them costs a shutdown 50 ms.
     logging.shutdown()
     os._exit(0)
@@ -76,7 +82,8 @@ class Head:
         self._zygote = zygote
         self._session = Path(options.session_dir)
         self._registry = cluster_registry.registry_dir()
-        self._ready_fd: int | None = options.ready_fd
+        self.starter = daemon.Starter(options.ready_fd)
+        self.was_ready = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_reason: asyncio.Future[str] | None = None
         self._owner_died = False
@@ -97,12 +104,11 @@ class Head:
         token = new_token()
         token_file = session_dir.write_token(self._session, token)
         resources = _resources(config, options)
-        raylets: dict[bytes, LocalChannel] = {}
         gcs = GcsService(
             config,
             anchored_clock(),
             MemoryStorage(),
-            connect_raylet=lambda node: raylets[node.node_id],
+            connect_raylet=lambda node: LocalChannel(raylet.service),
             cluster_id=bytes.fromhex(options.cluster_id),
             seed=int.from_bytes(ids.random_id(), "big"),
         )
@@ -120,18 +126,23 @@ class Head:
             options.labels,
         )
         raylet.on_driver_gone = lambda client_id: self._driver_left(gcs, client_id)
-        raylets[node_id] = LocalChannel(raylet.service)
+        raylet.on_stop = self.stop
         await gcs.start()
         node_socket = await raylet.start()
         record = self._record(node_socket, str(token_file), to_user(resources))
         cluster_registry.write_record(record, self._registry)
-        self.announce(msgspec.to_builtins(_ready(record, node_id)))
+        self.was_ready = True
+        self.starter.tell(msgspec.to_builtins(_ready(record, node_id)))
         background = self._loop.create_task(self._serve_others(gcs, token, record))
         reason = await self._stop_reason
         logger.info("The cluster ends: %s.", reason)
         background.cancel()
-        await asyncio.wait([self._loop.create_task(raylet.stop(reason))], timeout=RAYLET_STOP_S)
-        await asyncio.wait([background, self._loop.create_task(gcs.close())], timeout=RAYLET_STOP_S)
+        for step in (raylet.stop(reason), gcs.close()):
+            task = self._loop.create_task(step)
+            await asyncio.wait([task], timeout=STEP_STOP_S)
+            if task.done() and task.exception() is not None:
+                logger.error("A step of the end failed; the end goes on.", exc_info=task.exception())
+        await asyncio.wait([background], timeout=STEP_STOP_S)
 
     def stop(self, reason: str) -> None:
         """Begin the end, on the loop. Idempotent."""
@@ -139,17 +150,13 @@ class Head:
         if self._stop_reason is not None and not self._stop_reason.done():
             self._stop_reason.set_result(reason)
 
-    def announce(self, message: dict[str, Any]) -> None:
-        """Say once that we are ready, or why not."""
-        if self._ready_fd is not None:
-            daemon.announce(self._ready_fd, message)
-            self._ready_fd = None
-
     def leave_nothing(self) -> None:
-        """Kill and reap every descendant, remove record and folder. Idempotent; works from any thread."""
+        """Kill and reap every descendant, remove record and folder. Idempotent; works from any thread. A head that never
+        was ready leaves its folder to its starter, who reads the log in it."""
         end_descendants(timeout_s=1.0)
         cluster_registry.remove_record(self._options.cluster_id, self._registry)
-        session_dir.remove(self._session)
+        if self.was_ready or self._owner_died:
+            session_dir.remove(self._session)
 
     def _owner_is_gone(self) -> None:
         """From the watchdog's thread: process death is certain knowledge, so there is no grace."""
@@ -191,11 +198,28 @@ class Head:
         )
 
     async def _serve_others(self, gcs: GcsService, token: bytes, record: cluster_registry.ClusterRecord) -> None:
-        """In the background: sweep what killed heads left, then serve the CLI and the Jupyter server over gRPC."""
+        """In the background: sweep what killed heads left, then serve the CLI and the Jupyter server over gRPC until
+        cancelled; the record gets the address. Without grpc the cluster works, but only its own machine sees it."""
         assert self._loop is not None
         swept = await self._loop.run_in_executor(None, session_dir.sweep, self._session.parent)
         for folder in swept:
             logger.info("Removed %s, which a killed head had left.", folder)
+        options = self._options
+        if not options.serve_grpc:
+            return
+        await asyncio.sleep(GRPC_DELAY_S)
+        rpc = await self._loop.run_in_executor(None, importlib.import_module, "raybook.io.rpc")
+        try:
+            server = await rpc.serve_grpc(gcs, "Gcs", f"{options.host}:{options.port}", token)
+        except OSError:
+            logger.exception("The GCS serves no gRPC.")
+            return
+        try:
+            record.address = server.address
+            cluster_registry.write_record(record, self._registry)
+            await self._loop.create_future()
+        finally:
+            await server.stop()
 
 
 def _ready(record: cluster_registry.ClusterRecord, node_id: bytes) -> Ready:

@@ -86,14 +86,23 @@ def spawn(
         os.close(read_fd)
 
 
-def announce(ready_fd: int, message: Mapping[str, Any]) -> None:
-    """The daemon's side: say that all is ready, or ``{"error": text}``, and close the pipe."""
-    try:
-        os.write(ready_fd, json.dumps(message).encode() + b"\n")
-    except BrokenPipeError:
-        pass  # Whoever started us has gone; the owner's watch sees to the rest.
-    finally:
-        os.close(ready_fd)
+class Starter:
+    """The daemon's side of the ready pipe."""
+
+    def __init__(self, ready_fd: int) -> None:
+        self._fd: int | None = ready_fd
+
+    def tell(self, message: Mapping[str, Any]) -> None:
+        """Say that all is ready, or ``{"error": text}``. Only the first call says anything."""
+        if self._fd is None:
+            return
+        descriptor, self._fd = self._fd, None
+        try:
+            os.write(descriptor, json.dumps(message).encode() + b"\n")
+        except BrokenPipeError:
+            pass  # Whoever started us has gone; the owner's watch sees to the rest.
+        finally:
+            os.close(descriptor)
 
 
 def stop(process: subprocess.Popen[bytes], timeout_s: float) -> None:

@@ -13,6 +13,7 @@ A weak reference on a memoryview fires too early (slices keep the exporter alive
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy
 
@@ -33,6 +34,7 @@ class Pin(numpy.ndarray):
 
 def pinned_buffer(view: memoryview, release: Callable[[], None]) -> memoryview:
     """See `shm_arena.pinned_buffer`."""
-    pin = Pin(len(view), numpy.uint8, view)
+    pin: Any = Pin(len(view), numpy.uint8, view)
     pin._release = release
-    return memoryview(pin)
+    exported: memoryview = memoryview(pin)
+    return exported

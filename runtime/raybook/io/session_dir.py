@@ -1,7 +1,7 @@
 """Session folders: where one cluster keeps its sockets, token and logs, and how none of them outlives it.
 
 ``/tmp/raybook/<short id>/`` (``RAYBOOK_TMPDIR`` moves the base), mode 0700, names short because a Unix socket's path
-has 107 characters. A file ``head`` names the process it belongs to; folders of the dead are swept by the next start.
+has 107 characters. A file ``head`` names the processes it belongs to; folders of the dead are swept by the next start.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ def create(cluster_id: str, environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def claim(path: Path, pid: int) -> None:
-    """Say whose folder this is."""
-    (path / HEAD_FILE).write_text(f"{pid} {start_time(pid)}\n")
+    """Say whose folder this is. Several processes may claim one; it is abandoned when all of them are dead."""
+    with open(path / HEAD_FILE, "a") as file:
+        file.write(f"{pid} {start_time(pid)}\n")
 
 
 def write_token(path: Path, token: bytes) -> Path:
@@ -80,8 +81,8 @@ def sweep(base: Path) -> list[Path]:
 
 def _is_abandoned(path: Path) -> bool:
     try:
-        pid, started = (path / HEAD_FILE).read_text().split()
-        return not is_alive(int(pid), int(started))
+        claims = [line.split() for line in (path / HEAD_FILE).read_text().splitlines()]
+        return not any(is_alive(int(pid), int(started)) for pid, started in claims)
     except (FileNotFoundError, ValueError):
         with contextlib.suppress(FileNotFoundError):
             return time.time() - path.stat().st_mtime > UNCLAIMED_S

@@ -1,7 +1,7 @@
 """Shared-memory arena: the bytes of a node's object store, mapped into this process.
 
-It creates the arena, maps it, writes and reads ranges of it, punches holes, and passes its file descriptor on. It decides
-nothing: which range is whose, and which pages are warm, the allocators in `core/node/arena_allocator.py` know.
+It creates the arena, maps it, writes and reads ranges of it, punches holes, and passes its file descriptor on. It
+decides nothing: which range is whose, and which pages are warm, the allocators in `core/node/arena_allocator.py` know.
 
 The arena is anonymous memory (`memfd_create`), sparse, found in `/proc/<pid>/maps` as `memfd:raybook`. It ends with the
 last process that maps it: no file, no `/dev/shm` quota, nothing left behind.
@@ -10,13 +10,14 @@ Invariants: what `view` returns cannot be written through; a range stays mapped 
 after `close`.
 
 How to write, by measurement (Python 3.11, 2 cores, GB/s: cold `pwrite` 2.7 to 3.5, copy into cold mapped pages 0.3 to
-1.5, warm pages in a new mapping: plain copy 1.8 to 3.6, populate and copy 4.6, warm `pwrite` 3.9; pages this mapping has
-used before: 8.6 to 12.5, which is memcpy). Hence three ways, below in `Arena.write`.
+1.5, warm pages in a new mapping: plain copy 1.8 to 3.6, populate and copy 4.6, warm `pwrite` 3.9; pages this mapping
+has used before: 8.6 to 12.5, which is memcpy). Hence three ways, below in `Arena.write`.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import importlib
 import mmap
 import os
@@ -64,7 +65,8 @@ def send_fd(connection: socket.socket, fd: int) -> None:
 
 def recv_fd(connection: socket.socket) -> int:
     """Receive what `send_fd` sent, closed on exec. Raises ConnectionError if the peer closed or sent no descriptor."""
-    # Not `socket.recv_fds`: it drops its flags (CPython 3.11), and a fork with exec at this moment would inherit the arena.
+    # Not `socket.recv_fds`: it drops its flags (CPython 3.11), and a fork with exec at this moment would inherit the
+    # arena.
     room = socket.CMSG_SPACE(struct.calcsize("i"))
     message, ancillary, _flags, _address = connection.recvmsg(1, room, socket.MSG_CMSG_CLOEXEC)
     for level, kind, data in ancillary:
@@ -74,22 +76,30 @@ def recv_fd(connection: socket.socket) -> int:
     raise ConnectionError(f"The peer {what} the arena's file descriptor.")
 
 
+class WriteMapping:
+    """The writable mapping of an arena. populated: one byte for each unit whose pages this mapping has used."""
+
+    __slots__ = ("address", "populated", "view")
+
+    def __init__(self, mapping: mmap.mmap, arena_bytes: int) -> None:
+        self.view = memoryview(mapping)
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
+        self.populated = bytearray(arena_bytes // POPULATE_UNIT_BYTES + 1)
+
+
 class Arena:
     """An arena mapped into this process.
 
-    fd: of `create_arena`, here or in another process; it becomes this object's and `close` closes it. The reading mapping
-    exists from the start, the writing one from the first warm write. Both cost address space, no memory.
+    fd: of `create_arena`, here or in another process; it becomes this object's and `close` closes it. The reading
+    mapping exists from the start, the writing one from the first warm write. Both cost address space, no memory.
     """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self.arena_bytes = os.fstat(fd).st_size
         self._read_view = memoryview(self._map(mmap.PROT_READ))
-        self._write_map: mmap.mmap | None = None
-        self._write_view: memoryview | None = None
-        self._write_address = 0
-        self._populated = bytearray()
-        # None: the kernel has it as far as we know (Linux 5.14 or later).
+        self._writing: WriteMapping | None = None
+        # True as far as we know: Linux 5.14 and later have it.
         self._can_populate = True
 
     def _map(self, protection: int) -> mmap.mmap:
@@ -108,15 +118,16 @@ class Arena:
     def write(self, offset: int, parts: Sequence[Buffer], *, warm: bool) -> int:
         """Write contiguous buffers one after another from `offset` on; return the bytes written.
 
-        warm: the pages hold memory already, from this process or another. A wrong guess costs speed only. Writes of more
-        than 64 KiB let other threads run. Raises ValueError for a range outside the arena, OSError (ENOSPC, ENOMEM) when
-        the machine is out of memory.
+        warm: the pages hold memory already, from this process or another. A wrong guess costs speed only. Writes of
+        more than 64 KiB let other threads run. Raises ValueError for a range outside the arena, OSError (ENOSPC,
+        ENOMEM) when the machine is out of memory.
         """
         views = [memoryview(part).cast("B") for part in parts if len(part)]
         total = sum(map(len, views))
         self._check_range(offset, total)
         numpy = sys.modules.get("numpy")
-        # Without numpy there is no copy that lets other threads run, but a process that has no numpy has no arrays either.
+        # Without numpy there is no copy that lets other threads run, but a process that has no numpy has no arrays
+        # either.
         if not warm or (numpy is None and total > GIL_HELD_COPY_BYTES_MAX):
             self._pwrite(offset, views)
         else:
@@ -144,8 +155,12 @@ class Arena:
                 written -= len(view)
 
     def _copy(self, offset: int, views: list[memoryview], total: int, numpy: Any) -> None:
-        target = self._writable()
-        self._populate(offset, total)
+        writing = self._writing
+        if writing is None:
+            # Two threads may come here at once; then one mapping serves one write and is dropped.
+            writing = self._writing = WriteMapping(self._map(mmap.PROT_READ | mmap.PROT_WRITE), self.arena_bytes)
+        self._populate(writing, offset, total)
+        target = writing.view
         for view in views:
             end = offset + len(view)
             if len(view) <= GIL_HELD_COPY_BYTES_MAX or numpy is None:
@@ -154,35 +169,20 @@ class Arena:
                 numpy.copyto(numpy.frombuffer(target[offset:end], numpy.uint8), numpy.frombuffer(view, numpy.uint8))
             offset = end
 
-    def _writable(self) -> memoryview:
-        if self._write_view is None:
-            self._write_map = self._map(mmap.PROT_READ | mmap.PROT_WRITE)
-            self._write_view = memoryview(self._write_map)
-            self._write_address = ctypes.addressof(ctypes.c_char.from_buffer(self._write_map))
-            self._populated = bytearray(self.arena_bytes // POPULATE_UNIT_BYTES + 1)
-        return self._write_view
-
-    def _populate(self, offset: int, size: int) -> None:
+    def _populate(self, writing: WriteMapping, offset: int, size: int) -> None:
         """Have the kernel map the range's pages in one call: a page fault for each of them costs several times more."""
         first, last = offset // POPULATE_UNIT_BYTES, (offset + size - 1) // POPULATE_UNIT_BYTES + 1
-        known = self._populated
+        known = writing.populated
         while first < last and known[first]:
             first += 1
         if first >= last or not self._can_populate:
             return
         start = max(first * POPULATE_UNIT_BYTES, offset) & -PAGE_BYTES
         end = min(last * POPULATE_UNIT_BYTES, (offset + size + PAGE_BYTES - 1) & -PAGE_BYTES, self.arena_bytes)
-        if (
-            libc_call(
-                "madvise",
-                ctypes.c_void_p(self._write_address + start),
-                ctypes.c_size_t(end - start),
-                MADV_POPULATE_WRITE,
-            )
-            != 0
-        ):
+        address = ctypes.c_void_p(writing.address + start)
+        if libc_call("madvise", address, ctypes.c_size_t(end - start), MADV_POPULATE_WRITE) != 0:
             # An older kernel, or no memory: the copy itself will fault the pages in, slower, or fail as it must.
-            self._can_populate = ctypes.get_errno() != 22
+            self._can_populate = ctypes.get_errno() != errno.EINVAL
             return
         # A unit that was reached into only at one end is asked for again by the next write there; that is cheap.
         for unit in range((start + POPULATE_UNIT_BYTES - 1) // POPULATE_UNIT_BYTES, end // POPULATE_UNIT_BYTES):
@@ -202,11 +202,11 @@ class Arena:
             return
         mode = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
         if libc_call("fallocate", self._fd, mode, ctypes.c_long(offset), ctypes.c_long(size)) != 0:
-            error = ctypes.get_errno()
-            raise OSError(error, f"The kernel did not punch a hole of {size} bytes at {offset}: {os.strerror(error)}")
-        if self._populated:
+            code = ctypes.get_errno()
+            raise OSError(code, f"The kernel did not punch a hole of {size} bytes at {offset}: {os.strerror(code)}")
+        if self._writing is not None:
             first, last = offset // POPULATE_UNIT_BYTES, (offset + size - 1) // POPULATE_UNIT_BYTES + 1
-            self._populated[first:last] = bytes(last - first)
+            self._writing.populated[first:last] = bytes(last - first)
 
     def memory_bytes(self) -> int:
         """Bytes of memory that the arena holds on this machine, in all processes together."""
@@ -220,10 +220,7 @@ class Arena:
         self._fd = -1
         # Unmapping is the collector's: `mmap.close` would refuse while views live, and there is nothing to wait for.
         self._read_view = memoryview(b"")
-        self._write_view = None
-        self._write_map = None
-        self._write_address = 0
-        self._populated = bytearray()
+        self._writing = None
 
     def _check_range(self, offset: int, size: int) -> None:
         if self._fd < 0:
@@ -241,8 +238,8 @@ def pinned_buffer(view: memoryview, release: Callable[[], None]) -> memoryview:
     """The same bytes as `view`, in a buffer that calls `release` once, when the last array or view over it is gone.
 
     `release` runs inside the garbage collector, in any thread, at any line: it may append to a deque and nothing else.
-    Give pickle the result as its out-of-band buffer; numpy, Arrow and torch keep it alive through slices. Imports numpy.
-    Cost: about 0.6 µs.
+    Give pickle the result as its out-of-band buffer; numpy, Arrow and torch keep it alive through slices. Imports
+    numpy. Cost: about 0.6 µs.
     """
     # A look into `sys.modules` costs a tenth of an import statement.
     module = sys.modules.get("raybook.io.pin") or importlib.import_module("raybook.io.pin")

@@ -14,6 +14,7 @@ from raybook.observe.clusters import (
     registry_dir,
 )
 from raybook.observe.format import (
+    bytes_pair_text,
     bytes_text,
     count_text,
     duration_text,
@@ -72,6 +73,7 @@ __all__ = [
     "TrialRow",
     "View",
     "build_view",
+    "bytes_pair_text",
     "bytes_text",
     "chrome_trace",
     "cluster_of_kernel",

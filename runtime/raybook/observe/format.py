@@ -1,7 +1,7 @@
 """Numbers for people: counts, bytes, durations, rates and metrics as short text.
 
-Knows nothing of panels or facts. Every function is total: odd input (NaN, negative) gives a readable text, not an error,
-because a panel must never fail over a number.
+Knows nothing of panels or facts. Every function is total: odd input (NaN, negative) gives a readable text, not an
+error, because a panel must never fail over a number.
 """
 
 from __future__ import annotations
@@ -33,6 +33,14 @@ def bytes_text(value: float) -> str:
         return f"{int(size)} B"
     digits = 2 if abs(size) < 10 else 1 if abs(size) < 100 else 0
     return f"{size:.{digits}f} {unit}"
+
+
+def bytes_pair_text(used: float, total: float, between: str = "/") -> str:
+    """ "1.21/4.00 GiB": one unit where both have the same."""
+    first, second = bytes_text(used), bytes_text(total)
+    if first.rpartition(" ")[2] == second.rpartition(" ")[2]:
+        first = first.rpartition(" ")[0]
+    return first + between + second
 
 
 def duration_text(microseconds: float) -> str:

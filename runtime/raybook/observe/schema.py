@@ -177,6 +177,18 @@ class View(msgspec.Struct, frozen=True):
         kept = [experiment for experiment in self.experiments if experiment.experiment_id == experiment_id]
         return msgspec.structs.replace(self, experiments=kept)
 
+    def without_trials_of(self, experiment_ids: frozenset[str]) -> View:
+        """The same view with only the sums of these sweeps: their trials are shown elsewhere."""
+        if not experiment_ids:
+            return self
+        experiments = [
+            msgspec.structs.replace(experiment, trials=[], trials_hidden=0)
+            if experiment.experiment_id in experiment_ids
+            else experiment
+            for experiment in self.experiments
+        ]
+        return msgspec.structs.replace(self, experiments=experiments)
+
 
 def json_schema() -> dict[str, Any]:
     """The JSON schema (draft 2020-12) of ``View``, with the version as an annotation."""

@@ -19,6 +19,8 @@ from raybook.observe.mirror import Mirror
 from raybook.observe.schema import View
 from raybook.observe.view import Caps, Label, build_view, trial_step, trial_value
 
+RUNNING = "RUNNING"
+
 FactsListener = Callable[[list[Fact], bool], None]
 """Called with the facts of one delta and whether they are a whole snapshot."""
 
@@ -43,9 +45,14 @@ class Feed:
         self._listeners: tuple[FactsListener, ...] = ()
         self._unsubscribe: Callable[[], None] | None = source.subscribe_facts(self._take)
 
-    def listen(self, listener: FactsListener) -> None:
-        """Call ``listener`` for every delta from now on."""
+    def listen(self, listener: FactsListener) -> Callable[[], None]:
+        """Call ``listener`` for every delta until the returned function is called."""
         self._listeners = (*self._listeners, listener)
+
+        def stop() -> None:
+            self._listeners = tuple(known for known in self._listeners if known is not listener)
+
+        return stop
 
     @property
     def version(self) -> int:
@@ -67,7 +74,7 @@ class Feed:
         now_ms = time.time() * 1_000
         with self._lock:
             tables, version, label = self._mirror.tables(), self._mirror.version, self._label
-            rates = self._rates.now(now_ms)
+            rates = self._rates.now(now_ms) if label.state == RUNNING else {}
             curves = {key: list(curve.points) for key, curve in self._curves.items()}
         return build_view(tables, version, label, rates, curves, now_ms, caps)
 
@@ -75,6 +82,21 @@ class Feed:
         """A picture of the raw rows, for the timeline and for exports."""
         with self._lock:
             return self._mirror.tables()
+
+    def wait_until(self, is_true: Callable[[View], bool], timeout_s: float) -> bool:
+        """Block until a view satisfies the question, looking again at every delta. False when time is up."""
+        changed = threading.Event()
+        stop_listening = self.listen(lambda facts, is_snapshot: changed.set())
+        deadline = time.monotonic() + timeout_s
+        try:
+            while not is_true(self.view()):
+                left_s = deadline - time.monotonic()
+                if left_s <= 0 or not changed.wait(left_s):
+                    return is_true(self.view())
+                changed.clear()
+            return True
+        finally:
+            stop_listening()
 
     def end(self, state: str = "STOPPED") -> None:
         """Stop listening and keep the last picture under that state. Idempotent."""

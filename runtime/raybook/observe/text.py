@@ -5,7 +5,7 @@ A pure function of the view: the same view gives the same text, so a saved outpu
 
 from __future__ import annotations
 
-from raybook.observe.format import bytes_text, count_text, duration_text, metric_text, rate_text, shortened
+from raybook.observe.format import bytes_pair_text, count_text, duration_text, metric_text, rate_text, shortened
 from raybook.observe.schema import ActorRow, ExperimentRow, ResourceRow, TaskGroupRow, View
 
 BAR_WIDTH = 20
@@ -39,7 +39,7 @@ def cluster_text(view: View) -> str:
 def resource_text(resource: ResourceRow) -> str:
     """ "3/8 CPU", "1.0 GiB/16.0 GiB memory"."""
     if resource.name in ("memory", "object_store_memory"):
-        return f"{bytes_text(resource.used)}/{bytes_text(resource.total)} {resource.name.replace('_', ' ')}"
+        return f"{bytes_pair_text(resource.used, resource.total)} {resource.name.replace('_', ' ')}"
     return f"{count_text(resource.used)}/{count_text(resource.total)} {resource.name}"
 
 
@@ -100,7 +100,7 @@ def objects_text(view: View) -> str:
     if not total.objects:
         return ""
     return (
-        f"Objects\n  {bytes_text(total.used_bytes)} of {bytes_text(total.capacity_bytes)} in "
+        f"Objects\n  {bytes_pair_text(total.used_bytes, total.capacity_bytes, ' of ')} in "
         f"{count_text(total.objects)} object" + ("" if total.objects == 1 else "s")
     )
 
@@ -114,10 +114,9 @@ def _experiment_text(experiment: ExperimentRow) -> str:
     lines = [f"Tune {experiment.name}: " + ", ".join(experiment_parts(experiment))]
     for trial in experiment.trials:
         step = f"{trial.step}/{trial.step_max}" if trial.step_max else str(trial.step)
-        lines.append(
-            f"  {'*' if trial.best else ' '} {shortened(trial.label, NAME_WIDTH):<{NAME_WIDTH}} "
-            f"{trial.state.lower():<10} {metric_text(trial.value):>9} {step:>7} {sparkline_text(trial.history)}".rstrip()
-        )
+        name = f"{'*' if trial.best else ' '} {shortened(trial.label, NAME_WIDTH):<{NAME_WIDTH}}"
+        figures = f"{trial.state.lower():<10} {metric_text(trial.value):>9} {step:>7}"
+        lines.append(f"  {name} {figures} {sparkline_text(trial.history)}".rstrip())
     if experiment.trials_hidden:
         lines.append(f"    and {experiment.trials_hidden} more trials")
     return "\n".join(lines)

@@ -1,10 +1,11 @@
 """Exception codec: an exception of user code to bytes and back, whatever the exception is.
 
-It decides what of an exception travels: the exception itself if it survives pickling, and always its texts (type, message,
-formatted traceback), for it and for the causes and contexts behind it. It does not know tasks or how errors are shown.
+It decides what of an exception travels: the exception itself if it survives pickling, and always its texts (type,
+message, formatted traceback), for it and for the causes and contexts behind it. It does not know tasks or how errors
+are shown.
 
-Invariants: `dumps_exception` never raises for an exception, and `loads_exception` never for its output; an exception that
-cannot be rebuilt comes back as `OpaqueException` with its texts, never as a different error about pickling.
+Invariants: `dumps_exception` never raises for an exception, and `loads_exception` never for its output; an exception
+that cannot be rebuilt comes back as `OpaqueException` with its texts, never as a different error about pickling.
 """
 
 from __future__ import annotations
@@ -149,12 +150,12 @@ def loads_exception(data: Any) -> LoadedException:
     if chain.version != CODEC_VERSION or not chain.records:
         raise ValueError(f"An exception of codec version {chain.version} arrived; this raybook reads {CODEC_VERSION}.")
     errors = [_rebuild(record) for record in chain.records]
-    for record, error in zip(chain.records, errors, strict=True):
+    for record, rebuilt in zip(chain.records, errors, strict=True):
         if 0 <= record.cause < len(errors):
-            error.__cause__ = errors[record.cause]
+            rebuilt.__cause__ = errors[record.cause]
         if 0 <= record.context < len(errors):
-            error.__context__ = errors[record.context]
-        error.__suppress_context__ = record.suppress_context
+            rebuilt.__context__ = errors[record.context]
+        rebuilt.__suppress_context__ = record.suppress_context
     first = chain.records[0]
     return LoadedException(errors[0], first.type_name, first.message, first.traceback_text)
 

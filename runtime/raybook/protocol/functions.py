@@ -3,11 +3,12 @@
 It decides the form and the key of an exported function, and refuses one that drags too much along. It does not know who
 asks for it or where it is kept; workers and owners keep what they loaded by key.
 
-Invariants: the key is the content's hash, so equal keys mean equal bytes and a worker never needs to be told of a change.
+Invariants: the key is the content's hash, so equal keys mean equal bytes and a worker never needs to be told of a
+change.
 
-Export once for each remote object, not once for each call. Looking for changed closures or globals before every call would
-cost more than the call (a pickling is 50 µs and up), and Ray too freezes a function when it is first called: running the
-cell again makes a new remote object and so a new export.
+Export once for each remote object, not once for each call. Looking for changed closures or globals before every call
+would cost more than the call (a pickling is 50 µs and up), and Ray too freezes a function when it is first called:
+running the cell again makes a new remote object and so a new export.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class FunctionBlob(msgspec.Struct, frozen=True):
 def export(function: Callable[..., Any], context: SerializationContext) -> FunctionBlob:
     """Pickle a function or class, by value if the reader could not import it.
 
-    Raises TypeError naming the attribute path if it captures something that cannot be pickled, ValueError above 100 MiB.
-    Above 10 MiB the blob has a warning. Cost: 50 µs and up.
+    Raises TypeError naming the attribute path if it captures something that cannot be pickled, ValueError above 100
+    MiB. Above 10 MiB the blob has a warning. Cost: 50 µs and up.
     """
     qualified_name = getattr(function, "__qualname__", type(function).__qualname__)
     short_name = qualified_name.rpartition("<locals>.")[2]

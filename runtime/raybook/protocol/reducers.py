@@ -1,10 +1,10 @@
 """Reducers: how values of numpy, torch and pyarrow are taken apart and rebuilt.
 
-It decides the shape of their pickles: which bytes become buffers. It does not import these libraries; a type that exists
-was imported by somebody, and the reader imports on demand.
+It decides the shape of their pickles: which bytes become buffers. It does not import these libraries; a type that
+exists was imported by somebody, and the reader imports on demand.
 
-Invariants: what is rebuilt equals what was reduced; a slice never takes its parent along; a type that is not handled here
-exactly is left to its own pickle support.
+Invariants: what is rebuilt equals what was reduced; a slice never takes its parent along; a type that is not handled
+here exactly is left to its own pickle support.
 
 The `rebuild_*` functions are named in stored pickles: their names and parameters only ever grow.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pickle import PickleBuffer
-from typing import Any
+from typing import Any, Literal
 
 # Booleans, integers, floats, complex numbers, times: what `dtype.str` describes completely.
 NUMERIC_KINDS = frozenset("biufcmM")
@@ -27,7 +27,7 @@ def is_numeric_array(array: Any) -> bool:
     return dtype.kind in NUMERIC_KINDS and dtype.metadata is None
 
 
-def in_one_piece(array: Any, numpy: Any) -> tuple[Any, str]:
+def in_one_piece(array: Any, numpy: Any) -> tuple[Any, Literal["C", "F"]]:
     """The array in contiguous memory, copied only if it is not, and its order: "C" or "F"."""
     flags = array.flags
     if flags.c_contiguous:
@@ -50,11 +50,11 @@ def reduce_numpy(value: Any) -> Any:
 
 
 def exportable(array: Any) -> Any:
-    """The same memory as an array that exports a buffer: times are not in the buffer protocol, so they go as integers."""
+    """The same memory as an array that exports a buffer: the buffer protocol has no times, they go as integers."""
     return array.view("i8") if array.dtype.kind in "mM" else array
 
 
-def rebuild_array(buffer: Any, dtype: str, shape: tuple[int, ...], order: str) -> Any:
+def rebuild_array(buffer: Any, dtype: str, shape: tuple[int, ...], order: Literal["C", "F"]) -> Any:
     """An array over `buffer`, read-only if that is."""
     import numpy
 

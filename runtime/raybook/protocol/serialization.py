@@ -1,17 +1,18 @@
 """Serialization: a Python value to bytes, and bytes to a value.
 
-It decides how a value is laid out: what is pickled, by which pickler, what stays outside the pickle as a buffer, and where
-each byte goes. It does not know where the bytes are kept, who owns them, or what a reference is: the engine registers
-reducers for its reference types. `reducers.py` knows the libraries' types, `unpicklable.py` explains failures,
-`exception_codec.py` carries exceptions.
+It decides how a value is laid out: what is pickled, by which pickler, what stays outside the pickle as a buffer, and
+where each byte goes. It does not know where the bytes are kept, who owns them, or what a reference is: the engine
+registers reducers for its reference types. `reducers.py` knows the libraries' types, `unpicklable.py` explains
+failures, `exception_codec.py` carries exceptions.
 
-Two layouts. A value without buffers is a *bare pickle*; it starts with 0x80, which is pickle's own version mark. Any other
-value starts with a header of 16 bytes (layout version, kind, buffer count, in-band bytes), the sizes of the buffers (8
-bytes each), the in-band pickle, and the buffers, each at a multiple of 64 bytes. All numbers are little-endian.
+Two layouts. A value without buffers is a *bare pickle*; it starts with 0x80, which is pickle's own version mark. Any
+other value starts with a header of 16 bytes (layout version, kind, buffer count, in-band bytes), the sizes of the
+buffers (8 bytes each), the in-band pickle, and the buffers, each at a multiple of 64 bytes. All numbers are
+little-endian.
 
 Invariants: the layout takes exactly `total_bytes`; every buffer is read exactly once by the value it belongs to, or
-`deserialize` raises; plain C pickle, which finds notebook classes by name and so "succeeds" here and fails in the worker,
-gets exact builtin types only. Arrays come back read-only, inline ones too. Tensors come back as copies.
+`deserialize` raises; plain C pickle, which finds notebook classes by name and so "succeeds" here and fails in the
+worker, gets exact builtin types only. Arrays come back read-only, inline ones too. Tensors come back as copies.
 """
 
 from __future__ import annotations
@@ -31,13 +32,15 @@ from raybook.protocol import reducers
 from raybook.protocol.unpicklable import explain
 
 Buffer = bytes | bytearray | memoryview
-# A reducer turns an object of the engine into a reduce tuple and appends the references in it to the list.
+# A reducer turns an object of the engine into a reduce tuple and appends the references in it to the list. It does
+# nothing else: it runs also for values that then fail to pickle, and again while the failing part is looked for.
 Reducer = Callable[[Any, list[Any]], tuple[Any, ...]]
 
 PICKLE_PROTOCOL = 5
 LAYOUT_VERSION = 1
 KIND_PICKLE = 1
-# One numeric array and nothing else: its in-band pickle is (dtype, shape, order). Saves 10 µs over an array's own pickle.
+# One numeric array and nothing else: its in-band pickle is (dtype, shape, order). Saves 10 µs over an array's own
+# pickle.
 KIND_ARRAY = 2
 HEADER = struct.Struct("<BBHIQ")
 ALIGN_BYTES = 64
@@ -62,7 +65,8 @@ class SerializationContext(msgspec.Struct, gc=False):
 
 
 class Serialized(msgspec.Struct, gc=False):
-    """A value in pieces that are not copied yet. The buffers are still the caller's memory: copy before returning to him.
+    """A value in pieces that are not copied yet. The buffers are still the caller's memory: copy before returning to
+    him.
 
     inband: the pickle, in one or more pieces. contained: references found in the value, in order.
     kind: 0 for a bare pickle. total_bytes: what `to_bytes` or `parts` come to.
@@ -97,7 +101,7 @@ class Serialized(msgspec.Struct, gc=False):
         return b"".join(self.parts())
 
 
-class ValuePickler(cloudpickle.Pickler):
+class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
     """The C pickler, asking Python only about objects that are not of builtin types.
 
     Functions and classes that the reader cannot import (`__main__`, notebook cells) travel by value. Used once.

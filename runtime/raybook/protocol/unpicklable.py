@@ -1,16 +1,17 @@
 """Unpicklable: finds the part of a value that pickle refuses, and names the way to it.
 
-It decides which way to descend and when to give up. It does not know how values are pickled: it is handed a function that
-tries. Pickle's own message says only "cannot pickle '_thread.lock' object"; the user needs the attribute that holds it.
+It decides which way to descend and when to give up. It does not know how values are pickled: it is handed a function
+that tries. Pickle's own message says only "cannot pickle '_thread.lock' object"; the user needs the attribute that
+holds it.
 
-Invariant: at most `ATTEMPTS_MAX` parts are tried, so a huge value costs a bounded time; then the way found so far is told.
+Invariant: at most `ATTEMPTS_MAX` parts are tried, so a huge value costs a bounded time; then the way found so far is
+told.
 """
 
 from __future__ import annotations
 
 import dis
 import functools
-import pickle
 from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, MethodType
 from typing import Any
@@ -21,14 +22,13 @@ ATTEMPTS_MAX = 500
 DEPTH_MAX = 30
 KEY_CHARACTERS_MAX = 40
 
-# What pickling raises for "I cannot": the C pickler the first two, reducers and __getstate__ of libraries the others.
-REFUSALS = (TypeError, pickle.PicklingError, AttributeError, ValueError, NotImplementedError, RecursionError)
-
 Attempt = Callable[[Any], object]
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One way down into a value. text: what to append to the path. capture: (function, variable) if a function holds it."""
+    """One way down into a value. text: what to append to the path. capture: (function, variable) if a function holds
+    it.
+    """
 
     text: str
     part: Any
@@ -36,7 +36,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Culprit(msgspec.Struct, frozen=True):
-    """The part that cannot be pickled. path: from the value, or from the variable of the innermost function on the way."""
+    """The part that cannot be pickled. path: from the value, or from the variable of the innermost function."""
 
     path: str
     type_name: str
@@ -47,7 +47,7 @@ class Culprit(msgspec.Struct, frozen=True):
 def find_unpicklable(value: Any, name: str, attempt: Attempt) -> Culprit:
     """The deepest part of `value` that still fails to pickle by itself, its own parts being fine.
 
-    attempt: pickles a value and forgets the result; raises one of `REFUSALS` if it cannot. The value itself is known to
+    attempt: pickles a value and forgets the result; raises if it cannot. The value itself is known to
     fail. Cost: one pickling a part, at most 500.
     """
     path, capture = name, None
@@ -74,7 +74,7 @@ def find_unpicklable(value: Any, name: str, attempt: Attempt) -> Culprit:
 def _refusal(part: Any, attempt: Attempt) -> str | None:
     try:
         attempt(part)
-    except REFUSALS as error:
+    except Exception as error:  # noqa: BLE001 - user code: a part alone may fail otherwise than in the whole
         return str(error) or type(error).__name__
     return None
 

@@ -16,12 +16,13 @@ PLAIN = "plain"
 class ZygoteHandle:
     """A started zygote: its process and our end of the socket pair. ``close`` ends it and its children."""
 
-    __slots__ = ("kind", "process", "sock")
+    __slots__ = ("kind", "process", "sock", "worker_main")
 
-    def __init__(self, process: subprocess.Popen, sock: socket.socket, kind: str) -> None:
+    def __init__(self, process: subprocess.Popen, sock: socket.socket, kind: str, worker_main: str) -> None:
         self.process = process
         self.sock = sock
         self.kind = kind
+        self.worker_main = worker_main
 
     def close(self, timeout_s: float = 2.0) -> None:
         """End it and wait: closing the socket tells it to kill its children and go. Idempotent."""
@@ -72,4 +73,4 @@ def start_zygote(
         raise
     finally:
         theirs.close()
-    return ZygoteHandle(process, ours, kind)
+    return ZygoteHandle(process, ours, kind, worker_main)

@@ -71,7 +71,6 @@ class ScriptedFacts:
 
 
 NODE = "a1b2c3d4e5f60718"
-START_MS = 1_700_000_000_000
 
 
 def sweep_script(trials: int = 16, steps: int = 12, seed: int = 7) -> Iterator[list[Fact]]:
@@ -184,8 +183,8 @@ def _sweep_facts(reached: list[int], history: list[list[float]], quality: list[f
                     "last": history[index][-1] if history[index] else None,
                     "best": peaks[index] or None,
                     "history": list(history[index]),
-                    "started_unix_ms": START_MS if reached[index] else None,
-                    "ended_unix_ms": START_MS + 61_000 if state not in ("RUNNING", "PENDING") else None,
+                    "started_unix_ms": None,
+                    "ended_unix_ms": None,
                     "error": "ValueError: <b>lr</b> is too high" if state == "ERROR" else None,
                     "seconds": 4.0 * reached[index],
                 },

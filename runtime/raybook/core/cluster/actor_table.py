@@ -335,7 +335,6 @@ class ActorTable:
                 self._begin_life(actor, ACTOR_PENDING)
             else:
                 self._life_ended(actor, f"Its node {node.hex()} is gone: {event.reason}", may_restart=True)
-        self._on_node.pop(node, None)
 
     def _inventory(self, event: on.InventoryTaken) -> None:
         present = frozenset(event.actor_ids)

@@ -1,7 +1,8 @@
 """Arena allocator: decides who may use which bytes of a node's shared arena.
 
 Two machines. `ExtentTable` lives in the raylet and grants extents: big page-aligned pieces of the arena, each for one
-client. `LocalAllocator` lives in the client (a driver or a worker) and cuts objects out of its extents without a message.
+client. `LocalAllocator` lives in the client (a driver or a worker) and cuts objects out of its extents without a
+message.
 
 Neither knows what an object is, when it may be freed, or touches a byte of the arena.
 
@@ -173,25 +174,22 @@ class ExtentTable:
                 first, end = pieces[-1].offset, max(end, pieces[-1].end)
                 pieces.pop()
             pieces.append(Extent(first, end - first, end - first))
-        self.return_extent(client_id, offset)
+        held = self._extents[client_id]
+        del held[offset]
+        self._granted_bytes -= extent.size
+        position = offset
         for piece in pieces:
-            self._claim_warm(piece)
-            self._extents.setdefault(client_id, {})[piece.offset] = piece
+            if position < piece.offset:
+                self._warm.put(position, piece.offset - position)
+            held[piece.offset] = piece
             self._granted_bytes += piece.size
-            self._events.append((client_id, f"kept {piece.size} bytes at {piece.offset}"))
+            position = piece.end
+        if position < extent.end:
+            self._warm.put(position, extent.end - position)
+        if not held:
+            del self._extents[client_id]
+        self._events.append((client_id, f"carved {extent.size} bytes at {offset}, {len(pieces)} pieces stay"))
         return pieces
-
-    def _claim_warm(self, piece: Extent) -> None:
-        """Cut `piece` out of the warm pool again. The range around it was put there a moment ago, whole."""
-        for start, size in self._warm:
-            if start <= piece.offset and piece.end <= start + size:
-                self._warm.take_exactly(start, size)
-                if start < piece.offset:
-                    self._warm.put(start, piece.offset - start)
-                if piece.end < start + size:
-                    self._warm.put(piece.end, start + size - piece.end)
-                return
-        raise AssertionError(f"The range {piece.offset}+{piece.size} is not in the warm pool.")
 
     def take_idle_ranges(self, keep_bytes: int = 0) -> list[tuple[int, int]]:
         """Warm ranges to hole-punch now, as (offset, size): enough that at most `keep_bytes` of idle memory stay warm.
@@ -300,7 +298,7 @@ class LocalAllocator:
         return index >= 0 and self._extents[self._starts[index]].end == address
 
     def allocate(self, size: int) -> int | None:
-        """The offset of a new 64-byte aligned region of at least `size` bytes, or None: ask the raylet for an extent."""
+        """The offset of a new 64-byte aligned region of at least `size` bytes; None: ask the raylet for an extent."""
         size = (size + 63) & -64 or 64
         offset = self._free.take(size)
         if offset is not None:
@@ -309,7 +307,7 @@ class LocalAllocator:
         return offset
 
     def free(self, offset: int) -> int:
-        """Free the region at `offset`; return its bytes. Raises KeyError if there is none (freed twice, or not ours)."""
+        """Free the region at `offset`; return its bytes. Raises KeyError if there is none (freed twice, not ours)."""
         size = self._used.pop(offset)
         self.used_bytes -= size
         self._free.put(offset, size)
@@ -325,7 +323,7 @@ class LocalAllocator:
         return offset + size <= self._written_to[start]
 
     def mark_written(self, offset: int, size: int) -> None:
-        """These bytes hold memory now. Regions written out of address order are not remembered: that costs speed only."""
+        """These bytes hold memory now. Regions written out of address order are forgotten: that costs speed only."""
         start = self._starts[bisect_right(self._starts, offset) - 1]
         written_to = self._written_to[start]
         if offset <= written_to < offset + size:

@@ -3,12 +3,12 @@
 It decides which free range serves a request of so many bytes, and joins neighbours again when ranges come back. It does
 not know what an address means, who holds the ranges in use, or how far a caller rounds its sizes.
 
-Invariants: ranges never overlap; two ranges that touch are one range, unless a *fence* stands between them; `free_bytes`
-is their sum.
+Invariants: ranges never overlap; two ranges that touch are one range, unless a *fence* stands between them;
+`free_bytes` is their sum.
 
-Bins are a power of two split in four (as in TLSF, "two-level segregated fit", Masmano et al. 2004), with a bitmap of the
-bins in use: one shift and one bit trick find a range that is sure to fit. The newest range of a bin goes first, because
-its pages are the likeliest to be in the cache.
+Bins are a power of two split in four (as in TLSF, "two-level segregated fit", Masmano et al. 2004), with a bitmap of
+the bins in use: one shift and one bit trick find a range that is sure to fit. The newest range of a bin goes first,
+because its pages are the likeliest to be in the cache.
 """
 
 from __future__ import annotations

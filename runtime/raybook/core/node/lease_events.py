@@ -43,7 +43,7 @@ class WorkerReady:
 
 @dataclass(slots=True)
 class WorkerWithdrawn:
-    """An idle worker was asked to end; it may not be leased any more. Ignored unless it is idle."""
+    """The pool wants this worker to end. If it is idle, it is asked to and leased no more; else nothing happens."""
 
     worker: bytes
 
@@ -63,6 +63,8 @@ class WorkerDied:
     reason: str = ""
     exit_code: int = 0
     out_of_memory: bool = False
+    intended: bool = False
+    """It had announced that it would."""
 
 
 @dataclass(slots=True)
@@ -118,6 +120,14 @@ class ActorReady:
     """``__init__`` ended well: from now on the actor holds ``spec.resources`` only."""
 
     worker: bytes
+
+
+@dataclass(slots=True)
+class ActorFailed:
+    """``__init__`` raised, and who must know has been told: the worker is of no more use."""
+
+    worker: bytes
+    reason: str
 
 
 @dataclass(slots=True)
@@ -195,8 +205,7 @@ class ActorGone:
     incarnation: int
     reason: str
     started: bool
-    exit_code: int = 0
-    out_of_memory: bool = False
+    intended: bool
 
 
 @dataclass(slots=True)
@@ -245,3 +254,12 @@ class WaitingRequest:
     count: int
     name: str = ""
     text: str = field(default="")
+
+
+def wanted_by(spec: ActorSpec) -> Shape:
+    """What must be free before an actor is placed: the larger of what it needs to start and what it holds alive."""
+    wanted = {name: amount for name, amount in spec.placement.items() if amount}
+    for name, amount in spec.resources.items():
+        if amount > wanted.get(name, 0):
+            wanted[name] = amount
+    return wanted

@@ -22,6 +22,7 @@ from raybook.base.resources import Shape, describe
 from raybook.base.specs import Assignment
 from raybook.core.node.lease_events import (
     ActorCancelled,
+    ActorFailed,
     ActorGone,
     ActorReady,
     ActorRequested,
@@ -47,6 +48,7 @@ from raybook.core.node.lease_events import (
     WorkerTaken,
     WorkerUnblocked,
     WorkerWithdrawn,
+    wanted_by,
 )
 from raybook.core.node.local_resources import LocalResources
 from raybook.core.node.request_queue import Group, GroupKey, Request, RequestKey, RequestQueue
@@ -141,6 +143,7 @@ class LeaseManager:
             ClientGone: self._client_gone,
             ActorRequested: self._actor_requested,
             ActorReady: self._actor_ready,
+            ActorFailed: self._actor_failed,
             ActorCancelled: self._actor_cancelled,
             LeaseProbed: self._lease_probed,
         }
@@ -211,10 +214,8 @@ class LeaseManager:
         if known is not None and known[0] >= event.incarnation:
             return
         self._actors[spec.actor_id] = (event.incarnation, None)
-        wanted = dict(spec.placement)
-        for name, amount in spec.resources.items():
-            wanted[name] = max(amount, wanted.get(name, 0))
-        shape = tuple(sorted((name, amount) for name, amount in wanted.items() if amount))
+        wanted = wanted_by(spec)
+        shape = tuple(sorted(wanted.items()))
         group = self._queue.group((shape, spec.environment, True), self.resources.missing_for_ever(wanted))
         self._actor_number += 1
         request = Request((spec.actor_id, -self._actor_number), b"", 0, 1, f"actor {spec.class_name}", event)
@@ -225,6 +226,14 @@ class LeaseManager:
         if worker is not None and worker.state is WorkerState.ACTOR and worker.lease and worker.lease.actor:
             self.resources.shrink(worker.lease.lease_id, worker.lease.actor.spec.resources)
             self._changed = True
+
+    def _actor_failed(self, event: ActorFailed, now_ms: int) -> None:
+        worker = self._workers.get(event.worker)
+        if worker is not None and worker.state is WorkerState.ACTOR and worker.lease and worker.lease.actor:
+            del self._actors[worker.lease.actor.spec.actor_id]
+            worker.lease.actor = None
+            worker.state = WorkerState.ENDING
+            self._effects.append(KillWorker(event.worker, event.reason))
 
     def _actor_cancelled(self, event: ActorCancelled, now_ms: int) -> None:
         incarnation, worker_id = self._actors.get(event.actor_id, (-1, None))
@@ -241,7 +250,7 @@ class LeaseManager:
             for request in group.queue:
                 if request.actor is not None and request.actor.spec.actor_id == event.actor_id:
                     self._queue.remove(request.key)
-                    self._effects.append(ActorGone(event.actor_id, incarnation, event.reason, started=False))
+                    self._effects.append(ActorGone(event.actor_id, incarnation, event.reason, False, True))
                     return
 
     # --- workers ------------------------------------------------------------------------------------------------------
@@ -260,6 +269,7 @@ class LeaseManager:
         if worker is not None and worker.state is WorkerState.IDLE:
             self._idle[worker.environment].remove(event.worker)
             worker.state = WorkerState.ENDING
+            self._effects.append(KillWorker(event.worker, "It was idle.", graceful=True))
 
     def _worker_leaving(self, event: WorkerLeaving, now_ms: int) -> None:
         worker = self._workers.get(event.worker)
@@ -292,9 +302,7 @@ class LeaseManager:
             actor_id, incarnation = lease.actor.spec.actor_id, lease.actor.incarnation
             if self._actors.get(actor_id, (-1, None))[0] == incarnation:
                 del self._actors[actor_id]
-            self._effects.append(
-                ActorGone(actor_id, incarnation, event.reason, True, event.exit_code, event.out_of_memory)
-            )
+            self._effects.append(ActorGone(actor_id, incarnation, event.reason, True, event.intended))
         elif worker.state is WorkerState.LEASED:
             self._forget_lease(lease)
             if lease.orphan_deadline_ms is None:
@@ -485,8 +493,8 @@ class LeaseManager:
     # --- asking leases back -------------------------------------------------------------------------------------------
 
     def _ask_back(self, starving: list[Group], now_ms: int) -> None:
-        """Ask workers of leases that may be idle, as many as could serve what starves, the ones asked longest ago first.
-        A lease whose class has demand of its own is busy by its owner's word: it is asked only to drain, and only for
+        """Ask workers of leases that may be idle, as many as could serve what starves, first those asked longest ago. A
+        lease whose class has demand of its own is busy by its owner's word: it is asked only to drain, and only for
         requests that hold nothing."""
         empty_handed = sum(request.key not in self._held_by for group in starving for request in group.queue)
         candidates: list[tuple[bool, int, int, _Worker, Shape]] = []

@@ -1,7 +1,7 @@
 """Store events: what can happen to a node's object store, and what its object table wants done.
 
-Words of the table's language, without behaviour. The raylet turns messages into events and effects into messages; most of
-them have a namesake in `protocol/messages/store.py`. Offsets and sizes are bytes of the arena.
+Words of the table's language, without behaviour. The raylet turns messages into events and effects into messages; most
+of them have a namesake in `protocol/messages/store.py`. Offsets and sizes are bytes of the arena.
 """
 
 from __future__ import annotations
@@ -161,12 +161,5 @@ class ClientMisbehaved(msgspec.Struct, frozen=True):
 
 
 Effect = (
-    GrantExtent
-    | RefuseExtent
-    | ForwardFree
-    | AskReclaim
-    | RecallIdle
-    | PunchHole
-    | SealRejected
-    | ClientMisbehaved
+    GrantExtent | RefuseExtent | ForwardFree | AskReclaim | RecallIdle | PunchHole | SealRejected | ClientMisbehaved
 )

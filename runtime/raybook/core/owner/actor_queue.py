@@ -114,14 +114,6 @@ class ActorQueue:
                 else:
                     failed.append((record, unavailable(self)))
             self.queue.extendleft(reversed(again))
-        if update.state == ACTOR_RESTARTING:
-            keep: deque[TaskRecord] = deque()
-            for record in self.queue:
-                if record.retries_left or self.incarnation < 0:
-                    keep.append(record)
-                else:
-                    failed.append((record, unavailable(self)))
-            self.queue = keep
         if update.incarnation > self.incarnation:
             self.incarnation = update.incarnation
             self.sequence = 0

@@ -19,10 +19,10 @@ Rng = Callable[[int], int]
 
 
 def pack_then_spread(request: Shape, view: ResourceView, rng: Rng, refused: Mapping[bytes, str]) -> bytes | None:
-    """The oldest sampled node that stays under half full; else the emptiest with room; else the emptiest feasible."""
+    """The oldest sampled node that is under half full and has room; else the emptiest with room; else the emptiest feasible."""
     candidates = feasible_sample(request, view, rng, refused)
     with_room = [node for node in candidates if fits(request, node.available)]
-    below_half = [node for node in with_room if load_permille(node, request) < PACK_BELOW_PERMILLE]
+    below_half = [node for node in with_room if load_permille(node) < PACK_BELOW_PERMILLE]
     if below_half:
         return min(below_half, key=lambda node: node.order).node_id
     return _emptiest(with_room or candidates)
@@ -55,13 +55,10 @@ def feasible_sample(request: Shape, view: ResourceView, rng: Rng, refused: Mappi
     return [node for node, _ in zip(walk, range(SAMPLE), strict=False)]
 
 
-def load_permille(node: NodeResources, extra: Shape) -> int:
-    """How full the node's fullest resource is once ``extra`` is on it, in thousandths; above 1,000 when it queues."""
+def load_permille(node: NodeResources) -> int:
+    """How full the node's fullest resource is, in thousandths."""
     return max(
-        (
-            1000 * (total - node.available.get(name, 0) + extra.get(name, 0)) // total
-            for name, total in node.total.items()
-        ),
+        (1000 * (total - node.available.get(name, 0)) // total for name, total in node.total.items()),
         default=0,
     )
 
@@ -69,7 +66,7 @@ def load_permille(node: NodeResources, extra: Shape) -> int:
 def _emptiest(nodes: list[NodeResources]) -> bytes | None:
     if not nodes:
         return None
-    return min(nodes, key=lambda node: (load_permille(node, {}), node.queued, node.order)).node_id
+    return min(nodes, key=lambda node: (load_permille(node), node.queued, node.order)).node_id
 
 
 def _rotated(pool: list[NodeResources], start: int) -> Iterator[NodeResources]:

@@ -16,7 +16,7 @@ class OwnerProcess(msgspec.Struct):
     kernel_id: str = ""
 
 
-class NodeAmounts(msgspec.Struct):
+class NodeAmounts(msgspec.Struct, frozen=True):
     """What a node shall offer."""
 
     num_cpus: float | None = None

@@ -111,9 +111,11 @@ class DemandInfeasible(msgspec.Struct, tag=8, array_like=True):
 
 class RevokeLease(msgspec.Struct, tag=9, array_like=True):
     """raylet → worker: stop serving ``epoch`` if nothing of it is running. Pushes of this or an older epoch bounce
-    from now on if the worker agrees."""
+    from now on if the worker agrees. ``drain``: others have waited long; bounce what has not started, and answer that
+    you are idle as soon as the running task has ended (or at once that you are not, if you cannot)."""
 
     epoch: int
+    drain: bool = False
 
 
 class RevokeAnswer(msgspec.Struct, tag=10, array_like=True):

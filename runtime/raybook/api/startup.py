@@ -1,4 +1,4 @@
-"""init, shutdown, is_initialized: how a driver gets its engine and lets go of it.
+"""Start-up: init, shutdown, is_initialized: how a driver gets its engine and lets go of it.
 
 It decides when a cluster is started or joined and refuses doing so twice. Which engine that is, is the factory's business.
 Invariant: after an ``init`` that raised, nothing of it is left.
@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from raybook.api.attach import attach_engine
+from raybook.api.connect import attach_engine
 from raybook.api.context import WORKER, current_runtime
 from raybook.api.engine_factory import start_engine
 from raybook.api.init_options import make_init_options, python_version
 from raybook.api.ray_context import RayContext
+from raybook.base.version import VERSION
 from raybook.engines.engine import Engine
-
-VERSION = "0.1.0"
-
-_changing = threading.RLock()
-"""One init or shutdown at a time: the first verbs of two threads must not start two clusters."""
 
 
 def init(
@@ -50,29 +45,32 @@ def init(
     runtime_env: Mapping[str, Any] | None = None,
     enable_resource_isolation: bool = False,
     _temp_dir: str | None = None,
-    _persist: bool = False,
-    _name: str | None = None,
+    name: str | None = None,
+    persist: bool = False,
+    _memory: float | None = None,
+    _kernel_id: str = "",
 ) -> RayContext:
     """Start a cluster on this machine, or connect to one, and make it current.
 
     address: None or "local" starts one that lives and dies with this process (None looks at RAYBOOK_ADDRESS and
     RAY_ADDRESS first); "auto" connects to the newest on this machine; a name, an id or a socket to that one.
     num_cpus, num_gpus, memory (bytes), resources, labels, object_store_memory (bytes): of the node that is started;
-    found out where left out. local_mode: everything in this process, for debuggers. The dashboard and logging_format
+    found out where left out. name: by which others on this machine find the cluster; persist: it outlives this process.
+    local_mode: everything in this process, for debuggers. The dashboard and logging_format
     arguments are accepted and have no effect.
 
     RuntimeError when already started (see ``ignore_reinit_error``), ValueError or TypeError for wrong arguments,
     ConnectionError when nothing answers at the address. Blocks until the cluster is up: 0.3 s.
     """
-    for name, value in (("job_config", job_config), ("logging_config", logging_config)):
+    for keyword, value in (("job_config", job_config), ("logging_config", logging_config)):
         if value is not None:
-            raise ValueError(f"{name} comes with a later version of raybook. Leave it out.")
+            raise ValueError(f"{keyword} comes with a later version of raybook. Leave it out.")
     if enable_resource_isolation:
         raise ValueError("enable_resource_isolation comes with a later version of raybook. Leave it out.")
     asked = {
         "num_cpus": num_cpus,
         "num_gpus": num_gpus,
-        "memory": memory,
+        "memory": _memory if memory is None else memory,
         "resources": resources,
         "labels": labels,
         "object_store_memory": object_store_memory,
@@ -81,10 +79,11 @@ def init(
         "log_to_driver": log_to_driver,
         "runtime_env": runtime_env,
         "_temp_dir": _temp_dir,
-        "_persist": _persist,
-        "_name": _name,
+        "persist": persist,
+        "name": name,
+        "_kernel_id": _kernel_id,
     }
-    with _changing:
+    with current_runtime.changing:
         if current_runtime.engine is not None:
             if not ignore_reinit_error:
                 raise RuntimeError(
@@ -104,7 +103,7 @@ def init(
 def shutdown(*, wait_for_processes: bool = False) -> None:
     """Leave the cluster; end it when this process owns it. Refs and handles become inert. Idempotent; blocks until the
     cluster is gone. Without effect inside a task, whose worker is not the task's to end."""
-    with _changing:
+    with current_runtime.changing:
         engine = current_runtime.engine
         if engine is None:
             return
@@ -116,7 +115,7 @@ def shutdown(*, wait_for_processes: bool = False) -> None:
         try:
             engine.shutdown()
         finally:
-            if cluster is not None:
+            if cluster is not None and not cluster.persist:
                 cluster.stop()
 
 
@@ -126,7 +125,7 @@ def is_initialized() -> bool:
 
 
 def _start_automatically() -> None:
-    with _changing:
+    with current_runtime.changing:
         if current_runtime.engine is None:
             init()
 

@@ -1,4 +1,4 @@
-"""Attach: makes an engine the current one of this process, and tells it how public refs and handles look.
+"""Connect: makes an engine the current one of this process, and tells it how public refs and handles look.
 
 Called by ``init`` in drivers and by the entry of a worker process.
 """

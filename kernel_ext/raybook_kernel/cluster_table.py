@@ -1,0 +1,45 @@
+"""Cluster table: the registry as text, one line for each cluster, this kernel's marked."""
+
+from __future__ import annotations
+
+import time
+
+from raybook.observe import ClusterRecord, bytes_text, count_text, duration_text
+
+MEMORY_NAMES = frozenset({"memory", "object_store_memory"})
+
+
+def cluster_table(records: list[ClusterRecord], mine: str, now_ms: float | None = None) -> str:
+    """mine: the cluster id of this kernel's, "" for none. now_ms: milliseconds since the epoch, default now."""
+    if not records:
+        return "No cluster is running. Start one: %ray_cluster start"
+    now_ms = time.time() * 1_000 if now_ms is None else now_ms
+    rows = [("", "NAME", "RESOURCES", "UP", "LIVES WITH", "ADDRESS")]
+    rows += [_row(record, record.cluster_id == mine, now_ms) for record in records]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(lines) + ("\n(* this kernel's)" if mine else "")
+
+
+def _row(record: ClusterRecord, is_mine: bool, now_ms: float) -> tuple[str, ...]:
+    owner = record.owner
+    lives_with = "itself (--persist)" if owner is None else "this kernel" if is_mine else f"process {owner.pid}"
+    age = duration_text(max(0.0, now_ms - record.created_unix_ms) * 1_000) if record.created_unix_ms else "–"
+    return (
+        "*" if is_mine else "",
+        record.name or record.cluster_id,
+        resources_text(record.resources),
+        age,
+        lives_with,
+        record.node_socket or record.address,
+    )
+
+
+def resources_text(resources: dict[str, float]) -> str:
+    """ "8 CPU, 1 GPU, 16.0 GiB memory"."""
+    parts = []
+    for name, amount in resources.items():
+        if name == "object_store_memory" or not amount or name.startswith("node:"):
+            continue
+        parts.append(f"{bytes_text(amount) if name in MEMORY_NAMES else count_text(amount)} {name}")
+    return ", ".join(parts)

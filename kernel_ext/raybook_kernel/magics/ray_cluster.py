@@ -1,0 +1,181 @@
+"""``%ray_cluster``: start, connect to, look at and end clusters from a cell.
+
+Every mistake is one line that says what to type instead; the cluster lives on. What this version cannot do (clusters of
+many nodes) it says plainly.
+"""
+
+from __future__ import annotations
+
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.magic import Magics, line_magic, magics_class
+
+from raybook.observe import ClusterRecord, find_cluster, view_text
+from raybook_kernel.cluster_table import cluster_table
+from raybook_kernel.completer import complete_line_magic
+from raybook_kernel.magics.arguments import ArgumentMistake, Command, CommandTable, Option, Request, nearest
+from raybook_kernel.magics.values import cluster_name, cpu_count, gpu_count, size_bytes
+from raybook_kernel.session import KernelSession, session_of
+
+MAGIC = "ray_cluster"
+ONE_NODE = (
+    "Clusters of more than one machine are not in this version: a cluster has this machine as its only node. "
+    "Ask for less, or start it on a larger machine."
+)
+
+
+@magics_class
+class RayClusterMagics(Magics):
+    """The magic and its sub-commands."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        super().__init__(shell)
+        self._session: KernelSession = session_of(shell)
+        self._table = _command_table(self._cluster_names)
+
+    @line_magic(MAGIC)
+    def ray_cluster(self, line: str) -> None:
+        """Start, connect to, look at and stop raybook clusters. `%ray_cluster help` lists the commands."""
+        try:
+            request = self._table.parse(line)
+            if request.wants_help or request.command is None:
+                print(self._table.help(request.command))
+                return
+            getattr(self, f"_{request.command.name}")(request)
+        except (ArgumentMistake, ValueError, ConnectionError, RuntimeError, TimeoutError, PermissionError) as error:
+            raise UsageError(str(error)) from None
+
+    def complete(self, line: str) -> list[str]:
+        """What Tab offers at the end of this line."""
+        return self._table.complete(line)
+
+    def _start(self, request: Request) -> None:
+        values = dict(request.values)
+        nodes = values.pop("nodes", 1)
+        if nodes != 1:
+            raise ArgumentMistake(f"--nodes {nodes}: {ONE_NODE}")
+        if self._session.is_connected:
+            self._session.follow()
+            print(
+                f"This kernel is already connected to {self._described()}; nothing was started. "
+                "`%ray_cluster stop` ends it, `%ray_cluster status` shows all."
+            )
+            self._session.show()
+            return
+        self._session.start(_as_start_options(values))
+
+    def _connect(self, request: Request) -> None:
+        (target,) = request.words
+        if self._session.is_connected:
+            raise ArgumentMistake(
+                f"This kernel is already connected to {self._described()}. Type `%ray_cluster stop` first."
+            )
+        record = find_cluster(target)
+        if record is None and not _looks_like_address(target):
+            known = self._cluster_names()
+            listed = f" Clusters: {', '.join(known)}." if known else " There is none: `%ray_cluster start`."
+            raise ArgumentMistake(f"There is no cluster {target!r}.{nearest(target, known)}{listed}")
+        self._session.connect(record.node_socket if record else target)
+        if record is not None and not record.persist:
+            print(f"{record.name} belongs to process {record.owner.pid if record.owner else '?'} and ends with it.")
+
+    def _status(self, request: Request) -> None:
+        mine = self._session.access.record()
+        records = self._session.access.clusters()
+        print(cluster_table(records, mine.cluster_id if mine else ""))
+        if self._session.is_connected:
+            self._session.follow()
+            print()
+            print(view_text(self._session.view()))
+
+    def _stop(self, request: Request) -> None:
+        if request.words:
+            self._stop_named(request.words[0])
+            return
+        if not self._session.is_connected:
+            raise ArgumentMistake(
+                "This kernel is not connected to a cluster. `%ray_cluster status` lists all; "
+                "`%ray_cluster stop NAME` ends another one."
+            )
+        name = self._described()
+        record = self._session.access.record()
+        if record is not None and record.persist:
+            self._end(record)
+        else:
+            self._session.stop()
+            print(f"Stopped {name}.")
+
+    def _stop_named(self, target: str) -> None:
+        record = find_cluster(target)
+        if record is None:
+            known = self._cluster_names()
+            raise ArgumentMistake(f"There is no cluster {target!r}.{nearest(target, known)}")
+        self._end(record)
+
+    def _end(self, record: ClusterRecord) -> None:
+        if not self._session.stop_cluster(record):
+            raise TimeoutError(
+                f"{record.name} was asked to stop and has not ended yet (process {record.head_pid}). "
+                "Look again with `%ray_cluster status`."
+            )
+        print(f"Stopped {record.name}.")
+
+    def _scale(self, request: Request) -> None:
+        raise ArgumentMistake(ONE_NODE)
+
+    def _help(self, request: Request) -> None:
+        print(self._table.help())
+
+    def _described(self) -> str:
+        record = self._session.access.record()
+        return record.name if record else self._session.name or "a cluster"
+
+    def _cluster_names(self) -> list[str]:
+        return [record.name or record.cluster_id for record in self._session.access.clusters()]
+
+
+def _command_table(cluster_names: object) -> CommandTable:
+    start_options = (
+        Option("--cpus", "N", "CPUs it may use at once; default: all of this machine", cpu_count),
+        Option("--gpus", "N", "GPUs; default: all that are found", gpu_count),
+        Option("--memory", "SIZE", "memory for tasks and actors that ask for some, e.g. 8GiB", size_bytes),
+        Option("--object-store-memory", "SIZE", "size of the object store, e.g. 2GiB", size_bytes),
+        Option("--name", "NAME", "what to call it; default: a name is made up", cluster_name),
+        Option("--nodes", "N", "more than 1 is not in this version", _whole_number),
+        Option("--persist", "", "keep it when this kernel ends; stop it with `%ray_cluster stop NAME`"),
+    )
+    return CommandTable(
+        MAGIC,
+        "Clusters of this notebook: %ray_cluster COMMAND",
+        (
+            Command("start", "Start a cluster and show it live. It ends with this kernel.", (), start_options),
+            Command("connect", "Use a running cluster, by name or address.", ("ADDRESS|NAME",), (), cluster_names),
+            Command("status", "List all clusters of yours; this kernel's is marked.", ()),
+            Command("stop", "End this kernel's cluster, or the one named.", ("[NAME]",), (), cluster_names),
+            Command("scale", "Change the number of nodes (not in this version).", ("[N]",)),
+            Command("help", "This page.", ()),
+        ),
+    )
+
+
+def _as_start_options(values: dict[str, object]) -> dict[str, object]:
+    """The magic's words are short; the API's are Ray's."""
+    renamed = {"cpus": "num_cpus", "gpus": "num_gpus"}
+    return {renamed.get(name, name): value for name, value in values.items()}
+
+
+def _whole_number(text: str) -> int:
+    if not text.isdigit():
+        raise ValueError(f"a whole number is needed, got {text!r}.")
+    return int(text)
+
+
+def _looks_like_address(target: str) -> bool:
+    return ":" in target or "/" in target
+
+
+def register(shell: InteractiveShell) -> None:
+    """Make the magic and its completion known to a shell."""
+    magics = RayClusterMagics(shell)
+    shell.register_magics(magics)
+    complete_line_magic(shell, MAGIC, magics.complete)

@@ -1,0 +1,57 @@
+"""Values that people type on a magic's line: counts, sizes, names. A reader raises ValueError with a full sentence."""
+
+from __future__ import annotations
+
+import math
+import re
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)(b?)", re.IGNORECASE)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+
+
+def cpu_count(text: str) -> float:
+    """A number of CPUs, more than none: "4", "0.5"."""
+    value = _number(text, "a number of CPUs such as 4")
+    if value <= 0:
+        raise ValueError(f"a cluster needs more than {text} CPUs.")
+    return value
+
+
+def gpu_count(text: str) -> float:
+    """A number of GPUs, none allowed."""
+    value = _number(text, "a number of GPUs such as 1")
+    if value < 0:
+        raise ValueError(f"a cluster cannot have {text} GPUs.")
+    return value
+
+
+def size_bytes(text: str) -> int:
+    """ "512MB" and "512MiB" → bytes. A unit without i is decimal (MB = 10^6), one with it binary; a single letter is
+    binary, as in `-Xmx2g` and `docker -m 2g`."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"a size such as 512MB or 2GiB is needed, got {text!r}.")
+    amount, prefix, binary, byte = match.groups()
+    base = 1024 if binary or not byte else 1000
+    value = int(float(amount) * base ** _POWERS[prefix.lower()])
+    if value <= 0:
+        raise ValueError("a size of nothing makes no sense.")
+    return value
+
+
+def cluster_name(text: str) -> str:
+    """A name that fits on a line and into a file name."""
+    if not _NAME.fullmatch(text):
+        raise ValueError(f"a name has letters, digits, '.', '_' and '-' only, at most 63, got {text!r}.")
+    return text
+
+
+def _number(text: str, wanted: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{wanted} is needed, got {text!r}.") from None
+    if not math.isfinite(value):
+        raise ValueError(f"{wanted} is needed, got {text!r}.")
+    return int(value) if value == int(value) else value

@@ -1,0 +1,136 @@
+"""Session: what this kernel holds. The cluster it is connected to, the panels it shows, the cell that runs.
+
+Magics ask it to act; IPython tells it of cells. It lives on the shell (one a kernel, none in a module). Owned clusters
+die with the kernel by the runtime's own watch; nothing here keeps them alive or has to run for that.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from raybook.observe import ClusterRecord, FactSource, Feed, View
+from raybook_kernel.cluster_access import ClusterAccess
+from raybook_kernel.kernel_identity import kernel_id_of
+from raybook_kernel.output_router import OutputRouter
+from raybook_widgets import SECTIONS, Hub, hub_of
+
+SESSION_ATTRIBUTE = "raybook_session"
+SETTLE_TIMEOUT_S = 0.6
+"""Facts come four times a second: so long may the last ones take before a final picture is drawn."""
+
+
+class KernelSession:
+    """One kernel's connection to at most one cluster at a time."""
+
+    def __init__(self, shell: InteractiveShell, access: ClusterAccess) -> None:
+        self.access = access
+        self.hub: Hub = hub_of(shell)
+        self._router = OutputRouter(self.hub.channel)
+        self._engine: FactSource | None = None
+        self._name = ""
+        self.hub.on_stop = lambda: self.hub.enqueue(self.stop)
+        self.hub.find_feed = self.follow
+        self.hub.on_tick = self._router.flush
+
+    @property
+    def name(self) -> str:
+        """The name of the cluster this kernel is connected to; "" when it is not."""
+        return self._name
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether this kernel is connected to a cluster now."""
+        return self.access.engine() is not None
+
+    def view(self) -> View:
+        """What is known of the cluster now."""
+        return self.hub.view()
+
+    # Acting. Main thread, except stop, which the panels' thread may call for the stop button.
+
+    def start(self, options: dict[str, Any]) -> None:
+        """Start a cluster and show it. Errors of ``ClusterAccess.start``."""
+        self.access.start(**options)
+        self.follow()
+        self.show()
+
+    def connect(self, address: str) -> None:
+        """Connect to a running cluster and show it. Errors of ``ClusterAccess.connect``."""
+        self.access.connect(address)
+        self.follow()
+        self.show()
+
+    def show(self, sections: tuple[str, ...] = SECTIONS) -> None:
+        """A live panel under the running cell."""
+        self.hub.show(sections)
+
+    def stop(self) -> None:
+        """End the connection, and the cluster if it is this kernel's; panels keep their last state."""
+        if self.hub.feed is not None:
+            self.hub.feed.wait_until(_is_quiet, SETTLE_TIMEOUT_S)
+        self.access.leave()
+        self._forget("STOPPED")
+
+    def stop_cluster(self, record: ClusterRecord) -> bool:
+        """End any cluster of this machine. False when it has not ended in time."""
+        if self.is_connected and self._is_mine(record):
+            self.stop()
+        return self.access.stop_cluster(record)
+
+    def _is_mine(self, record: ClusterRecord) -> bool:
+        mine = self.access.record()
+        return mine is not None and mine.cluster_id == record.cluster_id
+
+    # Following: code may call raybook.init() and shutdown() as it likes.
+
+    def follow(self) -> None:
+        """Feed the panels from whatever this process is connected to now."""
+        engine = self.access.engine()
+        if engine is self._engine:
+            return
+        self._forget("STOPPED")
+        if engine is not None:
+            record = self.access.record()
+            self.attach(engine, record.name if record else "")
+
+    def attach(self, engine: FactSource, name: str = "") -> None:
+        """Feed the panels from this source of facts."""
+        self._engine, self._name = engine, name
+        feed = Feed(engine, name)
+        feed.listen(self._router.take)
+        self.hub.attach(feed)
+
+    def _forget(self, state: str) -> None:
+        self._engine, self._name = None, ""
+        self.hub.detach(state)
+
+    # Cells. IPython's events; they may fire on a subshell's thread, which is nobody's cell.
+
+    def before_cell(self, info: Any = None) -> None:
+        """``pre_run_cell``."""
+        if threading.current_thread() is threading.main_thread():
+            self._router.begin_cell()
+            self.hub.cell_started()
+
+    def after_cell(self, result: Any = None) -> None:
+        """``post_run_cell``."""
+        if threading.current_thread() is threading.main_thread():
+            self.follow()
+            self.hub.cell_ended()
+
+
+def _is_quiet(view: View) -> bool:
+    """No task waits or runs, as far as facts say."""
+    return not (view.tasks_total.pending or view.tasks_total.running)
+
+
+def session_of(shell: InteractiveShell, access: ClusterAccess | None = None) -> KernelSession:
+    """The shell's session, made at first use. access: what it reaches clusters with, the runtime's API by default."""
+    session = getattr(shell, SESSION_ATTRIBUTE, None)
+    if session is None:
+        session = KernelSession(shell, access or ClusterAccess(kernel_id_of(shell)))
+        setattr(shell, SESSION_ATTRIBUTE, session)
+    return session

@@ -1,0 +1,89 @@
+"""Entry of the GCS process of the split form: ``python -m raybook.gcs.main OPTIONS``, started by ``raybook start --head``.
+
+Serves gRPC, tells the nodes when the cluster ends, and goes on without them when they do not answer. Nodes live on when
+this process is killed; one started again with the same options takes over from the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import msgspec
+
+from raybook.base import ids
+from raybook.base.config import read_environment
+from raybook.gcs.service import GcsService
+from raybook.io import daemon, session_dir
+from raybook.io.clock import anchored_clock
+from raybook.io.process import raise_file_limit
+from raybook.io.rpc import GrpcChannel, serve_grpc
+from raybook.io.sqlite_storage import SqliteStorage
+from raybook.io.storage import MemoryStorage, Storage
+from raybook.protocol.messages.daemons import GcsOptions, Ready
+
+logger = logging.getLogger(__name__)
+
+FAREWELL_S = 2.0
+"""Nodes that have not taken their StopNode by then are left to their own health checks."""
+
+
+def main() -> int:
+    """Run a GCS until it is stopped; the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    daemon.restore_environment()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    options = msgspec.json.decode(sys.argv[1], type=GcsOptions)
+    raise_file_limit()
+    starter = daemon.Starter(options.ready_fd)
+    try:
+        asyncio.run(_run(options, starter))
+    except OSError as error:
+        logger.exception("The GCS could not run.")
+        starter.tell({"error": f"The GCS could not start: {error}"})
+        return 1
+    return 0
+
+
+async def _run(options: GcsOptions, starter: daemon.Starter) -> None:
+    loop = asyncio.get_running_loop()
+    session = Path(options.session_dir)
+    session_dir.claim(session, os.getpid())
+    token = Path(options.token_file).read_bytes()
+    storage: Storage = SqliteStorage(Path(options.store)) if options.store else MemoryStorage()
+    gcs = GcsService(
+        read_environment(os.environ),
+        anchored_clock(),
+        storage,
+        connect_raylet=lambda node: GrpcChannel("Raylet", node.raylet_address, token),
+        cluster_id=bytes.fromhex(options.cluster_id),
+        seed=int.from_bytes(ids.random_id(), "big"),
+    )
+    ended: asyncio.Future[str] = loop.create_future()
+    gcs.on_stop = lambda reason: None if ended.done() else ended.set_result(reason)
+    loop.add_signal_handler(signal.SIGTERM, gcs.request_stop, "the GCS was terminated")
+    await gcs.start()
+    server = await serve_grpc(gcs, "Gcs", f"{options.host}:{options.port}", token)
+    ready = Ready(
+        cluster_id=gcs.cluster_id.hex(),
+        address=server.address,
+        session_dir=options.session_dir,
+        token_file=options.token_file,
+        pid=os.getpid(),
+    )
+    starter.tell(msgspec.to_builtins(ready))
+    reason = await ended
+    logger.info("The GCS ends: %s.", reason)
+    await gcs.say_farewell(FAREWELL_S)
+    await server.stop()
+    await gcs.close()
+    storage.close()
+    session_dir.remove(session)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

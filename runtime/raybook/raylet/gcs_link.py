@@ -1,0 +1,258 @@
+"""The raylet's side of the GCS: reports, relayed calls, watched actors, facts. Carries, and decides nothing.
+
+Reports of resources are coalesced: one is under way at a time, at least ``REPORT_INTERVAL_MS`` apart; a heartbeat goes
+out when nothing else did. A GCS that came back without knowing this node is told again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from raybook.base.config import Config
+from raybook.base.facts import Fact
+from raybook.base.resources import Shape
+from raybook.io.channel import Channel, RemoteError
+from raybook.protocol.messages import gcs as messages
+from raybook.protocol.messages.raylet import ActorUpdate, FactsDelta, GcsCall, GcsReply
+from raybook.raylet.clients import Client, ClientTable
+
+logger = logging.getLogger(__name__)
+
+REPORT_INTERVAL_MS = 10
+UNSENT_BYTES_MAX = 1 << 20
+"""A subscriber that is this far behind gets no more deltas until it has read."""
+READS_RESOURCES = frozenset({"ListNodes", "ClusterStatus"})
+"""Methods before which this node's amounts are brought up to date."""
+
+
+class GcsLink:
+    """node: this node's registration. amounts: (available, queued shapes). refresh: asks leased workers whether they
+    are idle; awaited before methods that read resources."""
+
+    def __init__(
+        self,
+        config: Config,
+        channel: Channel,
+        node: messages.NodeInfo,
+        clients: ClientTable,
+        amounts: Callable[[], tuple[Shape, list[tuple[Shape, int]]]],
+        refresh: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._config = config
+        self._channel = channel
+        self._node = node
+        self._clients = clients
+        self._amounts = amounts
+        self._refresh = refresh
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._dirty = False
+        self._reporter: asyncio.Task[None] | None = None
+        self._facts_task: asyncio.Task[None] | None = None
+        self._latest: dict[bytes, messages.ActorInfo] = {}
+        """Newest pushed row of each watched actor."""
+        self._closed = False
+
+    # --- calls --------------------------------------------------------------------------------------------------------
+
+    async def call(self, method: str, request: Any) -> Any:
+        """A call of our own. RemoteError, ConnectionError."""
+        return await self._channel.call(method, request)
+
+    def tell(self, method: str, request: Any) -> None:
+        """A call nobody waits for; a failure is logged."""
+        self._spawn(self._tell(method, request))
+
+    async def _tell(self, method: str, request: Any) -> None:
+        try:
+            await self._channel.call(method, request)
+        except (RemoteError, ConnectionError) as error:
+            logger.warning("Telling the GCS a %s failed: %s", method, error)
+
+    def relay(self, client: Client, message: GcsCall) -> None:
+        """A client's call."""
+        self._spawn(self._relay(client, message))
+
+    async def _relay(self, client: Client, message: GcsCall) -> None:
+        types = messages.METHODS.get(message.method)
+        try:
+            if types is None:
+                raise RemoteError("ValueError", f"The GCS has no method {message.method!r}.")
+            request = msgspec.msgpack.decode(message.request, type=types[0])
+            if message.method in READS_RESOURCES:
+                await self._refresh()
+                await self._report_once()
+            reply = await self._channel.call(message.method, request)
+            answer = GcsReply(message.call_id, msgspec.msgpack.encode(reply))
+        except RemoteError as error:
+            answer = GcsReply(message.call_id, error_code=error.code, error_text=error.text)
+        except msgspec.MsgspecError as error:
+            text = f"The request of a {message.method} call does not decode: {error}"
+            answer = GcsReply(message.call_id, error_code="ValueError", error_text=text)
+        except ConnectionError as error:
+            text = f"The GCS cannot be reached: {error}"
+            answer = GcsReply(message.call_id, error_code="GcsUnavailableError", error_text=text)
+        client.connection.send(answer)
+
+    # --- resources ----------------------------------------------------------------------------------------------------
+
+    async def register(self) -> None:
+        """Make the node known. Raises RemoteError when it is refused."""
+        available, _ = self._amounts()
+        self._node.resources_available = available
+        await self._channel.call("RegisterNode", messages.RegisterNode(self._node))
+        watched = {actor_id: True for client in self._clients for actor_id in client.watched}
+        if watched:
+            request = messages.WatchActors(self._node.node_id, list(watched))
+            for info in (await self._channel.call("WatchActors", request)).actors:
+                self.actor_changed(info)
+        if self._reporter is None:
+            self._reporter = self._spawn(self._report_for_ever())
+            self._wake = asyncio.Event()
+
+    def resources_changed(self) -> None:
+        """Report soon."""
+        self._dirty = True
+        if self._reporter is not None:
+            self._wake.set()
+
+    async def _report_for_ever(self) -> None:
+        while True:
+            try:
+                await asyncio.wait_for(self._wake.wait(), self._config.health_check_period_ms / 1000)
+            except (TimeoutError, asyncio.TimeoutError):
+                self._dirty = True
+            self._wake.clear()
+            await self._report_once()
+            await asyncio.sleep(REPORT_INTERVAL_MS / 1000)
+
+    async def _report_once(self) -> None:
+        if not self._dirty:
+            return
+        self._dirty = False
+        available, demand = self._amounts()
+        try:
+            await self._channel.call("ReportNode", messages.ReportNode(self._node.node_id, available, demand))
+        except RemoteError as error:
+            if error.code != "UnknownNode":
+                logger.warning("The GCS refused a report: %s", error)
+                return
+            logger.info("The GCS does not know this node any more; registering again.")
+            await self.register()
+        except ConnectionError as error:
+            logger.warning("The GCS cannot be reached: %s", error)
+
+    # --- actors -------------------------------------------------------------------------------------------------------
+
+    def watch(self, client: Client, actor_id: bytes, watch: bool) -> None:
+        """A client wants an actor's states from now on, or no more."""
+        if watch:
+            client.watched[actor_id] = True
+            self._spawn(self._watch(client, actor_id))
+        elif client.watched.pop(actor_id, None):
+            self.unwatch([actor_id])
+
+    def unwatch(self, actor_ids: list[bytes]) -> None:
+        """A client of ours looks away: tell the GCS about those nobody else here watches."""
+        unwatched = [
+            actor_id for actor_id in actor_ids if not any(actor_id in other.watched for other in self._clients)
+        ]
+        for actor_id in unwatched:
+            self._latest.pop(actor_id, None)
+        if unwatched:
+            self.tell("WatchActors", messages.WatchActors(self._node.node_id, unwatched, watch=False))
+
+    async def _watch(self, client: Client, actor_id: bytes) -> None:
+        try:
+            reply = await self._channel.call("WatchActors", messages.WatchActors(self._node.node_id, [actor_id]))
+        except (RemoteError, ConnectionError) as error:
+            logger.warning("Watching actor %s failed: %s", actor_id.hex(), error)
+            return
+        for info in reply.actors:
+            # A push that overtook this reply is newer than it.
+            client.connection.send(_update_of(self._latest.get(info.actor_id, info)))
+
+    def actor_changed(self, info: messages.ActorInfo) -> None:
+        """The GCS pushed a row."""
+        update = _update_of(info)
+        for client in self._clients:
+            if info.actor_id in client.watched:
+                self._latest[info.actor_id] = info
+                client.connection.send(update)
+
+    # --- facts --------------------------------------------------------------------------------------------------------
+
+    def publish(self, facts: list[Fact]) -> None:
+        if facts:
+            self.tell("AddFacts", messages.AddFacts(facts))
+
+    def subscribe(self, client: Client, since_version: int, active: bool) -> None:
+        """Send a client what changes in the event table, or stop."""
+        client.facts_since = since_version if active else None
+        if active and self._facts_task is None:
+            self._facts_task = self._spawn(self._feed())
+
+    async def _feed(self) -> None:
+        while True:
+            subscribers = [client for client in self._clients if client.facts_since is not None]
+            if not subscribers:
+                break
+            for version in dict.fromkeys(client.facts_since for client in subscribers):
+                await self._feed_since(version or 0, [c for c in subscribers if c.facts_since == version])
+            await asyncio.sleep(self._config.fact_interval_ms / 1000)
+        self._facts_task = None
+
+    async def _feed_since(self, version: int, subscribers: list[Client]) -> None:
+        try:
+            reply = await self._channel.call("GetFacts", messages.GetFacts(version))
+        except (RemoteError, ConnectionError) as error:
+            logger.warning("Reading facts failed: %s", error)
+            return
+        if reply.version == version and not reply.reset:
+            return
+        delta = FactsDelta(reply.since, reply.version, reply.facts, reply.reset)
+        for client in subscribers:
+            if client.connection.framed.unsent_bytes < UNSENT_BYTES_MAX:
+                client.connection.send(delta)
+                client.facts_since = reply.version
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    def _spawn(self, work: Any) -> asyncio.Task[Any]:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("A step towards the GCS failed.", exc_info=task.exception())
+
+    async def close(self) -> None:
+        """Finish what was told, stop everything that repeats. The channel belongs to whoever made it."""
+        for repeating in (self._reporter, self._facts_task):
+            if repeating is not None:
+                repeating.cancel()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=0.2)
+        for task in list(self._tasks):
+            task.cancel()
+
+
+def _update_of(info: messages.ActorInfo) -> ActorUpdate:
+    return ActorUpdate(
+        info.actor_id,
+        info.state,
+        info.endpoint,
+        info.incarnation,
+        info.restarts_left,
+        info.death,
+        info.death_payload,
+        info.pid,
+    )

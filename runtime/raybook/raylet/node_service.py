@@ -1,0 +1,70 @@
+"""The raylet's control service: what the GCS asks of a node, by the method names of protocol/messages/node."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from raybook.base.resources import describe
+from raybook.core.node import lease_events as le
+from raybook.io.channel import RemoteError
+from raybook.protocol.messages import node as messages
+from raybook.protocol.messages.gcs import Empty
+
+if TYPE_CHECKING:
+    from raybook.raylet.service import Raylet
+
+
+class NodeService:
+    """Every method may be called twice with the same request: what is done already is not done again."""
+
+    def __init__(self, raylet: Raylet) -> None:
+        self._raylet = raylet
+        self._methods = {
+            "PlaceActor": self._place_actor,
+            "StopActor": self._stop_actor,
+            "ActorChanged": self._actor_changed,
+            "SetObserved": self._set_observed,
+            "StopNode": self._stop_node,
+            "GetNodeStats": self._get_node_stats,
+        }
+
+    async def call(self, method: str, request: Any) -> Any:
+        """Answer one request. RemoteError for a method that does not exist."""
+        handler = self._methods.get(method)
+        if handler is None:
+            raise RemoteError("ValueError", f"A raylet has no method {method!r}.")
+        return handler(request)
+
+    def _place_actor(self, request: messages.PlaceActor) -> messages.PlaceActorReply:
+        decider = self._raylet.decider
+        if self._raylet.is_stopping:
+            return messages.PlaceActorReply(False, "The node is shutting down.")
+        wanted = le.wanted_by(request.spec)
+        lacking = decider.leases.resources.missing_for_ever(wanted)
+        if lacking:
+            text = f"{request.spec.class_name} asks for {describe(wanted)}; this node lacks {describe(lacking)}."
+            return messages.PlaceActorReply(False, text)
+        decider.lease(le.ActorRequested(request.spec, request.incarnation, request.restarts))
+        return messages.PlaceActorReply(True)
+
+    def _stop_actor(self, request: messages.StopActor) -> Empty:
+        self._raylet.decider.lease(
+            le.ActorCancelled(request.actor_id, request.incarnation, request.graceful, request.reason)
+        )
+        return Empty()
+
+    def _actor_changed(self, request: messages.ActorChanged) -> Empty:
+        self._raylet.gcs.actor_changed(request.actor)
+        return Empty()
+
+    def _set_observed(self, request: messages.SetObserved) -> Empty:
+        self._raylet.set_observed(request.active)
+        return Empty()
+
+    def _stop_node(self, request: messages.StopNode) -> Empty:
+        asyncio.get_running_loop().call_soon(self._raylet.on_stop, request.reason)
+        return Empty()
+
+    def _get_node_stats(self, request: messages.GetNodeStats) -> messages.NodeStats:
+        return self._raylet.statistics()

@@ -1,0 +1,535 @@
+"""The raylet: serves the drivers and workers of one node, and the GCS's requests about it.
+
+A shell: messages become events of the deciders (``raylet/effects``) or of the store (``raylet/store_service``), or go
+on to the GCS (``raylet/gcs_link``). What it knows of processes for certain comes from the zygote's ``waitpid`` for
+workers and from a pidfd for drivers, never from a socket's end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from raybook.base.config import Config
+from raybook.base.facts import ACTOR_ALIVE, ACTOR_DEAD, Fact
+from raybook.base.ids import random_id
+from raybook.base.resources import Shape
+from raybook.base.specs import PROTOCOL_VERSION, Endpoint
+from raybook.core.node import lease_events as le
+from raybook.core.node import worker_pool as wp
+from raybook.core.node.local_resources import LocalResources
+from raybook.io.channel import Channel
+from raybook.io.gpu import visible_gpu_ids
+from raybook.io.loop_transport import Connection, FrameServer
+from raybook.io.memory import out_of_memory_kills
+from raybook.io.process import is_alive
+from raybook.protocol.messages import gcs as gcs_messages
+from raybook.protocol.messages import raylet as rm
+from raybook.protocol.messages import store as sm
+from raybook.protocol.messages.node import NodeStats, WorkerInfo
+from raybook.protocol.messages.zygote import ForkFailed, WorkerExited, WorkerForked, WorkerOptions, ZygoteReady
+from raybook.raylet.clients import DRIVER, WORKER, Client, ClientTable, WorkerProcess
+from raybook.raylet.crash_report import describe_ending
+from raybook.raylet.effects import NodeDecider
+from raybook.raylet.gcs_link import GcsLink
+from raybook.raylet.idle_probe import IdleProbe
+from raybook.raylet.log_monitor import LogLine, LogMonitor
+from raybook.raylet.node_service import NodeService
+from raybook.raylet.store_service import StoreService
+from raybook.raylet.zygote_client import ZygoteHandle, start_zygote
+from raybook.raylet.zygote_link import ZygoteLink
+
+logger = logging.getLogger(__name__)
+
+SOCKET_NAME = "raylet.sock"
+LOGS = "logs"
+DEAF_WORKER_S = 2.0
+"""A worker that closed its socket and still lives after this cannot be led any more and is killed."""
+LAST_MESSAGES_MAX = 64
+"""Reads of a dead client's socket: one returns 256 KiB, and more than a few are never waiting."""
+
+
+class Raylet:
+    """One node. ``on_driver_gone(client_id)`` and ``on_stop(reason)`` are for whoever composes it."""
+
+    def __init__(
+        self,
+        node_id: bytes,
+        config: Config,
+        session_dir: str,
+        token: bytes,
+        gcs: Channel,
+        resources: dict[str, int],
+        store_budget_bytes: int,
+        zygote: ZygoteHandle,
+        labels: dict[str, str],
+        *,
+        is_head: bool = True,
+        ip: str = "127.0.0.1",
+        raylet_address: str = "",
+        gcs_address: str = "",
+        worker_environment: dict[str, str] | None = None,
+    ) -> None:
+        """gcs: a channel that stays the caller's. resources: fixed-point totals. zygote: becomes this object's, ended
+        by ``stop``. raylet_address: of its gRPC service, "" when embedded. worker_environment: set in every worker."""
+        self.node_id = node_id
+        self.gcs_address = gcs_address
+        self.service = NodeService(self)
+        self.on_driver_gone: Callable[[bytes], None] = lambda client_id: None
+        self.on_stop: Callable[[str], None] = lambda reason: None
+        self._config = config
+        self._session_dir = session_dir
+        self._token = token
+        self._channel = gcs
+        self._resources = resources
+        self._store_budget_bytes = store_budget_bytes
+        self._handle = zygote
+        self._labels = labels
+        self._is_head = is_head
+        self._ip = ip
+        self._raylet_address = raylet_address
+        self._worker_environment = worker_environment or {}
+        self._cluster_id = b""
+        self._socket = f"unix:{session_dir}/{SOCKET_NAME}"
+        self._clients = ClientTable()
+        self._logs = LogMonitor()
+        self._log_number = 0
+        self._observed = False
+        self.is_stopping = False
+        self._oom_kills = out_of_memory_kills()
+        self._handlers = self._message_handlers()
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> str:
+        """Serve; the address for drivers of this node. Workers start in the background. RemoteError when the GCS
+        refuses the node."""
+        self._loop = asyncio.get_running_loop()
+        Path(self._session_dir, LOGS).mkdir(mode=0o700, exist_ok=True)
+        resources = LocalResources(self._resources, _gpu_ids(self._resources))
+        self.decider = NodeDecider(
+            self._config,
+            resources,
+            self._clients,
+            self._worker_options,
+            lambda report: self.gcs.tell("ActorStateReport", report),
+            self._resources_changed,
+        )
+        self._store = StoreService(self._config, self._store_budget_bytes, self.decider.send, self._misbehaved)
+        self._probe = IdleProbe(self.decider)
+        self.gcs = GcsLink(
+            self._config, self._channel, self._node_info(), self._clients, self._amounts, self._probe.ask
+        )
+        self.decider.zygote = self._link_zygote(self._handle)
+        # Forks are ordered before anything else: the zygote works while we talk to the GCS.
+        self.decider.workers()
+        self._server = FrameServer(
+            self._socket, self._token, rm.RayletMessage, self._on_message, self._on_connection_closed
+        )
+        status = await self.gcs.call("ClusterStatus", gcs_messages.ClusterStatus())
+        self._cluster_id = status.cluster_id
+        await self.gcs.register()
+        self._look = self._loop.call_later(self._config.fact_interval_ms / 1000, self._look_around)
+        return self._socket
+
+    async def stop(self, reason: str) -> None:
+        """End every worker, let clients go, leave nothing. Idempotent."""
+        if self.is_stopping:
+            return
+        self.is_stopping = True
+        logger.info("The raylet stops: %s", reason)
+        self._look.cancel()
+        self.decider.close()
+        self._probe.close()
+        assert self.decider.zygote is not None
+        self.decider.zygote.end()
+        self._server.close()
+        for client in self._clients:
+            self._forget(client)
+        await self.gcs.close()
+        await self._loop.run_in_executor(None, self.decider.zygote.wait)
+        self._store.close()
+
+    def _node_info(self) -> gcs_messages.NodeInfo:
+        return gcs_messages.NodeInfo(
+            self.node_id,
+            self._raylet_address,
+            self._socket,
+            socket.gethostname(),
+            self._ip,
+            os.getpid(),
+            dict(self._resources),
+            dict(self._resources),
+            self._labels,
+            self._is_head,
+        )
+
+    def _amounts(self) -> tuple[Shape, list[tuple[Shape, int]]]:
+        queued = [(row.shape, row.count) for row in self.decider.leases.queued()]
+        return self.decider.leases.available_for_reports(), queued
+
+    def _resources_changed(self) -> None:
+        self.gcs.resources_changed()
+        self._probe.leases_changed()
+
+    # --- connections --------------------------------------------------------------------------------------------------
+
+    def _on_message(self, connection: Connection, message: Any) -> None:
+        client = connection.context
+        if client is not None:
+            self._handlers[type(message)](client, message)
+        elif isinstance(message, rm.Register):
+            self._register(connection, message)
+        else:
+            logger.warning("A peer sent a %s before it registered.", type(message).__name__)
+            connection.close()
+
+    def _on_connection_closed(self, connection: Connection) -> None:
+        client: Client | None = connection.context
+        if client is None or self.is_stopping:
+            return
+        if client.kind == DRIVER:
+            alive = is_alive(client.pid, client.start_time)
+            self._driver_gone(client, "it disconnected" if alive else "its process ended")
+        else:
+            # Not a death yet, but nobody new should be sent there.
+            self.decider.lease(le.WorkerWithdrawn(client.client_id))
+            self._loop.call_later(DEAF_WORKER_S, self._kill_deaf_worker, client)
+
+    def _kill_deaf_worker(self, client: Client) -> None:
+        process = self._clients.process(client.client_id)
+        if process is not None and not self.is_stopping:
+            self.decider.kill(process, "it closed its connection to the raylet and did not end.")
+
+    def _register(self, connection: Connection, message: rm.Register) -> None:
+        refusal = self._why_refused(message)
+        if refusal:
+            logger.warning("Refused a %s (pid %d): %s", message.kind, message.pid, refusal)
+            connection.send(rm.Refused(refusal))
+            connection.close()
+            return
+        endpoint = Endpoint(message.client_id, self.node_id, message.address)
+        job_id = message.job_id or (random_id() if message.kind == DRIVER else b"")
+        client = Client(message.client_id, message.kind, message.pid, message.start_time, endpoint, job_id, connection)
+        connection.context = client
+        self._clients.add(client)
+        self._store.client_joined(client.client_id, f"{client.kind} {client.pid}")
+        if message.kind == WORKER:
+            self._welcome(client)
+            process = self._clients.process(client.client_id)
+            assert process is not None
+            self._logs.follow(process.log_path, client.pid)
+            self.decider.workers(wp.WorkerRegistered(process.start_id, client.client_id))
+            self.decider.lease(le.WorkerReady(client.client_id, process.environment))
+        else:
+            self._watch_process(client)
+            job = gcs_messages.RegisterJob(job_id, endpoint, message.pid, message.namespace, message.entrypoint)
+            self._loop.create_task(self._start_job(client, job)).add_done_callback(_log_failure)
+
+    def _why_refused(self, message: rm.Register) -> str:
+        """Why this process cannot be served; "" when it can."""
+        if self.is_stopping:
+            return "This cluster is shutting down."
+        if message.protocol_version != PROTOCOL_VERSION:
+            return (
+                f"This raylet speaks protocol {PROTOCOL_VERSION}, the {message.kind} {message.protocol_version}: "
+                f"install the same version of raybook on both sides."
+            )
+        ours = f"{sys.version_info.major}.{sys.version_info.minor}"
+        theirs = ".".join(message.python_version.split(".")[:2])
+        if theirs != ours:
+            return (
+                f"This cluster runs Python {ours}, the {message.kind} runs {theirs}: code cannot travel between them."
+            )
+        if self._clients.get(message.client_id) is not None:
+            return f"A client {message.client_id.hex()} is registered already."
+        if message.kind == WORKER:
+            process = self._clients.process(message.client_id)
+            if process is None or process.kill_reason:
+                return "This raylet has started no such worker."
+        return ""
+
+    async def _start_job(self, client: Client, job: gcs_messages.RegisterJob) -> None:
+        await self.gcs.call("RegisterJob", job)
+        self._welcome(client)
+
+    def _welcome(self, client: Client) -> None:
+        client.connection.send_with_fd(
+            rm.Registered(
+                self.node_id,
+                self._cluster_id,
+                client.job_id,
+                self._session_dir,
+                self.gcs_address,
+                self._store.arena_bytes,
+                self._config,
+                self._ip,
+                self._observed,
+            ),
+            self._store.fd,
+        )
+
+    def _misbehaved(self, client_id: bytes, text: str) -> None:
+        client = self._clients.get(client_id)
+        if client is None:
+            return
+        logger.error("The %s with pid %d broke the store's protocol: %s", client.kind, client.pid, text)
+        process = self._clients.process(client_id)
+        if process is not None:
+            self.decider.kill(process, text)
+        else:
+            client.connection.close()
+
+    # --- drivers ------------------------------------------------------------------------------------------------------
+
+    def _watch_process(self, client: Client) -> None:
+        """A pidfd becomes readable when its process ends. The socket may stay open longer, in a forked child."""
+        try:
+            client.pidfd = os.pidfd_open(client.pid)
+        except OSError as error:
+            # Another pid namespace (a container with a shared socket): its socket's end must do.
+            logger.info("Driver %d cannot be watched: %s", client.pid, error)
+            return
+        if not is_alive(client.pid, client.start_time):
+            self._loop.call_soon(self._driver_gone, client, "its process ended")
+        else:
+            self._loop.add_reader(client.pidfd, self._driver_gone, client, "its process ended")
+
+    def _driver_gone(self, client: Client, why: str) -> None:
+        if self.is_stopping or self._clients.get(client.client_id) is not client:
+            return
+        logger.info("The driver with pid %d is gone: %s.", client.pid, why)
+        self._read_last_messages(client)
+        self.on_driver_gone(client.client_id)
+        self._forget(client)
+        reason = f"The driver (pid {client.pid}) is gone: {why}."
+        self.gcs.tell("FinishJob", gcs_messages.FinishJob(client.job_id, reason))
+        self._client_gone(client, reason)
+
+    def _client_gone(self, client: Client, reason: str) -> None:
+        self.decider.lease(le.ClientGone(client.client_id))
+        self._store.client_died(client.client_id)
+        self.gcs.tell("OwnerGone", gcs_messages.OwnerGone(client.client_id, reason))
+        self.gcs.unwatch(list(client.watched))
+
+    def _forget(self, client: Client) -> None:
+        self._clients.remove(client)
+        if client.pidfd >= 0:
+            self._loop.remove_reader(client.pidfd)
+            os.close(client.pidfd)
+            client.pidfd = -1
+        client.connection.close()
+
+    def _read_last_messages(self, client: Client) -> None:
+        """What a dead process said before it died still counts: objects it sealed, leases it returned."""
+        connection = client.connection
+        for _ in range(LAST_MESSAGES_MAX):
+            if connection.closed:
+                return
+            try:
+                messages = connection.framed.receive()
+            except ConnectionError:
+                return
+            if not messages:
+                return
+            for message in messages:
+                self._on_message(connection, message)
+
+    # --- workers ------------------------------------------------------------------------------------------------------
+
+    def _worker_options(self, client_id: bytes) -> WorkerOptions:
+        return WorkerOptions(
+            self._socket,
+            self._token,
+            client_id,
+            self._session_dir,
+            f"{self._session_dir}/{LOGS}/worker-{client_id.hex()}",
+            self._config.worker_niceness,
+            self._worker_environment,
+        )
+
+    def _link_zygote(self, handle: ZygoteHandle) -> ZygoteLink:
+        return ZygoteLink(handle, self._zygote_said, self._zygote_lost)
+
+    def _zygote_said(self, message: Any) -> None:
+        if self.is_stopping:
+            return
+        if isinstance(message, WorkerForked):
+            process = self._clients.forked(message.start_id, message.pid)
+            if process is not None and process.kill_reason:
+                self.decider.kill(process, process.kill_reason)
+        elif isinstance(message, WorkerExited):
+            process = self._clients.process_of_pid(message.pid)
+            if process is not None:
+                self._worker_exited(process, message.status, message.rss_bytes_max)
+        elif isinstance(message, ForkFailed):
+            process = self._clients.process_of_start(message.start_id)
+            logger.error("A worker could not be started: %s", message.text)
+            if process is not None:
+                self._clients.remove_process(process)
+            self.decider.workers(wp.WorkerStartFailed(message.start_id))
+        elif isinstance(message, ZygoteReady):
+            logger.info("The zygote (pid %d) imported everything in %d ms.", message.pid, message.import_ms)
+
+    def _zygote_lost(self) -> None:
+        """The kernel has ended its workers with it. Start another one and go on."""
+        if self.is_stopping:
+            return
+        logger.error("The zygote died, and all workers with it; starting another one.")
+        self.decider.zygote = None
+        kind = self._handle.kind
+        self._handle.close()
+        self._handle = start_zygote(kind, self._handle.worker_main)
+        lost = self._clients.processes()
+        self.decider.zygote = self._link_zygote(self._handle)
+        for process in lost:
+            process.kill_reason = process.kill_reason or "the process it was forked from died."
+            self._worker_exited(process, signal.SIGKILL, 0)
+
+    def _worker_exited(self, process: WorkerProcess, status: int, rss_bytes_max: int) -> None:
+        client = process.client
+        if client is not None:
+            self._read_last_messages(client)
+        kills = out_of_memory_kills() if os.WIFSIGNALED(status) else self._oom_kills
+        ending = describe_ending(
+            process.pid,
+            status,
+            rss_bytes_max,
+            process.log_path,
+            self._config.log_lines_kept,
+            process.kill_reason,
+            process.leaving,
+            kills > self._oom_kills,
+        )
+        self._oom_kills = kills
+        self._clients.remove_process(process)
+        if client is None:
+            logger.error("A worker died before it registered. %s", ending.text)
+            self.decider.workers(wp.WorkerStartFailed(process.start_id))
+            return
+        self._publish_lines(self._logs.forget(process.log_path))
+        self._forget(client)
+        self.decider.workers(wp.WorkerLeft(client.client_id))
+        died = le.WorkerDied(
+            client.client_id, ending.text, ending.exit_code, ending.out_of_memory, process.leaving is not None
+        )
+        self.decider.lease(died)
+        self._client_gone(client, ending.text)
+
+    def _actor_started(self, client: Client, message: rm.ActorStarted) -> None:
+        actor = self.decider.leases.actor_of(client.client_id)
+        if actor is None or actor.spec.actor_id != message.actor_id:
+            return
+        if message.error:
+            self.gcs.tell(
+                "ActorStateReport",
+                gcs_messages.ActorStateReport(
+                    message.actor_id,
+                    actor.incarnation,
+                    ACTOR_DEAD,
+                    reason=message.error_text,
+                    creation_failed=True,
+                    payload=message.error,
+                ),
+            )
+            reason = f"the __init__ of its actor failed: {message.error_text}"
+            self.decider.lease(le.ActorFailed(client.client_id, reason))
+            return
+        self.decider.lease(le.ActorReady(client.client_id))
+        self.gcs.tell(
+            "ActorStateReport",
+            gcs_messages.ActorStateReport(
+                message.actor_id, actor.incarnation, ACTOR_ALIVE, client.endpoint, client.pid
+            ),
+        )
+
+    def _worker_exiting(self, client: Client, message: rm.WorkerExiting) -> None:
+        process = self._clients.process(client.client_id)
+        if process is not None:
+            process.leaving = message.reason
+            self.decider.workers(wp.WorkerLeft(client.client_id))
+            self.decider.lease(le.WorkerLeaving(client.client_id))
+
+    # --- messages -----------------------------------------------------------------------------------------------------
+
+    def _message_handlers(self) -> dict[type, Callable[[Client, Any], None]]:
+        def to_leases(make: Callable[[Client, Any], Any]) -> Callable[[Client, Any], None]:
+            return lambda client, message: self.decider.lease(make(client, message))
+
+        handlers: dict[type, Callable[[Client, Any], None]] = {
+            rm.SetDemand: to_leases(
+                lambda c, m: le.DemandSet(c.client_id, m.class_key, m.scheduling_class, m.count, m.name)
+            ),
+            rm.ReturnLease: to_leases(lambda c, m: le.LeaseReturned(c.client_id, m.lease_id, m.worker_broken)),
+            rm.RevokeAnswer: to_leases(lambda c, m: le.RevokeAnswered(c.client_id, m.epoch, m.idle)),
+            rm.Blocked: to_leases(lambda c, m: le.WorkerBlocked(c.client_id)),
+            rm.Unblocked: to_leases(lambda c, m: le.WorkerUnblocked(c.client_id)),
+            rm.LeaseProbeAnswer: lambda c, m: self._probe.answered(c.client_id, m.probe_id, m.idle),
+            rm.ActorStarted: self._actor_started,
+            rm.WorkerExiting: self._worker_exiting,
+            rm.GcsCall: lambda c, m: self.gcs.relay(c, m),
+            rm.WatchActor: lambda c, m: self.gcs.watch(c, m.actor_id, m.watch),
+            rm.PublishFacts: lambda c, m: self.gcs.publish(m.facts),
+            rm.Subscribe: lambda c, m: self.gcs.subscribe(c, m.since_version, m.active),
+            rm.ActorDown: lambda c, m: self.gcs.tell(
+                "KillActor", gcs_messages.KillActor(m.actor_id, m.no_restart, m.graceful, "ray.kill or its last handle")
+            ),
+            rm.Stop: lambda c, m: self.gcs.tell("StopCluster", gcs_messages.StopCluster(m.reason)),
+        }
+        for kind in (sm.RequestExtent, sm.ReturnExtent, sm.Sealed, sm.FreeRegions, sm.ReclaimAck):
+            handlers[kind] = lambda c, m: self._store.received(c.client_id, m)
+        return handlers
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    def statistics(self) -> NodeStats:
+        """A snapshot for ``status``."""
+        states = {worker: (state, held, actor) for worker, state, held, actor in self.decider.leases.worker_states()}
+        workers = []
+        for process in self._clients.processes():
+            state, held, actor_id = states.get(process.client_id, ("STARTING", {}, b""))
+            workers.append(WorkerInfo(process.client_id, process.pid, state, held, actor_id))
+        return NodeStats(workers, self._store.used_bytes(), self._store.capacity_bytes, self.decider.leases.waiting())
+
+    def set_observed(self, active: bool) -> None:
+        """Somebody looks at the cluster, or nobody any more."""
+        self._observed = active
+        for client in self._clients:
+            client.connection.send(rm.Observed(active))
+
+    def _look_around(self) -> None:
+        """While somebody looks: the store's figures, and what workers printed."""
+        self._look = self._loop.call_later(self._config.fact_interval_ms / 1000, self._look_around)
+        if not self._observed:
+            return
+        row = self._store.take_changed()
+        if row is not None:
+            self.gcs.publish([Fact("store", self.node_id.hex(), row)])
+        self._publish_lines(self._logs.new_lines())
+
+    def _publish_lines(self, lines: list[LogLine]) -> None:
+        facts = []
+        for line in lines:
+            self._log_number += 1
+            row = {"source": line.stream, "pid": line.pid, "name": "", "line": line.line}
+            facts.append(Fact("log", f"{self.node_id.hex()}:{self._log_number:012d}", row))
+        self.gcs.publish(facts)
+
+
+def _gpu_ids(resources: dict[str, int]) -> list[int] | None:
+    """Identities of the devices; None (0, 1, …) when more were asked for than there are."""
+    count = -(-resources.get("GPU", 0) // 10_000)
+    ids = visible_gpu_ids() if count else []
+    return ids if len(ids) >= count else None
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        logger.error("Registering a driver's job failed.", exc_info=task.exception())

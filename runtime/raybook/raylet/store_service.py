@@ -1,0 +1,153 @@
+"""Store service: the arena of this node, and the messages about it. Message → event → ObjectTable → effects."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from raybook.base.config import Config
+from raybook.core.node import store_events as ev
+from raybook.core.node.object_table import ObjectTable
+from raybook.io.shm_arena import Arena, create_arena
+from raybook.protocol.messages.store import (
+    ExtentGranted,
+    ExtentRefused,
+    FreeRegions,
+    ReclaimAck,
+    ReclaimQuery,
+    RegionsFreed,
+    RequestExtent,
+    ReturnExtent,
+    Sealed,
+)
+
+logger = logging.getLogger(__name__)
+
+ARENA_BYTES_MIN = 1 << 30
+PAGE_BYTES = 4096
+
+
+class StoreService:
+    """send: delivers a message to a client, if it is connected. misbehaved: ends a client whose books cannot be
+    trusted."""
+
+    def __init__(
+        self,
+        config: Config,
+        budget_bytes: int,
+        send: Callable[[bytes, Any], None],
+        misbehaved: Callable[[bytes, str], None],
+    ) -> None:
+        self.capacity_bytes = budget_bytes // PAGE_BYTES * PAGE_BYTES
+        self.arena_bytes = max(ARENA_BYTES_MIN, self.capacity_bytes * config.arena_overcommit)
+        self._arena = Arena(create_arena(self.arena_bytes))
+        self._table = ObjectTable(self.arena_bytes, self.capacity_bytes)
+        self._send = send
+        self._misbehaved = misbehaved
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._changed = True
+        self._closed = False
+
+    @property
+    def fd(self) -> int:
+        """The arena's descriptor, to pass to clients."""
+        return self._arena.fd
+
+    def received(self, client_id: bytes, message: Any) -> None:
+        """One of the messages of protocol/messages/store from a client."""
+        self._decide(_event_of(client_id, message))
+
+    def client_joined(self, client_id: bytes, name: str) -> None:
+        self._decide(ev.ClientJoined(client_id, name))
+
+    def client_died(self, client_id: bytes) -> None:
+        """Its last message has been read."""
+        self._decide(ev.ClientDied(client_id))
+
+    def take_changed(self) -> dict[str, int] | None:
+        """The "store" fact's row, if it may have changed since the last call."""
+        if not self._changed:
+            return None
+        self._changed = False
+        numbers = self._table.statistics()
+        return {
+            "used_bytes": numbers.used_bytes,
+            "capacity_bytes": numbers.capacity_bytes,
+            "objects": numbers.sealed_count,
+        }
+
+    def used_bytes(self) -> int:
+        return self._table.statistics().used_bytes
+
+    def close(self) -> None:
+        """Let go of the arena; its memory ends with the last process that maps it."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._arena.close()
+
+    def _decide(self, *events: Any) -> None:
+        if self._closed:
+            return
+        self._changed = True
+        self._execute(self._table.handle(events, self._now_ms()))
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline_ms = self._table.next_deadline_ms()
+        if deadline_ms is not None:
+            self._timer = self._loop.call_at((deadline_ms + 1) / 1000, self._decide)
+
+    def _now_ms(self) -> int:
+        return int(self._loop.time() * 1000)
+
+    def _execute(self, effects: Iterable[Any]) -> None:
+        for effect in effects:
+            if isinstance(effect, ev.GrantExtent):
+                granted = ExtentGranted(effect.request_id, effect.offset, effect.size, effect.warm_bytes)
+                self._send(effect.client_id, granted)
+            elif isinstance(effect, ev.RefuseExtent):
+                self._send(effect.client_id, ExtentRefused(effect.request_id, effect.reason))
+            elif isinstance(effect, ev.ForwardFree):
+                self._send(effect.client_id, RegionsFreed(effect.offsets))
+            elif isinstance(effect, ev.AskReclaim):
+                self._send(effect.client_id, ReclaimQuery(effect.query_id, effect.ranges))
+            elif isinstance(effect, ev.PunchHole):
+                self._punch(effect)
+            elif isinstance(effect, ev.ClientMisbehaved):
+                self._loop.call_soon(self._misbehaved, effect.client_id, effect.text)
+            elif isinstance(effect, ev.SealRejected):
+                logger.warning("Object %s is lost: %s", effect.object_id.hex(), effect.reason)
+            else:
+                # No message asks clients for idle extents yet: the request waits for what they return by themselves,
+                # and is refused at its deadline.
+                assert isinstance(effect, ev.RecallIdle)
+
+    def _punch(self, hole: ev.PunchHole) -> None:
+        # In a thread: 4 ms for 64 MiB, and the loop serves everybody.
+        done = self._loop.run_in_executor(None, self._arena.punch, hole.offset, hole.size)
+        done.add_done_callback(lambda future: self._punched(hole, future))
+
+    def _punched(self, hole: ev.PunchHole, done: asyncio.Future[None]) -> None:
+        if self._closed:
+            return
+        error = done.exception()
+        if error is not None:
+            logger.error("Giving %d bytes of the arena back to the machine failed: %s", hole.size, error)
+        self._decide(ev.HolePunched(hole.offset))
+
+
+def _event_of(client_id: bytes, message: Any) -> Any:
+    if isinstance(message, RequestExtent):
+        return ev.ExtentRequested(client_id, message.request_id, message.bytes_wanted)
+    if isinstance(message, ReturnExtent):
+        return ev.ExtentReturned(client_id, message.offset)
+    if isinstance(message, Sealed):
+        return ev.RegionSealed(client_id, message.object_id, message.owner_id, message.offset, message.size)
+    if isinstance(message, FreeRegions):
+        return ev.RegionsFreed(client_id, message.offsets)
+    assert isinstance(message, ReclaimAck), f"{type(message).__name__} is no message from a client about the arena."
+    return ev.ReclaimAcked(client_id, message.query_id)

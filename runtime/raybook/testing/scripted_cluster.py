@@ -1,0 +1,80 @@
+"""A cluster that is only a script of facts: what the notebook's magics reach instead of the runtime's API.
+
+Has the methods of ``raybook_kernel.cluster_access.ClusterAccess`` and keeps their contracts; records what was asked.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from raybook.io.cluster_registry import ClusterRecord, Owner, remove_record, write_record
+from raybook.io.process import start_time
+from raybook.observe import find_cluster, living_clusters, registry_dir
+from raybook.testing.scripted_facts import ScriptedFacts
+
+
+class ScriptedCluster:
+    """At most one connection to one scripted source of facts. The registry is the real one."""
+
+    def __init__(self) -> None:
+        self.source: ScriptedFacts | None = None
+        self.started_with: dict[str, Any] = {}
+        self.is_interrupted = False
+        self._record: ClusterRecord | None = None
+
+    def start(self, **options: Any) -> None:
+        """Write a record whose head is this very process, and connect."""
+        self.started_with = options
+        pid = os.getpid()
+        started = start_time(pid) or 0
+        name = options.get("name") or "scripted"
+        self._record = ClusterRecord(
+            cluster_id=f"{pid:08x}{started:08x}",
+            name=name,
+            address="",
+            node_socket=f"unix:/nowhere/{name}",
+            session_dir=f"/nowhere/{name}",
+            token_file="",
+            head_pid=pid,
+            head_start_time=started,
+            owner=None if options.get("persist") else Owner(pid, started),
+            persist=bool(options.get("persist")),
+            resources={"CPU": float(options.get("num_cpus") or 8)},
+        )
+        write_record(self._record, registry_dir())
+        self.source = ScriptedFacts()
+
+    def connect(self, address: str) -> None:
+        """ConnectionError unless a record has this address."""
+        record = find_cluster(address)
+        if record is None:
+            raise ConnectionError(f"Nobody answers at {address}. Nothing was changed. Check the address.")
+        self._record, self.source = record, ScriptedFacts()
+
+    def leave(self) -> None:
+        """Disconnect; an owned cluster ends."""
+        record, self._record = self._record, None
+        if record is not None and not record.persist:
+            remove_record(record.cluster_id, registry_dir())
+        if self.source is not None:
+            self.source.close()
+            self.source = None
+
+    def engine(self) -> ScriptedFacts | None:
+        """The source of facts."""
+        return self.source
+
+    def record(self) -> ClusterRecord | None:
+        """Of the cluster this process is connected to."""
+        return self._record
+
+    def clusters(self) -> list[ClusterRecord]:
+        """From the real registry."""
+        return living_clusters()
+
+    def stop_cluster(self, record: ClusterRecord) -> bool:
+        """Forget its record."""
+        self.leave()
+        remove_record(record.cluster_id, registry_dir())
+        return True

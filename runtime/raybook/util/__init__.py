@@ -1,0 +1,1 @@
+"""raybook.util: Ray's utilities, at Ray's names."""

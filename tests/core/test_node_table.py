@@ -1,0 +1,111 @@
+"""The node table: silence, questions, death, on virtual time."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+from hypothesis import given, settings
+
+from raybook.core.cluster import node_table as on
+from raybook.core.cluster.node_table import NodeTable
+from raybook.protocol.messages.gcs import NodeInfo
+
+NODE = b"node-a.."
+
+
+def joined(table: NodeTable, node_id: bytes = NODE, watched: bool = True, now_ms: int = 0) -> list:
+    return table.handle([on.NodeRegistered(NodeInfo(node_id), watched)], now_ms)
+
+
+def test_node_that_reports_is_never_asked():
+    table = NodeTable(1_000, 10_000)
+    joined(table)
+    for now in range(0, 60_000, 500):
+        assert table.handle([on.NodeHeard(NODE)], now) == []
+        table.check_invariants()
+    assert table.is_alive(NODE)
+
+
+def test_silent_node_is_asked_every_period_and_then_declared_dead():
+    table = NodeTable(1_000, 10_000)
+    joined(table)
+    seen = []
+    while (deadline := table.next_deadline_ms()) is not None:
+        seen += [(deadline, effect) for effect in table.handle([], deadline)]
+        table.check_invariants()
+    assert [when for when, effect in seen if isinstance(effect, on.Probe)] == list(range(1_000, 10_000, 1_000))
+    assert seen[-1] == (10_000, on.AnnounceDead(NODE, "it has not answered for 10.0 s."))
+    assert not table.is_alive(NODE)
+
+
+def test_answer_to_a_probe_keeps_the_node_alive():
+    table = NodeTable(1_000, 3_000)
+    joined(table)
+    assert table.handle([], 1_000) == [on.Probe(NODE)]
+    table.handle([on.NodeHeard(NODE)], 1_100)
+    assert table.handle([], 2_000) == []
+    assert table.next_deadline_ms() == 2_100
+
+
+def test_lost_channel_asks_once_and_an_answer_announces_the_node():
+    table = NodeTable(1_000, 10_000)
+    joined(table)
+    assert table.handle([on.NodeUnreachable(NODE)], 100) == [on.Probe(NODE)]
+    assert table.handle([on.NodeUnreachable(NODE)], 110) == []
+    assert table.handle([on.NodeHeard(NODE)], 200) == [on.AnnounceReachable(NODE)]
+    assert table.handle([on.NodeHeard(NODE)], 300) == []
+
+
+def test_dead_node_stays_dead():
+    table = NodeTable(1_000, 10_000)
+    joined(table)
+    assert table.handle([on.NodeLeft(NODE, "it was stopped.")], 1) == [on.AnnounceDead(NODE, "it was stopped.")]
+    assert joined(table, now_ms=2) == []
+    assert table.handle([on.NodeHeard(NODE)], 3) == []
+    assert table.get(NODE).death_reason == "it was stopped."
+
+
+def test_node_of_this_process_has_no_deadline():
+    table = NodeTable(1_000, 10_000)
+    joined(table, watched=False)
+    assert table.next_deadline_ms() is None
+
+
+node_ids = st.sampled_from([b"n1", b"n2", b"n3"])
+steps = st.lists(
+    st.tuples(
+        st.integers(0, 4_000),
+        st.one_of(
+            st.builds(on.NodeHeard, node_ids),
+            st.builds(on.NodeUnreachable, node_ids),
+            st.builds(lambda n: on.NodeLeft(n, "left"), node_ids),
+            st.builds(lambda n: on.NodeRegistered(NodeInfo(n)), node_ids),
+        ),
+    ),
+    max_size=50,
+)
+
+
+@given(steps)
+@settings(max_examples=200, deadline=None)
+def test_death_is_announced_once_and_only_after_the_timeout_or_a_farewell(sequence):
+    table = NodeTable(1_000, 5_000)
+    now, heard, dead = 0, {}, set()
+    for pause, event in sequence:
+        end = now + pause
+        batches = []
+        while (deadline := table.next_deadline_ms()) is not None and deadline <= end:
+            now = max(now, deadline)
+            batches.append((now, table.handle([], now)))
+        now = end
+        batches.append((now, table.handle([event], now)))
+        table.check_invariants()
+        for when, effects in batches:
+            for effect in effects:
+                if isinstance(effect, on.AnnounceDead):
+                    assert effect.node_id not in dead
+                    dead.add(effect.node_id)
+                    assert effect.reason == "left" or when - heard[effect.node_id] >= 5_000
+        if isinstance(event, on.NodeRegistered):
+            heard[event.node.node_id] = now
+        elif isinstance(event, on.NodeHeard) and event.node_id in heard:
+            heard[event.node_id] = now

@@ -1,0 +1,305 @@
+"""The owner machine: tasks, leases, pipelining, retries and references, in a scripted world without I/O."""
+
+from __future__ import annotations
+
+import pytest
+
+from raybook.base.config import Config
+from raybook.base.specs import ErrorValue, Location, Value
+from raybook.core.owner.records import CancelCommand, FreeOwn, FromPeer, FunctionStats, Put, ToRaylet, Wait
+from raybook.core.owner.task_manager import RETRYABLE
+from raybook.protocol.messages.raylet import ReturnLease
+from raybook.protocol.messages.worker import TaskReplies, TaskReply
+from raybook.testing.owner_world import ME, World
+
+
+def quick() -> FunctionStats:
+    stats = FunctionStats("quick")
+    stats.average_us = 5.0
+    return stats
+
+
+def test_an_unmeasured_function_is_pushed_one_at_a_time() -> None:
+    world = World(workers=1)
+    stats = FunctionStats("new")
+    for _ in range(3):
+        world.task(stats)
+
+    world.grant()
+
+    assert [len(push) for push in world.pushes] == [1]
+
+
+def test_a_short_function_is_pipelined_once_it_has_been_measured() -> None:
+    world = World(workers=1)
+    stats = FunctionStats("short")
+    for _ in range(20):
+        world.task(stats)
+    world.grant()
+
+    world.run_one(run_us=5)
+
+    assert [len(push) for push in world.pushes] == [1, 19]
+
+
+def test_a_long_function_is_never_pipelined() -> None:
+    world = World(workers=1)
+    stats = FunctionStats("long")
+    for _ in range(3):
+        world.task(stats)
+    world.grant()
+
+    world.run_one(run_us=1_000_000)
+
+    assert [len(push) for push in world.pushes] == [1, 1]
+
+
+def test_a_backlog_is_shared_evenly_by_the_leases() -> None:
+    world = World(workers=2)
+    stats = FunctionStats("short")
+    for _ in range(2):
+        world.task(stats)
+    world.grant()
+    world.grant()
+    world.settle()
+
+    for _ in range(10):
+        world.task(stats)
+
+    assert sorted(len(queue) for queue in world.queues.values()) == [5, 5]
+
+
+def test_a_stalled_worker_gives_its_unstarted_tasks_to_another() -> None:
+    world = World(workers=2)
+    stats = quick()
+    keys = [world.task(stats) for _ in range(8)]
+    world.grant()
+    stuck = next(iter(world.queues))
+
+    world.tick(25)
+    world.grant()
+    other = next(name for name in world.queues if name != stuck)
+    while world.run_one(other):
+        pass
+
+    assert len(world.queues[stuck]) == 1
+    assert sum(world.value(key) is not None for key in keys) == 7
+
+
+def test_a_worker_blocked_in_get_takes_no_more_until_it_answers() -> None:
+    world = World(workers=1)
+    stats = quick()
+    for _ in range(4):
+        world.task(stats)
+    world.grant()
+    (worker,) = world.queues
+
+    world.bounce(worker, 3, "blocked", keep=1)
+    pushed_while_blocked = len(world.queues[worker])
+    world.run_one(worker)
+
+    assert pushed_while_blocked == 1
+    assert len(world.queues[worker]) == 3
+
+
+def test_a_task_waits_for_its_arguments_and_then_runs_with_their_values() -> None:
+    world = World(workers=2)
+    stats = quick()
+    first = world.task(stats)
+    second = world.task(stats, args=[first])
+    world.grant()
+    assert world.owner.tasks.tasks[second[:16]].unresolved == 1
+
+    world.settle()
+
+    assert world.value(second) == Value(inline=b"value")
+    assert [task_id for task_id, _ in world.runs] == [first[:16], second[:16]]
+
+
+def test_a_task_whose_argument_failed_fails_without_running() -> None:
+    world = World(workers=1)
+    stats = quick()
+    first = world.task(stats)
+    second = world.task(stats, args=[first])
+    third = world.task(stats, args=[second])
+    world.grant()
+
+    world.run_one(error=ErrorValue("task", "boom"))
+
+    for key in (first, second, third):
+        value = world.value(key)
+        assert value is not None and value.error is not None and "boom" in value.error.text
+    assert len(world.runs) == 1
+
+
+def test_a_crash_charges_only_the_task_that_ran() -> None:
+    world = World(workers=1)
+    stats = quick()
+    keys = [world.task(stats) for _ in range(4)]
+    world.grant()
+
+    world.kill(1)
+    world.settle()
+
+    failed = [key for key in keys if (value := world.value(key)) and value.error]
+    assert failed == keys[:1]
+    error = world.value(keys[0]).error  # type: ignore[union-attr]
+    assert error is not None and error.code == "WorkerCrashedError" and "SIGKILL" in error.text
+
+
+def test_a_crashed_task_is_retried_as_often_as_it_may() -> None:
+    world = World(workers=1)
+    key = world.task(quick(), retries=2)
+    for _ in range(2):
+        world.grant()
+        world.kill(max(world.leases))
+    world.grant()
+
+    world.settle()
+
+    assert world.value(key) == Value(inline=b"value")
+    assert world.runs[-1][1] == 2
+
+
+def test_a_late_reply_of_an_old_attempt_is_ignored() -> None:
+    world = World(workers=1)
+    key = world.task(quick(), retries=1)
+    world.grant()
+    (worker,) = world.queues
+    stale = world.queues[worker][0]
+    old_attempt = stale.attempt
+    world.kill(1)
+
+    world.feed(FromPeer(worker, TaskReplies([TaskReply(stale.task_id, old_attempt, [Value(inline=b"old")], 1)])))
+
+    assert world.value(key) is None
+
+
+def test_an_application_error_is_retried_only_when_the_worker_says_it_may() -> None:
+    world = World(workers=1)
+    asked = world.task(quick(), retries=1)
+    plain = world.task(quick(), retries=1)
+    world.grant()
+    world.run_one(error=ErrorValue(RETRYABLE + "task", "flaky"))
+    while (value := world.value(plain)) is None:
+        world.run_one(error=ErrorValue("task", "broken") if world.queues[b"worker-0"][0].task_id == plain[:16] else None)
+
+    world.settle()
+
+    assert world.value(asked) == Value(inline=b"value")
+    assert value.error is not None and value.error.code == "task"
+
+
+def test_a_cancelled_pending_task_never_runs() -> None:
+    world = World(workers=1)
+    key = world.task(quick())
+
+    world.feed(CancelCommand(key[:16], False, True))
+    world.settle()
+
+    value = world.value(key)
+    assert value is not None and value.error is not None and value.error.code == "TaskCancelledError"
+    assert world.runs == []
+
+
+def test_demand_is_withdrawn_when_the_queue_runs_dry() -> None:
+    world = World(workers=1)
+    for _ in range(5):
+        world.task(quick())
+    world.grant()
+
+    world.settle()
+
+    assert world.demand == {0: 0}
+
+
+def test_an_idle_lease_is_given_back_after_a_while() -> None:
+    world = World(workers=1, config=Config(lease_idle_ms=100))
+    world.task(quick())
+    world.grant()
+    world.settle()
+
+    world.tick(99)
+    assert len(world.leases) == 1
+    world.tick(2)
+
+    assert any(isinstance(effect, ToRaylet) and isinstance(effect.message, ReturnLease) for effect in world.effects)
+    assert world.owner.next_deadline_ms() is None
+
+
+def test_a_wait_ends_when_enough_of_its_objects_are_ready() -> None:
+    world = World(workers=1)
+    keys = [world.task(quick()) for _ in range(3)]
+    wait = Wait(keys, 2, False, None)
+    world.feed(wait)
+    world.grant()
+
+    world.run_one()
+    assert world.woken == []
+    world.run_one()
+
+    assert world.woken == [wait]
+
+
+def test_a_get_ends_at_once_when_one_of_its_objects_failed() -> None:
+    world = World(workers=1)
+    keys = [world.task(quick()) for _ in range(3)]
+    wait = Wait(keys, 3, True, None)
+    world.feed(wait)
+    world.grant()
+
+    world.run_one(error=ErrorValue("task", "boom"))
+
+    assert world.woken == [wait]
+
+
+def test_a_result_nobody_wants_is_discarded_on_arrival() -> None:
+    world = World(workers=1)
+    key = world.task(quick())
+    world.feed(key)
+    world.grant()
+
+    world.settle()
+
+    assert world.value(key) is None
+    assert world.owner.references.counts == {}
+
+
+def test_the_region_of_a_dropped_put_is_freed() -> None:
+    world = World()
+    key = ME + b"\0" * 12
+    world.feed(Put(key, Value(location=Location(b"node....", 4096, 100)), own_region=True))
+
+    world.feed(key)
+
+    assert any(isinstance(effect, FreeOwn) and effect.offset == 4096 for effect in world.effects)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_every_task_ends_under_random_faults(seed: int) -> None:
+    world = World(seed, workers=3)
+    rng = world.rng
+    functions = [FunctionStats("a"), FunctionStats("b"), quick()]
+    keys: list[bytes] = []
+    for _ in range(400):
+        choice = rng.random()
+        if choice < 0.4:
+            args = rng.sample(keys, min(len(keys), rng.randrange(3))) if rng.random() < 0.4 else None
+            keys.append(world.task(rng.choice(functions), args=args, retries=-1))
+        elif choice < 0.6:
+            world.grant()
+        elif choice < 0.85:
+            world.run_one(run_us=rng.choice((3, 50, 5_000)))
+        elif choice < 0.9 and world.leases:
+            world.kill(rng.choice(list(world.leases)), died=True)
+        elif choice < 0.95 and world.queues:
+            world.bounce(rng.choice(list(world.queues)), rng.randrange(4), "stolen", keep=1)
+        else:
+            world.tick(rng.randrange(40))
+    world.settle()
+
+    assert all(world.value(key) is not None for key in keys)
+    assert len(world.runs) == len(set(world.runs)), "an attempt ran twice"
+    world.feed(*keys)
+    assert world.owner.references.counts == {}
+    assert world.owner.objects.values == {}
