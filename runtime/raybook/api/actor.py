@@ -167,4 +167,4 @@ def _init_check(cls: type) -> Callable[[tuple, dict], None]:
 
 def _takes_nothing(args: tuple, kwargs: dict) -> None:
     if args or kwargs:
-        raise TypeError("The class has no __init__, so its actor takes no arguments.")
+        raise TypeError("too many positional arguments: the class has no __init__, so its actor takes none.")

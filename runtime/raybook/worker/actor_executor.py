@@ -3,6 +3,7 @@
     sync      on the main thread, one at a time, in the order of arrival
     threaded  ``max_concurrency`` > 1: on a pool of threads, replies out of order
     async     the class has an ``async def`` method: on one event loop, ``max_concurrency`` calls at once
+Concurrency groups are lanes beside the default one, each with threads or slots of its own; a full lane holds up no other.
 
 Knows nothing of restarts: a restarted actor is a new process. The order of one caller's calls is the order of its
 connection.
@@ -15,6 +16,7 @@ import inspect
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 READY_METHOD = "__ray_ready__"
 TERMINATE_METHOD = "__ray_terminate__"
 CALL_METHOD = "__ray_call__"
+DEFAULT_GROUP = ""
 
 
 class ActorExecutor:
@@ -93,7 +96,7 @@ class ActorExecutor:
         """Serve calls until told to exit."""
         if self._creation.is_async:
             asyncio.run(self._serve_async())
-        elif self._creation.max_concurrency > 1:
+        elif self._creation.max_concurrency > 1 or self._creation.groups:
             self._serve_threaded()
         else:
             self._serve_sync()
@@ -149,12 +152,20 @@ class ActorExecutor:
             self._execute(*item)
 
     def _serve_threaded(self) -> None:
-        with ThreadPoolExecutor(self._creation.max_concurrency, "raybook-actor") as pool:
+        with ExitStack() as stack:
+            lanes = {
+                group: stack.enter_context(ThreadPoolExecutor(size, f"raybook-actor-{group}"))
+                for group, size in self._lanes().items()
+            }
             while not self._executor.exiting:
                 item = self._executor.wait_for_call()
                 if isinstance(item, ExitWorker):
                     return
-                pool.submit(self._execute_threaded, *item)
+                peer, spec = item
+                lanes.get(spec.group, lanes[DEFAULT_GROUP]).submit(self._execute_threaded, peer, spec)
+
+    def _lanes(self) -> dict[str, int]:
+        return {DEFAULT_GROUP: self._creation.max_concurrency, **self._creation.groups}
 
     def _execute_threaded(self, peer: Peer, spec: TaskSpec) -> None:
         self._execute(peer, spec)
@@ -167,7 +178,7 @@ class ActorExecutor:
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._finished = asyncio.Event()
-        self._slots = asyncio.Semaphore(self._creation.max_concurrency)
+        self._slots = {group: asyncio.Semaphore(size) for group, size in self._lanes().items()}
         self._scheduled = False
 
         def wake() -> None:
@@ -200,7 +211,7 @@ class ActorExecutor:
         CURRENT_TASK.set(TaskContext(spec.task_id, spec.name, spec.attempt, self._order.assignment, self._context))
         start_ns = time.perf_counter_ns()
         try:
-            async with self._slots:
+            async with self._slots.get(spec.group, self._slots[DEFAULT_GROUP]):
                 args, kwargs = executor.read_arguments(spec)
                 start_ns = time.perf_counter_ns()
                 result = self._method(spec)(*args, **kwargs)

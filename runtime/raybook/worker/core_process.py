@@ -379,12 +379,8 @@ class CoreProcess:
         self._reclaims.append(message)
 
     def _answer_reclaims(self) -> None:
-        """Ranges of a dead process may be reused once no value of ours lies in them."""
-        held = [
-            value.location.offset
-            for key, value in self.owner.objects.values.items()
-            if value.location is not None and self.owner.references.is_held(key)
-        ]
+        """Ranges of a dead process may be reused once no view of ours looks into them."""
+        held = [offset for offset, _ in self.owner.pins.values()]
         waiting = []
         for query in self._reclaims:
             if any(start <= offset < start + size for offset in held for start, size in query.ranges):

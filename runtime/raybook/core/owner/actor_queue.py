@@ -25,7 +25,7 @@ class ActorQueue:
     """The caller's side of one actor."""
 
     __slots__ = (
-        "actor_id", "creation", "death", "endpoint", "held", "in_flight", "incarnation", "queue", "sequence", "state",
+        "actor_id", "creation", "death", "ended", "endpoint", "held", "in_flight", "incarnation", "queue", "sequence", "state",
     )  # fmt: skip
 
     def __init__(self, actor_id: bytes) -> None:
@@ -34,6 +34,8 @@ class ActorQueue:
         self.endpoint: Endpoint | None = None
         self.incarnation = -1
         self.sequence = 0
+        self.ended = 0
+        """Calls that are over, in whatever way: what ``max_pending_calls`` is counted by."""
         self.queue: deque[TaskRecord] = deque()
         self.in_flight: dict[bytes, TaskRecord] = {}
         self.death: ErrorValue | None = None

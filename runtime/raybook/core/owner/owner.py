@@ -30,11 +30,13 @@ from raybook.core.owner.records import (
     KnowActor,
     LogLine,
     PeerGone,
+    Pin,
     Put,
     SealReply,
     TaskRecord,
     ToPeer,
     ToRaylet,
+    Unpin,
     Wait,
     WakeUp,
 )
@@ -76,6 +78,8 @@ class Owner:
         self.tasks = TaskManager()
         self.leases = LeaseRequester(config)
         self.actors: dict[bytes, ActorQueue] = {}
+        self.pins: dict[bytes, tuple[int, int]] = {}
+        """Objects that views of this process look into: id → (offset, views). Nobody may reuse those bytes."""
         self.finished: list[tuple[TaskRecord, str, int, int]] = []
         """(task, state, run µs, worker pid) since the shell last looked: the source of panels and the timeline."""
         self._dependents: dict[bytes, list[TaskRecord]] = {}
@@ -96,6 +100,8 @@ class Owner:
             Wait: self._on_wait,
             Put: self._on_put,
             HoldRef: self._on_hold,
+            Pin: self._on_pin,
+            Unpin: self._on_unpin,
             CancelWait: self._on_cancel_wait,
             CreateActorCommand: self._on_create_actor,
             KnowActor: self._on_know_actor,
@@ -294,8 +300,12 @@ class Owner:
         if record.held is not None:
             for ref in record.held:
                 self.references.drop(ref.object_id)
-        if record.actor_id and record.unresolved >= 0:
-            self.references.drop(record.actor_id)
+        if record.actor_id:
+            queue = self.actors.get(record.actor_id)
+            if queue is not None:
+                queue.ended += 1
+            if record.unresolved >= 0:
+                self.references.drop(record.actor_id)
 
     def _take_contained(self, key: bytes, value: Value, client_id: bytes) -> None:
         """A return value holds references: borrow them before the worker lets go."""
@@ -490,6 +500,18 @@ class Owner:
     def _on_hold(self, event: HoldRef) -> None:
         self._hold(event.ref)
 
+    def _on_pin(self, event: Pin) -> None:
+        key = event.ref.object_id
+        self._hold(event.ref)
+        _, views = self.pins.get(key, (0, 0))
+        self.pins[key] = (event.offset, views + 1)
+
+    def _on_unpin(self, event: Unpin) -> None:
+        offset, views = self.pins.pop(event.object_id, (0, 1))
+        if views > 1:
+            self.pins[event.object_id] = (offset, views - 1)
+        self.references.drop(event.object_id)
+
     def _hold(self, ref: RefInfo) -> None:
         if self.references.hold(ref):
             self._fresh[ref.object_id] = ref
@@ -630,14 +652,21 @@ class Owner:
             self._on_returns_taken(client_id, ReturnsTaken(task_id))
         for ack in [ack for ack, owner in self._acks.items() if owner == client_id]:
             self._acknowledge(ack)
-        lost = [key for key in self._fetching if owner_of(key) == client_id]
-        for key in lost:
-            self._fetching.discard(key)
-            text = (
-                f"The object {key.hex()} cannot be read: its owner, process {client_id.hex()}, has died, and with it "
-                f"what it knew of the object. Create objects that must outlive a worker from the driver or an actor."
-            )
-            self._become_ready(key, Value(error=ErrorValue("OwnerDiedError", text)), False)
+        for key in [key for key in self.references.owners if owner_of(key) == client_id]:
+            self._lose_owner(key, client_id)
+
+    def _lose_owner(self, key: bytes, client_id: bytes) -> None:
+        """A borrowed object's owner died: unless its value came inline, it is lost, also when it was read before."""
+        self._fetching.discard(key)
+        self._announced.discard(key)
+        known = self.objects.values.get(key)
+        if known is not None and known.location is None:
+            return
+        text = (
+            f"The object {key.hex()} cannot be read: its owner, process {client_id.hex()}, has died, and with it what it "
+            f"knew of the object. Create objects that must outlive a worker from the driver or an actor."
+        )
+        self._become_ready(key, Value(error=ErrorValue("OwnerDiedError", text)), False)
 
     # What there is
 

@@ -87,10 +87,22 @@ class Put(msgspec.Struct, gc=False):
 
 
 class HoldRef(msgspec.Struct, gc=False):
-    """A reference (or a view pinned in the arena) came to life in this process."""
+    """A reference came to life in this process."""
 
     ref: RefInfo
-    from_task: bytes = b""
+
+
+class Pin(msgspec.Struct, gc=False):
+    """A view into the arena came to life in this process."""
+
+    ref: RefInfo
+    offset: int
+
+
+class Unpin(msgspec.Struct, gc=False):
+    """The last slice of such a view is gone. Made together with its ``Pin``, because a finalizer may only append."""
+
+    object_id: bytes
 
 
 class CancelWait(msgspec.Struct, gc=False):

@@ -64,7 +64,8 @@ class ActorCreation(msgspec.Struct, array_like=True):
     spec: TaskSpec
     max_concurrency: int
     is_async: bool
-    handle: bytes = b""
+    groups: dict[str, int] = {}
+    """Concurrency groups: name → how many of its calls run at once."""
 
 
 class SendFunction(msgspec.Struct, tag=2, array_like=True):
