@@ -45,7 +45,14 @@ from raybook.protocol.messages.raylet import (
     Observed,
     Refused,
 )
-from raybook.protocol.messages.store import ExtentGranted, ExtentRefused, ReclaimAck, ReclaimQuery, RegionsFreed
+from raybook.protocol.messages.store import (
+    ExtentGranted,
+    ExtentRefused,
+    RecallIdle,
+    ReclaimAck,
+    ReclaimQuery,
+    RegionsFreed,
+)
 from raybook.protocol.messages.worker import Hello, SendFunction, WorkerMessage
 from raybook.worker.facts import FactSource
 from raybook.worker.peers import Peer, Peers
@@ -136,6 +143,7 @@ class CoreProcess:
             ExtentRefused: lambda message: self._regions.refused(message),
             RegionsFreed: self._on_regions_freed,
             ReclaimQuery: self._reclaims_append,
+            RecallIdle: lambda message: self._regions.recalled(message),
             Observed: lambda message: self.facts.set_observed(message.active),
             FactsDelta: self._on_facts,
             Refused: lambda message: self._lose_cluster(message.reason),
@@ -236,6 +244,7 @@ class CoreProcess:
             table[type(effect)](effect)
         if self._reclaims:
             self._answer_reclaims()
+        self._regions.look(now_ms)
         if self.executor is not None:
             self.executor.on_idle()
         self.facts.collect(self.owner.finished, now_ms)
