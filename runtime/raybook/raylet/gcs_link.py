@@ -94,7 +94,7 @@ class GcsLink:
         try:
             if types is None:
                 raise RemoteError("ValueError", f"The GCS has no method {message.method!r}.")
-            request = msgspec.msgpack.decode(message.request, type=types[0])
+            request: Any = msgspec.msgpack.decode(message.request, type=types[0])
         except RemoteError as error:
             client.connection.send(_answer(message, error))
         except msgspec.MsgspecError as error:
