@@ -11,6 +11,7 @@ import signal
 import sys
 from typing import Any
 
+import raybook
 from raybook.observe import ClusterRecord, FactSource, find_cluster, living_clusters
 
 STOP_TIMEOUT_S = 5.0
@@ -35,8 +36,6 @@ class ClusterAccess:
     ) -> None:
         """Start a cluster on this machine and connect to it. memory, object_store_memory: bytes; None: the runtime's
         default. RuntimeError when this process has one already. Blocks until it is ready (0.3 s)."""
-        import raybook  # Lazily: raybook itself may be importing us.
-
         given = {
             "num_cpus": num_cpus,
             "num_gpus": num_gpus,
@@ -49,14 +48,10 @@ class ClusterAccess:
 
     def connect(self, address: str) -> None:
         """Connect this process to a running cluster. ConnectionError when nobody answers there."""
-        import raybook
-
         raybook.init(address=address)
 
     def leave(self) -> None:
         """Disconnect; a cluster that this process owns ends with it. Blocks until that is done. Idempotent."""
-        import raybook
-
         raybook.shutdown()
 
     def engine(self) -> FactSource | None:

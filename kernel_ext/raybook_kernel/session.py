@@ -6,12 +6,13 @@ die with the kernel by the runtime's own watch; nothing here keeps them alive or
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from raybook.observe import ClusterRecord, FactSource, Feed, View
+from raybook.observe import ClusterRecord, FactSource, Feed, View, WorkerNote
 from raybook_kernel.cluster_access import ClusterAccess
 from raybook_kernel.kernel_identity import kernel_id_of
 from raybook_kernel.output_router import OutputRouter
@@ -28,9 +29,11 @@ class KernelSession:
     def __init__(self, shell: InteractiveShell, access: ClusterAccess) -> None:
         self.access = access
         self.hub: Hub = hub_of(shell)
-        self._router = OutputRouter(self.hub.channel)
+        self._router = OutputRouter(self.hub.channel, self._workers, self.hub.note_change)
         self._engine: FactSource | None = None
         self._name = ""
+        self._following = threading.RLock()
+        """The main thread and the panels' thread may find the same new cluster at once."""
         self.hub.on_stop = lambda: self.hub.enqueue(self.stop)
         self.hub.find_feed = self.follow
         self.hub.on_tick = self._router.flush
@@ -69,10 +72,16 @@ class KernelSession:
 
     def stop(self) -> None:
         """End the connection, and the cluster if it is this kernel's; panels keep their last state."""
+        self.settle()
+        self.access.leave()
+        with self._following:
+            self._forget("STOPPED")
+
+    def settle(self) -> None:
+        """Wait, for a moment at most, until no task waits or runs as far as facts say: they are told four times a
+        second, and what is shown now should be what has happened."""
         if self.hub.feed is not None:
             self.hub.feed.wait_until(_is_quiet, SETTLE_TIMEOUT_S)
-        self.access.leave()
-        self._forget("STOPPED")
 
     def stop_cluster(self, record: ClusterRecord) -> bool:
         """End any cluster of this machine. False when it has not ended in time."""
@@ -88,20 +97,23 @@ class KernelSession:
 
     def follow(self) -> None:
         """Feed the panels from whatever this process is connected to now."""
-        engine = self.access.engine()
-        if engine is self._engine:
-            return
-        self._forget("STOPPED")
-        if engine is not None:
-            record = self.access.record()
-            self.attach(engine, record.name if record else "")
+        with self._following:
+            engine = self.access.engine()
+            if engine is self._engine:
+                return
+            self._forget("STOPPED")
+            if engine is not None:
+                self._attach(engine, self.access.record())
 
-    def attach(self, engine: FactSource, name: str = "") -> None:
-        """Feed the panels from this source of facts."""
-        self._engine, self._name = engine, name
-        feed = Feed(engine, name)
-        feed.listen(self._router.take)
-        self.hub.attach(feed)
+    def _attach(self, engine: FactSource, record: ClusterRecord | None) -> None:
+        self._engine, self._name = engine, record.name if record else ""
+        is_ours = record is not None and record.owner is not None and record.owner.pid == os.getpid()
+        self._router.takes_snapshots = is_ours
+        self.hub.attach(Feed(engine, self._name, self._router.take))
+
+    def _workers(self) -> dict[int, WorkerNote]:
+        feed = self.hub.feed
+        return feed.workers() if feed is not None else {}
 
     def _forget(self, state: str) -> None:
         self._engine, self._name = None, ""
@@ -127,10 +139,10 @@ def _is_quiet(view: View) -> bool:
     return not (view.tasks_total.pending or view.tasks_total.running)
 
 
-def session_of(shell: InteractiveShell, access: ClusterAccess | None = None) -> KernelSession:
-    """The shell's session, made at first use. access: what it reaches clusters with, the runtime's API by default."""
+def session_of(shell: InteractiveShell) -> KernelSession:
+    """The shell's session, made at first use."""
     session = getattr(shell, SESSION_ATTRIBUTE, None)
     if session is None:
-        session = KernelSession(shell, access or ClusterAccess(kernel_id_of(shell)))
+        session = KernelSession(shell, ClusterAccess(kernel_id_of(shell)))
         setattr(shell, SESSION_ATTRIBUTE, session)
     return session

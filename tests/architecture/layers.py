@@ -98,6 +98,8 @@ LAZY_EDGES: tuple[tuple[str, str], ...] = (
     ("raybook", "raybook_kernel"),
     ("raybook", "raybook."),
     ("raybook.as_ray", "raybook."),
+    # The package's other half, `server`, runs where neither IPython nor ipywidgets need be.
+    ("raybook_kernel", "raybook_kernel.extension"),
     # Engines are named in one place, and a script that only defines functions loads none.
     ("raybook.api.engine_factory", "raybook.engines."),
     ("raybook.api.engine_factory", "raybook.api.local_cluster"),

@@ -44,15 +44,18 @@ def _row(actor: ActorRow) -> str:
     )
     cells = [
         element("td", name, class_="rb-wide rb-cut", title=f"{actor.class_name} {actor.actor_id}"),
-        element("td", state),
+        element("td", state, title=actor.waiting or None),
         element("td", str(actor.pid) if actor.pid else "–", class_="rb-num"),
         element("td", span(str(actor.restarts), "rb-warn" if actor.restarts else "rb-dim"), class_="rb-num"),
-        element(
-            "td", span(count_text(actor.calls_pending), None if actor.calls_pending else "rb-dim"), class_="rb-num"
-        ),
-        element("td", rate + count_text(actor.calls_done), class_="rb-num"),
+        element("td", _count(actor.calls_pending), class_="rb-num"),
+        element("td", rate + _count(actor.calls_done), class_="rb-num"),
     ]
-    return element("tr", cells)
+    return element("tr", cells, data_actor=actor.actor_id)
+
+
+def _count(number: int | None) -> str:
+    """A dash where nobody counts."""
+    return span("–" if number is None else count_text(number), None if number else "rb-dim")
 
 
 def _word(state: str) -> str:

@@ -19,7 +19,7 @@ def start_engine(options: InitOptions) -> tuple[Engine, str, Any]:
     if options.local_mode:
         from raybook.engines.local_mode import LocalModeEngine
 
-        engine = LocalModeEngine(
+        engine: Engine = LocalModeEngine(
             num_cpus=options.num_cpus,
             num_gpus=options.num_gpus,
             memory=options.memory,
@@ -32,7 +32,10 @@ def start_engine(options: InitOptions) -> tuple[Engine, str, Any]:
 
     if options.address is not None:
         found = find_cluster(options.address)
-        return _native_engine().connect(found.node_socket, found.token, namespace=options.namespace), DRIVER, None
+        engine = _native_engine().connect(
+            found.node_socket, found.token, namespace=options.namespace, kernel_id=options.kernel_id
+        )
+        return engine, DRIVER, None
     cluster = start_local(
         num_cpus=options.num_cpus,
         num_gpus=options.num_gpus,
@@ -51,6 +54,7 @@ def start_engine(options: InitOptions) -> tuple[Engine, str, Any]:
             cluster.node_socket,
             cluster.token,
             namespace=options.namespace,
+            kernel_id=options.kernel_id,
             stop_cluster=None if options.persist else cluster.stop,
         )
     except BaseException:

@@ -144,7 +144,8 @@ def unavailable(queue: ActorQueue) -> ErrorValue:
     return ErrorValue(
         "ActorUnavailableError",
         f"The actor {queue.actor_id.hex()} is unavailable: its process ended and it is being restarted. The task "
-        f"may or may not have been executed on it. Call again, or set max_task_retries on the actor so that raybook does.",
+        f"may or may not have been executed on it. Call again, or set max_task_retries on the actor so that raybook "
+        f"does.",
     )
 
 
