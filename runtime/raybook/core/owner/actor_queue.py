@@ -25,7 +25,8 @@ class ActorQueue:
     """The caller's side of one actor."""
 
     __slots__ = (
-        "actor_id", "creation", "death", "endpoint", "held", "in_flight", "incarnation", "queue", "sequence", "state",
+        "actor_id", "creation", "death", "ended", "endpoint", "held", "in_flight", "incarnation", "queue", "sequence",
+        "state",
     )  # fmt: skip
 
     def __init__(self, actor_id: bytes) -> None:
@@ -34,6 +35,8 @@ class ActorQueue:
         self.endpoint: Endpoint | None = None
         self.incarnation = -1
         self.sequence = 0
+        self.ended = 0
+        """Calls that are over, in whatever way: what ``max_pending_calls`` is counted by."""
         self.queue: deque[TaskRecord] = deque()
         self.in_flight: dict[bytes, TaskRecord] = {}
         self.death: ErrorValue | None = None
@@ -114,14 +117,6 @@ class ActorQueue:
                 else:
                     failed.append((record, unavailable(self)))
             self.queue.extendleft(reversed(again))
-        if update.state == ACTOR_RESTARTING:
-            keep: deque[TaskRecord] = deque()
-            for record in self.queue:
-                if record.retries_left or self.incarnation < 0:
-                    keep.append(record)
-                else:
-                    failed.append((record, unavailable(self)))
-            self.queue = keep
         if update.incarnation > self.incarnation:
             self.incarnation = update.incarnation
             self.sequence = 0
@@ -148,8 +143,9 @@ def unavailable(queue: ActorQueue) -> ErrorValue:
     """The actor is restarting and the call may have run."""
     return ErrorValue(
         "ActorUnavailableError",
-        f"The actor {queue.actor_id.hex()} is unavailable: its process ended and it is being restarted. The task may or "
-        f"may not have been executed on it. Call again, or set max_task_retries on the actor so that raybook does.",
+        f"The actor {queue.actor_id.hex()} is unavailable: its process ended and it is being restarted. The task "
+        f"may or may not have been executed on it. Call again, or set max_task_retries on the actor so that raybook "
+        f"does.",
     )
 
 
