@@ -12,7 +12,7 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from raybook.observe import ClusterRecord, FactSource, Feed, View, WorkerNote
+from raybook.observe import ClusterRecord, FactSource, Feed, View, WorkerNote, find_cluster
 from raybook_kernel.cluster_access import ClusterAccess
 from raybook_kernel.kernel_identity import kernel_id_of
 from raybook_kernel.output_router import OutputRouter
@@ -31,17 +31,17 @@ class KernelSession:
         self.hub: Hub = hub_of(shell)
         self._router = OutputRouter(self.hub.channel, self._workers, self.hub.note_change)
         self._engine: FactSource | None = None
-        self._name = ""
+        self._record: ClusterRecord | None = None
         self._following = threading.RLock()
         """The main thread and the panels' thread may find the same new cluster at once."""
-        self.hub.on_stop = lambda: self.hub.enqueue(self.stop)
+        self.hub.on_stop = lambda: self.hub.enqueue(self.end)
         self.hub.find_feed = self.follow
         self.hub.on_tick = self._router.flush
 
     @property
     def name(self) -> str:
         """The name of the cluster this kernel is connected to; "" when it is not."""
-        return self._name
+        return self._record.name if self._record else ""
 
     @property
     def is_connected(self) -> bool:
@@ -70,12 +70,20 @@ class KernelSession:
         """A live panel under the running cell."""
         self.hub.show(sections)
 
-    def stop(self) -> None:
-        """End the connection, and the cluster if it is this kernel's; panels keep their last state."""
+    def stop(self, state: str = "") -> None:
+        """End the connection, and the cluster if it is this kernel's; panels keep their last state. state: what they
+        call it, when the caller knows better."""
         self.settle()
         self.access.leave()
         with self._following:
-            self._forget("STOPPED")
+            self._forget(state)
+
+    def end(self) -> None:
+        """Stop the cluster this kernel is connected to, also one that would live on: the stop button."""
+        record = self._record
+        self.stop("STOPPED" if record is not None and record.persist else "")
+        if record is not None and record.persist:
+            self.access.stop_cluster(record)
 
     def settle(self) -> None:
         """Wait, for a moment at most, until no task waits or runs as far as facts say: they are told four times a
@@ -86,7 +94,7 @@ class KernelSession:
     def stop_cluster(self, record: ClusterRecord) -> bool:
         """End any cluster of this machine. False when it has not ended in time."""
         if self.is_connected and self._is_mine(record):
-            self.stop()
+            self.stop("STOPPED")
         return self.access.stop_cluster(record)
 
     def _is_mine(self, record: ClusterRecord) -> bool:
@@ -101,23 +109,26 @@ class KernelSession:
             engine = self.access.engine()
             if engine is self._engine:
                 return
-            self._forget("STOPPED")
+            self._forget()
             if engine is not None:
                 self._attach(engine, self.access.record())
 
     def _attach(self, engine: FactSource, record: ClusterRecord | None) -> None:
-        self._engine, self._name = engine, record.name if record else ""
+        self._engine, self._record = engine, record
         is_ours = record is not None and record.owner is not None and record.owner.pid == os.getpid()
         self._router.takes_snapshots = is_ours
-        self.hub.attach(Feed(engine, self._name, self._router.take))
+        self.hub.attach(Feed(engine, self.name, self._router.take))
 
     def _workers(self) -> dict[int, WorkerNote]:
         feed = self.hub.feed
         return feed.workers() if feed is not None else {}
 
-    def _forget(self, state: str) -> None:
-        self._engine, self._name = None, ""
-        self.hub.detach(state)
+    def _forget(self, state: str = "") -> None:
+        """Let go of the cluster. One that lives on in the registry was left, not stopped."""
+        record, self._record = self._record, None
+        self._engine = None
+        lives_on = record is not None and record.persist and find_cluster(record.cluster_id) is not None
+        self.hub.detach(state or ("LEFT" if lives_on else "STOPPED"))
 
     # Cells. IPython's events; they may fire on a subshell's thread, which is nobody's cell.
 

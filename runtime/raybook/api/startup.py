@@ -81,7 +81,7 @@ def init(
         "_temp_dir": _temp_dir,
         "persist": persist,
         "name": name,
-        "_kernel_id": _kernel_id,
+        "_kernel_id": _kernel_id or current_runtime.kernel_id,
     }
     with current_runtime.changing:
         if current_runtime.engine is not None:

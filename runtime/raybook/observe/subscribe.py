@@ -68,7 +68,7 @@ class Feed:
 
     @property
     def state(self) -> str:
-        """RUNNING, STOPPED or LOST."""
+        """RUNNING, STOPPED, LEFT or LOST."""
         return self._label.state
 
     def changed_since(self, version: int) -> frozenset[str]:

@@ -67,7 +67,8 @@ class Caps(msgspec.Struct, frozen=True):
 
 
 class Label(msgspec.Struct, frozen=True):
-    """What the view's reader knows of the cluster apart from its facts. ``state``: RUNNING, STOPPED or LOST."""
+    """What the view's reader knows of the cluster apart from its facts. ``state``: RUNNING, STOPPED,
+    LEFT (it lives on without us) or LOST."""
 
     name: str = ""
     state: str = "RUNNING"

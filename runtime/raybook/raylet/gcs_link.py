@@ -29,6 +29,8 @@ UNSENT_BYTES_MAX = 1 << 20
 """A subscriber that is this far behind gets no more deltas until it has read."""
 RETRY_MS = 200
 """While the GCS is away; a restarted one is found within a fifth of a second."""
+RECONNECT_S = 60.0
+"""A question waits this long for a GCS that is away (Ray: ``gcs_rpc_server_reconnect_timeout_s``)."""
 KEEPS_ORDER = frozenset({"CreateActor", "KillActor"})
 """Relayed calls that must not overtake, or be overtaken by, what this node tells."""
 READS_RESOURCES = frozenset({"ListNodes", "ClusterStatus"})
@@ -86,13 +88,13 @@ class GcsLink:
             self._outbox.resume()
 
     def relay(self, client: Client, message: GcsCall) -> None:
-        """A client's call. Those that change actors keep their order with what is told, and wait for a GCS that is
-        away; questions fail at once then."""
+        """A client's call. Those that change actors keep their order with what is told and wait for a GCS that is away;
+        others do so for ``RECONNECT_S``."""
         types = messages.METHODS.get(message.method)
         try:
             if types is None:
                 raise RemoteError("ValueError", f"The GCS has no method {message.method!r}.")
-            request = msgspec.msgpack.decode(message.request, type=types[0])
+            request: Any = msgspec.msgpack.decode(message.request, type=types[0])
         except RemoteError as error:
             client.connection.send(_answer(message, error))
         except msgspec.MsgspecError as error:
@@ -107,15 +109,22 @@ class GcsLink:
                 self.spawn(self._relay(client, message, request))
 
     async def _relay(self, client: Client, message: GcsCall, request: Any) -> None:
-        try:
-            if message.method in READS_RESOURCES:
-                await self._refresh()
-                await self._report_once()
-            reply = await self._channel.call(message.method, request)
-        except RemoteError as error:
-            reply = error
-        except ConnectionError as error:
-            reply = RemoteError("GcsUnavailableError", f"The GCS cannot be reached: {error}")
+        give_up = self._loop.time() + RECONNECT_S
+        while True:
+            try:
+                if message.method in READS_RESOURCES:
+                    await self._refresh()
+                    await self._report_once()
+                reply = await self._channel.call(message.method, request)
+                break
+            except RemoteError as error:
+                reply = error
+                break
+            except ConnectionError as error:
+                reply = RemoteError("RaySystemError", f"The GCS has been out of reach for {RECONNECT_S:g} s: {error}")
+                if self._loop.time() >= give_up:
+                    break
+            await asyncio.sleep(RETRY_MS / 1000)
         client.connection.send(_answer(message, reply))
 
     # --- resources ----------------------------------------------------------------------------------------------------

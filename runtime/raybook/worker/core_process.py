@@ -54,6 +54,7 @@ from raybook.protocol.messages.store import (
     RegionsFreed,
 )
 from raybook.protocol.messages.worker import Hello, SendFunction, WorkerMessage
+from raybook.worker.executor_base import Executor
 from raybook.worker.facts import FactSource
 from raybook.worker.peers import Peer, Peers
 from raybook.worker.raylet_link import GcsRequest, RayletLink
@@ -65,26 +66,6 @@ IDLE_WAIT_MS = 500
 """Longest sleep: released references wait at most this long to be noticed when nothing else happens."""
 BUSY_WAIT_MS = 20
 """Sleep after activity: releases that follow a burst are handled soon, without a wake-up for each."""
-
-
-class Executor:
-    """What the I/O thread needs of a worker's executor; a driver has none. All of it runs on the I/O thread."""
-
-    def on_message(self, peer: Peer, message: Any) -> None:
-        """A push, cancel or steal from an owner."""
-
-    def on_raylet(self, message: Any) -> None:
-        """StartActor, RevokeLease, LeaseProbe, ExitWorker."""
-
-    def on_peer_gone(self, client_id: bytes) -> None:
-        """A caller is gone."""
-
-    def on_idle(self) -> None:
-        """Called before each sleep: replies that nobody flushed go out."""
-
-    def is_busy(self) -> bool:
-        """Whether work is queued or running."""
-        return False
 
 
 class CoreProcess:

@@ -51,7 +51,8 @@ from raybook.protocol.serialization import deserialize
 from raybook.worker import args as arguments
 from raybook.worker.accelerators import expose_gpus
 from raybook.worker.actor_executor import ActorExecutor
-from raybook.worker.core_process import CoreProcess, Executor
+from raybook.worker.core_process import CoreProcess
+from raybook.worker.executor_base import Executor
 from raybook.worker.outcome import Outcome
 from raybook.worker.peers import Peer
 from raybook.worker.reply_channel import ReplyChannel
