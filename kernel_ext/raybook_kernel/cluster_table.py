@@ -14,7 +14,7 @@ def cluster_table(records: list[ClusterRecord], mine: str, now_ms: float | None 
     if not records:
         return "No cluster is running. Start one: %ray_cluster start"
     now_ms = time.time() * 1_000 if now_ms is None else now_ms
-    rows = [("", "NAME", "RESOURCES", "UP", "LIVES WITH", "ADDRESS")]
+    rows: list[tuple[str, ...]] = [("", "NAME", "RESOURCES", "UP", "LIVES WITH", "ADDRESS")]
     rows += [_row(record, record.cluster_id == mine, now_ms) for record in records]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

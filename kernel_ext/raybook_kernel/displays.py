@@ -17,5 +17,7 @@ def register(shell: InteractiveShell) -> None:
         session.follow()
         session.show()
 
+    if shell.display_formatter is None:
+        return
     formatter = shell.display_formatter.ipython_display_formatter
     formatter.for_type_by_name("raybook.api.ray_context", "RayContext", show_context)

@@ -17,16 +17,10 @@ LINE_LENGTH_MAX = 2_000
 
 
 class LogStream:
-    """The lines of one cell at a time."""
+    """The lines of one cell."""
 
     def __init__(self, lines_max: int = LINES_PER_CELL_MAX) -> None:
         self._lines_max = lines_max
-        self._shown = 0
-        self._folded = 0
-        self._folded_told = 0
-
-    def begin_cell(self) -> None:
-        """A new cell runs: it has a budget of its own."""
         self._shown = self._folded = self._folded_told = 0
 
     def render(self, rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
@@ -56,7 +50,8 @@ def log_line(row: Mapping[str, Any], count: int = 1) -> str:
     if len(line) > LINE_LENGTH_MAX:
         line = line[:LINE_LENGTH_MAX] + " …"
     repeated = f" ×{count}" if count > 1 else ""
-    return f"({row.get('name') or 'worker'} pid={row.get('pid', 0)}){repeated} {line}\n"
+    name = f"{row['name']} " if row.get("name") else ""
+    return f"({name}pid={row.get('pid', 0)}){repeated} {line}\n"
 
 
 def _collapsed(rows: Iterable[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], int]]:

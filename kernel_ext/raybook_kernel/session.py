@@ -6,12 +6,13 @@ die with the kernel by the runtime's own watch; nothing here keeps them alive or
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from raybook.observe import ClusterRecord, FactSource, Feed, View
+from raybook.observe import ClusterRecord, FactSource, Feed, View, WorkerNote, find_cluster
 from raybook_kernel.cluster_access import ClusterAccess
 from raybook_kernel.kernel_identity import kernel_id_of
 from raybook_kernel.output_router import OutputRouter
@@ -28,17 +29,19 @@ class KernelSession:
     def __init__(self, shell: InteractiveShell, access: ClusterAccess) -> None:
         self.access = access
         self.hub: Hub = hub_of(shell)
-        self._router = OutputRouter(self.hub.channel)
+        self._router = OutputRouter(self.hub.channel, self._workers, self.hub.note_change)
         self._engine: FactSource | None = None
-        self._name = ""
-        self.hub.on_stop = lambda: self.hub.enqueue(self.stop)
+        self._record: ClusterRecord | None = None
+        self._following = threading.RLock()
+        """The main thread and the panels' thread may find the same new cluster at once."""
+        self.hub.on_stop = lambda: self.hub.enqueue(self.end)
         self.hub.find_feed = self.follow
         self.hub.on_tick = self._router.flush
 
     @property
     def name(self) -> str:
         """The name of the cluster this kernel is connected to; "" when it is not."""
-        return self._name
+        return self._record.name if self._record else ""
 
     @property
     def is_connected(self) -> bool:
@@ -67,17 +70,31 @@ class KernelSession:
         """A live panel under the running cell."""
         self.hub.show(sections)
 
-    def stop(self) -> None:
-        """End the connection, and the cluster if it is this kernel's; panels keep their last state."""
+    def stop(self, state: str = "") -> None:
+        """End the connection, and the cluster if it is this kernel's; panels keep their last state. state: what they
+        call it, when the caller knows better."""
+        self.settle()
+        self.access.leave()
+        with self._following:
+            self._forget(state)
+
+    def end(self) -> None:
+        """Stop the cluster this kernel is connected to, also one that would live on: the stop button."""
+        record = self._record
+        self.stop("STOPPED" if record is not None and record.persist else "")
+        if record is not None and record.persist:
+            self.access.stop_cluster(record)
+
+    def settle(self) -> None:
+        """Wait, for a moment at most, until no task waits or runs as far as facts say: they are told four times a
+        second, and what is shown now should be what has happened."""
         if self.hub.feed is not None:
             self.hub.feed.wait_until(_is_quiet, SETTLE_TIMEOUT_S)
-        self.access.leave()
-        self._forget("STOPPED")
 
     def stop_cluster(self, record: ClusterRecord) -> bool:
         """End any cluster of this machine. False when it has not ended in time."""
         if self.is_connected and self._is_mine(record):
-            self.stop()
+            self.stop("STOPPED")
         return self.access.stop_cluster(record)
 
     def _is_mine(self, record: ClusterRecord) -> bool:
@@ -88,24 +105,30 @@ class KernelSession:
 
     def follow(self) -> None:
         """Feed the panels from whatever this process is connected to now."""
-        engine = self.access.engine()
-        if engine is self._engine:
-            return
-        self._forget("STOPPED")
-        if engine is not None:
-            record = self.access.record()
-            self.attach(engine, record.name if record else "")
+        with self._following:
+            engine = self.access.engine()
+            if engine is self._engine:
+                return
+            self._forget()
+            if engine is not None:
+                self._attach(engine, self.access.record())
 
-    def attach(self, engine: FactSource, name: str = "") -> None:
-        """Feed the panels from this source of facts."""
-        self._engine, self._name = engine, name
-        feed = Feed(engine, name)
-        feed.listen(self._router.take)
-        self.hub.attach(feed)
+    def _attach(self, engine: FactSource, record: ClusterRecord | None) -> None:
+        self._engine, self._record = engine, record
+        is_ours = record is not None and record.owner is not None and record.owner.pid == os.getpid()
+        self._router.takes_snapshots = is_ours
+        self.hub.attach(Feed(engine, self.name, self._router.take))
 
-    def _forget(self, state: str) -> None:
-        self._engine, self._name = None, ""
-        self.hub.detach(state)
+    def _workers(self) -> dict[int, WorkerNote]:
+        feed = self.hub.feed
+        return feed.workers() if feed is not None else {}
+
+    def _forget(self, state: str = "") -> None:
+        """Let go of the cluster. One that lives on in the registry was left, not stopped."""
+        record, self._record = self._record, None
+        self._engine = None
+        lives_on = record is not None and record.persist and find_cluster(record.cluster_id) is not None
+        self.hub.detach(state or ("LEFT" if lives_on else "STOPPED"))
 
     # Cells. IPython's events; they may fire on a subshell's thread, which is nobody's cell.
 
@@ -127,10 +150,10 @@ def _is_quiet(view: View) -> bool:
     return not (view.tasks_total.pending or view.tasks_total.running)
 
 
-def session_of(shell: InteractiveShell, access: ClusterAccess | None = None) -> KernelSession:
-    """The shell's session, made at first use. access: what it reaches clusters with, the runtime's API by default."""
+def session_of(shell: InteractiveShell) -> KernelSession:
+    """The shell's session, made at first use."""
     session = getattr(shell, SESSION_ATTRIBUTE, None)
     if session is None:
-        session = KernelSession(shell, access or ClusterAccess(kernel_id_of(shell)))
+        session = KernelSession(shell, ClusterAccess(kernel_id_of(shell)))
         setattr(shell, SESSION_ATTRIBUTE, session)
     return session

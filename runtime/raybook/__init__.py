@@ -22,7 +22,8 @@ The rooms, in reading order; each opens with what it decides and what it does no
     observe     what panels see: facts, mirror, timeline
     ml train tune    the libraries, above the API
 
-A task's way: api/remote_function → engines/native → core/owner → core/node/lease_manager → worker/executor → core/owner.
+A task's way: api/remote_function → engines/native → core/owner → core/node/lease_manager → worker/executor →
+core/owner.
 
 Importing this package imports nothing else of it: names are found when they are first used.
 """
@@ -30,6 +31,7 @@ Importing this package imports nothing else of it: names are found when they are
 from __future__ import annotations
 
 import sys
+import warnings
 from importlib import import_module
 
 from raybook.base.version import VERSION as __version__
@@ -67,8 +69,9 @@ if TYPE_CHECKING:
 
 _VERBS = frozenset(
     """
-    ActorClass ActorHandle ObjectRef RayContext RemoteFunction available_resources cancel cluster_resources get get_actor
-    get_gpu_ids get_runtime_context init is_initialized kill method nodes publish_fact put remote shutdown timeline wait
+    ActorClass ActorHandle ObjectRef RayContext RemoteFunction available_resources cancel cluster_resources get
+    get_actor get_gpu_ids get_runtime_context init is_initialized kill method nodes publish_fact put remote shutdown
+    timeline wait
     """.split()
 )
 _MODULES = frozenset(
@@ -135,11 +138,19 @@ def unload_ipython_extension(shell: Any) -> None:
 
 
 def _load_in_kernel() -> None:
-    """In a running Jupyter kernel, importing raybook is enough to have its magics."""
+    """In a running Jupyter kernel, importing raybook is enough to have its magics; without what they need, it goes on
+    without them and says so."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
-    if type(shell).__name__ == "ZMQInteractiveShell":
+    if type(shell).__name__ != "ZMQInteractiveShell":
+        return
+    try:
         import_module("raybook_kernel").register_if_in_kernel()
+    except ImportError as error:
+        warning = (
+            f"raybook's magics and panels are not loaded ({error}). Install them: pip install 'raybook[notebook]'."
+        )
+        warnings.warn(warning, stacklevel=3)
 
 
 _load_in_kernel()

@@ -34,7 +34,7 @@ def run(options: WorkerOptions) -> None:
         install_as_ray()
     core = CoreProcess(options.raylet_address, options.token, "worker", client_id=options.client_id)
     engine = NativeEngine(core, namespace="")
-    executor = WorkerExecutor(core, engine.values, core.registered.node_ip)
+    executor = WorkerExecutor(core, engine.values)
     executor.decode_handle = _decode_handle
     executor.set_job = engine.set_job
     core.executor = executor

@@ -98,11 +98,16 @@ LAZY_EDGES: tuple[tuple[str, str], ...] = (
     ("raybook", "raybook_kernel"),
     ("raybook", "raybook."),
     ("raybook.as_ray", "raybook."),
+    # The package's other half, `server`, runs where neither IPython nor ipywidgets need be.
+    ("raybook_kernel", "raybook_kernel.extension"),
     # Engines are named in one place, and a script that only defines functions loads none.
     ("raybook.api.engine_factory", "raybook.engines."),
     ("raybook.api.engine_factory", "raybook.api.local_cluster"),
+    # grpc costs 100 ms, and only `raybook status` speaks it.
+    ("raybook.cli", "raybook.io.rpc"),
     # The zygote is started before the head's own imports, so that both import at the same time.
     ("raybook.head.main", "raybook.head.embedded"),
+    ("raybook.raylet.main", "raybook.raylet.node_process"),
     # `pin` subclasses numpy's array, and numpy is a tenth of a second that a driver without arrays need not wait for.
     ("raybook.io.shm_arena", "raybook.io.pin"),
 )

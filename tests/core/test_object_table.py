@@ -79,6 +79,30 @@ def test_waiting_request_is_refused_when_all_have_answered_in_vain():
     assert "60.0 MiB of 64.0 MiB are in use" in refusal.reason and "anna (60.0 MiB)" in refusal.reason
 
 
+def test_worker_is_asked_again_when_an_owner_frees_what_lies_in_its_extents():
+    table = table_with(ANNA, BOB)
+    offset = sealed_by_anna_for(BOB, table, size=4 * MIB)
+    granted(table, BOB, 60 * MIB)
+    recalls = only(table.handle([ev.ExtentRequested(BOB, 2, 4 * MIB)], 0), ev.RecallIdle)
+    query = recalls[0].query_id
+    table.handle([ev.RecallAnswered(ANNA, query)], 1)
+
+    effects = table.handle([ev.RegionsFreed(BOB, [offset]), ev.RecallAnswered(BOB, query)], 2)
+
+    assert effects == [ev.ForwardFree(ANNA, [offset]), ev.RecallIdle(ANNA, query, 4 * MIB)]
+    (grant,) = table.handle([ev.ExtentReturned(ANNA, offset, 0, 4 * MIB), ev.RecallAnswered(ANNA, query)], 3)
+    assert (grant.client_id, grant.offset) == (BOB, offset)
+
+
+def test_pages_in_which_a_sealed_region_lies_are_not_taken_back():
+    table = table_with(ANNA, BOB)
+    offset = sealed_by_anna_for(BOB, table, at=PAGE_BYTES - 64)
+
+    effects = table.handle([ev.ExtentReturned(ANNA, offset + 64, 0, PAGE_BYTES)], 0)
+
+    assert isinstance(effects[0], ev.ClientMisbehaved)
+
+
 def test_waiting_request_is_refused_at_its_deadline():
     table = table_with(ANNA, BOB)
     granted(table, ANNA, 60 * MIB)
@@ -373,9 +397,8 @@ class NodeMachine(RuleBasedStateMachine):
             elif isinstance(effect, ev.RecallIdle):
                 client = self.clients[effect.client_id]
                 events = []
-                for extent in client.allocator.idle_extents():
-                    removed = client.allocator.remove_extent(extent.offset)
-                    events.append(ev.ExtentReturned(effect.client_id, removed.offset, removed.warm_bytes))
+                for given in client.allocator.give_up_idle(1 << 62, PAGE_BYTES):
+                    events.append(ev.ExtentReturned(effect.client_id, given.offset, given.warm_bytes, given.size))
                 events.append(ev.RecallAnswered(effect.client_id, effect.query_id))
                 self.outbox += self.table.handle(events, self.now_ms)
             else:

@@ -31,8 +31,8 @@ def test_pending_task_that_is_cancelled_never_runs(
 def test_running_task_that_is_cancelled_sees_an_interrupt(gate: object):
     @ray.remote
     def hang(gate):
-        ray.get(gate.arrive.remote())
         try:
+            ray.get(gate.arrive.remote())
             while True:
                 time.sleep(0.01)
         except KeyboardInterrupt:
@@ -93,8 +93,8 @@ def test_dependents_of_a_cancelled_task_fail_and_others_go_on(gate: object):
 def test_cancel_reaches_the_children_of_a_task(gate: object):
     @ray.remote
     def child(gate):
-        ray.get(gate.arrive.remote())
         try:
+            ray.get(gate.arrive.remote())
             while True:
                 time.sleep(0.01)
         except KeyboardInterrupt:
@@ -117,8 +117,8 @@ def test_call_of_an_async_actor_can_be_cancelled(gate: object):
     @ray.remote
     class Async:
         async def hang(self, gate):
-            await gate.arrive.remote()
             try:
+                await gate.arrive.remote()
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 await gate.arrive.remote()

@@ -16,25 +16,19 @@ def render(view: View, rows_max: int) -> str:
     hidden = view.actors_hidden + len(view.actors) - len(shown)
     summary = " · ".join(f"{count_text(count)} {_word(state)}" for state, count in view.actors_by_state.items())
     head = [span("Actors", "rb-title"), span(summary, "rb-dim rb-small")]
-    titles = (
-        ("Class", ""),
-        ("State", ""),
-        ("Pid", "rb-num"),
-        ("Restarts", "rb-num"),
-        ("Waiting", "rb-num"),
-        ("Calls", "rb-num"),
-    )
+    has_calls = any(actor.calls_done is not None for actor in shown)
+    titles = [("Class", ""), ("State", ""), ("Pid", "rb-num"), ("Restarts", "rb-num")]
+    titles += [("Waiting", "rb-num"), ("Calls", "rb-num")] if has_calls else []
     header = element("tr", [element("th", title, class_=class_ or None, scope="col") for title, class_ in titles])
-    table = element(
-        "table", [element("thead", header), element("tbody", [_row(actor) for actor in shown])], class_="rb-table"
-    )
+    rows = element("tbody", [_row(actor, has_calls) for actor in shown])
+    table = element("table", [element("thead", header), rows], class_="rb-table")
     body = [element("div", head, class_="rb-head"), element("div", table, class_="rb-scroll")]
     if hidden:
         body.append(element("div", f"and {hidden} more actors", class_="rb-dim rb-small"))
     return "".join(body)
 
 
-def _row(actor: ActorRow) -> str:
+def _row(actor: ActorRow, has_calls: bool) -> str:
     name = span(actor.class_name, "rb-code")
     if actor.name:
         name += " " + span(f"“{actor.name}”", "rb-dim")
@@ -44,15 +38,19 @@ def _row(actor: ActorRow) -> str:
     )
     cells = [
         element("td", name, class_="rb-wide rb-cut", title=f"{actor.class_name} {actor.actor_id}"),
-        element("td", state),
+        element("td", state, title=actor.waiting or None),
         element("td", str(actor.pid) if actor.pid else "–", class_="rb-num"),
         element("td", span(str(actor.restarts), "rb-warn" if actor.restarts else "rb-dim"), class_="rb-num"),
-        element(
-            "td", span(count_text(actor.calls_pending), None if actor.calls_pending else "rb-dim"), class_="rb-num"
-        ),
-        element("td", rate + count_text(actor.calls_done), class_="rb-num"),
     ]
-    return element("tr", cells)
+    if has_calls:
+        cells.append(element("td", _count(actor.calls_pending), class_="rb-num"))
+        cells.append(element("td", rate + _count(actor.calls_done), class_="rb-num"))
+    return element("tr", cells, data_actor=actor.actor_id)
+
+
+def _count(number: int | None) -> str:
+    """A dash where nobody counts."""
+    return span("–" if number is None else count_text(number), None if number else "rb-dim")
 
 
 def _word(state: str) -> str:

@@ -20,7 +20,7 @@ class Channel:
 
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
-        self._kernel = getattr(shell, "kernel", None)
+        self._kernel: Any = getattr(shell, "kernel", None)
 
     def parent(self) -> ParentHeader:
         """The request that the running cell answers (of the last one, between cells); {} without a kernel."""

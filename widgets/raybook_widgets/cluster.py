@@ -7,7 +7,12 @@ from raybook_widgets.markup import element, span
 
 HIDDEN_RESOURCES = frozenset({"object_store_memory"})
 """Shown by the objects panel, with what is really in it."""
-_STATES = {"RUNNING": ("rb-good", "running"), "STOPPED": ("rb-dim", "stopped"), "LOST": ("rb-bad", "connection lost")}
+_STATES = {
+    "RUNNING": ("rb-good", "running"),
+    "STOPPED": ("rb-dim", "stopped"),
+    "LEFT": ("rb-dim", "left, still running"),
+    "LOST": ("rb-bad", "connection lost"),
+}
 
 
 def render(view: View, rows_max: int) -> str:

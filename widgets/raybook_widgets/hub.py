@@ -27,6 +27,8 @@ from raybook_widgets.render import SECTIONS
 HUB_ATTRIBUTE = "raybook_hub"
 POLL_INTERVAL_S = 0.25
 """How often a hub without a feed looks for a cluster while a cell runs (``raybook.init()`` may be its first line)."""
+SWEEP_END_TIMEOUT_S = 0.8
+"""Tune tells its last facts within a quarter of a second, the engine passes them on within another."""
 FINISHED_STATES = frozenset(
     {"TERMINATED", "FINISHED", "COMPLETED", "DONE", "ERROR", "FAILED", "STOPPED", "INTERRUPTED"}
 )
@@ -45,8 +47,8 @@ class Hub:
         """What the stop button does; set by whoever can stop clusters."""
         self.find_feed: Callable[[], None] | None = None
         """Called by the thread while a cell runs and there is no feed: attach one if there is a cluster."""
-        self.on_tick: Callable[[], None] | None = None
-        """Called by the thread at the end of every tick: for output that is no panel."""
+        self.on_tick: Callable[[bool], None] | None = None
+        """Called by the thread at the end of every tick, for output that is no panel; with True for the last time."""
         self._panels: list[Panel] = []
         self._actions: deque[Callable[[], None]] = deque()
         self._tick_lock = threading.RLock()
@@ -74,11 +76,12 @@ class Hub:
     def detach(self, state: str = "STOPPED") -> None:
         """The cluster has ended (or we leave it): every panel shows its last state as HTML and is final."""
         with self._tick_lock:
-            feed, self.feed = self.feed, None
+            feed = self.feed
             if feed is None:
                 return
             feed.end(state)
-            self._run_on_tick()
+            self._run_on_tick(is_last=True)
+            self.feed = None
             view = feed.view()
             for panel in self._panels:
                 panel.finish(self._view_for(panel, view))
@@ -112,9 +115,16 @@ class Hub:
         self._wake.set()
 
     def cell_ended(self) -> None:
-        """The cell has ended; the last changes it made are shown by the next tick. Main thread."""
-        self._cell = None
-        if self._panels:
+        """The cell has ended; the last changes it made are shown by the next tick. A sweep that it ran is waited for, a
+        moment at most, because front ends without a person (nbconvert, nbclient) listen to a cell only until it ends.
+        Main thread."""
+        cell, self._cell = self._cell, None
+        feed = self.feed
+        sweeps = {p.experiment_id for p in self._panels if p.experiment_id and cell and p.is_under(cell)}
+        if feed is not None and sweeps:
+            feed.wait_until(lambda view: sweeps <= _ended_experiments(view), SWEEP_END_TIMEOUT_S)
+            self.tick()
+        elif self._panels:
             self.note_change()
 
     def close(self) -> None:
@@ -198,12 +208,12 @@ class Hub:
             self._finish_ended_experiments(view)
             if view.moving:
                 self._coalescer.note_change()
-        self._run_on_tick()
+            self._run_on_tick()
         return sent
 
-    def _run_on_tick(self) -> None:
+    def _run_on_tick(self, is_last: bool = False) -> None:
         if self.on_tick is not None:
-            self.on_tick()
+            self.on_tick(is_last)
 
     def _show_new_experiments(self, view: View) -> None:
         """A sweep that begins while a cell runs gets a Tune panel under that cell, unasked."""
@@ -223,10 +233,14 @@ class Hub:
         return any("tune" in panel.sections and panel.is_under(cell) for panel in self._panels)
 
     def _finish_ended_experiments(self, view: View) -> None:
-        ended = {e.experiment_id for e in view.experiments if e.state.upper() in FINISHED_STATES}
+        ended = _ended_experiments(view)
         for panel in [panel for panel in self._panels if panel.experiment_id in ended]:
             panel.finish(view)
             self._panels.remove(panel)
+
+
+def _ended_experiments(view: View) -> set[str]:
+    return {e.experiment_id for e in view.experiments if e.state.upper() in FINISHED_STATES}
 
 
 def hub_of(shell: InteractiveShell) -> Hub:

@@ -20,7 +20,7 @@ def render(view: View, rows_max: int) -> str:
     noun = "object" if total.objects == 1 else "objects"
     head = [
         span("Object store", "rb-title"),
-        span(f"{count_text(total.objects)} {noun}", "rb-dim rb-small"),
+        span(f"{count_text(total.objects)} {noun}", "rb-dim rb-small") if total.objects else "",
         span(f"{told} ({share:.0%})", "rb-small rb-push"),
     ]
     bar = element("i", "", class_=fill, style=f"width:{max(0.4, share * 100):.2f}%")

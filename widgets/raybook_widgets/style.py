@@ -33,9 +33,9 @@ STYLE = """
 .raybook-panel .rb-tasks{display:grid;grid-template-columns:minmax(7em,14em) minmax(80px,1fr) minmax(13em,auto);
  column-gap:1.1em;row-gap:3px;align-items:center}
 .raybook-panel .rb-facts{display:flex;gap:.75em;justify-content:flex-end;white-space:nowrap;font-size:.92em}
-.raybook-panel .rb-meters{display:flex;gap:1.4em;flex-wrap:wrap;align-items:center}
+.raybook-panel .rb-meters{display:flex;gap:1.2em;flex-wrap:wrap;align-items:center}
 .raybook-panel .rb-meter{display:flex;gap:.5em;align-items:center;white-space:nowrap}
-.raybook-panel .rb-meter .rb-bar{width:64px;height:6px}
+.raybook-panel .rb-meter .rb-bar{width:44px;height:6px}
 .raybook-panel .rb-chip{display:inline-flex;align-items:center;gap:.4em;white-space:nowrap;font-size:.92em}
 .raybook-panel .rb-chip::before{content:"";width:.55em;height:.55em;border-radius:50%;background:currentColor;
  flex:none}

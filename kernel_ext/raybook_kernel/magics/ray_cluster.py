@@ -6,6 +6,8 @@ many nodes) it says plainly.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_magic, magics_class
@@ -33,7 +35,7 @@ class RayClusterMagics(Magics):
         self._session: KernelSession = session_of(shell)
         self._table = _command_table(self._cluster_names)
 
-    @line_magic(MAGIC)
+    @line_magic(MAGIC)  # type: ignore[arg-type]
     def ray_cluster(self, line: str) -> None:
         """Start, connect to, look at and stop raybook clusters. `%ray_cluster help` lists the commands."""
         try:
@@ -85,6 +87,7 @@ class RayClusterMagics(Magics):
         print(cluster_table(records, mine.cluster_id if mine else ""))
         if self._session.is_connected:
             self._session.follow()
+            self._session.settle()
             print()
             print(view_text(self._session.view()))
 
@@ -134,7 +137,7 @@ class RayClusterMagics(Magics):
         return [record.name or record.cluster_id for record in self._session.access.clusters()]
 
 
-def _command_table(cluster_names: object) -> CommandTable:
+def _command_table(cluster_names: Callable[[], Iterable[str]]) -> CommandTable:
     start_options = (
         Option("--cpus", "N", "CPUs it may use at once; default: all of this machine", cpu_count),
         Option("--gpus", "N", "GPUs; default: all that are found", gpu_count),

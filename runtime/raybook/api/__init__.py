@@ -12,14 +12,14 @@ facts            rows for panels, from libraries
 from raybook.api.actor import ActorClass, exit_actor, method
 from raybook.api.actor_handle import ActorHandle, ActorMethod
 from raybook.api.context import current_runtime
+from raybook.api.decorator import remote
 from raybook.api.facts import publish_fact
-from raybook.api.startup import init, is_initialized, shutdown
 from raybook.api.object_ops import cancel, get, get_actor, kill, put, wait
 from raybook.api.object_ref import ObjectRef
 from raybook.api.ray_context import RayContext
-from raybook.api.decorator import remote
 from raybook.api.remote_function import RemoteFunction
 from raybook.api.runtime_context import RuntimeContext, get_gpu_ids, get_runtime_context
+from raybook.api.startup import init, is_initialized, shutdown
 from raybook.api.state import available_resources, cluster_resources, list_actors, nodes, timeline
 from raybook.api.strategies import NodeAffinitySchedulingStrategy
 

@@ -48,7 +48,7 @@ class ActorClass:
         self.__doc__ = cls.__doc__
 
     def _prepare(self) -> ActorOptions:
-        """Compute what every creation needs. Not in ``__setstate__``: a class that refers to itself arrives in pieces."""
+        """Compute what every creation needs. Not in ``__setstate__``: a self-referring class arrives in pieces."""
         cls = self._cls
         methods: dict[str, int] = {}
         defaults: dict[str, MethodDefaults] = {}
@@ -158,13 +158,13 @@ def _num_returns(function: Callable[..., Any], declared: dict[str, Any]) -> int:
 
 
 def _init_check(cls: type) -> Callable[[tuple, dict], None]:
-    if cls.__init__ is not object.__init__:
-        return CallSignature(cls.__init__, skip=1).check
-    if cls.__new__ is not object.__new__:
-        return CallSignature(cls.__new__, skip=1).check
+    for name in ("__init__", "__new__"):
+        function = getattr(cls, name)
+        if function is not getattr(object, name):
+            return CallSignature(function, skip=1).check
     return _takes_nothing
 
 
 def _takes_nothing(args: tuple, kwargs: dict) -> None:
     if args or kwargs:
-        raise TypeError("The class has no __init__, so its actor takes no arguments.")
+        raise TypeError("too many positional arguments: the class has no __init__, so its actor takes none.")

@@ -1,8 +1,8 @@
 """ActorHandle: a name for an actor that lives in another process, and its methods as attributes.
 
-It knows the actor's immutable state record and the engine that reaches it. It does not know where the actor is or whether
-it lives. Invariants: one Python handle gives back exactly one count, by one call of the engine's ``release`` and nothing
-else; a handle works in the session that made it and raises in any other.
+It knows the actor's immutable state record and the engine that reaches it. It does not know where the actor is or
+whether it lives. Invariants: one Python handle gives back exactly one count, by one call of the engine's ``release``
+and nothing else; a handle works in the session that made it and raises in any other.
 """
 
 from __future__ import annotations

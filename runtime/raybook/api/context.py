@@ -21,10 +21,11 @@ LOCAL = "local"
 
 class CurrentRuntime:
     """What this process is connected to. ``cluster`` is set when it was started here; ``mode`` is DRIVER, WORKER or
-    LOCAL. ``auto_start`` is what the first verb calls when nothing was started. ``changing`` is held by one ``init`` or
+    LOCAL. ``kernel_id``: which kernel of a Jupyter server this process is; the notebook's extension sets it.
+    ``auto_start`` is what the first verb calls when nothing was started. ``changing`` is held by one ``init`` or
     ``shutdown`` at a time: the first verbs of two threads must not start two clusters."""
 
-    __slots__ = ("auto_start", "changing", "cluster", "context", "engine", "is_forked", "mode")
+    __slots__ = ("auto_start", "changing", "cluster", "context", "engine", "is_forked", "kernel_id", "mode")
 
     def __init__(self) -> None:
         self.engine: Engine | None = None
@@ -32,6 +33,7 @@ class CurrentRuntime:
         self.context: Any = None
         self.mode = ""
         self.is_forked = False
+        self.kernel_id = ""
         self.auto_start: Callable[[], Any] | None = None
         self.changing = threading.RLock()
 

@@ -19,8 +19,8 @@ def remote(*args: Any, **options: Any) -> Any:
     """Make a function or class run elsewhere: ``@raybook.remote`` or ``@raybook.remote(num_cpus=2)``.
 
     Also as a call, for what is not yours to decorate: ``raybook.remote(f).remote(x)``. A plain function has no
-    ``.remote``; this is how it gets one. TypeError for anything but a function or class, ValueError for unknown or wrong
-    options and for ``async def`` functions.
+    ``.remote``; this is how it gets one. TypeError for anything but a function or class, ValueError for unknown or
+    wrong options and for ``async def`` functions.
     """
     if len(args) == 1 and not options:
         return _make_remote(args[0], {})

@@ -19,7 +19,7 @@ def start_engine(options: InitOptions) -> tuple[Engine, str, Any]:
     if options.local_mode:
         from raybook.engines.local_mode import LocalModeEngine
 
-        engine = LocalModeEngine(
+        engine: Engine = LocalModeEngine(
             num_cpus=options.num_cpus,
             num_gpus=options.num_gpus,
             memory=options.memory,
@@ -29,11 +29,13 @@ def start_engine(options: InitOptions) -> tuple[Engine, str, Any]:
         )
         return engine, LOCAL, None
     from raybook.api.local_cluster import find_cluster, start_local
-    from raybook.engines.native import NativeEngine
 
     if options.address is not None:
         found = find_cluster(options.address)
-        return NativeEngine.connect(found.node_socket, found.token, namespace=options.namespace), DRIVER, None
+        engine = _native_engine().connect(
+            found.node_socket, found.token, namespace=options.namespace, kernel_id=options.kernel_id
+        )
+        return engine, DRIVER, None
     cluster = start_local(
         num_cpus=options.num_cpus,
         num_gpus=options.num_gpus,
@@ -44,15 +46,24 @@ def start_engine(options: InitOptions) -> tuple[Engine, str, Any]:
         persist=options.persist,
         name=options.name,
         kernel_id=options.kernel_id,
+        # The engine's imports take as long as half the head's start, so they happen during it.
+        meanwhile=_native_engine,
     )
     try:
-        engine = NativeEngine.connect(
+        engine = _native_engine().connect(
             cluster.node_socket,
             cluster.token,
             namespace=options.namespace,
+            kernel_id=options.kernel_id,
             stop_cluster=None if options.persist else cluster.stop,
         )
     except BaseException:
         cluster.stop()
         raise
     return engine, DRIVER, cluster
+
+
+def _native_engine() -> Any:
+    from raybook.engines.native import NativeEngine
+
+    return NativeEngine

@@ -46,16 +46,16 @@ class InitOptions(msgspec.Struct, frozen=True):
 
 
 def make_init_options(address: str | None, environ: Mapping[str, str], asked: Mapping[str, Any]) -> InitOptions:
-    """Check and gather. An address in the environment counts when none is given. ValueError for cluster settings together
-    with an address, TypeError for values of the wrong type."""
+    """Check and gather. An address in the environment counts when none is given. ValueError for cluster settings
+    together with an address, TypeError for values of the wrong type."""
     if address is None and not asked["local_mode"]:
         address = next((environ[name] for name in ADDRESS_VARIABLES if environ.get(name)), None)
     if address is not None and not isinstance(address, str):
         raise wrong_type("address", "str or None", address)
     if address is not None and address.startswith("ray://"):
         raise ValueError(
-            f"address={address!r}: driving a cluster on another machine comes with a later version of raybook. Leave the "
-            "address out to start a cluster here."
+            f"address={address!r}: driving a cluster on another machine comes with a later version of raybook. "
+            "Leave the address out to start a cluster here."
         )
     if address in ("", LOCAL_ADDRESS):
         address = None

@@ -10,7 +10,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -66,8 +66,8 @@ class LocalCluster:
         return self.process.poll() is None
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """End the cluster and wait until its head is reaped; nothing of it is left then. Idempotent; in a forked child it
-        does nothing, because the cluster is the parent's."""
+        """End the cluster and wait until its head is reaped; nothing of it is left then. Idempotent; in a forked child
+        it does nothing, because the cluster is the parent's."""
         if os.getpid() != self._pid:
             return
         daemon.stop(self.process, timeout_s)
@@ -95,12 +95,13 @@ def start_local(
     name: str = "",
     kernel_id: str = "",
     timeout_s: float = START_TIMEOUT_S,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> LocalCluster:
     """Start a cluster on this machine and wait until it serves.
 
     Amounts are the user's numbers, None for what the machine has; memory in bytes. persist: it outlives this process.
-    name: for people and ``find_cluster``; unique among the living. ValueError for a taken name; RaySystemError, with the
-    end of the head's log, when it does not start. Cost: 0.2 s.
+    name: for people and ``find_cluster``; unique among the living. ValueError for a taken name; RaySystemError, with
+    the end of the head's log, when it does not start. meanwhile: called once while the head starts. Cost: 0.2 s.
     """
     if name and any(record.name == name for record in list_clusters()):
         raise ValueError(
@@ -119,7 +120,7 @@ def start_local(
     )
     log_path = folder / session_dir.LOGS / "head.log"
     try:
-        process, said = daemon.spawn(HEAD_MODULE, msgspec.to_builtins(options), log_path, timeout_s)
+        process, said = daemon.spawn(HEAD_MODULE, msgspec.to_builtins(options), log_path, timeout_s, meanwhile)
     except daemon.DaemonFailed as failure:
         session_dir.remove(folder)
         raise RaySystemError(f"The cluster could not be started: {failure}") from None
@@ -159,11 +160,13 @@ def find_cluster(address: str) -> ClusterAddress:
 
 
 def stop_cluster(record: ClusterRecord, timeout_s: float = STOP_TIMEOUT_S) -> None:
-    """End a cluster of the registry that this process did not start. Only exactly the recorded process is touched.
-    Idempotent; returns when it is gone."""
-    if is_alive(record.head_pid, record.head_start_time):
-        _end_process(record.head_pid, record.head_start_time, timeout_s)
-    session_dir.remove(Path(record.session_dir))
+    """End a cluster of the registry that this process did not start: the processes that its record and its session
+    folder name, and no other. Idempotent; returns when they are gone."""
+    folder = Path(record.session_dir)
+    claimed = session_dir.claimants(folder)
+    for pid, started in dict.fromkeys([*claimed, (record.head_pid, record.head_start_time)]):
+        _end_process(pid, started, timeout_s)
+    session_dir.remove(folder)
     cluster_registry.remove_record(record.cluster_id, cluster_registry.registry_dir())
 
 

@@ -43,8 +43,8 @@ def put(value: Any, *, _owner: Any = None) -> ObjectRef:
     engine = current_runtime.engine or current_engine()
     if isinstance(value, ObjectRef):
         raise TypeError(
-            f"Calling 'put' on an ObjectRef is not allowed: {value!r} names a stored object already. Pass it on as it is, "
-            "or put a list that holds it."
+            f"Calling 'put' on an ObjectRef is not allowed: {value!r} names a stored object already. "
+            "Pass it on as it is, or put a list that holds it."
         )
     if _owner is not None:
         raise ValueError("put(_owner=...) is not supported: the process that puts an object owns it.")
@@ -57,8 +57,8 @@ def wait(
     """Block until ``num_returns`` of the refs are ready or ``timeout`` seconds have passed; (ready, not ready), each in
     the order of the input, ``ready`` never longer than ``num_returns``. A failed object is ready.
 
-    fetch_local: also bring large objects to this node. TypeError for what is no list of refs; ValueError for duplicates,
-    a num_returns outside 1..len(refs), or a negative timeout.
+    fetch_local: also bring large objects to this node. TypeError for what is no list of refs; ValueError for
+    duplicates, a num_returns outside 1..len(refs), or a negative timeout.
     """
     if isinstance(refs, ObjectRef):
         raise TypeError("wait() expected a list of ObjectRefs, got a single ObjectRef. Pass [ref].")
@@ -83,8 +83,9 @@ def wait(
 
 
 def cancel(ref: ObjectRef, *, force: bool = False, recursive: bool = True) -> None:
-    """Cancel the task that makes this object: one that waits never runs, one that runs gets a KeyboardInterrupt, or loses
-    its process with ``force``. recursive: also the tasks it submitted. No effect once it ended. TypeError for no ref."""
+    """Cancel the task that makes this object: one that waits never runs, one that runs gets a KeyboardInterrupt, or
+    loses its process with ``force``. recursive: also the tasks it submitted. No effect once it ended.
+    TypeError for what is no ref."""
     if not isinstance(ref, ObjectRef):
         raise TypeError(f"cancel() takes the ObjectRef of a task, got {type(ref)}.{_hint(ref)}")
     engine_of(ref).cancel(ref, force, recursive)
@@ -99,8 +100,8 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
 
 
 def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
-    """A handle of a named actor, of this namespace unless told otherwise. ValueError when there is none. Cost: one round
-    trip."""
+    """A handle of a named actor, of this namespace unless told otherwise. ValueError when there is none. Cost: one
+    round trip."""
     engine = current_engine()
     if not isinstance(name, str) or not name:
         raise ValueError(f"get_actor() needs the actor's name, a string that is not empty; got {name!r}.")

@@ -1,9 +1,9 @@
 """ObjectRef: a handle on a value that exists, is being made, or failed.
 
-It knows an id, where the owner listens, and one callable to give the id back to. Invariants: one Python object gives back
-exactly one count; ``__del__`` does that one call and nothing else, because the collector may run it inside any locked
-section of this thread (the callable is the engine's ``deque.append``); a ref whose callable is not the current engine's
-is of another session, or of the parent process, and inert.
+It knows an id, where the owner listens, and one callable to give the id back to. Invariants: one Python object gives
+back exactly one count; ``__del__`` does that one call and nothing else, because the collector may run it inside any
+locked section of this thread (the callable is the engine's ``deque.append``); a ref whose callable is not the current
+engine's is of another session, or of the parent process, and inert.
 """
 
 from __future__ import annotations
@@ -120,8 +120,9 @@ def engine_of(ref: ObjectRef) -> Engine:
 def stale(ref: ObjectRef) -> StaleReferenceError:
     """The error of a ref that belongs to another session."""
     return StaleReferenceError(
-        f"{ref!r} belongs to an earlier raybook session, to another cluster, or to the process this one was forked from. "
-        "Its value went with that session. Run the cell that made it again, or pass values between sessions by file."
+        f"{ref!r} belongs to an earlier raybook session, to another cluster, or to the process this one was "
+        "forked from. Its value went with that session. Run the cell that made it again, or pass values between "
+        "sessions by file."
     )
 
 

@@ -1,7 +1,7 @@
 """Option checks: one small function for each kind of value an option may have.
 
-Each takes the option's name and value and raises TypeError or ValueError at the call site, naming the option, what came,
-and what is accepted. None of them knows which options exist; ``options`` has the tables.
+Each takes the option's name and value and raises TypeError or ValueError at the call site, naming the option, what
+came, and what is accepted. None of them knows which options exist; ``options`` has the tables.
 """
 
 from __future__ import annotations
@@ -141,8 +141,8 @@ def check_runtime_env(name: str, value: Any) -> None:
         raise wrong_type(name, "dict", value)
     if value:
         raise ValueError(
-            f"{name}={dict(value)!r}: runtime environments come with a later version of raybook; nothing of it would be "
-            "applied. Set variables with os.environ inside the task, and install packages where raybook runs."
+            f"{name}={dict(value)!r}: runtime environments come with a later version of raybook; nothing of it would "
+            "be applied. Set variables with os.environ inside the task, and install packages where raybook runs."
         )
 
 

@@ -21,8 +21,8 @@ from raybook.engines.engine import Engine, TaskOptions
 from raybook.protocol import functions
 
 GENERATORS_COME_LATER = (
-    "is a generator, whose items would stream back as they are made; that comes with a later version of raybook. Return a "
-    "list, or give the number of items with num_returns=N."
+    "is a generator, whose items would stream back as they are made; that comes with a later version of raybook. "
+    "Return a list, or give the number of items with num_returns=N."
 )
 
 
@@ -67,7 +67,7 @@ class RemoteFunction:
         self._task_options: TaskOptions | None = None
 
     def _prepare(self) -> TaskOptions:
-        """Compute what every call needs. Not in ``__setstate__``: a function that refers to itself arrives in pieces."""
+        """Compute what every call needs. Not in ``__setstate__``: a self-referring function arrives in pieces."""
         function = self._function
         prepared = task_options(self._options, short_name(function))
         self._check = CallSignature(function).check

@@ -1,7 +1,7 @@
 """Start-up: init, shutdown, is_initialized: how a driver gets its engine and lets go of it.
 
-It decides when a cluster is started or joined and refuses doing so twice. Which engine that is, is the factory's business.
-Invariant: after an ``init`` that raised, nothing of it is left.
+It decides when a cluster is started or joined and refuses doing so twice. Which engine that is, is the factory's
+business. Invariant: after an ``init`` that raised, nothing of it is left.
 """
 
 from __future__ import annotations
@@ -81,14 +81,14 @@ def init(
         "_temp_dir": _temp_dir,
         "persist": persist,
         "name": name,
-        "_kernel_id": _kernel_id,
+        "_kernel_id": _kernel_id or current_runtime.kernel_id,
     }
     with current_runtime.changing:
         if current_runtime.engine is not None:
             if not ignore_reinit_error:
                 raise RuntimeError(
                     "Maybe you called ray.init twice by accident? raybook runs already (at "
-                    f"{current_runtime.engine.address}), and nothing was changed. In a notebook cell that may run again, "
+                    f"{current_runtime.engine.address}), and nothing was changed. In a cell that may run again, "
                     "use raybook.init(ignore_reinit_error=True); to start over, call raybook.shutdown() first."
                 )
             return _current_context(current_runtime.engine)

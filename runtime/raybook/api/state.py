@@ -49,7 +49,7 @@ def list_actors() -> list[dict[str, Any]]:
 
 
 def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
-    """The tasks this process submitted, as events for chrome://tracing or Perfetto; written to ``filename`` if given."""
+    """The tasks this process submitted, as events for chrome://tracing or Perfetto; into ``filename`` if given."""
     events = started_engine().timeline()
     if filename is None:
         return events

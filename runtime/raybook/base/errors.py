@@ -96,8 +96,8 @@ class RayTaskError(RayError):
     def from_exception(
         cls, name: str, error: BaseException, pid: int, ip: str, actor_id: bytes = b"", actor_repr: str = ""
     ) -> RayTaskError:
-        """What a worker makes of an exception of user code. When the error came from another task (through ``get``), the
-        cause is that task's cause, and the text holds both stories. Cost: 0.1 ms and up."""
+        """What a worker makes of an exception of user code. When the error came from another task (through ``get``),
+        the cause is that task's cause, and the text holds both stories. Cost: 0.1 ms and up."""
         text = format_exception(error, header(name, pid, ip, actor_id.hex(), actor_repr))
         cause: BaseException | None = error
         if isinstance(error, RayTaskError):
@@ -108,7 +108,10 @@ class RayTaskError(RayError):
 
     def make_dual_exception_type(self) -> type:
         """The class that is both RayTaskError and the cause's class. TypeError when the latter allows no subclass."""
-        return _dual_type(type(self.cause))
+        if self.cause is None:
+            raise TypeError("This error's cause could not travel, so there is no class to combine with.")
+        cause_type: type = type(self.cause)
+        return _dual_type(cause_type)
 
     def as_instanceof_cause(self) -> RayTaskError:
         """This error as an instance of its cause's class too; itself where that cannot be (no cause, a class that
@@ -116,11 +119,11 @@ class RayTaskError(RayError):
         cause = self.cause
         if cause is None or isinstance(cause, RayTaskError) or type(self) is not RayTaskError:
             return self
+        cause_type: type = type(cause)
         try:
-            dual = _dual_type(type(cause))
-            error = _native_base(type(cause)).__new__(dual, *cause.args)
-        except Exception:
-            # The cause's metaclass, __init_subclass__ and __new__ are user code and may raise anything at all.
+            dual = _dual_type(cause_type)
+            error = _native_base(cause_type).__new__(dual, *cause.args)
+        except Exception:  # noqa: BLE001 - metaclass, __init_subclass__ and __new__ of the cause are user code.
             return self
         _copy_members(cause, error)
         error.args = cause.args
@@ -138,6 +141,10 @@ class RayTaskError(RayError):
             self.actor_repr,
             self.actor_id,
         )
+
+    def _without_cause(self) -> RayTaskError:
+        fields = self._fields()
+        return RayTaskError(fields[0], fields[1], None, *fields[3:])
 
     def __str__(self) -> str:
         return self.traceback_str
@@ -357,8 +364,8 @@ def error_from_code(code: str, text: str) -> Exception:
 
 def error_from_value(value: ErrorValue, loads: Callable[[bytes], Any] = pickle.loads) -> BaseException:
     """The exception to raise for a failed object, ready for ``raise``. loads: the other half of the ``dumps`` that
-    ``value_from_error`` was given. Runs the unpickling code of user exceptions; one that fails leaves a RayTaskError with
-    the text."""
+    ``value_from_error`` was given. Runs the unpickling code of user exceptions; one that fails leaves a RayTaskError
+    with the text."""
     if value.code != TASK_CODE:
         return error_from_code(value.code, value.text)
     text = with_source_lines(value.text)
@@ -366,8 +373,7 @@ def error_from_value(value: ErrorValue, loads: Callable[[bytes], Any] = pickle.l
     if value.payload:
         try:
             error = loads(value.payload)
-        except Exception as failure:
-            # The classes of the payload are user code: missing here, or with an __init__ that takes something else.
+        except Exception as failure:  # noqa: BLE001 - loading runs user code, and may miss its modules.
             text += (
                 f"\n(The exception itself could not be rebuilt in this process: {type(failure).__name__}: {failure})"
             )
@@ -384,16 +390,14 @@ def value_from_error(error: BaseException, dumps: Callable[[Any], bytes]) -> Err
         return ErrorValue(type(error).__name__, str(error))
     try:
         payload = dumps(error)
-    except Exception:
-        # Pickling runs the cause's __reduce__, which is user code. The text says it all.
-        fields = error._fields()
-        payload = dumps(RayTaskError(*fields[:2], None, *fields[3:]))
+    except Exception:  # noqa: BLE001 - pickling runs the cause's __reduce__, which is user code. The text remains.
+        payload = dumps(error._without_cause())
     return ErrorValue(TASK_CODE, error.traceback_str, payload)
 
 
 def failed_argument(value: ErrorValue, name: str) -> ErrorValue:
-    """The error of task ``name``, one of whose arguments failed with ``value``. It keeps the class of the first failure;
-    a chain of failures names its last task only, so that the text stays bounded."""
+    """The error of task ``name``, one of whose arguments failed with ``value``. It keeps the class of the first
+    failure; a chain of failures names its last task only, so that the text stays bounded."""
     _, marked, rest = value.text.partition(FAILED_ARGUMENT + "\n")
     text = f"{header(name, None, None)}\n{FAILED_ARGUMENT}\n{rest if marked else value.text}"
     return ErrorValue(value.code, text, value.payload)
@@ -440,16 +444,20 @@ def _copy_members(source: BaseException, target: BaseException) -> None:
                     continue  # Unset, or read-only and made by __new__ already (ExceptionGroup.exceptions).
 
 
+def _class_attribute(kind: type, name: str) -> Any:
+    return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None)
+
+
 def _is_plainly_reduced(kind: type) -> bool:
     """Whether pickle would rebuild an exception by ``kind(*args)`` although ``kind.__init__`` is the user's: the call
     that fails for every ``__init__`` whose parameters are not ``args``. Those are rebuilt without ``__init__``."""
     return (
-        isinstance(kind.__init__, FunctionType)
+        isinstance(_class_attribute(kind, "__init__"), FunctionType)
         and kind.__reduce__ is _native_base(kind).__reduce__
         and kind.__reduce__ is BaseException.__reduce__
         and kind.__reduce_ex__ is object.__reduce_ex__
         and not hasattr(kind, "__getnewargs__")
-        and not isinstance(kind.__setstate__, FunctionType)
+        and not isinstance(_class_attribute(kind, "__setstate__"), FunctionType)
     )
 
 

@@ -24,6 +24,8 @@ ACTOR_ID_BYTES = 16
 NIL = b""
 
 _PACK_COUNTER = struct.Struct(">Q").pack
+_ACTOR_CALL = 1 << 63
+"""Set in the counter of actor calls: how a call may be cancelled must be known from its id alone."""
 _PACK_INDEX = struct.Struct(">I").pack
 
 RETURN_SUFFIXES = tuple(_PACK_INDEX(index) for index in range(64))
@@ -53,9 +55,18 @@ class IdFactory:
 
     actor_id = task_id
 
+    def call_id(self) -> bytes:
+        """A new task id for an actor call; ``is_actor_call`` tells it from a task's."""
+        return self.client_id + _PACK_COUNTER(self._next() | _ACTOR_CALL)
+
     def put_id(self) -> bytes:
         """A new 20-byte object id for a value that is put rather than returned."""
         return self.client_id + _PACK_COUNTER(self._next()) + FIRST_RETURN
+
+
+def is_actor_call(key: bytes) -> bool:
+    """Whether a task id, or the id of an object that a task returns, belongs to an actor call."""
+    return key[CLIENT_ID_BYTES] >= 0x80
 
 
 def return_id(task_id: bytes, index: int) -> bytes:

@@ -1,8 +1,8 @@
 """Task tracebacks: the text of an error that crosses processes, with the user's frames and none of ours.
 
-It decides which frames are the user's and how the text reads. It knows nothing of error classes or processes. Everything
-works on text and ``traceback`` records, so that the worker can write it and the driver can complete it: a worker has no
-source of notebook cells, the driver does.
+It decides which frames are the user's and how the text reads. It knows nothing of error classes or processes.
+Everything works on text and ``traceback`` records, so that the worker can write it and the driver can complete it: a
+worker has no source of notebook cells, the driver does.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ def header(name: str, pid: int | None, ip: str | None, actor_id: str = "", actor
 
 
 def format_exception(error: BaseException, heading: str) -> str:
-    """The traceback of ``error`` and of its causes, runtime frames dropped, ``heading`` in place of Python's own heading.
-    A stack that is all ours is kept whole: then it is what there is to know. Cost: 50 µs and up (reads source lines).
+    """The traceback of ``error`` and of its causes, runtime frames dropped, ``heading`` in place of Python's own
+    heading. A stack that is all ours is kept whole: then it is what there is to know. Cost: 50 µs and up (reads source
+    lines).
     """
     summary = traceback.TracebackException.from_exception(error)
     _drop_runtime_frames(summary)

@@ -1,8 +1,8 @@
 """Local actors: the actors of local mode, each an instance in this process with its own order of calls.
 
-It decides when a call of an actor may run and on which thread: the caller's for a plain actor (so that a debugger stops in
-it), threads of its own for ``max_concurrency`` > 1 and concurrency groups, an event loop's for an async actor. It does not
-know names or handles; ``local_mode`` does.
+It decides when a call of an actor may run and on which thread: the caller's for a plain actor (so that a debugger stops
+in it), threads of its own for ``max_concurrency`` > 1 and concurrency groups, an event loop's for an async actor. It
+does not know names or handles; ``local_mode`` does.
 Invariants: calls of a plain actor run one at a time, in the order of submission; after its death every call fails with
 the same reason.
 """
@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from raybook.base.errors import ActorExit
@@ -241,13 +241,23 @@ class LocalActor:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             self._loop_thread = threading.Thread(
-                target=self._loop.run_forever, name=f"raybook-{self.state.class_name}", daemon=True
+                target=_serve, args=(self._loop,), name=f"raybook-{self.state.class_name}", daemon=True
             )
             self._loop_thread.start()
-        future: Future = asyncio.run_coroutine_threadsafe(self._run_async(method, group, call), self._loop)
-        call.stop = future.cancel
+        self._loop.call_soon_threadsafe(self._start_on_loop, self._loop, method, group, call)
 
-    async def _run_async(self, method: str, group: str, call: LocalCall) -> None:
+    def _start_on_loop(self, loop: asyncio.AbstractEventLoop, method: str, group: str, call: LocalCall) -> None:
+        task = loop.create_task(self._run_async(method, group, call))
+
+        def end(task: asyncio.Task) -> None:
+            self._end(call, Ended([], cancelled(call)) if task.cancelled() else task.result())
+
+        task.add_done_callback(end)
+        call.stop = lambda: loop.call_soon_threadsafe(task.cancel)
+        if call.is_cancelled:
+            task.cancel()
+
+    async def _run_async(self, method: str, group: str, call: LocalCall) -> Ended:
         slot = self._slots.get(group)
         if slot is None:
             size = self.options.concurrency_groups.get(group) or self.options.max_concurrency or 1
@@ -255,13 +265,9 @@ class LocalActor:
         call.context = context = self._context_of(call)
         CURRENT_TASK.set(context)
         started = time.time_ns() // 1000
-        try:
-            async with slot:
-                call.has_started = True
-                ended = await self._try_async(method, call, context, started)
-        except asyncio.CancelledError:
-            ended = Ended([], cancelled(call))
-        self._end(call, ended)
+        async with slot:
+            call.has_started = True
+            return await self._try_async(method, call, context, started)
 
     async def _try_async(self, method: str, call: LocalCall, context: TaskContext, started: int) -> Ended:
         failed = self._runner.failed_dependency(call)
@@ -278,12 +284,25 @@ class LocalActor:
                 return self._runner.ended(call, result, started)
             except asyncio.CancelledError:
                 raise
-            except BaseException as error:
-                # As in the runner: everything user code raises has a meaning.
+            except BaseException as error:  # noqa: BLE001 - as in the runner: whatever user code raises means something.
                 if self._runner.may_retry(call, context, error):
                     context.attempt += 1
                     continue
                 return self._runner.failed(call, error, started)
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    """The thread of an async actor: runs until the loop is stopped, then cancels what is left and closes it."""
+    loop.run_forever()
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    loop.run_until_complete(_settle(left))
+    loop.close()
+
+
+async def _settle(tasks: set[asyncio.Task]) -> None:
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _return_true() -> bool:

@@ -1,11 +1,11 @@
 """Local mode: the Engine protocol in one process, for debuggers and for tests of everything above it.
 
-A task runs inside ``.remote()``, on the caller's thread, so that breakpoints, ``print`` and ``%debug`` work as in a plain
-function call. What can be the same as on a cluster is: arguments and results are copied through serialization, functions
-run from their exported form, errors come as RayTaskError, actors keep their state and order. What differs: a task whose
-arguments are ready runs at once and blocks its caller (one that waits for something the caller does later waits for
-ever), resources are compared with the totals only, and nothing crashes alone. Async and threaded actors do run beside
-the caller, so that patterns such as signals work.
+A task runs inside ``.remote()``, on the caller's thread, so that breakpoints, ``print`` and ``%debug`` work as in a
+plain function call. What can be the same as on a cluster is: arguments and results are copied through serialization,
+functions run from their exported form, errors come as RayTaskError, actors keep their state and order. What differs: a
+task whose arguments are ready runs at once and blocks its caller (one that waits for something the caller does later
+waits for ever), resources are compared with the totals only, and nothing crashes alone. Async and threaded actors do
+run beside the caller, so that patterns such as signals work.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from raybook.base.errors import ActorAlreadyExistsError, PendingCallsLimitExceeded, StaleReferenceError
@@ -36,8 +35,6 @@ from raybook.protocol.messages import gcs
 from raybook.protocol.serialization import SerializationContext, serialize
 
 TIMELINE_EVENTS_MAX = 10_000
-DEFERRED_THREADS = 8
-"""Tasks whose arguments were not ready run beside the caller; more than this many wait for each other."""
 
 
 class LocalModeEngine:
@@ -60,7 +57,7 @@ class LocalModeEngine:
         self.gcs_address = ""
         self.session_dir = os.path.join(tempfile.gettempdir(), f"raybook-local-{self.client_id.hex()}")
         self.closed = False
-        self.make_ref: Callable[..., Any] | None = None
+        self.make_ref: Callable[[bytes, str, Callable[[bytes], None]], Any] = _no_factory
         self.serialization = SerializationContext({})
         self._totals: Shape = shape_of(
             {CPU: (os.cpu_count() or 1) if num_cpus is None else num_cpus, GPU: num_gpus or 0, **(resources or {})}
@@ -82,15 +79,12 @@ class LocalModeEngine:
         self._listeners: list[Callable[[Any], None]] = []
         self._events: deque[dict[str, Any]] = deque(maxlen=TIMELINE_EVENTS_MAX)
         self._lock = threading.RLock()
-        self._deferred: ThreadPoolExecutor | None = None
 
     # Tasks
 
     def submit_task(self, function: Function, args: tuple, kwargs: dict, options: TaskOptions) -> list[Any]:
         self._check_open()
-        call = self._runner.pack(
-            self._ids.task_id(), options.name, options.num_returns, args, kwargs, self.make_ref
-        )
+        call = self._runner.pack(self._ids.task_id(), options.name, options.num_returns, args, kwargs, self.make_ref)
         call.retries, call.retry_exceptions = options.max_retries, options.retry_exceptions
         shape = dict(options.scheduling_class.resources)
         call.context = TaskContext(call.task_id, call.name, 0, _assign(shape))
@@ -103,7 +97,11 @@ class LocalModeEngine:
         payload, key = function.payload, function.key
 
         def run() -> None:
-            ended = Ended([], cancelled(call)) if call.is_cancelled else self._runner.run(call, lambda: self._load(key, payload))
+            ended = (
+                Ended([], cancelled(call))
+                if call.is_cancelled
+                else self._runner.run(call, lambda: self._load(key, payload))
+            )
             self._finish(call, ended)
 
         self._when_resolved(call, run)
@@ -113,7 +111,6 @@ class LocalModeEngine:
         self._hold(call.held)
         for object_id in call.return_ids():
             self._objects.add(object_id)
-        assert self.make_ref is not None, "The API has not introduced its reference class (raybook.api.connect)."
         return [self.make_ref(object_id, self.address, self.release) for object_id in call.return_ids()]
 
     def _when_resolved(self, call: LocalCall, run: Callable[[], None]) -> None:
@@ -127,15 +124,10 @@ class LocalModeEngine:
         def on_ready() -> None:
             arrived.append(None)
             if len(arrived) == len(pending) and not self.closed:
-                self._pool().submit(run)
+                # A thread of its own, and not a pool's: one that never ends must not hold up the interpreter's exit.
+                threading.Thread(target=run, name=f"raybook-{call.name}", daemon=True).start()
 
         self._objects.when_ready(pending, on_ready)
-
-    def _pool(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._deferred is None:
-                self._deferred = ThreadPoolExecutor(DEFERRED_THREADS, "raybook-local")
-            return self._deferred
 
     def _load(self, key: bytes, payload: bytes) -> Any:
         function = self._functions.get(key)
@@ -157,8 +149,8 @@ class LocalModeEngine:
 
     def _infeasible(self, code: str, name: str, shape: Shape) -> ErrorValue:
         text = (
-            f"`{name}` asks for {describe(shape)}, and local mode has {describe(self._totals)} in all, so it could never "
-            "run. Ask for less, or give init(local_mode=True) more: the numbers are only counted here."
+            f"`{name}` asks for {describe(shape)}, and local mode has {describe(self._totals)} in all, so it could "
+            "never run. Ask for less, or give init(local_mode=True) more: the numbers are only counted here."
         )
         return ErrorValue(code, text)
 
@@ -223,9 +215,7 @@ class LocalModeEngine:
                 f"The actor {actor.class_name} ({actor.actor_id.hex()}) has {local.unfinished} calls pending, and its "
                 f"max_pending_calls is {actor.max_pending_calls}. The call was not submitted; wait for results first."
             )
-        call = self._runner.pack(
-            self._ids.task_id(), options.name, options.num_returns, args, kwargs, self.make_ref
-        )
+        call = self._runner.pack(self._ids.task_id(), options.name, options.num_returns, args, kwargs, self.make_ref)
         call.retries, call.retry_exceptions = options.max_task_retries, options.retry_exceptions
         refs = self._begin(call)
         self._calls[call.task_id] = call
@@ -242,8 +232,8 @@ class LocalModeEngine:
         actor = self._living(name, wanted)
         if actor is None:
             raise ValueError(
-                f"Failed to look up actor with name '{name}' in namespace '{wanted}'. It was never created, has died, or "
-                "lives in another namespace: give namespace=... to look there."
+                f"Failed to look up actor with name '{name}' in namespace '{wanted}'. It was never created, has died, "
+                "or lives in another namespace: give namespace=... to look there."
             )
         actor.handles += 1
         return actor.state
@@ -261,7 +251,6 @@ class LocalModeEngine:
 
     def adopt_ref(self, object_id: bytes, owner_address: str) -> Any:
         self._hold([object_id])
-        assert self.make_ref is not None
         return self.make_ref(object_id, owner_address, self.release)
 
     def adopt_actor(self, actor: ActorHandleState) -> None:
@@ -274,7 +263,6 @@ class LocalModeEngine:
         object_id = self._ids.put_id()
         self._objects.add(object_id)
         self._objects.fill(object_id, packed)
-        assert self.make_ref is not None
         return self.make_ref(object_id, self.address, self.release)
 
     def get(self, refs: Sequence[Any], timeout_s: float | None) -> list[Any]:
@@ -360,7 +348,9 @@ class LocalModeEngine:
         if isinstance(request, gcs.KvKeys):
             keys = [key for space, key in self._kv if space == request.namespace and key.startswith(request.prefix)]
             return gcs.KvReply(keys=keys)
-        raise ValueError(f"Local mode has no {method}: it belongs to a cluster. Call raybook.init() without local_mode.")
+        raise ValueError(
+            f"Local mode has no {method}: it belongs to a cluster. Call raybook.init() without local_mode."
+        )
 
     def _node_info(self) -> gcs.NodeInfo:
         return gcs.NodeInfo(
@@ -404,8 +394,10 @@ class LocalModeEngine:
         self.closed = True
         for actor in list(self._actors.values()):
             actor.stop()
-        if self._deferred is not None:
-            self._deferred.shutdown(wait=False, cancel_futures=True)
+
+
+def _no_factory(object_id: bytes, owner_address: str, release: Callable[[bytes], None]) -> Any:
+    raise RuntimeError("The API has not introduced its class of references (raybook.api.connect).")
 
 
 def _assign(shape: Mapping[str, int]) -> Assignment:

@@ -1,8 +1,8 @@
 """Local objects: the values of local mode, by id, with who counts them and who waits for them.
 
 It keeps serialized bytes, so that a value is copied on its way as between processes. It does not know tasks or actors.
-Invariants: a value is filled once; an entry is there while it is counted or pending; callbacks run once, outside the lock,
-on the thread that filled the last value they waited for.
+Invariants: a value is filled once; an entry is there while it is counted or pending; callbacks run once, outside the
+lock, on the thread that filled the last value they waited for.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class LocalObjects:
                 entry.count += 1
 
     def drop(self, object_ids: Iterable[bytes]) -> list[bytes]:
-        """Count each once less; what nobody counts goes, and what only it held. Returns the ids of actors among those."""
+        """Count each once less; what nobody counts goes, and what only it held. Returns the actors' ids among those."""
         actors: list[bytes] = []
         queue = list(object_ids)
         with self._lock:
@@ -124,7 +124,7 @@ class LocalObjects:
             callback()
 
     def wait(self, object_ids: Sequence[bytes], num_ready: int, timeout_s: float | None, *, any_error: bool) -> None:
-        """Block until ``num_ready`` are ready, or one failed (``any_error``), or time is up. Wakes at once on SIGINT."""
+        """Block until ``num_ready`` are ready, or one failed (``any_error``), or time is up. SIGINT wakes it."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while not self._is_enough(object_ids, num_ready, any_error):
             gate = _thread.allocate_lock()

@@ -1,7 +1,7 @@
 """Local tasks: how local mode runs one task or actor call: arguments, context, retries, results, errors.
 
-It does what a worker does, without a process: arguments and results are copied through serialization, functions are loaded
-from their exported bytes. It does not know when or on which thread it runs.
+It does what a worker does, without a process: arguments and results are copied through serialization, functions are
+loaded from their exported bytes. It does not know when or on which thread it runs.
 """
 
 from __future__ import annotations
@@ -107,8 +107,7 @@ class LocalRunner:
                 args, kwargs = self.unpack(call)
                 result = function(*args, **kwargs)
                 return self.ended(call, result, started)
-            except BaseException as error:
-                # Everything user code can raise has a meaning, SystemExit and exit_actor included.
+            except BaseException as error:  # noqa: BLE001 - all that user code raises has a meaning, SystemExit too.
                 if self.may_retry(call, context, error):
                     context.attempt += 1
                     continue

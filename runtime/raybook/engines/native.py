@@ -22,7 +22,7 @@ from raybook.base.errors import (
     error_from_code,
 )
 from raybook.base.facts import Fact
-from raybook.base.ids import FIRST_RETURN, IdFactory, owner_of, return_id, task_of
+from raybook.base.ids import FIRST_RETURN, IdFactory, is_actor_call, owner_of, return_id, task_of
 from raybook.base.specs import ActorSpec, RefInfo
 from raybook.base.task_context import CURRENT_TASK
 from raybook.core.owner.records import (
@@ -60,6 +60,8 @@ class NativeEngine:
         self._inline_bytes_max = core.config.inline_bytes_max
         self._stats: dict[bytes, FunctionStats] = {}
         self._method_stats: dict[tuple[str, str], FunctionStats] = {}
+        self._limited_calls: dict[bytes, int] = {}
+        """Calls submitted to actors with a limit of pending ones."""
         self.client_id = core.client_id
         self.node_id = core.registered.node_id
         self.set_job(core.registered.job_id, namespace)
@@ -83,8 +85,8 @@ class NativeEngine:
         cls, node_socket: str, token: bytes, *, namespace: str | None = None, kernel_id: str = "",
         stop_cluster: Callable[[], None] | None = None,
     ) -> NativeEngine:  # fmt: skip
-        """Connect this process, as a driver, to the raylet at ``node_socket``. ConnectionError when it refuses or is not
-        there. Cost: 2 ms."""
+        """Connect this process, as a driver, to the raylet at ``node_socket``. ConnectionError when it refuses or is
+        not there. Cost: 2 ms."""
         namespace = namespace or str(uuid.uuid4())
         core = CoreProcess(
             node_socket, token, "driver", namespace=namespace, kernel_id=kernel_id, entrypoint=sys.argv[0]
@@ -207,7 +209,9 @@ class NativeEngine:
         self, spec: TaskSpec, state: ActorHandleState, function: Function, options: ActorOptions
     ) -> ActorSpec:
         concurrency = options.max_concurrency or (1000 if options.is_async else 1)
-        creation = ActorCreation(function.key, function.payload, spec, concurrency, options.is_async)
+        creation = ActorCreation(
+            function.key, function.payload, spec, concurrency, options.is_async, options.concurrency_groups
+        )
         return ActorSpec(
             state.actor_id, self.job_id, options.class_name, self._core.me, options.resources, options.placement,
             msgspec.msgpack.encode(creation), options.name, state.namespace, options.detached, options.max_restarts,
@@ -230,7 +234,7 @@ class NativeEngine:
             self._core.facts.register(stats)
         if 0 <= actor.max_pending_calls:
             self._check_pending(actor)
-        task_id = self._ids.task_id()
+        task_id = self._ids.call_id()
         spec = TaskSpec(task_id, b"", stats.name, NO_ARGUMENTS, options.num_returns)
         spec.method = method
         record = TaskRecord(spec, stats, None, actor.actor_id, options.max_task_retries)
@@ -249,13 +253,15 @@ class NativeEngine:
         return refs
 
     def _check_pending(self, actor: ActorHandleState) -> None:
-        queue = self._core.owner.actors.get(actor.actor_id)
-        pending = (len(queue.queue) + len(queue.in_flight)) if queue is not None else 0
+        queue = self._core.owner.actors.queues.get(actor.actor_id)
+        submitted = self._limited_calls.get(actor.actor_id, 0)
+        pending = submitted - (queue.ended if queue is not None else 0)
         if pending >= actor.max_pending_calls:
             raise PendingCallsLimitExceeded(
                 f"The actor {actor.class_name} ({actor.actor_id.hex()}) has {pending} calls pending and its "
                 f"max_pending_calls is {actor.max_pending_calls}. The call was not submitted; wait for results first."
             )
+        self._limited_calls[actor.actor_id] = submitted + 1
 
     def get_actor(self, name: str, namespace: str | None) -> ActorHandleState:
         wanted = self.namespace if namespace is None else namespace
@@ -301,10 +307,9 @@ class NativeEngine:
                 f"The object {ref.id.hex()} was created by another process, and only that process can cancel its task."
             )
         task_id = task_of(ref.id)
-        record = self._core.owner.tasks.tasks.get(task_id)
-        if force and record is not None and record.actor_id:
+        if force and is_actor_call(task_id):
             raise ValueError(
-                f"force=True is not supported for actor tasks: it would end the actor that runs `{record.spec.name}` for "
+                f"force=True is not supported for actor tasks: it would end the actor that runs {task_id.hex()} for "
                 f"everybody. Use cancel without force, or raybook.kill(actor)."
             )
         self._submit(CancelCommand(task_id, force, recursive))

@@ -1,4 +1,4 @@
-"""Entry of the GCS process of the split form: ``python -m raybook.gcs.main OPTIONS``, started by ``raybook start --head``.
+"""Entry of the GCS process of the split form: ``python -m raybook.gcs.main OPTIONS``, run by ``raybook start --head``.
 
 Serves gRPC, tells the nodes when the cluster ends, and goes on without them when they do not answer. Nodes live on when
 this process is killed; one started again with the same options takes over from the store.
@@ -18,7 +18,7 @@ import msgspec
 from raybook.base import ids
 from raybook.base.config import read_environment
 from raybook.gcs.service import GcsService
-from raybook.io import daemon, session_dir
+from raybook.io import cluster_registry, daemon, session_dir
 from raybook.io.clock import anchored_clock
 from raybook.io.process import raise_file_limit
 from raybook.io.rpc import GrpcChannel, serve_grpc
@@ -82,7 +82,8 @@ async def _run(options: GcsOptions, starter: daemon.Starter) -> None:
     await server.stop()
     await gcs.close()
     storage.close()
-    session_dir.remove(session)
+    cluster_registry.remove_record(options.cluster_id, cluster_registry.registry_dir())
+    session_dir.release(session, os.getpid())
 
 
 if __name__ == "__main__":

@@ -19,21 +19,21 @@ from typing import Any
 
 import msgspec
 
-from raybook import __version__
 from raybook.base import ids
-from raybook.base.config import Config, read_environment
+from raybook.base.config import read_environment
 from raybook.base.resources import OBJECT_STORE_MEMORY, to_user
-from raybook.core.scheduling.node_resources import Machine, node_resources
+from raybook.base.version import VERSION
 from raybook.gcs.service import GcsService
-from raybook.head.watchdog import Watchdog
-from raybook.io import cluster_registry, daemon, hardware, session_dir
+from raybook.io import cluster_registry, daemon, session_dir
 from raybook.io.channel import LocalChannel, RemoteError
 from raybook.io.clock import anchored_clock
 from raybook.io.descendants import end_descendants
 from raybook.io.process import become_subreaper, raise_file_limit, start_time
 from raybook.io.storage import MemoryStorage
+from raybook.io.watchdog import Watchdog
 from raybook.protocol.auth import new_token
 from raybook.protocol.messages.daemons import HeadOptions, Ready
+from raybook.raylet.offer import offered_resources
 from raybook.raylet.service import Raylet
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ GRPC_DELAY_S = 0.5
 """grpc is imported in a thread, which takes the GIL 0.1 s from the loop: not while the driver's first tasks start."""
 
 STEP_STOP_S = 0.5
-"""Time for each step of an orderly end, such as the raylet letting its clients and workers go, before they are killed."""
+"""Time for each step of an orderly end, such as the raylet letting its workers go, before they are killed."""
 
 
 def run_head(arguments: str, zygote: Any) -> int:
@@ -103,7 +103,7 @@ class Head:
         config = read_environment(os.environ)
         token = new_token()
         token_file = session_dir.write_token(self._session, token)
-        resources = _resources(config, options)
+        resources = offered_resources(config, options.amounts)
         gcs = GcsService(
             config,
             anchored_clock(),
@@ -151,8 +151,8 @@ class Head:
             self._stop_reason.set_result(reason)
 
     def leave_nothing(self) -> None:
-        """Kill and reap every descendant, remove record and folder. Idempotent; works from any thread. A head that never
-        was ready leaves its folder to its starter, who reads the log in it."""
+        """Kill and reap every descendant, remove record and folder. Idempotent; works from any thread. A head that
+        never was ready leaves its folder to its starter, who reads the log in it."""
         end_descendants(timeout_s=1.0)
         cluster_registry.remove_record(self._options.cluster_id, self._registry)
         if self.was_ready or self._owner_died:
@@ -192,7 +192,7 @@ class Head:
             persist=owner is None,
             env_prefix=sys.prefix,
             python_version=platform.python_version(),
-            raybook_version=__version__,
+            raybook_version=VERSION,
             created_unix_ms=time.time_ns() // 1_000_000,
             resources=resources,
         )
@@ -231,19 +231,4 @@ def _ready(record: cluster_registry.ClusterRecord, node_id: bytes) -> Ready:
         session_dir=record.session_dir,
         token_file=record.token_file,
         pid=record.head_pid,
-    )
-
-
-def _resources(config: Config, options: HeadOptions) -> dict[str, int]:
-    amounts = options.amounts
-    gpus = 0 if amounts.num_gpus is not None else hardware.gpu_count()
-    machine = Machine(hardware.cpu_count(), gpus, hardware.memory_bytes())
-    return node_resources(
-        config,
-        machine,
-        amounts.num_cpus,
-        amounts.num_gpus,
-        amounts.memory_bytes,
-        amounts.object_store_bytes,
-        amounts.custom,
     )

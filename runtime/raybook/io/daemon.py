@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +51,16 @@ def restore_environment() -> None:
 
 
 def spawn(
-    module: str, options: Mapping[str, Any], log_path: Path, timeout_s: float
+    module: str,
+    options: Mapping[str, Any],
+    log_path: Path,
+    timeout_s: float,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
     """Start ``python -m module OPTIONS`` and wait for its ready line: (process, what it said).
 
-    ``options`` gets one more key, ``ready_fd``. Raises DaemonFailed; an interrupt ends the daemon and goes on. Cost:
+    ``options`` gets one more key, ``ready_fd``. meanwhile: called once while the daemon starts, for what the caller can
+    do without it. Raises DaemonFailed; an interrupt, or an error of ``meanwhile``, ends the daemon and goes on. Cost:
     what the daemon needs, plus 3 ms.
     """
     read_fd, write_fd = os.pipe()
@@ -78,6 +83,7 @@ def spawn(
     finally:
         os.close(write_fd)
     try:
+        meanwhile()
         return process, _await_ready(process, read_fd, log_path, time.monotonic() + timeout_s)
     except BaseException:
         stop(process, timeout_s=1.0)

@@ -1,14 +1,12 @@
-"""What this machine has: processors, memory, GPUs, as far as *we* may use them.
+"""What this machine has of processors and memory, as far as *we* may use them (``gpu`` knows the GPUs).
 
-Reads affinity masks, control groups and device files. NVML is asked only where the driver's device file exists, because
-importing it costs start-up time.
+Reads affinity masks and control groups.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -30,33 +28,6 @@ def memory_bytes() -> int:
         if text.isdigit() and int(text) < UNLIMITED_BYTES:
             total = min(total, int(text))
     return total
-
-
-def gpu_count(environ: Mapping[str, str] = os.environ) -> int:
-    """GPUs this process may use: those in CUDA_VISIBLE_DEVICES if it is set, else all that NVML knows."""
-    visible = environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        names = [name.strip() for name in visible.split(",")]
-        chosen = names[: names.index("-1")] if "-1" in names else names
-        return len([name for name in chosen if name])
-    if not os.path.exists("/dev/nvidiactl"):
-        return 0
-    return _nvml_count()
-
-
-def _nvml_count() -> int:
-    try:
-        import pynvml  # Optional, and slow to import where there is no GPU.
-    except ImportError:
-        return len([name for name in os.listdir("/dev") if name.startswith("nvidia") and name[6:].isdigit()])
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return 0
-    try:
-        return int(pynvml.nvmlDeviceGetCount())
-    finally:
-        pynvml.nvmlShutdown()
 
 
 def _cpu_quota() -> float:

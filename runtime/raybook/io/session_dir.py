@@ -7,11 +7,12 @@ has 107 characters. A file ``head`` names the processes it belongs to; folders o
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from raybook.io.process import is_alive, start_time
@@ -48,9 +49,44 @@ def create(cluster_id: str, environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def claim(path: Path, pid: int) -> None:
-    """Say whose folder this is. Several processes may claim one; it is abandoned when all of them are dead."""
-    with open(path / HEAD_FILE, "a") as file:
-        file.write(f"{pid} {start_time(pid)}\n")
+    """Say whose folder this is. The GCS and the raylet of a split head share one."""
+    with _locked(path) as claims:
+        claims[pid] = start_time(pid) or 0
+
+
+def release(path: Path, pid: int) -> bool:
+    """This process needs the folder no more; the last one that lives removes it. True when it did. Idempotent."""
+    try:
+        with _locked(path) as claims:
+            claims.pop(pid, None)
+            if any(is_alive(other, started) for other, started in claims.items()):
+                return False
+            remove(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def claimants(path: Path) -> list[tuple[int, int]]:
+    """Living processes of a session: (pid, start time), the oldest claim first."""
+    with contextlib.suppress(FileNotFoundError), _locked(path) as claims:
+        return [(pid, started) for pid, started in claims.items() if is_alive(pid, started)]
+    return []
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[dict[int, int]]:
+    """The claims, to read and change, while nobody else does. FileNotFoundError when the folder is gone."""
+    if not path.is_dir():
+        raise FileNotFoundError(f"There is no session folder {path}.")
+    descriptor = os.open(path / HEAD_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        claims = {int(pid): int(started) for pid, started in (line.split() for line in file)}
+        yield claims
+        file.seek(0)
+        file.truncate()
+        file.writelines(f"{pid} {started}\n" for pid, started in claims.items())
 
 
 def write_token(path: Path, token: bytes) -> Path:
@@ -81,9 +117,10 @@ def sweep(base: Path) -> list[Path]:
 
 def _is_abandoned(path: Path) -> bool:
     try:
-        claims = [line.split() for line in (path / HEAD_FILE).read_text().splitlines()]
-        return not any(is_alive(int(pid), int(started)) for pid, started in claims)
-    except (FileNotFoundError, ValueError):
-        with contextlib.suppress(FileNotFoundError):
-            return time.time() - path.stat().st_mtime > UNCLAIMED_S
-        return False
+        if (path / HEAD_FILE).stat().st_size:
+            return not claimants(path)
+    except FileNotFoundError:
+        pass
+    with contextlib.suppress(FileNotFoundError):
+        return time.time() - path.stat().st_mtime > UNCLAIMED_S
+    return False

@@ -38,7 +38,7 @@ from raybook.observe.schema import (
     View,
     json_schema,
 )
-from raybook.observe.subscribe import FactSource, Feed
+from raybook.observe.subscribe import FactSource, Feed, WorkerNote
 from raybook.observe.text import (
     STATE_WORDS,
     experiment_parts,
@@ -72,6 +72,7 @@ __all__ = [
     "TaskRow",
     "TrialRow",
     "View",
+    "WorkerNote",
     "build_view",
     "bytes_pair_text",
     "bytes_text",

@@ -44,9 +44,11 @@ class Rates:
             if now_ms - sample[0] <= RATE_WINDOW_MS:
                 break
             base = sample
-        # What happened before the window counts as its beginning: a burst after an idle hour is not averaged over it.
-        elapsed_ms = max(now_ms - max(base[0], now_ms - RATE_WINDOW_MS), ELAPSED_MS_MIN)
-        return (samples[-1][1] - base[1]) * 1_000.0 / elapsed_ms
+        elapsed_ms = now_ms - base[0]
+        if elapsed_ms > 2 * RATE_WINDOW_MS:
+            # Idle before: a burst after an idle hour is not averaged over the hour.
+            elapsed_ms = RATE_WINDOW_MS
+        return (samples[-1][1] - base[1]) * 1_000.0 / max(elapsed_ms, ELAPSED_MS_MIN)
 
     def now(self, now_ms: float) -> dict[str, float]:
         """The keys that move, with their rates. Cost: O(keys)."""

@@ -51,7 +51,8 @@ class TaskRow(msgspec.Struct, frozen=True):
 
 
 class ActorRow(msgspec.Struct, frozen=True):
-    """One actor. ``state`` as in base/facts: PENDING_CREATION, ALIVE, RESTARTING, DEAD."""
+    """One actor. ``state``: PENDING_CREATION, ALIVE, RESTARTING or DEAD. Calls are None when nobody counts
+    them."""
 
     actor_id: str
     class_name: str
@@ -60,8 +61,10 @@ class ActorRow(msgspec.Struct, frozen=True):
     pid: int = 0
     node_id: str = ""
     restarts: int = 0
-    calls_pending: int = 0
-    calls_done: int = 0
+    calls_pending: int | None = None
+    calls_done: int | None = None
+    waiting: str = ""
+    """Why it has not been placed yet."""
     rate_per_s: float = 0.0
 
 

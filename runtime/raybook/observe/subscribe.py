@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -17,7 +17,7 @@ from raybook.base.facts import Fact
 from raybook.observe.history import Curve, Rates
 from raybook.observe.mirror import Mirror
 from raybook.observe.schema import View
-from raybook.observe.view import Caps, Label, build_view, trial_step, trial_value
+from raybook.observe.view import Caps, Label, build_view, integer_of, trial_step, trial_value
 
 RUNNING = "RUNNING"
 
@@ -32,17 +32,24 @@ class FactSource(Protocol):
         """Deliver FactDelta records from a thread of the engine until the returned function is called."""
 
 
+class WorkerNote(NamedTuple):
+    """What a worker process is known for. ``started_ms``: when its latest task began, 0.0 when none is known."""
+
+    name: str
+    started_ms: float
+
+
 class Feed:
     """One subscription and what has been learnt from it. Listeners run on the engine's thread: they must only take
     note and return."""
 
-    def __init__(self, source: FactSource, name: str = "") -> None:
+    def __init__(self, source: FactSource, name: str = "", listener: FactsListener | None = None) -> None:
         self._lock = threading.Lock()
         self._mirror = Mirror()
         self._rates = Rates()
         self._curves: dict[str, Curve] = {}
         self._label = Label(name=name)
-        self._listeners: tuple[FactsListener, ...] = ()
+        self._listeners: tuple[FactsListener, ...] = () if listener is None else (listener,)
         self._unsubscribe: Callable[[], None] | None = source.subscribe_facts(self._take)
 
     def listen(self, listener: FactsListener) -> Callable[[], None]:
@@ -61,7 +68,7 @@ class Feed:
 
     @property
     def state(self) -> str:
-        """RUNNING, STOPPED or LOST."""
+        """RUNNING, STOPPED, LEFT or LOST."""
         return self._label.state
 
     def changed_since(self, version: int) -> frozenset[str]:
@@ -98,6 +105,21 @@ class Feed:
         finally:
             stop_listening()
 
+    def workers(self) -> dict[int, WorkerNote]:
+        """What each worker process does or did last, by pid: the latest task that it began, or the actor it is. Cost:
+        O(tasks)."""
+        tables = self.tables()
+        notes: dict[int, WorkerNote] = {}
+        for row in tables.get("actor", {}).values():
+            notes[integer_of(row, "pid")] = WorkerNote(str(row.get("name") or row.get("class_name") or ""), 0.0)
+        for row in tables.get("task", {}).values():
+            pid, started_ms = integer_of(row, "worker_pid"), float(integer_of(row, "started_ms"))
+            known = notes.get(pid)
+            if known is None or started_ms >= known.started_ms:
+                name = known.name if known is not None and not known.started_ms else str(row.get("name") or "")
+                notes[pid] = WorkerNote(name, started_ms)
+        return notes
+
     def end(self, state: str = "STOPPED") -> None:
         """Stop listening and keep the last picture under that state. Idempotent."""
         unsubscribe, self._unsubscribe = self._unsubscribe, None
@@ -121,10 +143,10 @@ class Feed:
             self._rates.forget(f"{fact.kind}:{fact.key}")
             self._curves.pop(fact.key, None)
         elif fact.kind == "task_group":
-            ended = sum(int(row.get(name) or 0) for name in ("finished", "failed", "cancelled"))
+            ended = sum(integer_of(row, name) for name in ("finished", "failed", "cancelled"))
             self._rates.note("task_group:" + fact.key, ended, now_ms)
         elif fact.kind == "actor":
-            self._rates.note("actor:" + fact.key, int(row.get("calls_done") or 0), now_ms)
+            self._rates.note("actor:" + fact.key, integer_of(row, "calls_done"), now_ms)
         elif fact.kind == "trial":
             value = trial_value(row)
             if value is not None:

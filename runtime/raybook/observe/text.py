@@ -89,7 +89,7 @@ def _actor_line(actor: ActorRow) -> str:
     parts = [STATE_WORDS.get(actor.state, actor.state.lower())]
     parts += [f"pid {actor.pid}"] if actor.pid else []
     parts += [f"{actor.restarts} restarts"] if actor.restarts else []
-    parts += [f"{count_text(actor.calls_done)} calls"]
+    parts += [] if actor.calls_done is None else [f"{count_text(actor.calls_done)} calls"]
     parts += [f"{count_text(actor.calls_pending)} waiting"] if actor.calls_pending else []
     return f"{shortened(name, NAME_WIDTH):<{NAME_WIDTH}} " + ", ".join(parts)
 
@@ -97,12 +97,11 @@ def _actor_line(actor: ActorRow) -> str:
 def objects_text(view: View) -> str:
     """One line on the object store."""
     total = view.store_total
-    if not total.objects:
+    if not (total.objects or total.used_bytes):
         return ""
-    return (
-        f"Objects\n  {bytes_pair_text(total.used_bytes, total.capacity_bytes, ' of ')} in "
-        f"{count_text(total.objects)} object" + ("" if total.objects == 1 else "s")
-    )
+    noun = "object" if total.objects == 1 else "objects"
+    counted = f" in {count_text(total.objects)} {noun}" if total.objects else ""
+    return f"Objects\n  {bytes_pair_text(total.used_bytes, total.capacity_bytes, ' of ')}{counted}"
 
 
 def tune_text(view: View) -> str:

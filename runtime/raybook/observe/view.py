@@ -59,6 +59,7 @@ class Caps(msgspec.Struct, frozen=True):
     task_groups: int = 12
     tasks: int = 50
     actors: int = 12
+    actors_dead: int = 3
     nodes: int = 16
     objects: int = 8
     experiments: int = 3
@@ -66,7 +67,8 @@ class Caps(msgspec.Struct, frozen=True):
 
 
 class Label(msgspec.Struct, frozen=True):
-    """What the view's reader knows of the cluster apart from its facts. ``state``: RUNNING, STOPPED or LOST."""
+    """What the view's reader knows of the cluster apart from its facts. ``state``: RUNNING, STOPPED,
+    LEFT (it lives on without us) or LOST."""
 
     name: str = ""
     state: str = "RUNNING"
@@ -86,10 +88,10 @@ def build_view(
     2 ms for 2,000 tasks."""
     caps = caps or Caps()
     nodes = [_node(key, row) for key, row in tables.rows("node").items()]
-    groups = [_task_group(key, row, rates) for key, row in tables.rows("task_group").items()]
+    groups = _by_name([_task_group(key, row, rates) for key, row in tables.rows("task_group").items()])
     actors = [_actor(key, row, rates) for key, row in tables.rows("actor").items()]
     stores = [_store(key, row) for key, row in tables.rows("store").items()]
-    shown_actors = sorted(actors, key=lambda actor: _ACTOR_ORDER.get(actor.state, 2))[: caps.actors]
+    shown_actors = _livelier_actors(actors, caps)
     shown_groups = sorted(groups, key=_liveliest_first)[: caps.task_groups]
     by_state: dict[str, int] = {}
     for actor in actors:
@@ -140,7 +142,8 @@ def _number(row: Row, *names: str) -> float:
     return 0
 
 
-def _integer(row: Row, *names: str) -> int:
+def integer_of(row: Row, *names: str) -> int:
+    """The first of these fields that is a finite number; 0 when none is."""
     return int(_number(row, *names))
 
 
@@ -167,10 +170,10 @@ def _node(key: str, row: Row) -> NodeRow:
         node_id=_text(row, "node_id") or key,
         alive=bool(row.get("alive", True)),
         address=_text(row, "address"),
-        pid=_integer(row, "pid"),
+        pid=integer_of(row, "pid"),
         resources=resources,
         cpu_percent=float(_number(row, "cpu_percent")),
-        memory_used_bytes=_integer(row, "memory_used_bytes"),
+        memory_used_bytes=integer_of(row, "memory_used_bytes"),
     )
 
 
@@ -191,24 +194,32 @@ def _summed(nodes: Any) -> list[ResourceRow]:
 def _task_group(key: str, row: Row, rates: Mapping[str, float]) -> TaskGroupRow:
     return TaskGroupRow(
         name=_text(row, "name") or shortened(key, NAME_LENGTH_MAX),
-        pending=_integer(row, "pending"),
-        running=_integer(row, "running"),
-        finished=_integer(row, "finished"),
-        failed=_integer(row, "failed"),
-        cancelled=_integer(row, "cancelled"),
+        pending=integer_of(row, "pending"),
+        running=integer_of(row, "running"),
+        finished=integer_of(row, "finished"),
+        failed=integer_of(row, "failed"),
+        cancelled=integer_of(row, "cancelled"),
         mean_us=float(_number(row, "mean_us")),
         rate_per_s=round(rates.get("task_group:" + key, 0.0), 1),
     )
+
+
+def _by_name(groups: list[TaskGroupRow]) -> list[TaskGroupRow]:
+    """One row for each function: several processes may submit the same one, and each tells its own share."""
+    by_name: dict[str, list[TaskGroupRow]] = {}
+    for group in groups:
+        by_name.setdefault(group.name, []).append(group)
+    return [shares[0] if len(shares) == 1 else _totalled(shares, name) for name, shares in by_name.items()]
 
 
 def _liveliest_first(group: TaskGroupRow) -> tuple[bool, int]:
     return (group.running + group.pending == 0, -group.total)
 
 
-def _totalled(groups: list[TaskGroupRow]) -> TaskGroupRow:
+def _totalled(groups: list[TaskGroupRow], name: str = "all") -> TaskGroupRow:
     ended = sum(group.finished for group in groups)
     return TaskGroupRow(
-        name="all",
+        name=name,
         pending=sum(group.pending for group in groups),
         running=sum(group.running for group in groups),
         finished=ended,
@@ -234,7 +245,7 @@ def _task(key: str, row: Row, now_ms: float) -> TaskRow:
         task_id=_text(row, "task_id") or key,
         name=_text(row, "name"),
         state=_text(row, "state"),
-        worker_pid=_integer(row, "worker_pid"),
+        worker_pid=integer_of(row, "worker_pid"),
         node_id=_text(row, "node_id"),
         duration_ms=max(0.0, (ended or now_ms) - started) if started else None,
         error=_text(row, "error", length_max=ERROR_LENGTH_MAX),
@@ -250,21 +261,30 @@ def _actor(key: str, row: Row, rates: Mapping[str, float]) -> ActorRow:
         class_name=_text(row, "class_name"),
         state=_text(row, "state"),
         name=_text(row, "name"),
-        pid=_integer(row, "pid"),
+        pid=integer_of(row, "pid"),
         node_id=_text(row, "node_id"),
-        restarts=_integer(row, "restarts"),
-        calls_pending=_integer(row, "calls_pending"),
-        calls_done=_integer(row, "calls_done"),
+        restarts=integer_of(row, "restarts"),
+        calls_pending=integer_of(row, "calls_pending") if "calls_pending" in row else None,
+        calls_done=integer_of(row, "calls_done") if "calls_done" in row else None,
+        waiting=_text(row, "waiting", length_max=ERROR_LENGTH_MAX),
         rate_per_s=round(rates.get("actor:" + key, 0.0), 1),
     )
+
+
+def _livelier_actors(actors: list[ActorRow], caps: Caps) -> list[ActorRow]:
+    """The living, and the few that died last: a sweep leaves a dead actor for each of its trials."""
+    dead = [actor for actor in actors if actor.state == ACTOR_DEAD]
+    forgotten = {actor.actor_id for actor in dead[: -caps.actors_dead]}
+    kept = [actor for actor in actors if actor.actor_id not in forgotten]
+    return sorted(kept, key=lambda actor: _ACTOR_ORDER.get(actor.state, 2))[: caps.actors]
 
 
 def _store(key: str, row: Row) -> StoreRow:
     return StoreRow(
         node_id=key,
-        used_bytes=_integer(row, "used_bytes"),
-        capacity_bytes=_integer(row, "capacity_bytes"),
-        objects=_integer(row, "objects"),
+        used_bytes=integer_of(row, "used_bytes"),
+        capacity_bytes=integer_of(row, "capacity_bytes"),
+        objects=integer_of(row, "objects"),
     )
 
 
@@ -272,8 +292,8 @@ def _largest_objects(tables: Tables) -> list[ObjectRow]:
     objects = [
         ObjectRow(
             object_id=_text(row, "object_id") or key,
-            size_bytes=_integer(row, "size_bytes"),
-            owner_pid=_integer(row, "owner_pid"),
+            size_bytes=integer_of(row, "size_bytes"),
+            owner_pid=integer_of(row, "owner_pid"),
             name=_text(row, "name"),
         )
         for key, row in tables.rows("object").items()
@@ -309,6 +329,7 @@ def _experiment(
     first = trial_rows[0][1] if trial_rows else {}
     mode = "min" if (row.get("mode") or first.get("mode")) == "min" else "max"
     trials = [_trial(trial_key, trial_row, curves) for trial_key, trial_row in trial_rows]
+    trials.sort(key=lambda trial: trial.label)
     best = _best(trials, mode, _text(row, "best_trial", "best_trial_id"))
     if best is not None:
         trials = [msgspec.structs.replace(trial, best=True) if trial is best else trial for trial in trials]
@@ -316,8 +337,8 @@ def _experiment(
     shown = _most_telling(trials, caps.trials)
     done = sum(trial.state in TRIAL_ENDED for trial in trials)
     running = sum(trial.state == "RUNNING" for trial in trials)
-    total = max(_integer(row, "total", "trials_total"), len(trials))
-    is_over = bool(_integer(row, "total", "trials_total")) and done >= total
+    total = max(integer_of(row, "total", "trials_total"), len(trials))
+    is_over = bool(integer_of(row, "total", "trials_total")) and done >= total
     return ExperimentRow(
         experiment_id=key,
         name=_text(row, "name") or key,
@@ -356,7 +377,7 @@ def _trial(key: str, row: Row, curves: Mapping[str, list[float]]) -> TrialRow:
         state=_text(row, "state").upper(),
         value=trial_value(row),
         step=trial_step(row),
-        step_max=_integer(row, "iterations_max", "step_max"),
+        step_max=integer_of(row, "iterations_max", "step_max"),
         history=thinned(points, POINTS_MAX),
         parameters=_parameters(row),
         error=_text(row, "error", length_max=ERROR_LENGTH_MAX),
@@ -375,7 +396,7 @@ def trial_value(row: Row) -> float | None:
 
 def trial_step(row: Row) -> int:
     """How many reports a trial has made."""
-    return _integer(row, "iteration", "step")
+    return integer_of(row, "iteration", "step")
 
 
 def trial_history(row: Row) -> list[float] | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -18,38 +17,34 @@ from pathlib import Path
 from typing import Any
 
 from raybook.base.config import Config
-from raybook.base.facts import ACTOR_ALIVE, ACTOR_DEAD, Fact
+from raybook.base.facts import Fact
 from raybook.base.ids import random_id
 from raybook.base.resources import Shape
 from raybook.base.specs import PROTOCOL_VERSION, Endpoint
 from raybook.core.node import lease_events as le
 from raybook.core.node import worker_pool as wp
 from raybook.core.node.local_resources import LocalResources
-from raybook.io.channel import Channel
+from raybook.io.channel import Channel, RemoteError
 from raybook.io.gpu import visible_gpu_ids
 from raybook.io.loop_transport import Connection, FrameServer
-from raybook.io.memory import out_of_memory_kills
 from raybook.io.process import is_alive
 from raybook.protocol.messages import gcs as gcs_messages
 from raybook.protocol.messages import raylet as rm
 from raybook.protocol.messages import store as sm
 from raybook.protocol.messages.node import NodeStats, WorkerInfo
-from raybook.protocol.messages.zygote import ForkFailed, WorkerExited, WorkerForked, WorkerOptions, ZygoteReady
 from raybook.raylet.clients import DRIVER, WORKER, Client, ClientTable, WorkerProcess
-from raybook.raylet.crash_report import describe_ending
 from raybook.raylet.effects import NodeDecider
 from raybook.raylet.gcs_link import GcsLink
 from raybook.raylet.idle_probe import IdleProbe
 from raybook.raylet.log_monitor import LogLine, LogMonitor
 from raybook.raylet.node_service import NodeService
 from raybook.raylet.store_service import StoreService
-from raybook.raylet.zygote_client import ZygoteHandle, start_zygote
-from raybook.raylet.zygote_link import ZygoteLink
+from raybook.raylet.worker_keeper import LOGS, Hooks, WorkerKeeper, Workplace
+from raybook.raylet.zygote_client import ZygoteHandle
 
 logger = logging.getLogger(__name__)
 
 SOCKET_NAME = "raylet.sock"
-LOGS = "logs"
 DEAF_WORKER_S = 2.0
 """A worker that closed its socket and still lives after this cannot be led any more and is killed."""
 LAST_MESSAGES_MAX = 64
@@ -94,17 +89,17 @@ class Raylet:
         self._labels = labels
         self._is_head = is_head
         self._ip = ip
-        self._raylet_address = raylet_address
+        self.raylet_address = raylet_address
         self._worker_environment = worker_environment or {}
-        self._cluster_id = b""
+        self.cluster_id = b""
         self._socket = f"unix:{session_dir}/{SOCKET_NAME}"
         self._clients = ClientTable()
         self._logs = LogMonitor()
         self._log_number = 0
         self._observed = False
+        self._look: asyncio.TimerHandle | None = None
+        self._server: FrameServer | None = None
         self.is_stopping = False
-        self._oom_kills = out_of_memory_kills()
-        self._handlers = self._message_handlers()
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -114,27 +109,36 @@ class Raylet:
         self._loop = asyncio.get_running_loop()
         Path(self._session_dir, LOGS).mkdir(mode=0o700, exist_ok=True)
         resources = LocalResources(self._resources, _gpu_ids(self._resources))
+        place = Workplace(self._socket, self._token, self._session_dir, self._worker_environment)
+        hooks = Hooks(self._read_last_messages, self._forget, self._client_gone, self._log_ended)
+        self._keeper = WorkerKeeper(self._config, place, self._handle, self._clients, hooks)
         self.decider = NodeDecider(
             self._config,
             resources,
             self._clients,
-            self._worker_options,
+            self._keeper.options,
             lambda report: self.gcs.tell("ActorStateReport", report),
             self._resources_changed,
         )
         self._store = StoreService(self._config, self._store_budget_bytes, self.decider.send, self._misbehaved)
         self._probe = IdleProbe(self.decider)
         self.gcs = GcsLink(
-            self._config, self._channel, self._node_info(), self._clients, self._amounts, self._probe.ask
+            self._config,
+            self._channel,
+            self._node_info(),
+            self._clients,
+            self._amounts,
+            self._probe.ask,
+            lambda reason: self.on_stop(reason),
         )
-        self.decider.zygote = self._link_zygote(self._handle)
+        self._handlers = self._message_handlers()
         # Forks are ordered before anything else: the zygote works while we talk to the GCS.
-        self.decider.workers()
+        self._keeper.attach(self.decider, self.gcs)
         self._server = FrameServer(
             self._socket, self._token, rm.RayletMessage, self._on_message, self._on_connection_closed
         )
         status = await self.gcs.call("ClusterStatus", gcs_messages.ClusterStatus())
-        self._cluster_id = status.cluster_id
+        self.cluster_id = status.cluster_id
         await self.gcs.register()
         self._look = self._loop.call_later(self._config.fact_interval_ms / 1000, self._look_around)
         return self._socket
@@ -145,22 +149,26 @@ class Raylet:
             return
         self.is_stopping = True
         logger.info("The raylet stops: %s", reason)
-        self._look.cancel()
+        if self._server is None:
+            # It never served: there is nothing but the zygote to end.
+            await asyncio.get_running_loop().run_in_executor(None, self._handle.close)
+            return
+        if self._look is not None:
+            self._look.cancel()
         self.decider.close()
         self._probe.close()
-        assert self.decider.zygote is not None
-        self.decider.zygote.end()
+        self._keeper.end()
         self._server.close()
         for client in self._clients:
             self._forget(client)
         await self.gcs.close()
-        await self._loop.run_in_executor(None, self.decider.zygote.wait)
+        await self._loop.run_in_executor(None, self._keeper.wait)
         self._store.close()
 
     def _node_info(self) -> gcs_messages.NodeInfo:
         return gcs_messages.NodeInfo(
             self.node_id,
-            self._raylet_address,
+            self.raylet_address,
             self._socket,
             socket.gethostname(),
             self._ip,
@@ -204,9 +212,7 @@ class Raylet:
             self._loop.call_later(DEAF_WORKER_S, self._kill_deaf_worker, client)
 
     def _kill_deaf_worker(self, client: Client) -> None:
-        process = self._clients.process(client.client_id)
-        if process is not None and not self.is_stopping:
-            self.decider.kill(process, "it closed its connection to the raylet and did not end.")
+        self._keeper.kill(client.client_id, "it closed its connection to the raylet and did not end.")
 
     def _register(self, connection: Connection, message: rm.Register) -> None:
         refusal = self._why_refused(message)
@@ -231,7 +237,7 @@ class Raylet:
         else:
             self._watch_process(client)
             job = gcs_messages.RegisterJob(job_id, endpoint, message.pid, message.namespace, message.entrypoint)
-            self._loop.create_task(self._start_job(client, job)).add_done_callback(_log_failure)
+            self.gcs.spawn(self._start_job(client, job))
 
     def _why_refused(self, message: rm.Register) -> str:
         """Why this process cannot be served; "" when it can."""
@@ -257,14 +263,19 @@ class Raylet:
         return ""
 
     async def _start_job(self, client: Client, job: gcs_messages.RegisterJob) -> None:
-        await self.gcs.call("RegisterJob", job)
+        try:
+            await self.gcs.call("RegisterJob", job)
+        except (RemoteError, ConnectionError) as error:
+            client.connection.send(rm.Refused(f"The GCS did not take the driver's job: {error}"))
+            client.connection.close()
+            return
         self._welcome(client)
 
     def _welcome(self, client: Client) -> None:
         client.connection.send_with_fd(
             rm.Registered(
                 self.node_id,
-                self._cluster_id,
+                self.cluster_id,
                 client.job_id,
                 self._session_dir,
                 self.gcs_address,
@@ -281,9 +292,8 @@ class Raylet:
         if client is None:
             return
         logger.error("The %s with pid %d broke the store's protocol: %s", client.kind, client.pid, text)
-        process = self._clients.process(client_id)
-        if process is not None:
-            self.decider.kill(process, text)
+        if client.kind == WORKER:
+            self._keeper.kill(client_id, text)
         else:
             client.connection.close()
 
@@ -342,121 +352,6 @@ class Raylet:
             for message in messages:
                 self._on_message(connection, message)
 
-    # --- workers ------------------------------------------------------------------------------------------------------
-
-    def _worker_options(self, client_id: bytes) -> WorkerOptions:
-        return WorkerOptions(
-            self._socket,
-            self._token,
-            client_id,
-            self._session_dir,
-            f"{self._session_dir}/{LOGS}/worker-{client_id.hex()}",
-            self._config.worker_niceness,
-            self._worker_environment,
-        )
-
-    def _link_zygote(self, handle: ZygoteHandle) -> ZygoteLink:
-        return ZygoteLink(handle, self._zygote_said, self._zygote_lost)
-
-    def _zygote_said(self, message: Any) -> None:
-        if self.is_stopping:
-            return
-        if isinstance(message, WorkerForked):
-            process = self._clients.forked(message.start_id, message.pid)
-            if process is not None and process.kill_reason:
-                self.decider.kill(process, process.kill_reason)
-        elif isinstance(message, WorkerExited):
-            process = self._clients.process_of_pid(message.pid)
-            if process is not None:
-                self._worker_exited(process, message.status, message.rss_bytes_max)
-        elif isinstance(message, ForkFailed):
-            process = self._clients.process_of_start(message.start_id)
-            logger.error("A worker could not be started: %s", message.text)
-            if process is not None:
-                self._clients.remove_process(process)
-            self.decider.workers(wp.WorkerStartFailed(message.start_id))
-        elif isinstance(message, ZygoteReady):
-            logger.info("The zygote (pid %d) imported everything in %d ms.", message.pid, message.import_ms)
-
-    def _zygote_lost(self) -> None:
-        """The kernel has ended its workers with it. Start another one and go on."""
-        if self.is_stopping:
-            return
-        logger.error("The zygote died, and all workers with it; starting another one.")
-        self.decider.zygote = None
-        kind = self._handle.kind
-        self._handle.close()
-        self._handle = start_zygote(kind, self._handle.worker_main)
-        lost = self._clients.processes()
-        self.decider.zygote = self._link_zygote(self._handle)
-        for process in lost:
-            process.kill_reason = process.kill_reason or "the process it was forked from died."
-            self._worker_exited(process, signal.SIGKILL, 0)
-
-    def _worker_exited(self, process: WorkerProcess, status: int, rss_bytes_max: int) -> None:
-        client = process.client
-        if client is not None:
-            self._read_last_messages(client)
-        kills = out_of_memory_kills() if os.WIFSIGNALED(status) else self._oom_kills
-        ending = describe_ending(
-            process.pid,
-            status,
-            rss_bytes_max,
-            process.log_path,
-            self._config.log_lines_kept,
-            process.kill_reason,
-            process.leaving,
-            kills > self._oom_kills,
-        )
-        self._oom_kills = kills
-        self._clients.remove_process(process)
-        if client is None:
-            logger.error("A worker died before it registered. %s", ending.text)
-            self.decider.workers(wp.WorkerStartFailed(process.start_id))
-            return
-        self._publish_lines(self._logs.forget(process.log_path))
-        self._forget(client)
-        self.decider.workers(wp.WorkerLeft(client.client_id))
-        died = le.WorkerDied(
-            client.client_id, ending.text, ending.exit_code, ending.out_of_memory, process.leaving is not None
-        )
-        self.decider.lease(died)
-        self._client_gone(client, ending.text)
-
-    def _actor_started(self, client: Client, message: rm.ActorStarted) -> None:
-        actor = self.decider.leases.actor_of(client.client_id)
-        if actor is None or actor.spec.actor_id != message.actor_id:
-            return
-        if message.error:
-            self.gcs.tell(
-                "ActorStateReport",
-                gcs_messages.ActorStateReport(
-                    message.actor_id,
-                    actor.incarnation,
-                    ACTOR_DEAD,
-                    reason=message.error_text,
-                    creation_failed=True,
-                    payload=message.error,
-                ),
-            )
-            reason = f"the __init__ of its actor failed: {message.error_text}"
-            self.decider.lease(le.ActorFailed(client.client_id, reason))
-            return
-        self.decider.lease(le.ActorReady(client.client_id))
-        self.gcs.tell(
-            "ActorStateReport",
-            gcs_messages.ActorStateReport(
-                message.actor_id, actor.incarnation, ACTOR_ALIVE, client.endpoint, client.pid
-            ),
-        )
-
-    def _worker_exiting(self, client: Client, message: rm.WorkerExiting) -> None:
-        process = self._clients.process(client.client_id)
-        if process is not None:
-            process.leaving = message.reason
-            self.decider.workers(wp.WorkerLeft(client.client_id))
-            self.decider.lease(le.WorkerLeaving(client.client_id))
-
     # --- messages -----------------------------------------------------------------------------------------------------
 
     def _message_handlers(self) -> dict[type, Callable[[Client, Any], None]]:
@@ -472,8 +367,8 @@ class Raylet:
             rm.Blocked: to_leases(lambda c, m: le.WorkerBlocked(c.client_id)),
             rm.Unblocked: to_leases(lambda c, m: le.WorkerUnblocked(c.client_id)),
             rm.LeaseProbeAnswer: lambda c, m: self._probe.answered(c.client_id, m.probe_id, m.idle),
-            rm.ActorStarted: self._actor_started,
-            rm.WorkerExiting: self._worker_exiting,
+            rm.ActorStarted: self._keeper.actor_started,
+            rm.WorkerExiting: self._keeper.exiting,
             rm.GcsCall: lambda c, m: self.gcs.relay(c, m),
             rm.WatchActor: lambda c, m: self.gcs.watch(c, m.actor_id, m.watch),
             rm.PublishFacts: lambda c, m: self.gcs.publish(m.facts),
@@ -483,7 +378,7 @@ class Raylet:
             ),
             rm.Stop: lambda c, m: self.gcs.tell("StopCluster", gcs_messages.StopCluster(m.reason)),
         }
-        for kind in (sm.RequestExtent, sm.ReturnExtent, sm.Sealed, sm.FreeRegions, sm.ReclaimAck):
+        for kind in (sm.RequestExtent, sm.ReturnExtent, sm.Sealed, sm.FreeRegions, sm.ReclaimAck, sm.RecallAnswered):
             handlers[kind] = lambda c, m: self._store.received(c.client_id, m)
         return handlers
 
@@ -514,6 +409,9 @@ class Raylet:
             self.gcs.publish([Fact("store", self.node_id.hex(), row)])
         self._publish_lines(self._logs.new_lines())
 
+    def _log_ended(self, process: WorkerProcess) -> None:
+        self._publish_lines(self._logs.forget(process.log_path))
+
     def _publish_lines(self, lines: list[LogLine]) -> None:
         facts = []
         for line in lines:
@@ -528,8 +426,3 @@ def _gpu_ids(resources: dict[str, int]) -> list[int] | None:
     count = -(-resources.get("GPU", 0) // 10_000)
     ids = visible_gpu_ids() if count else []
     return ids if len(ids) >= count else None
-
-
-def _log_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        logger.error("Registering a driver's job failed.", exc_info=task.exception())

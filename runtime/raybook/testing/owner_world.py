@@ -15,7 +15,15 @@ from raybook.base.specs import Assignment, Endpoint, ErrorValue, RefInfo, Schedu
 from raybook.core.owner.owner import Owner
 from raybook.core.owner.records import FromPeer, FromRaylet, FunctionStats, PushTo, TaskRecord, ToPeer, ToRaylet, WakeUp
 from raybook.protocol.messages.raylet import LeaseGranted, LeaseLost, ReturnLease, SetDemand
-from raybook.protocol.messages.worker import ArgRef, PushTasks, StealTasks, TaskReplies, TaskReply, TasksBounced, TaskSpec
+from raybook.protocol.messages.worker import (
+    ArgRef,
+    PushTasks,
+    StealTasks,
+    TaskReplies,
+    TaskReply,
+    TasksBounced,
+    TaskSpec,
+)
 
 ME = b"driver.."
 NODE = b"node...."

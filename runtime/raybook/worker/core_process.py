@@ -7,7 +7,6 @@ Policy-free: message → event → machine → effects.
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import logging
 import os
@@ -24,7 +23,7 @@ import msgspec
 
 from raybook.base.config import Config
 from raybook.base.ids import random_id
-from raybook.base.specs import PROTOCOL_VERSION, Endpoint
+from raybook.base.specs import Endpoint
 from raybook.core.owner.owner import Owner
 from raybook.core.owner.records import (
     FreeOwn,
@@ -38,23 +37,27 @@ from raybook.core.owner.records import (
     Wait,
     WakeUp,
 )
-from raybook.io.process import start_time
 from raybook.io.shm_arena import Arena
-from raybook.io.transport import ConnectionClosed, FramedSocket, accept, connect, listen
+from raybook.io.transport import ConnectionClosed, accept, listen
 from raybook.protocol.messages.raylet import (
     FactsDelta,
-    GcsCall,
     GcsReply,
     Observed,
-    RayletMessage,
     Refused,
-    Register,
-    Registered,
 )
-from raybook.protocol.messages.store import ExtentGranted, ExtentRefused, ReclaimAck, ReclaimQuery, RegionsFreed
+from raybook.protocol.messages.store import (
+    ExtentGranted,
+    ExtentRefused,
+    RecallIdle,
+    ReclaimAck,
+    ReclaimQuery,
+    RegionsFreed,
+)
 from raybook.protocol.messages.worker import Hello, SendFunction, WorkerMessage
+from raybook.worker.executor_base import Executor
 from raybook.worker.facts import FactSource
 from raybook.worker.peers import Peer, Peers
+from raybook.worker.raylet_link import GcsRequest, RayletLink
 from raybook.worker.regions import Regions, Ticket
 
 logger = logging.getLogger(__name__)
@@ -65,46 +68,12 @@ BUSY_WAIT_MS = 20
 """Sleep after activity: releases that follow a burst are handled soon, without a wake-up for each."""
 
 
-class GcsRequest:
-    """One blocking call of the GCS from a user thread."""
-
-    __slots__ = ("is_watched", "lock", "method", "reply", "request")
-
-    def __init__(self, method: str, request: bytes) -> None:
-        self.method = method
-        self.request = request
-        self.reply: GcsReply | None = None
-        self.is_watched = True
-        self.lock = _thread.allocate_lock()
-        self.lock.acquire()
-
-
-class Executor:
-    """What the I/O thread needs of a worker's executor; a driver has none. All of it runs on the I/O thread."""
-
-    def on_message(self, peer: Peer, message: Any) -> None:
-        """A push, cancel or steal from an owner."""
-
-    def on_raylet(self, message: Any) -> None:
-        """StartActor, RevokeLease, LeaseProbe, ExitWorker."""
-
-    def on_peer_gone(self, client_id: bytes) -> None:
-        """A caller is gone."""
-
-    def on_idle(self) -> None:
-        """Called before each sleep: replies that nobody flushed go out."""
-
-    def is_busy(self) -> bool:
-        """Whether work is queued or running."""
-        return False
-
-
 class CoreProcess:
     """One membership in one cluster."""
 
     def __init__(
         self, raylet_address: str, token: bytes, kind: str, *, namespace: str = "", kernel_id: str = "",
-        entrypoint: str = "", client_id: bytes = b"", job_id: bytes = b"",
+        entrypoint: str = "", client_id: bytes = b"",
     ) -> None:  # fmt: skip
         """Register with the raylet; blocks until it answers. ConnectionError when it refuses (with its reason)."""
         self.client_id = client_id or random_id()
@@ -112,15 +81,16 @@ class CoreProcess:
         self.address = f"unix:{session_dir}/{self.client_id.hex()}.s"
         self._listener = listen(self.address)
         try:
-            self._raylet, registered, arena_fd = self._register(
-                raylet_address, token, kind, namespace, kernel_id, entrypoint, job_id
+            self._link = RayletLink.register(
+                raylet_address, token, kind, self.client_id, self.address, namespace, kernel_id, entrypoint
             )
         except BaseException:
             self._close_listener()
             raise
+        registered = self._link.registered
         self.registered = registered
         self.config: Config = registered.config
-        self.arena = Arena(arena_fd)
+        self.arena = Arena(self._link.arena_fd)
         self.me = Endpoint(self.client_id, registered.node_id, self.address)
         self.owner = Owner(self.client_id, registered.config)
         self.queue: deque[Any] = deque()
@@ -133,15 +103,12 @@ class CoreProcess:
         self._token = token
         self._peers = Peers(self.me, token, self._watch)
         self._regions = Regions(self.to_raylet)
-        self._calls: dict[int, GcsRequest] = {}
-        self._next_call = 1
         self._reclaims: list[ReclaimQuery] = []
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll = select.epoll()
         self._sleeping = False
         self._stopping = False
         self._dirty: dict[int, Peer] = {}
-        self._raylet_writing = False
         self._thread = threading.Thread(target=self._run, name="raybook-io", daemon=True)
         self._effects: dict[type, Callable[[Any], None]] = {
             ToPeer: self._to_peer,
@@ -157,38 +124,17 @@ class CoreProcess:
             ExtentRefused: lambda message: self._regions.refused(message),
             RegionsFreed: self._on_regions_freed,
             ReclaimQuery: self._reclaims_append,
+            RecallIdle: lambda message: self._regions.recalled(message),
             Observed: lambda message: self.facts.set_observed(message.active),
             FactsDelta: self._on_facts,
             Refused: lambda message: self._lose_cluster(message.reason),
         }
 
-    def _register(
-        self, address: str, token: bytes, kind: str, namespace: str, kernel_id: str, entrypoint: str, job_id: bytes
-    ) -> tuple[FramedSocket, Registered, int]:
-        framed = connect(address, token, RayletMessage)
-        pid = os.getpid()
-        framed.queue(
-            Register(
-                client_id=self.client_id, kind=kind, pid=pid, start_time=start_time(pid) or 0, address=self.address,
-                job_id=job_id or random_id(), protocol_version=PROTOCOL_VERSION,
-                python_version=".".join(map(str, sys.version_info[:3])), namespace=namespace, kernel_id=kernel_id,
-                entrypoint=entrypoint,
-            )  # fmt: skip
-        )
-        framed.flush()
-        messages, fd = framed.receive_first_with_fd(timeout_s=30.0)
-        first = messages[0]
-        if isinstance(first, Refused) or fd is None:
-            framed.close()
-            raise ConnectionError(f"The cluster at {address} refused: {getattr(first, 'reason', first)}")
-        self._early = messages[1:]
-        return framed, first, fd
-
     # Called by user threads
 
     def start(self) -> None:
         """Start the I/O thread."""
-        for fd in (self._wake_fd, self._listener.fileno(), self._raylet.fd):
+        for fd in (self._wake_fd, self._listener.fileno(), self._link.fd):
             self._epoll.register(fd, select.EPOLLIN)
         self._thread.start()
 
@@ -219,6 +165,10 @@ class CoreProcess:
         call.lock.acquire()
         return call.reply or GcsReply(0, error_code="LocalRayletDiedError", error_text=self.lost_reason)
 
+    def send_gcs(self, method: str, request: bytes) -> None:
+        """Call a GCS method from a user thread without waiting; a refusal is logged."""
+        self.submit(GcsRequest(method, request, is_watched=False))
+
     def send_raylet(self, message: Any) -> None:
         """Send to the raylet from a user thread."""
         self.submit(ToRaylet(message))
@@ -236,7 +186,7 @@ class CoreProcess:
 
     def _run(self) -> None:
         try:
-            for message in self._early:
+            for message in self._link.early:
                 self._on_raylet_message(message, [])
             while not self._stopping:
                 self._step()
@@ -253,7 +203,7 @@ class CoreProcess:
             if fd == self._wake_fd:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(self._wake_fd)
-            elif fd == self._raylet.fd:
+            elif fd == self._link.fd:
                 self._serve_raylet(mask, inbox)
             elif fd == self._listener.fileno():
                 while (framed := accept(self._listener, self._token, WorkerMessage)) is not None:
@@ -275,6 +225,7 @@ class CoreProcess:
             table[type(effect)](effect)
         if self._reclaims:
             self._answer_reclaims()
+        self._regions.look(now_ms)
         if self.executor is not None:
             self.executor.on_idle()
         self.facts.collect(self.owner.finished, now_ms)
@@ -312,7 +263,7 @@ class CoreProcess:
             if kind is Ticket:
                 self._regions.allocate(event)
             elif kind is GcsRequest:
-                self._send_call(event)
+                self._link.call(event)
             elif kind is ToRaylet:
                 self.to_raylet(event.message)
             elif kind in CALLABLE:
@@ -324,13 +275,12 @@ class CoreProcess:
 
     def to_raylet(self, message: Any) -> None:
         """Queue for the raylet (I/O thread only)."""
-        if not self.lost_reason:
-            self._raylet.queue(message)
+        self._link.send(message)
 
     def _serve_raylet(self, mask: int, inbox: list[Any]) -> None:
         if mask & ~select.EPOLLOUT:
             try:
-                messages = self._raylet.receive()
+                messages = self._link.framed.receive()
             except ConnectionError:
                 self._lose_cluster("The cluster's head ended, or this node's raylet died.")
                 return
@@ -348,28 +298,10 @@ class CoreProcess:
         elif self.executor is not None:
             self.executor.on_raylet(message)
 
-    def _send_call(self, call: GcsRequest) -> None:
-        if self.lost_reason:
-            call.lock.release()
-            return
-        number = self._next_call
-        self._next_call += 1
-        self._calls[number] = call
-        self.to_raylet(GcsCall(number, call.method, call.request))
-
-    def send_gcs(self, method: str, request: bytes) -> None:
-        """Call a GCS method from a user thread without waiting; a refusal is logged."""
-        call = GcsRequest(method, request)
-        call.is_watched = False
-        self.submit(call)
-
     def _on_gcs_reply(self, message: GcsReply) -> None:
-        call = self._calls.pop(message.call_id, None)
-        if call is not None:
-            call.reply = message
-            call.lock.release()
-            if message.error_code and not call.is_watched:
-                self.on_log(f"{call.method} was refused: {message.error_text}")
+        request = self._link.answered(message)
+        if request is not None and message.error_code and not request.is_watched:
+            self.on_log(f"{request.method} was refused: {message.error_text}")
 
     def _on_regions_freed(self, message: RegionsFreed) -> None:
         for offset in message.offsets:
@@ -379,15 +311,10 @@ class CoreProcess:
         self._reclaims.append(message)
 
     def _answer_reclaims(self) -> None:
-        """Ranges of a dead process may be reused once no value of ours lies in them."""
-        held = [
-            value.location.offset
-            for key, value in self.owner.objects.values.items()
-            if value.location is not None and self.owner.references.is_held(key)
-        ]
+        """Ranges of a dead process may be reused once no view of ours looks into them."""
         waiting = []
         for query in self._reclaims:
-            if any(start <= offset < start + size for offset in held for start, size in query.ranges):
+            if self.owner.pins.touches(query.ranges):
                 waiting.append(query)
             else:
                 self.to_raylet(ReclaimAck(query.query_id))
@@ -403,8 +330,7 @@ class CoreProcess:
             return
         self.lost_reason = reason
         with contextlib.suppress(OSError, ValueError):
-            self._epoll.unregister(self._raylet.fd)
-        self._raylet.close()
+            self._epoll.unregister(self._link.fd)
         self._fail_waiting(reason)
         self.on_cluster_lost(reason)
 
@@ -502,37 +428,35 @@ class CoreProcess:
                 if done == peer.writing:
                     peer.writing = not done
                     self._epoll.modify(fd, select.EPOLLIN | (0 if done else select.EPOLLOUT))
-        if not self.lost_reason and (self._raylet.unsent_bytes or self._raylet_writing):
+        link = self._link
+        if not self.lost_reason and (link.framed.unsent_bytes or link.is_writing):
             try:
-                done = self._raylet.flush()
+                done = link.framed.flush()
             except ConnectionClosed:
                 self._lose_cluster("The cluster's head ended, or this node's raylet died.")
                 return
-            if done == self._raylet_writing:
-                self._raylet_writing = not done
-                self._epoll.modify(self._raylet.fd, select.EPOLLIN | (0 if done else select.EPOLLOUT))
+            if done == link.is_writing:
+                link.is_writing = not done
+                self._epoll.modify(link.fd, select.EPOLLIN | (0 if done else select.EPOLLOUT))
 
     # The end
 
     def _close(self) -> None:
         with contextlib.suppress(ConnectionClosed):
             if not self.lost_reason:
-                self._raylet.flush()
+                self._link.framed.flush()
         self.lost_reason = self.lost_reason or "This process has left its cluster (shutdown was called)."
         self._fail_waiting(self.lost_reason)
         self._peers.close()
         self._close_listener()
-        self._raylet.close()
         self._epoll.close()
         os.close(self._wake_fd)
         self.arena.close()
 
     def _fail_waiting(self, reason: str) -> None:
         """Nobody waits for ever: every blocked user thread is released, and finds ``lost_reason``."""
+        self._link.end()
         self._regions.fail_all(reason)
-        for call in self._calls.values():
-            call.lock.release()
-        self._calls.clear()
         for wait in self.owner.waits.abandon():
             _wake_up(WakeUp(wait))
         for event in list(self.queue):

@@ -13,7 +13,7 @@ from typing import Any
 
 from raybook.base.errors import GetTimeoutError, LocalRayletDiedError, ObjectStoreFullError, error_from_value
 from raybook.base.specs import Location, RefInfo, Value
-from raybook.core.owner.records import CancelWait, HoldRef, Wait
+from raybook.core.owner.records import CancelWait, HoldRef, Pin, Unpin, Wait
 from raybook.io.shm_arena import pinned_buffer
 from raybook.protocol.serialization import SerializationContext, Serialized, deserialize, serialize
 from raybook.worker.core_process import CoreProcess
@@ -70,12 +70,12 @@ class Values:
             assert value.error is not None, "a value is neither inline, nor located, nor an error"
             raise error_from_value(value.error)
         view = self._core.arena.view(location.offset, location.size)
-        return deserialize(view, wrap_buffer=partial(self._pin, key, owner_address))
+        return deserialize(view, wrap_buffer=partial(self._pin, RefInfo(key, owner_address), location.offset))
 
-    def _pin(self, key: bytes, owner_address: str, view: memoryview) -> memoryview:
+    def _pin(self, ref: RefInfo, offset: int, view: memoryview) -> memoryview:
         queue = self._core.queue
-        queue.append(HoldRef(RefInfo(key, owner_address)))
-        return pinned_buffer(view, partial(queue.append, key))
+        queue.append(Pin(ref, offset))
+        return pinned_buffer(view, partial(queue.append, Unpin(ref.object_id)))
 
     def get(self, refs: Sequence[Any], timeout_s: float | None) -> list[Any]:
         """The objects of several refs in order; blocks until all are there or one has failed."""

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from raybook.core.node import store_events as ev
-from raybook.core.node.arena_allocator import Extent, ExtentTable
+from raybook.core.node.arena_allocator import PAGE_BYTES, Extent, ExtentTable
 
 # A request waits so long for idle extents of others, then it is refused. Ray's grace before it falls back, in
 # `oom_grace_period_s`, is 2 s.
@@ -49,14 +49,14 @@ class Region(msgspec.Struct):
 
 
 class Waiting(msgspec.Struct):
-    """A request that does not fit. unanswered: clients whose idle extents may still come."""
+    """A request that does not fit. unanswered: how many answers about idle extents each client still owes."""
 
     client_id: bytes
     request_id: int
     bytes_wanted: int
     query_id: int
     deadline_ms: int
-    unanswered: dict[bytes, None]
+    unanswered: dict[bytes, int]
 
 
 class Reclaim(msgspec.Struct):
@@ -304,7 +304,7 @@ class ObjectTable:
         waiting.query_id = self._new_query_id()
         # The asking client too: what it holds idle may be in pieces that are too small, and count all the same.
         holders = [holder for holder in self._extents.clients() if holder in self._clients]
-        waiting.unanswered = dict.fromkeys(holders)
+        waiting.unanswered = dict.fromkeys(holders, 1)
         for holder in holders:
             self._effects.append(ev.RecallIdle(holder, waiting.query_id, waiting.bytes_wanted))
         self._note(f"waits for {waiting.bytes_wanted} bytes", waiting.client_id)
@@ -333,23 +333,27 @@ class ObjectTable:
 
     def _recall_answered(self, event: ev.RecallAnswered) -> None:
         for waiting in self._queue:
-            if waiting.query_id == event.query_id:
-                waiting.unanswered.pop(event.client_id, None)
+            if waiting.query_id == event.query_id and event.client_id in waiting.unanswered:
+                waiting.unanswered[event.client_id] -= 1
+                if not waiting.unanswered[event.client_id]:
+                    del waiting.unanswered[event.client_id]
 
     def _extent_returned(self, event: ev.ExtentReturned) -> None:
         client_id, offset = event.client_id, event.offset
         if client_id not in self._clients:
             return
-        extent = next((held for held in self._extents.extents_of(client_id) if held.offset == offset), None)
-        if extent is None:
+        extent = self._extents.extent_around(client_id, offset, event.size or 1)
+        size = event.size or (extent.size if extent is not None and extent.offset == offset else 0)
+        if extent is None or size <= 0 or offset % PAGE_BYTES or size % PAGE_BYTES:
             self._misbehaved(client_id, f"It returned an extent at {offset}, where it has none.")
             return
-        sealed = self._by_client.get(client_id, ())
-        if any(offset <= inside < extent.end for inside in sealed):
+        regions = (self._regions[inside] for inside in self._by_client.get(client_id, ()))
+        if any(region.offset < offset + size and offset < region.offset + region.size for region in regions):
             self._misbehaved(client_id, f"It returned the extent at {offset}, in which others' objects lie.")
             return
-        self._extents.return_extent(client_id, offset, event.written_bytes)
-        self._note(f"returned {extent.size} bytes at {offset}", client_id)
+        written_bytes = size if event.written_bytes is None else event.written_bytes
+        self._extents.return_range(client_id, offset, size, written_bytes)
+        self._note(f"returned {size} bytes at {offset}", client_id)
 
     def _hole_punched(self, event: ev.HolePunched) -> None:
         self._extents.punched(event.offset)
@@ -405,6 +409,14 @@ class ObjectTable:
                     self._extents.return_extent(region.client_id, region.piece_offset)
         for client_id, freed in forward.items():
             self._effects.append(ev.ForwardFree(client_id, freed))
+            self._recall_again(client_id)
+
+    def _recall_again(self, client_id: bytes) -> None:
+        """The client has more to spare than when it answered: it is asked again, for the request at the front."""
+        if self._queue and self._queue[0].query_id:
+            first = self._queue[0]
+            first.unanswered[client_id] = first.unanswered.get(client_id, 0) + 1
+            self._effects.append(ev.RecallIdle(client_id, first.query_id, first.bytes_wanted))
 
     def _misbehaved(self, client_id: bytes, text: str) -> None:
         self._effects.append(ev.ClientMisbehaved(client_id, text))

@@ -105,6 +105,15 @@ class RequestQueue:
         if group.queue:
             self._groups[group.key] = group
 
+    def to_back(self, key: RequestKey) -> None:
+        """Who was asked to make room does not take it back at once: the request and its group go to the end."""
+        known = self._requests.get(key)
+        if known is not None:
+            group, request = known
+            group.queue.remove(request)
+            group.queue.append(request)
+            self._groups[group.key] = self._groups.pop(group.key)
+
     def of_client(self, client: bytes) -> list[Request]:
         """Every queued task demand of one client."""
         return [request for _, request in self._requests.values() if request.client == client and not request.actor]

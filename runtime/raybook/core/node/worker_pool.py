@@ -231,7 +231,7 @@ class WorkerPool:
                     self._effects.append(WorkerStayed(worker))
                 else:
                     self._call_at(member.since_ms + STAY_MS)
-                general -= 1
+                    general -= 1
         for worker, member in self._members.items():
             if member.state is not PoolState.IDLE:
                 continue

@@ -25,7 +25,8 @@ class ActorQueue:
     """The caller's side of one actor."""
 
     __slots__ = (
-        "actor_id", "creation", "death", "endpoint", "held", "in_flight", "incarnation", "queue", "sequence", "state",
+        "actor_id", "creation", "death", "ended", "endpoint", "held", "in_flight", "incarnation", "queue", "sequence",
+        "state",
     )  # fmt: skip
 
     def __init__(self, actor_id: bytes) -> None:
@@ -34,6 +35,8 @@ class ActorQueue:
         self.endpoint: Endpoint | None = None
         self.incarnation = -1
         self.sequence = 0
+        self.ended = 0
+        """Calls that are over, in whatever way: what ``max_pending_calls`` is counted by."""
         self.queue: deque[TaskRecord] = deque()
         self.in_flight: dict[bytes, TaskRecord] = {}
         self.death: ErrorValue | None = None
@@ -140,8 +143,9 @@ def unavailable(queue: ActorQueue) -> ErrorValue:
     """The actor is restarting and the call may have run."""
     return ErrorValue(
         "ActorUnavailableError",
-        f"The actor {queue.actor_id.hex()} is unavailable: its process ended and it is being restarted. The task may or "
-        f"may not have been executed on it. Call again, or set max_task_retries on the actor so that raybook does.",
+        f"The actor {queue.actor_id.hex()} is unavailable: its process ended and it is being restarted. The task "
+        f"may or may not have been executed on it. Call again, or set max_task_retries on the actor so that raybook "
+        f"does.",
     )
 
 

@@ -16,9 +16,13 @@ from typing import Any
 from raybook.base.config import Config
 from raybook.base.ids import ACTOR_ID_BYTES, FIRST_RETURN, owner_of, return_id
 from raybook.base.specs import ErrorValue, RefInfo, Value
-from raybook.core.owner.actor_queue import ActorQueue
+from raybook.core.owner.actor_calls import ActorCalls
+from raybook.core.owner.borrows import Borrows
+from raybook.core.owner.dependencies import Dependencies
+from raybook.core.owner.exchange import Exchange
 from raybook.core.owner.lease_requester import LeaseRequester
 from raybook.core.owner.object_directory import ObjectDirectory
+from raybook.core.owner.pins import Pins
 from raybook.core.owner.records import (
     CancelCommand,
     CancelWait,
@@ -30,24 +34,25 @@ from raybook.core.owner.records import (
     KnowActor,
     LogLine,
     PeerGone,
+    Pin,
     Put,
     SealReply,
     TaskRecord,
     ToPeer,
     ToRaylet,
+    Unpin,
     Wait,
     WakeUp,
 )
 from raybook.core.owner.reference_counter import ReferenceCounter
+from raybook.core.owner.story import explain
 from raybook.core.owner.task_manager import RETRYABLE, TaskManager, cancelled_error, crash_error
 from raybook.core.owner.wait_set import WaitSet
 from raybook.protocol.messages.raylet import (
-    ActorDown,
     ActorUpdate,
     DemandInfeasible,
     LeaseGranted,
     LeaseLost,
-    WatchActor,
 )
 from raybook.protocol.messages.store import FreeRegions
 from raybook.protocol.messages.worker import (
@@ -56,7 +61,6 @@ from raybook.protocol.messages.worker import (
     CancelTask,
     DropBorrows,
     GetObject,
-    LostObject,
     ObjectReady,
     ReturnsTaken,
     TaskReplies,
@@ -70,25 +74,19 @@ class Owner:
 
     def __init__(self, client_id: bytes, config: Config) -> None:
         self.client_id = client_id
+        self._effects: list[Any] = []
         self.references = ReferenceCounter(client_id)
+        self.borrows = Borrows(self.references, self._effects, self._forget)
         self.objects = ObjectDirectory()
+        self.exchange = Exchange(self.references, self.objects, self._effects)
+        self.dependencies = Dependencies(self.objects, self.exchange)
         self.waits = WaitSet()
         self.tasks = TaskManager()
         self.leases = LeaseRequester(config)
-        self.actors: dict[bytes, ActorQueue] = {}
+        self.actors = ActorCalls(self.references, self.borrows, self._effects)
+        self.pins = Pins()
         self.finished: list[tuple[TaskRecord, str, int, int]] = []
         """(task, state, run µs, worker pid) since the shell last looked: the source of panels and the timeline."""
-        self._dependents: dict[bytes, list[TaskRecord]] = {}
-        self._asked: dict[bytes, list[bytes]] = {}
-        self._fetching: set[bytes] = set()
-        self._touched_actors: dict[bytes, ActorQueue] = {}
-        self._fresh: dict[bytes, RefInfo] = {}
-        self._announced: set[bytes] = set()
-        self._acks: dict[int, bytes] = {}
-        self._next_ack = 1
-        self._sealing: list[tuple[SealReply, int]] = []
-        self._return_holds: dict[bytes, tuple[bytes, list[bytes]]] = {}
-        self._effects: list[Any] = []
         self._now_ms = 0
         self._dispatch: dict[type, Any] = {
             TaskRecord: self._on_submit,
@@ -96,11 +94,13 @@ class Owner:
             Wait: self._on_wait,
             Put: self._on_put,
             HoldRef: self._on_hold,
+            Pin: self._on_pin,
+            Unpin: self._on_unpin,
             CancelWait: self._on_cancel_wait,
-            CreateActorCommand: self._on_create_actor,
-            KnowActor: self._on_know_actor,
+            CreateActorCommand: self.actors.on_create,
+            KnowActor: self.actors.on_know,
             CancelCommand: self._on_cancel,
-            SealReply: self._on_seal_reply,
+            SealReply: self.borrows.on_seal,
             FromPeer: self._on_peer_message,
             FromRaylet: self._on_raylet_message,
             PeerGone: self._on_peer_gone,
@@ -108,13 +108,12 @@ class Owner:
         self._peer_dispatch: dict[type, Any] = {
             TaskReplies: self._on_replies,
             TasksBounced: self._on_bounced,
-            GetObject: self._on_get_object,
+            GetObject: self.exchange.on_get_object,
             ObjectReady: self._on_object_ready,
-            AddBorrows: self._on_add_borrows,
-            BorrowsAdded: self._on_borrows_added,
-            DropBorrows: self._on_drop_borrows,
-            ReturnsTaken: self._on_returns_taken,
-            LostObject: self._on_lost_object,
+            AddBorrows: self.borrows.on_add,
+            BorrowsAdded: self.borrows.on_added,
+            DropBorrows: self.borrows.on_drop,
+            ReturnsTaken: self.borrows.on_returns_taken,
         }
         self._raylet_dispatch: dict[type, Any] = {
             LeaseGranted: self._on_granted,
@@ -133,15 +132,12 @@ class Owner:
             dispatch[type(event)](event)
         effects = self._effects
         self._collect_garbage()
-        if self._fresh:
-            self._announce_borrows()
+        self.borrows.announce()
         self.leases.act(now_ms, effects)
-        if self._touched_actors:
-            touched, self._touched_actors = self._touched_actors, {}
-            for queue in touched.values():
-                queue.send_ready(effects)
-        self._effects = []
-        return effects
+        self.actors.act()
+        out = effects.copy()
+        effects.clear()
+        return out
 
     def tick(self, now_ms: int) -> list[Any]:
         """A deadline passed."""
@@ -173,33 +169,21 @@ class Owner:
         else:
             for index in range(spec.num_returns):
                 counts[return_id(spec.task_id, index)] = 1
+        if record.actor_id:
+            self.references.hold_again(record.actor_id)
         if record.held is not None:
             self._hold_arguments(record)
         if record.actor_id:
-            if record.unresolved >= 0:
-                self.references.hold_again(record.actor_id)
             self._submit_call(record)
         elif not record.unresolved:
             self.leases.enqueue(record)
 
     def _hold_arguments(self, record: TaskRecord) -> None:
         for ref in record.held or ():
-            self._hold(ref)
-        spec = record.spec
-        slots = [*(spec.slots or ()), *((spec.args_value,) if spec.args_value else ())]
-        for slot in slots:
-            key = slot.ref.object_id
-            value = self.objects.values.get(key)
-            if value is None:
-                record.unresolved += 1
-                self._dependents.setdefault(key, []).append(record)
-                self._ensure_coming(slot.ref)
-            elif value.error is not None:
-                record.unresolved = -1
-                self._finish(record, "FAILED", 0, 0, error=value.error)
-                return
-            else:
-                slot.value = value
+            self.borrows.hold(ref)
+        error = self.dependencies.add(record)
+        if error is not None:
+            self._fail_unrun(record, error)
 
     def _fail_unrun(self, record: TaskRecord, error: ErrorValue) -> None:
         """An argument is an error: the task fails with it and never runs."""
@@ -209,12 +193,9 @@ class Owner:
     def _submit_call(self, record: TaskRecord) -> None:
         if record.unresolved < 0:
             return
-        queue = self._actor(record.actor_id)
-        error = queue.submit(record)
+        error = self.actors.queue(record.actor_id).submit(record)
         if error is not None:
             self._finish(record, "FAILED", 0, 0, error=error)
-        else:
-            self._touched_actors[record.actor_id] = queue
 
     def _on_replies(self, client_id: bytes, message: TaskReplies) -> None:
         tasks = self.tasks.tasks
@@ -223,7 +204,7 @@ class Owner:
             if record is None or record.spec.attempt != reply.attempt:
                 continue
             if record.actor_id:
-                queue = self.actors.get(record.actor_id)
+                queue = self.actors.queues.get(record.actor_id)
                 if queue is None or not queue.answered(record):
                     continue
                 pid = 0
@@ -248,9 +229,7 @@ class Owner:
 
     def _again(self, record: TaskRecord) -> None:
         if record.actor_id:
-            queue = self._actor(record.actor_id)
-            queue.queue.append(record)
-            self._touched_actors[record.actor_id] = queue
+            self.actors.queue(record.actor_id).queue.append(record)
         else:
             self.leases.requeue(record)
 
@@ -294,15 +273,16 @@ class Owner:
         if record.held is not None:
             for ref in record.held:
                 self.references.drop(ref.object_id)
-        if record.actor_id and record.unresolved >= 0:
+        if record.actor_id:
+            self.actors.ended(record.actor_id)
             self.references.drop(record.actor_id)
 
     def _take_contained(self, key: bytes, value: Value, client_id: bytes) -> None:
         """A return value holds references: borrow them before the worker lets go."""
         contained = value.contained or []
-        if key not in self.references.counts and key not in self.references.borrowers:
+        if not self.references.is_alive(key):
             return
-        self._borrow_all(self.references.contain(key, contained))
+        self.borrows.hold_contained(key, contained)
 
     def _on_bounced(self, client_id: bytes, message: TasksBounced) -> None:
         blocked = message.reason == "blocked"
@@ -311,9 +291,7 @@ class Owner:
             if record is None:
                 continue
             if record.actor_id:
-                queue = self._actor(record.actor_id)
-                queue.bounced(record)
-                self._touched_actors[record.actor_id] = queue
+                self.actors.queue(record.actor_id).bounced(record)
             else:
                 self.leases.bounced(record, blocked)
                 if record.cancelled:
@@ -332,7 +310,7 @@ class Owner:
             self._effects.append(ToPeer(worker.client_id, worker.address, message))
             return
         if record.actor_id:
-            queue = self._actor(record.actor_id)
+            queue = self.actors.queue(record.actor_id)
             if not queue.withdraw(record):
                 endpoint = queue.endpoint
                 if endpoint is not None:
@@ -367,81 +345,46 @@ class Owner:
 
     # Actors
 
-    def _actor(self, actor_id: bytes) -> ActorQueue:
-        queue = self.actors.get(actor_id)
-        if queue is None:
-            queue = self.actors[actor_id] = ActorQueue(actor_id)
-            self._effects.append(ToRaylet(WatchActor(actor_id)))
-        return queue
-
-    def _on_create_actor(self, command: CreateActorCommand) -> None:
-        self.references.create(command.actor_id)
-        for ref in command.held:
-            self._hold(ref)
-        queue = self._actor(command.actor_id)
-        queue.held = command.held
-        queue.creation = command
-
-    def _on_know_actor(self, command: KnowActor) -> None:
-        if command.owner_address:
-            self._hold(RefInfo(command.actor_id, command.owner_address))
-
     def _on_actor_update(self, update: ActorUpdate) -> None:
-        queue = self.actors.get(update.actor_id)
-        if queue is None:
-            return
-        for record, error in queue.update(update):
+        for record, error in self.actors.on_update(update):
             if record.cancelled:
                 self._finish(record, "CANCELLED", 0, 0, error=cancelled_error(record))
             else:
                 self._finish(record, "FAILED", 0, 0, error=error)
-        if update.state == "DEAD" and queue.held:
-            for ref in queue.held:
-                self.references.drop(ref.object_id)
-            queue.held = None
-        self._touched_actors[update.actor_id] = queue
 
     # Objects
 
     def _on_put(self, put: Put) -> None:
         self.references.create(put.object_id)
         if put.value.contained:
-            self._borrow_all(self.references.contain(put.object_id, put.value.contained))
+            self.borrows.hold_contained(put.object_id, put.value.contained)
         self._become_ready(put.object_id, put.value, put.own_region)
 
     def _become_ready(self, key: bytes, value: Value, own_region: bool) -> None:
-        if key not in self.references.counts and key not in self.references.borrowers:
-            self._discard(value, value.location.offset if own_region and value.location else None)
+        if not self.references.is_alive(key):
+            if owner_of(key) == self.client_id:
+                self._discard(value, value.location.offset if own_region and value.location else None)
             return
         self.objects.put(key, value, own_region)
         if self.waits.is_awaited(key):
             for wait in self.waits.ready(key, value.error is not None):
                 self._effects.append(WakeUp(wait))
-        for client_id in self._asked.pop(key, ()):
-            self._effects.append(ToPeer(client_id, "", ObjectReady(key, value)))
-        for record in self._dependents.pop(key, ()):
-            self._resolve(record, key, value)
+        self.exchange.answer(key, value)
+        for record, error in self.dependencies.ready(key, value):
+            self._resolved(record, error)
 
-    def _resolve(self, record: TaskRecord, key: bytes, value: Value) -> None:
+    def _resolved(self, record: TaskRecord, error: ErrorValue | None) -> None:
+        """The last argument of a task is there, or one has failed."""
         if record.spec.task_id not in self.tasks.tasks or record.unresolved < 0:
             return
-        if value.error is not None:
-            if record.actor_id:
-                self._actor(record.actor_id).withdraw(record)
-                self._touched_actors[record.actor_id] = self._actor(record.actor_id)
-            self._fail_unrun(record, value.error)
-            return
-        spec = record.spec
-        for slot in (*(spec.slots or ()), *((spec.args_value,) if spec.args_value else ())):
-            if slot.ref.object_id == key and slot.value is None:
-                slot.value = value
-                record.unresolved -= 1
-        if record.unresolved:
-            return
         if record.actor_id:
-            self._touched_actors[record.actor_id] = self._actor(record.actor_id)
-        else:
+            queue = self.actors.queue(record.actor_id)
+            if error is not None:
+                queue.withdraw(record)
+        elif error is None:
             self.leases.enqueue(record)
+        if error is not None:
+            self._fail_unrun(record, error)
 
     def _on_wait(self, wait: Wait) -> None:
         if self.waits.add(wait, self.objects.is_ready, self.objects.is_failed):
@@ -449,113 +392,31 @@ class Owner:
             return
         for key in wait.ids:
             if key not in self.objects.values and owner_of(key) != self.client_id:
-                self._ensure_coming(RefInfo(key, self.references.owners.get(key, "")))
+                self.exchange.need(RefInfo(key, self.references.owners.get(key, "")))
 
     def _on_cancel_wait(self, command: CancelWait) -> None:
         if not command.wait.done:
             self.waits.cancel(command.wait)
 
-    def _ensure_coming(self, ref: RefInfo) -> None:
-        """A value we do not own is needed: ask its owner, once."""
-        key = ref.object_id
-        if owner_of(key) == self.client_id or key in self._fetching:
-            return
-        self._fetching.add(key)
-        address = ref.owner_address or self.references.owners.get(key, "")
-        self._effects.append(ToPeer(owner_of(key), address, GetObject(key)))
-
-    def _on_get_object(self, client_id: bytes, message: GetObject) -> None:
-        key = message.object_id
-        value = self.objects.values.get(key)
-        if value is None and key not in self.references.counts and key not in self.references.borrowers:
-            text = f"The object {key.hex()} was freed by its owner while another process still asked for it."
-            value = Value(error=ErrorValue("ObjectLostError", text))
-        if value is not None:
-            self._effects.append(ToPeer(client_id, "", ObjectReady(key, value)))
-        else:
-            self._asked.setdefault(key, []).append(client_id)
-
     def _on_object_ready(self, client_id: bytes, message: ObjectReady) -> None:
         key = message.object_id
-        self._fetching.discard(key)
+        self.exchange.stop_waiting(key)
         if message.value.contained and self.references.is_held(key):
-            self._borrow_all(self.references.contain(key, message.value.contained))
+            self.borrows.hold_contained(key, message.value.contained)
         self._become_ready(key, message.value, False)
-
-    def _on_lost_object(self, client_id: bytes, message: LostObject) -> None:
-        self._effects.append(LogLine(f"Object {message.object_id.hex()} was reported lost: {message.reason}"))
 
     # References
 
     def _on_hold(self, event: HoldRef) -> None:
-        self._hold(event.ref)
+        self.borrows.hold(event.ref)
 
-    def _hold(self, ref: RefInfo) -> None:
-        if self.references.hold(ref):
-            self._fresh[ref.object_id] = ref
+    def _on_pin(self, event: Pin) -> None:
+        self.borrows.hold(event.ref)
+        self.pins.add(event.ref.object_id, event.offset)
 
-    def _borrow_all(self, refs: Iterable[RefInfo]) -> None:
-        for ref in refs:
-            self._fresh[ref.object_id] = ref
-
-    def _announce_borrows(self) -> None:
-        """Tell owners of what this process holds since the last batch. A reference that came and went within one batch
-        is never mentioned."""
-        fresh, self._fresh = self._fresh, {}
-        for key, ref in fresh.items():
-            if not self.references.is_held(key) or not ref.owner_address or key in self._announced:
-                continue
-            self._announced.add(key)
-            ack = self._next_ack
-            self._next_ack += 1
-            owner = owner_of(key)
-            self._acks[ack] = owner
-            self._effects.append(ToPeer(owner, ref.owner_address, AddBorrows([key], ack)))
-
-    def _on_add_borrows(self, client_id: bytes, message: AddBorrows) -> None:
-        for key in message.object_ids:
-            self.references.add_borrower(key, client_id)
-        if message.ack_id:
-            self._effects.append(ToPeer(client_id, "", BorrowsAdded(message.ack_id)))
-
-    def _on_borrows_added(self, client_id: bytes, message: BorrowsAdded) -> None:
-        self._acknowledge(message.ack_id)
-
-    def _acknowledge(self, ack: int) -> None:
-        if self._acks.pop(ack, None) is None or not self._sealing:
-            return
-        waiting, self._sealing = self._sealing, []
-        for seal, last_ack in waiting:
-            self._seal(seal, last_ack)
-
-    def _on_drop_borrows(self, client_id: bytes, message: DropBorrows) -> None:
-        for key in message.object_ids:
-            self.references.drop_borrower(key, client_id)
-
-    def _on_seal_reply(self, seal: SealReply) -> None:
-        """A task of this worker ended. What it still holds must be known to the owners before the caller hears of the
-        end, because the caller then lets go."""
-        held = [ref for value in seal.reply.returns for ref in value.contained or ()]
-        if held:
-            for ref in held:
-                self._hold(ref)
-            self._return_holds[seal.reply.task_id] = (seal.caller, [ref.object_id for ref in held])
-        self._announce_borrows()
-        self._seal(seal, self._next_ack)
-
-    def _seal(self, seal: SealReply, last_ack: int) -> None:
-        """Reply as soon as third owners have acknowledged. The caller itself need not: what we borrow of it was said
-        earlier on the very connection that carries the reply."""
-        caller = seal.caller
-        if any(ack < last_ack and owner != caller for ack, owner in self._acks.items()):
-            self._sealing.append((seal, last_ack))
-            return
-        self._effects.append(ToPeer(caller, "", TaskReplies([seal.reply])))
-
-    def _on_returns_taken(self, client_id: bytes, message: ReturnsTaken) -> None:
-        _, keys = self._return_holds.pop(message.task_id, (b"", ()))
-        for key in keys:
-            self.references.drop(key)
+    def _on_unpin(self, event: Unpin) -> None:
+        self.pins.remove(event.object_id)
+        self.references.drop(event.object_id)
 
     def _collect_garbage(self) -> None:
         references = self.references
@@ -563,10 +424,10 @@ class Owner:
         while references.released:
             released, references.released = references.released, []
             for key in released:
-                if key in references.counts or key in references.borrowers:
+                if references.is_alive(key):
                     continue
                 if len(key) == ACTOR_ID_BYTES:
-                    self._actor_out_of_scope(key)
+                    self.actors.out_of_scope(key)
                     continue
                 value, own_offset = self.objects.remove(key)
                 if value is not None and value.location is not None:
@@ -576,36 +437,12 @@ class Owner:
                         offsets.append(value.location.offset)
         if offsets:
             self._effects.append(ToRaylet(FreeRegions(offsets)))
-        if references.returned and not self._acks:
-            self._give_back()
+        self.borrows.give_back()
 
-    def _give_back(self) -> None:
-        """Tell owners what is held no longer. Not while a borrow is unacknowledged: the container it came out of may be
-        what keeps it alive until then."""
-        by_owner: dict[tuple[bytes, str], list[bytes]] = {}
-        for key, address in self.references.returned:
-            if self.references.is_held(key):
-                continue
-            self.objects.remove(key)
-            self._fetching.discard(key)
-            if key in self._announced:
-                self._announced.discard(key)
-                by_owner.setdefault((owner_of(key), address), []).append(key)
-        self.references.returned.clear()
-        for (client_id, address), keys in by_owner.items():
-            self._effects.append(ToPeer(client_id, address, DropBorrows(keys)))
-
-    def _actor_out_of_scope(self, actor_id: bytes) -> None:
-        queue = self.actors.pop(actor_id, None)
-        if queue is None or queue.state == "DEAD":
-            return
-        command: Any = queue.creation
-        self._effects.append(ToRaylet(WatchActor(actor_id, watch=False)))
-        if command is not None and not command.detached:
-            self._effects.append(ToRaylet(ActorDown(actor_id, no_restart=True, graceful=True)))
-        if queue.held:
-            for ref in queue.held:
-                self.references.drop(ref.object_id)
+    def _forget(self, key: bytes) -> None:
+        """A borrowed object is held here no longer."""
+        self.objects.remove(key)
+        self.exchange.stop_waiting(key)
 
     def _discard(self, value: Value, own_offset: int | None) -> None:
         """A value arrived that nobody wants any more."""
@@ -625,38 +462,28 @@ class Owner:
     def _on_peer_gone(self, event: PeerGone) -> None:
         """A process is out of reach: what it borrowed is given back, what it owned fails."""
         client_id = event.client_id
-        self.references.drop_client(client_id)
-        for task_id in [task_id for task_id, (caller, _) in self._return_holds.items() if caller == client_id]:
-            self._on_returns_taken(client_id, ReturnsTaken(task_id))
-        for ack in [ack for ack, owner in self._acks.items() if owner == client_id]:
-            self._acknowledge(ack)
-        lost = [key for key in self._fetching if owner_of(key) == client_id]
-        for key in lost:
-            self._fetching.discard(key)
-            text = (
-                f"The object {key.hex()} cannot be read: its owner, process {client_id.hex()}, has died, and with it "
-                f"what it knew of the object. Create objects that must outlive a worker from the driver or an actor."
-            )
-            self._become_ready(key, Value(error=ErrorValue("OwnerDiedError", text)), False)
+        self.borrows.on_client_gone(client_id)
+        for key in [key for key in self.references.owners if owner_of(key) == client_id]:
+            self._lose_owner(key, client_id)
+
+    def _lose_owner(self, key: bytes, client_id: bytes) -> None:
+        """A borrowed object's owner died: unless its value came inline, it is lost, also when it was read before."""
+        self.exchange.stop_waiting(key)
+        self.borrows.was_lost(key)
+        known = self.objects.values.get(key)
+        if known is not None and known.location is None:
+            return
+        text = (
+            f"The object {key.hex()} cannot be read: its owner, process {client_id.hex()}, has died, and with it what "
+            f"it knew of the object. Create objects that must outlive a worker from the driver or an actor."
+        )
+        self._become_ready(key, Value(error=ErrorValue("OwnerDiedError", text)), False)
 
     # What there is
 
     def explain(self, key: bytes) -> str:
         """Why an object is not ready, in one line for people."""
-        record = self.tasks.tasks.get(key[:ACTOR_ID_BYTES])
-        if key in self.objects.values:
-            return "it is ready"
-        if record is None:
-            return "its owner has not answered yet" if key in self._fetching else "nothing will make it ready"
-        if record.unresolved:
-            return f"`{record.spec.name}` waits for {record.unresolved} of its arguments"
-        if record.lease is not None:
-            return f"`{record.spec.name}` runs on worker process {record.lease.worker_pid}"
-        if record.actor_id:
-            queue = self.actors.get(record.actor_id)
-            state = queue.state if queue is not None else "gone"
-            return f"`{record.spec.name}` waits for its actor, which is {state}"
-        return f"`{record.spec.name}` waits: {self.leases.waiting_reason(record)}"
+        return explain(self, key)
 
     story = explain
 
@@ -664,5 +491,4 @@ class Owner:
         self.references.check_invariants()
         self.objects.check_invariants()
         self.leases.check_invariants()
-        for queue in self.actors.values():
-            queue.check_invariants()
+        self.actors.check_invariants()

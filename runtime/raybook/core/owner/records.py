@@ -18,7 +18,9 @@ UNMEASURED = -1.0
 class FunctionStats:
     """What the owner has seen of one function: run time for pipelining, counts for panels."""
 
-    __slots__ = ("average_us", "cancelled", "changed", "failed", "finished", "in_flight", "name", "payload", "submitted")
+    __slots__ = (
+        "average_us", "cancelled", "changed", "failed", "finished", "in_flight", "name", "payload", "submitted",
+    )  # fmt: skip
 
     def __init__(self, name: str, payload: bytes = b"") -> None:
         self.name = name
@@ -87,10 +89,22 @@ class Put(msgspec.Struct, gc=False):
 
 
 class HoldRef(msgspec.Struct, gc=False):
-    """A reference (or a view pinned in the arena) came to life in this process."""
+    """A reference came to life in this process."""
 
     ref: RefInfo
-    from_task: bytes = b""
+
+
+class Pin(msgspec.Struct, gc=False):
+    """A view into the arena came to life in this process."""
+
+    ref: RefInfo
+    offset: int
+
+
+class Unpin(msgspec.Struct, gc=False):
+    """The last slice of such a view is gone. Made together with its ``Pin``, because a finalizer may only append."""
+
+    object_id: bytes
 
 
 class CancelWait(msgspec.Struct, gc=False):
@@ -123,7 +137,6 @@ class SealReply(msgspec.Struct):
 
     caller: bytes
     reply: Any
-    argument_ids: list[bytes]
 
 
 # Events from outside.

@@ -108,6 +108,10 @@ class ReferenceCounter:
         """Whether anything in this process refers to the id."""
         return key in self.counts
 
+    def is_alive(self, key: bytes) -> bool:
+        """Whether anything at all, here or in a borrower, refers to the id."""
+        return key in self.counts or key in self.borrowers
+
     def check_invariants(self) -> None:
         assert all(count > 0 for count in self.counts.values()), "a count is not positive"
         assert all(self.borrowers.values()), "an empty set of borrowers is kept"

@@ -19,7 +19,7 @@ Rng = Callable[[int], int]
 
 
 def pack_then_spread(request: Shape, view: ResourceView, rng: Rng, refused: Mapping[bytes, str]) -> bytes | None:
-    """The oldest sampled node that is under half full and has room; else the emptiest with room; else the emptiest feasible."""
+    """The oldest sampled node under half full with room; else the emptiest with room; else the emptiest feasible."""
     candidates = feasible_sample(request, view, rng, refused)
     with_room = [node for node in candidates if fits(request, node.available)]
     below_half = [node for node in with_room if load_permille(node) < PACK_BELOW_PERMILLE]

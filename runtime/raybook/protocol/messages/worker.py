@@ -64,7 +64,8 @@ class ActorCreation(msgspec.Struct, array_like=True):
     spec: TaskSpec
     max_concurrency: int
     is_async: bool
-    handle: bytes = b""
+    groups: dict[str, int] = {}
+    """Concurrency groups: name → how many of its calls run at once."""
 
 
 class SendFunction(msgspec.Struct, tag=2, array_like=True):
@@ -175,13 +176,6 @@ class ReturnsTaken(msgspec.Struct, tag=15, array_like=True):
     task_id: bytes
 
 
-class LostObject(msgspec.Struct, tag=16, array_like=True):
-    """borrower → owner: the location you gave me holds no such object any more."""
-
-    object_id: bytes
-    reason: str
-
-
 WorkerMessage = (
     Hello
     | SendFunction
@@ -198,5 +192,4 @@ WorkerMessage = (
     | BorrowsAdded
     | DropBorrows
     | ReturnsTaken
-    | LostObject
 )

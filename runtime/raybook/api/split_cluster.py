@@ -1,0 +1,142 @@
+"""The split form on this machine: GCS and raylet as processes of their own, speaking gRPC, and nodes that join them.
+
+What ``raybook start`` does. The processes outlive their starter; the registry's record and the session folder say which
+ones they are. Knows nothing of options' spelling (the CLI does) nor of what the daemons do.
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from raybook.api.local_cluster import READY_FD_UNSET, START_TIMEOUT_S, list_clusters
+from raybook.base import ids
+from raybook.base.errors import RaySystemError
+from raybook.base.version import VERSION
+from raybook.io import cluster_registry, daemon, session_dir
+from raybook.io.cluster_registry import ClusterRecord
+from raybook.io.process import start_time
+from raybook.protocol.auth import new_token
+from raybook.protocol.messages.daemons import GcsOptions, NodeAmounts, NodeOptions, Ready
+
+GCS_MODULE = "raybook.gcs.main"
+RAYLET_MODULE = "raybook.raylet.main"
+STORE_FILE = "gcs.sqlite"
+
+
+class StartedProcess(msgspec.Struct):
+    """A daemon of ours that serves."""
+
+    process: subprocess.Popen[bytes]
+    ready: Ready
+
+
+def start_head(
+    amounts: NodeAmounts,
+    *,
+    name: str = "",
+    host: str = "127.0.0.1",
+    port: int = 0,
+    store: str = "",
+    labels: dict[str, str] | None = None,
+) -> ClusterRecord:
+    """Start a GCS and the raylet of its machine; returns the cluster's record when both serve. store: SQLite file, by
+    default one in the session folder. ValueError for a taken name; RaySystemError, with the end of the log, when one of
+    them does not start (the other one is ended then)."""
+    if name and any(record.name == name for record in list_clusters()):
+        raise ValueError(f"A cluster named {name!r} is running already; stop it, or choose another name.")
+    cluster_id = ids.random_id().hex()
+    folder = session_dir.create(cluster_id)
+    started: list[StartedProcess] = []
+    try:
+        token_file = session_dir.write_token(folder, new_token())
+        options = GcsOptions(
+            READY_FD_UNSET,
+            cluster_id,
+            str(folder),
+            str(token_file),
+            name,
+            host,
+            port,
+            store or str(folder / STORE_FILE),
+        )
+        started.append(start_gcs(options))
+        gcs = started[0].ready
+        node = NodeOptions(
+            READY_FD_UNSET,
+            str(folder),
+            str(token_file),
+            gcs.address,
+            gcs.cluster_id,
+            amounts,
+            labels or {},
+            host,
+            is_head=True,
+        )
+        started.append(_start(RAYLET_MODULE, node, folder))
+        record = _record(name, gcs, started[1].ready, amounts)
+        cluster_registry.write_record(record, cluster_registry.registry_dir())
+        return record
+    except BaseException:
+        for each in started:
+            daemon.stop(each.process, timeout_s=3.0)
+        session_dir.remove(folder)
+        raise
+
+
+def start_gcs(options: GcsOptions) -> StartedProcess:
+    """Start a GCS; also one that takes over from the store of one that died. RaySystemError."""
+    return _start(GCS_MODULE, options, Path(options.session_dir))
+
+
+def join(
+    gcs_address: str,
+    token_file: str,
+    amounts: NodeAmounts,
+    host: str = "127.0.0.1",
+    labels: dict[str, str] | None = None,
+) -> StartedProcess:
+    """Start a raylet here that joins the cluster at ``gcs_address``. RaySystemError."""
+    folder = session_dir.create(ids.random_id().hex())
+    options = NodeOptions(
+        READY_FD_UNSET, str(folder), token_file, gcs_address, "", amounts, labels or {}, host, is_head=False
+    )
+    try:
+        return _start(RAYLET_MODULE, options, folder)
+    except BaseException:
+        session_dir.remove(folder)
+        raise
+
+
+def _start(module: str, options: GcsOptions | NodeOptions, folder: Path) -> StartedProcess:
+    log_path = folder / session_dir.LOGS / f"{module.split('.')[1]}.log"
+    try:
+        process, said = daemon.spawn(module, msgspec.to_builtins(options), log_path, START_TIMEOUT_S)
+    except daemon.DaemonFailed as failure:
+        raise RaySystemError(f"{module} could not be started: {failure}") from None
+    return StartedProcess(process, msgspec.convert(said, Ready))
+
+
+def _record(name: str, gcs: Ready, node: Ready, amounts: NodeAmounts) -> ClusterRecord:
+    return ClusterRecord(
+        cluster_id=gcs.cluster_id,
+        name=name,
+        address=gcs.address,
+        node_socket=node.node_socket,
+        session_dir=gcs.session_dir,
+        token_file=gcs.token_file,
+        # The raylet's: a driver can work while the GCS is away, so the record is good as long as the node is.
+        head_pid=node.pid,
+        head_start_time=start_time(node.pid) or 0,
+        persist=True,
+        env_prefix=sys.prefix,
+        python_version=platform.python_version(),
+        raybook_version=VERSION,
+        created_unix_ms=time.time_ns() // 1_000_000,
+        resources={"CPU": amounts.num_cpus} if amounts.num_cpus is not None else {},
+    )

@@ -1,0 +1,183 @@
+"""``raybook start | status | stop``: clusters from a terminal.
+
+Reads options and prints; what they mean is in ``api/split_cluster`` and ``api/local_cluster``. ``stop`` ends only what
+the registry of this user says is a cluster of ours. Exit codes: 0 done, 1 it could not be done, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import click
+
+from raybook.api import local_cluster, split_cluster
+from raybook.base.errors import RayError
+from raybook.base.resources import to_user
+from raybook.base.version import VERSION
+from raybook.io import session_dir
+from raybook.io.channel import RemoteError
+from raybook.io.cluster_registry import ClusterRecord
+from raybook.protocol.messages.daemons import NodeAmounts
+from raybook.protocol.messages.gcs import ClusterStatus, ClusterStatusReply
+
+DEFAULT_PORT = 6399
+"""Next to the 6379 that Ray and Redis take, so that all can run on one machine."""
+
+STATUS_TIMEOUT_S = 3.0
+
+
+@click.group()
+@click.version_option(VERSION)
+def main() -> None:
+    """raybook: Ray's programming model for people who work in notebooks."""
+
+
+@main.command()
+@click.option("--head", is_flag=True, help="Start a new cluster with this machine as its first node.")
+@click.option("--address", metavar="HOST:PORT", help="Join the cluster whose GCS listens there.")
+@click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0: any free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option("--name", default="", help="A name for `status`, `stop` and init(address=NAME).")
+@click.option("--num-cpus", type=click.FloatRange(0), help="As many as there are, unless given.")
+@click.option("--num-gpus", type=click.FloatRange(0), help="As many as there are, unless given.")
+@click.option("--memory", type=click.IntRange(0), metavar="BYTES")
+@click.option("--object-store-memory", type=click.IntRange(0), metavar="BYTES")
+@click.option("--resources", default="{}", metavar="JSON", help="Custom resources, as in '{\"licence\": 2}'.")
+@click.option("--store", default="", metavar="FILE", help="Where the GCS keeps its tables; in its session by default.")
+@click.option("--token-file", metavar="FILE", help="Of the cluster to join, when it runs on another machine.")
+def start(
+    head: bool,
+    address: str | None,
+    port: int,
+    host: str,
+    name: str,
+    num_cpus: float | None,
+    num_gpus: float | None,
+    memory: int | None,
+    object_store_memory: int | None,
+    resources: str,
+    store: str,
+    token_file: str | None,
+) -> None:
+    """Start a cluster here, or join one."""
+    if head == (address is not None):
+        raise click.UsageError("Say either --head (a new cluster) or --address HOST:PORT (join one).")
+    amounts = NodeAmounts(num_cpus, num_gpus, memory, object_store_memory, _custom(resources))
+    try:
+        if head:
+            store_path = str(Path(store).resolve()) if store else ""
+            record = split_cluster.start_head(amounts, name=name, host=host, port=port, store=store_path)
+            click.echo(f"Cluster {record.name or record.cluster_id} is running; its GCS listens at {record.address}.")
+            click.echo(f'  from Python here:  raybook.init(address="{record.name or record.cluster_id}")')
+            click.echo(f"  another node:      raybook start --address {record.address}")
+            click.echo(f"  end it:            raybook stop {record.name or record.cluster_id}")
+        else:
+            assert address is not None
+            node = split_cluster.join(address, token_file or _token_file_of(address), amounts, host)
+            click.echo(f"Node {node.ready.node_id} (pid {node.ready.pid}) has joined the cluster at {address}.")
+    except (RayError, ValueError, TypeError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.command()
+@click.argument("cluster", required=False)
+def status(cluster: str | None) -> None:
+    """Show the clusters of this machine, or one of them: name, id, or address."""
+    try:
+        records = [_record(cluster)] if cluster else local_cluster.list_clusters()
+    except ConnectionError as error:
+        raise click.ClickException(str(error)) from None
+    if not records:
+        click.echo("No cluster is running on this machine.")
+    for record in records:
+        click.echo(_describe(record))
+
+
+@main.command()
+@click.argument("cluster", required=False)
+@click.option("--all", "everything", is_flag=True, help="Every cluster of the registry, also those of notebooks.")
+def stop(cluster: str | None, everything: bool) -> None:
+    """End a cluster: by name, id or address; without one, the clusters that no notebook or script owns."""
+    if cluster and everything:
+        raise click.UsageError("Name a cluster, or say --all.")
+    try:
+        records = [_record(cluster)] if cluster else local_cluster.list_clusters()
+    except ConnectionError as error:
+        raise click.ClickException(str(error)) from None
+    chosen = [record for record in records if cluster or everything or record.persist]
+    for record in chosen:
+        local_cluster.stop_cluster(record)
+        click.echo(f"Ended cluster {record.name or record.cluster_id}.")
+    kept = len(records) - len(chosen)
+    if kept:
+        click.echo(f"Left {kept} alone that belong to a notebook or script; --all ends them too.")
+    elif not chosen:
+        click.echo("No cluster is running on this machine.")
+
+
+def _custom(text: str) -> dict[str, float]:
+    try:
+        amounts = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise click.BadParameter(f"--resources is no JSON: {error}") from None
+    if not isinstance(amounts, dict):
+        raise click.BadParameter("--resources must be a JSON object, name to amount.")
+    return amounts
+
+
+def _token_file_of(address: str) -> str:
+    for record in local_cluster.list_clusters():
+        if record.address == address:
+            return record.token_file
+    raise click.UsageError(
+        f"No cluster at {address} was started on this machine. Copy its token file here and pass --token-file."
+    )
+
+
+def _record(address: str) -> ClusterRecord:
+    found = local_cluster.find_cluster(address).record
+    assert found is not None, "Clusters are found by their records."
+    return found
+
+
+def _describe(record: ClusterRecord) -> str:
+    """One cluster for people; what its GCS says of it, when it answers."""
+    owner = f"owned by pid {record.owner.pid}" if record.owner else "persistent"
+    lines = [
+        f"{record.name or '(no name)'}  id {record.cluster_id}  {owner}  GCS {record.address or '(not serving yet)'}"
+    ]
+    if not record.address:
+        return lines[0]
+    try:
+        reply = asyncio.run(_ask(record))
+    except (ConnectionError, RemoteError, OSError) as error:
+        return "\n".join([*lines, f"  its GCS does not answer: {error}"])
+    alive = [node for node in reply.nodes if node.alive]
+    dead = len(reply.nodes) - len(alive)
+    lines.append(
+        f"  {len(alive)} nodes, {reply.actors_alive} actors, {reply.jobs} jobs" + (f", {dead} dead" * bool(dead))
+    )
+    for node in alive:
+        free, total = to_user(node.resources_available), to_user(node.resources_total)
+        amounts = ", ".join(f"{name} {free.get(name, 0):g}/{total[name]:g}" for name in sorted(total))
+        lines.append(f"  node {node.node_id.hex()}  {node.hostname}  free {amounts}")
+    lines += [f"  waiting: {text}" for text in reply.waiting]
+    folder = Path(record.session_dir)
+    lines.append(f"  logs: {folder / session_dir.LOGS}")
+    return "\n".join(lines)
+
+
+async def _ask(record: ClusterRecord) -> ClusterStatusReply:
+    from raybook.io.rpc import GrpcChannel  # 100 ms of imports that `stop` and wrong usage need not pay.
+
+    channel = GrpcChannel("Gcs", record.address, Path(record.token_file).read_bytes(), STATUS_TIMEOUT_S)
+    try:
+        return await channel.call("ClusterStatus", ClusterStatus())
+    finally:
+        await channel.close()
+
+
+if __name__ == "__main__":
+    main()

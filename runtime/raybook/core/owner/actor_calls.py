@@ -1,0 +1,92 @@
+"""Actor calls: every actor this process calls or created, each with its ordered stream of calls.
+
+Knows which actors exist for this process and keeps their creation arguments; what becomes of single calls is decided by
+the owner machine, to which failed calls are handed. Invariant: an actor is watched exactly as long as it is here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raybook.base.facts import ACTOR_DEAD
+from raybook.base.specs import ErrorValue, RefInfo
+from raybook.core.owner.actor_queue import ActorQueue
+from raybook.core.owner.borrows import Borrows
+from raybook.core.owner.records import CreateActorCommand, KnowActor, TaskRecord, ToRaylet
+from raybook.core.owner.reference_counter import ReferenceCounter
+from raybook.protocol.messages.raylet import ActorDown, ActorUpdate, WatchActor
+
+
+class ActorCalls:
+    def __init__(self, references: ReferenceCounter, borrows: Borrows, effects: list[Any]) -> None:
+        self._references = references
+        self._borrows = borrows
+        self._effects = effects
+        self.queues: dict[bytes, ActorQueue] = {}
+        self._touched: dict[bytes, ActorQueue] = {}
+
+    def queue(self, actor_id: bytes) -> ActorQueue:
+        """The stream to an actor, about to change; begins watching an actor that is new here."""
+        queue = self.queues.get(actor_id)
+        if queue is None:
+            queue = self.queues[actor_id] = ActorQueue(actor_id)
+            self._effects.append(ToRaylet(WatchActor(actor_id)))
+        self._touched[actor_id] = queue
+        return queue
+
+    def act(self) -> None:
+        """Send what can be sent. Called once after each batch of events."""
+        if self._touched:
+            touched, self._touched = self._touched, {}
+            for queue in touched.values():
+                queue.send_ready(self._effects)
+
+    def on_create(self, command: CreateActorCommand) -> None:
+        """This process asked for an actor; its arguments are kept for restarts."""
+        self._references.create(command.actor_id)
+        for ref in command.held:
+            self._borrows.hold(ref)
+        queue = self.queue(command.actor_id)
+        queue.held = command.held
+        queue.creation = command
+
+    def on_know(self, command: KnowActor) -> None:
+        """A handle of somebody else's actor arrived."""
+        if command.owner_address:
+            self._borrows.hold(RefInfo(command.actor_id, command.owner_address))
+
+    def on_update(self, update: ActorUpdate) -> list[tuple[TaskRecord, ErrorValue]]:
+        """The GCS tells an actor's state; the calls that fail by it."""
+        if update.actor_id not in self.queues:
+            return []
+        queue = self.queue(update.actor_id)
+        failed = queue.update(update)
+        if update.state == ACTOR_DEAD:
+            self._release_creation(queue)
+        return failed
+
+    def ended(self, actor_id: bytes) -> None:
+        """A call is over."""
+        queue = self.queues.get(actor_id)
+        if queue is not None:
+            queue.ended += 1
+
+    def out_of_scope(self, actor_id: bytes) -> None:
+        """Nobody holds a handle of an actor of ours any more: it ends after its calls, unless it is detached."""
+        queue = self.queues.pop(actor_id, None)
+        if queue is None:
+            return
+        command: Any = queue.creation
+        self._effects.append(ToRaylet(WatchActor(actor_id, watch=False)))
+        if command is not None and not command.detached and queue.state != ACTOR_DEAD:
+            self._effects.append(ToRaylet(ActorDown(actor_id, no_restart=True, graceful=True)))
+        self._release_creation(queue)
+
+    def _release_creation(self, queue: ActorQueue) -> None:
+        held, queue.held = queue.held, None
+        for ref in held or ():
+            self._references.drop(ref.object_id)
+
+    def check_invariants(self) -> None:
+        for queue in self.queues.values():
+            queue.check_invariants()

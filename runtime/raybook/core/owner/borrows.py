@@ -1,0 +1,146 @@
+"""Borrows: how owners learn that this process holds their objects, and when they hear that it does not any more.
+
+    first reference here   → AddBorrows to the owner, who answers BorrowsAdded
+    last reference gone    → DropBorrows, but not while any AddBorrows is unanswered: the container that a reference
+                             came out of may be all that keeps it alive until then
+    a task ends            → its reply waits until third owners have answered; the caller lets go when it hears it
+    refs in return values  → held here until the caller says ReturnsTaken
+
+Knows nothing of values, leases or sockets. Invariants: a reference that comes and goes within one batch is never
+mentioned; what was announced is given back exactly once; a reply is sent exactly once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from raybook.base.ids import owner_of
+from raybook.base.specs import RefInfo
+from raybook.core.owner.records import SealReply, ToPeer
+from raybook.core.owner.reference_counter import ReferenceCounter
+from raybook.protocol.messages.worker import AddBorrows, BorrowsAdded, DropBorrows, ReturnsTaken, TaskReplies
+
+
+class Borrows:
+    """One per owner machine. ``effects``: where messages to send are put. ``forget``: called with each id that is held
+    here no longer."""
+
+    def __init__(self, references: ReferenceCounter, effects: list[Any], forget: Callable[[bytes], None]) -> None:
+        self._references = references
+        self._effects = effects
+        self._forget = forget
+        self._fresh: dict[bytes, RefInfo] = {}
+        self._announced: set[bytes] = set()
+        self._acks: dict[int, bytes] = {}
+        self._next_ack = 1
+        self._sealing: list[tuple[SealReply, int]] = []
+        self._return_holds: dict[bytes, tuple[bytes, list[bytes]]] = {}
+
+    # Holding
+
+    def hold(self, ref: RefInfo) -> None:
+        """One more reference in this process, to anybody's object."""
+        if self._references.hold(ref):
+            self._fresh[ref.object_id] = ref
+
+    def hold_contained(self, container: bytes, refs: Iterable[RefInfo]) -> None:
+        """The value of ``container`` holds these from now on."""
+        for ref in self._references.contain(container, refs):
+            self._fresh[ref.object_id] = ref
+
+    def announce(self) -> None:
+        """Tell owners of what this process has come to hold."""
+        if not self._fresh:
+            return
+        fresh, self._fresh = self._fresh, {}
+        for key, ref in fresh.items():
+            if not self._references.is_held(key) or not ref.owner_address or key in self._announced:
+                continue
+            self._announced.add(key)
+            ack = self._next_ack
+            self._next_ack += 1
+            owner = owner_of(key)
+            self._acks[ack] = owner
+            self._effects.append(ToPeer(owner, ref.owner_address, AddBorrows([key], ack)))
+
+    def give_back(self) -> None:
+        """Tell owners of what this process holds no longer."""
+        returned = self._references.returned
+        if not returned or self._acks:
+            return
+        by_owner: dict[tuple[bytes, str], list[bytes]] = {}
+        for key, address in returned:
+            if self._references.is_held(key):
+                continue
+            self._forget(key)
+            if key in self._announced:
+                self._announced.discard(key)
+                by_owner.setdefault((owner_of(key), address), []).append(key)
+        returned.clear()
+        for (client_id, address), keys in by_owner.items():
+            self._effects.append(ToPeer(client_id, address, DropBorrows(keys)))
+
+    # What others say
+
+    def on_add(self, client_id: bytes, message: AddBorrows) -> None:
+        """Another process holds objects of ours."""
+        for key in message.object_ids:
+            self._references.add_borrower(key, client_id)
+        if message.ack_id:
+            self._effects.append(ToPeer(client_id, "", BorrowsAdded(message.ack_id)))
+
+    def on_drop(self, client_id: bytes, message: DropBorrows) -> None:
+        """It holds them no longer."""
+        for key in message.object_ids:
+            self._references.drop_borrower(key, client_id)
+
+    def on_added(self, client_id: bytes, message: BorrowsAdded) -> None:
+        """An owner knows of us."""
+        self._acknowledge(message.ack_id)
+
+    def _acknowledge(self, ack: int) -> None:
+        if self._acks.pop(ack, None) is None or not self._sealing:
+            return
+        waiting, self._sealing = self._sealing, []
+        for seal, last_ack in waiting:
+            self._send_when_known(seal, last_ack)
+
+    def on_returns_taken(self, client_id: bytes, message: ReturnsTaken) -> None:
+        """The caller has borrowed what was in a task's return values."""
+        _, keys = self._return_holds.pop(message.task_id, (b"", ()))
+        for key in keys:
+            self._references.drop(key)
+
+    def on_client_gone(self, client_id: bytes) -> None:
+        """A process died: what it borrowed is given back, what it was to take is dropped, nothing waits for it."""
+        self._references.drop_client(client_id)
+        for task_id in [task_id for task_id, (caller, _) in self._return_holds.items() if caller == client_id]:
+            self.on_returns_taken(client_id, ReturnsTaken(task_id))
+        for ack in [ack for ack, owner in self._acks.items() if owner == client_id]:
+            self._acknowledge(ack)
+
+    def was_lost(self, key: bytes) -> None:
+        """The owner of a borrowed id is dead; nobody is there to give it back to."""
+        self._announced.discard(key)
+
+    # Replies of this process, as a worker
+
+    def on_seal(self, seal: SealReply) -> None:
+        """A task ended. What it still holds must be known to the owners before the caller hears of the end."""
+        held = [ref for value in seal.reply.returns for ref in value.contained or ()]
+        if held:
+            for ref in held:
+                self.hold(ref)
+            self._return_holds[seal.reply.task_id] = (seal.caller, [ref.object_id for ref in held])
+        self.announce()
+        self._send_when_known(seal, self._next_ack)
+
+    def _send_when_known(self, seal: SealReply, last_ack: int) -> None:
+        """The caller itself need not have answered: what we borrow of it was said earlier on the very connection that
+        carries the reply."""
+        caller = seal.caller
+        if any(ack < last_ack and owner != caller for ack, owner in self._acks.items()):
+            self._sealing.append((seal, last_ack))
+            return
+        self._effects.append(ToPeer(caller, "", TaskReplies([seal.reply])))

@@ -1,0 +1,58 @@
+"""Exchange: values that this process needs of other owners, and values that others want of this one.
+
+Invariants: an owner is asked once for an object while its answer is out; every process that asked is answered once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raybook.base.ids import owner_of
+from raybook.base.specs import ErrorValue, RefInfo, Value
+from raybook.core.owner.object_directory import ObjectDirectory
+from raybook.core.owner.records import ToPeer
+from raybook.core.owner.reference_counter import ReferenceCounter
+from raybook.protocol.messages.worker import GetObject, ObjectReady
+
+
+class Exchange:
+    def __init__(self, references: ReferenceCounter, objects: ObjectDirectory, effects: list[Any]) -> None:
+        self._references = references
+        self._objects = objects
+        self._effects = effects
+        self._fetching: set[bytes] = set()
+        self._asked: dict[bytes, list[bytes]] = {}
+
+    def need(self, ref: RefInfo) -> None:
+        """A value is needed here. Nothing to do for our own: its task will make it."""
+        key = ref.object_id
+        if key in self._fetching or self._references.is_owned(key):
+            return
+        self._fetching.add(key)
+        address = ref.owner_address or self._references.owners.get(key, "")
+        self._effects.append(ToPeer(owner_of(key), address, GetObject(key)))
+
+    def is_coming(self, key: bytes) -> bool:
+        """Whether an owner has been asked and has not answered."""
+        return key in self._fetching
+
+    def stop_waiting(self, key: bytes) -> None:
+        """It arrived, is lost, or nobody wants it any more."""
+        self._fetching.discard(key)
+
+    def on_get_object(self, client_id: bytes, message: GetObject) -> None:
+        """Another process wants a value of ours: now, or when it is there."""
+        key = message.object_id
+        value = self._objects.values.get(key)
+        if value is None and not self._references.is_alive(key):
+            text = f"The object {key.hex()} was freed by its owner while another process still asked for it."
+            value = Value(error=ErrorValue("ObjectLostError", text))
+        if value is not None:
+            self._effects.append(ToPeer(client_id, "", ObjectReady(key, value)))
+        else:
+            self._asked.setdefault(key, []).append(client_id)
+
+    def answer(self, key: bytes, value: Value) -> None:
+        """A value is there: tell everybody who asked."""
+        for client_id in self._asked.pop(key, ()):
+            self._effects.append(ToPeer(client_id, "", ObjectReady(key, value)))

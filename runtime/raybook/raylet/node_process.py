@@ -1,0 +1,120 @@
+"""A node of its own process: a raylet that reaches its GCS over gRPC, and an end that leaves nothing.
+
+Composition only. The end has one order, as in the head: clients and workers go, every descendant is killed and reaped,
+the session folder goes. The watchdog does the same from its thread when the loop is stuck.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from pathlib import Path
+
+import msgspec
+
+from raybook.base import ids
+from raybook.base.config import read_environment
+from raybook.base.resources import OBJECT_STORE_MEMORY
+from raybook.io import daemon, session_dir
+from raybook.io.channel import RemoteError
+from raybook.io.descendants import end_descendants
+from raybook.io.process import become_subreaper, raise_file_limit
+from raybook.io.rpc import GrpcChannel, serve_grpc
+from raybook.io.watchdog import Watchdog
+from raybook.protocol.messages.daemons import NodeOptions, Ready
+from raybook.raylet.offer import offered_resources
+from raybook.raylet.service import Raylet
+from raybook.raylet.zygote_client import ZygoteHandle
+
+logger = logging.getLogger(__name__)
+
+STOP_S = 1.0
+"""Time for the raylet to let its clients and workers go before they are killed."""
+
+
+def run_node(arguments: str, zygote: ZygoteHandle) -> int:
+    """Run until the end; the exit code. Errors before readiness go to whoever started us."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    options = msgspec.json.decode(arguments, type=NodeOptions)
+    become_subreaper()
+    raise_file_limit()
+    starter = daemon.Starter(options.ready_fd)
+    session = Path(options.session_dir)
+    session_dir.claim(session, os.getpid())
+
+    def leave_nothing() -> None:
+        end_descendants(timeout_s=1.0)
+        # A head's raylet shares the folder with its GCS: the last of the two removes it.
+        session_dir.release(session, os.getpid())
+
+    def end_by_force() -> None:
+        logger.error("The node did not end in time; ending by force.")
+        leave_nothing()
+        os._exit(1)
+
+    watchdog = Watchdog(None, lambda: None, end_by_force, grace_s=2 * STOP_S)
+    try:
+        asyncio.run(_run(options, zygote, starter, watchdog))
+    except (OSError, ValueError, TypeError, RemoteError) as error:
+        logger.exception("The node could not run.")
+        starter.tell({"error": f"The node could not start: {error}"})
+        return 1
+    finally:
+        leave_nothing()
+    # Threads of grpc and the watchdog are of no more use.
+    logging.shutdown()
+    os._exit(0)
+
+
+async def _run(options: NodeOptions, zygote: ZygoteHandle, starter: daemon.Starter, watchdog: Watchdog) -> None:
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[str] = loop.create_future()
+
+    def stop(reason: str) -> None:
+        watchdog.announce_end()
+        if not ended.done():
+            ended.set_result(reason)
+
+    loop.add_signal_handler(signal.SIGTERM, stop, "it was terminated")
+    config = read_environment(os.environ)
+    token = Path(options.token_file).read_bytes()
+    resources = offered_resources(config, options.amounts)
+    node_id = ids.random_id()
+    gcs = GrpcChannel("Gcs", options.gcs_address, token)
+    raylet = Raylet(
+        node_id,
+        config,
+        options.session_dir,
+        token,
+        gcs,
+        resources,
+        resources[OBJECT_STORE_MEMORY],
+        zygote,
+        options.labels,
+        is_head=options.is_head,
+        ip=options.host,
+        gcs_address=options.gcs_address,
+    )
+    raylet.on_stop = stop
+    server = await serve_grpc(raylet.service, "Raylet", f"{options.host}:0", token)
+    raylet.raylet_address = server.address
+    try:
+        node_socket = await raylet.start()
+        ready = Ready(
+            cluster_id=raylet.cluster_id.hex(),
+            node_id=node_id.hex(),
+            node_socket=node_socket,
+            address=options.gcs_address,
+            session_dir=options.session_dir,
+            token_file=options.token_file,
+            pid=os.getpid(),
+        )
+        starter.tell(msgspec.to_builtins(ready))
+        reason = await ended
+        logger.info("The node ends: %s.", reason)
+    finally:
+        await asyncio.wait([loop.create_task(raylet.stop("the node ends"))], timeout=STOP_S)
+        await server.stop()
+        await gcs.close()

@@ -1,0 +1,114 @@
+"""Raylet link: this process's one connection to the raylet of its node, for the I/O thread.
+
+Registers, carries messages both ways, matches answers to blocking calls of the GCS. When the connection ends, so does
+this process's membership: everything that waits is released, and finds out why.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import sys
+from typing import Any
+
+from raybook.base.ids import random_id
+from raybook.base.specs import PROTOCOL_VERSION
+from raybook.io.process import start_time
+from raybook.io.transport import FramedSocket, connect
+from raybook.protocol.messages.raylet import GcsCall, GcsReply, RayletMessage, Refused, Register, Registered
+
+REGISTER_TIMEOUT_S = 30.0
+"""A raylet answers in a millisecond; on a machine that swaps, in seconds."""
+
+
+class GcsRequest:
+    """One call of the GCS from a user thread, which waits on ``lock`` unless nobody watches the answer."""
+
+    __slots__ = ("is_watched", "lock", "method", "reply", "request")
+
+    def __init__(self, method: str, request: bytes, is_watched: bool = True) -> None:
+        self.method = method
+        self.request = request
+        self.reply: GcsReply | None = None
+        self.is_watched = is_watched
+        self.lock = _thread.allocate_lock()
+        self.lock.acquire()
+
+
+class RayletLink:
+    """The connection. Made by ``register``."""
+
+    def __init__(self, framed: FramedSocket, registered: Registered, arena_fd: int, early: list[Any]) -> None:
+        self.framed = framed
+        self.registered = registered
+        self.arena_fd = arena_fd
+        self.early = early
+        """Messages that arrived together with the welcome."""
+        self.is_writing = False
+        self._calls: dict[int, GcsRequest] = {}
+        self._next_call = 1
+
+    @classmethod
+    def register(
+        cls, raylet_address: str, token: bytes, kind: str, client_id: bytes, my_address: str, namespace: str,
+        kernel_id: str, entrypoint: str,
+    ) -> RayletLink:  # fmt: skip
+        """Connect and register; blocks until the raylet answers. ConnectionError with its reason when it refuses."""
+        framed = connect(raylet_address, token, RayletMessage)
+        pid = os.getpid()
+        framed.queue(
+            Register(
+                client_id=client_id,
+                kind=kind,
+                pid=pid,
+                start_time=start_time(pid) or 0,
+                address=my_address,
+                job_id=random_id(),
+                protocol_version=PROTOCOL_VERSION,
+                python_version=".".join(map(str, sys.version_info[:3])),
+                namespace=namespace,
+                kernel_id=kernel_id,
+                entrypoint=entrypoint,
+            )
+        )
+        framed.flush()
+        messages, fd = framed.receive_first_with_fd(REGISTER_TIMEOUT_S)
+        first = messages[0]
+        if isinstance(first, Refused) or fd is None:
+            framed.close()
+            raise ConnectionError(f"The cluster at {raylet_address} refused: {getattr(first, 'reason', first)}")
+        return cls(framed, first, fd, messages[1:])
+
+    @property
+    def fd(self) -> int:
+        return self.framed.fd
+
+    def send(self, message: Any) -> None:
+        """Queue a message; ``flush`` writes it. After the end it goes nowhere."""
+        if not self.framed.closed:
+            self.framed.queue(message)
+
+    def call(self, request: GcsRequest) -> None:
+        """Send a call of the GCS; the answer opens its lock."""
+        if self.framed.closed:
+            request.lock.release()
+            return
+        number = self._next_call
+        self._next_call += 1
+        self._calls[number] = request
+        self.send(GcsCall(number, request.method, request.request))
+
+    def answered(self, message: GcsReply) -> GcsRequest | None:
+        """Match an answer; the request that it belongs to."""
+        request = self._calls.pop(message.call_id, None)
+        if request is not None:
+            request.reply = message
+            request.lock.release()
+        return request
+
+    def end(self) -> None:
+        """Close, and release everybody who waits for an answer. Idempotent."""
+        self.framed.close()
+        for request in self._calls.values():
+            request.lock.release()
+        self._calls.clear()

@@ -1,0 +1,108 @@
+"""The notebook on the real runtime: start, work, watch, fail, hand over and stop, with nothing left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.kernel.kernel_process import KernelProcess
+
+pytestmark = pytest.mark.slow
+
+DEFINITIONS = """
+import raybook as ray, time
+
+@ray.remote
+def square(x):
+    time.sleep(0.1)
+    print("squaring", x)
+    return x * x
+
+@ray.remote
+def fails(x):
+    return x / 0
+"""
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> Iterator[KernelProcess]:
+    with KernelProcess(tmp_path) as process:
+        yield process
+
+
+def children_of(kernel: KernelProcess) -> list[psutil.Process]:
+    return psutil.Process(kernel.pid).children(recursive=True)
+
+
+def test_cluster_works_in_a_notebook_and_is_gone_after_stop(kernel):
+    kernel.run(DEFINITIONS)
+    started = kernel.run("%ray_cluster start --cpus 2 --name fox")
+    assert started.error == ""
+    assert [bundle["text/plain"] for bundle in started.bundles] == ["RayPanel(cluster)"]
+
+    outcome = kernel.run("print(sum(ray.get([square.remote(n) for n in range(30)])))")
+
+    assert "8555" in outcome.text
+    texts = {str(m["content"]["data"]["state"]["value"]) for m in panel_updates(outcome)}
+    assert len([text for text in texts if 'data-panel="tasks"' in text]) >= 3
+    stopped = kernel.run("%ray_cluster stop")
+    assert "Stopped fox." in stopped.text
+    (final,) = [m["content"]["data"] for m in stopped.of("update_display_data")]
+    assert "30 / 30" in final["text/html"]
+    assert "30/30" in final["text/plain"]
+    assert "No cluster is running" in kernel.run("%ray_cluster status").text
+    _, alive = psutil.wait_procs(children_of(kernel), timeout=5)
+    assert alive == []
+
+
+def test_every_worker_line_comes_once_with_its_task_and_process(kernel):
+    kernel.run(DEFINITIONS)
+    kernel.run("%ray_cluster start --cpus 2 --name fox")
+    outcome = kernel.run("refs = [square.remote(n) for n in range(8)]; ray.get(refs); time.sleep(1)")
+    lines = [line for line in outcome.text.splitlines() if "squaring" in line]
+    assert sorted(int(line.split()[-1]) for line in lines) == list(range(8))
+    assert all(line.startswith("(square pid=") for line in lines)
+
+
+def test_error_of_a_task_shows_the_cells_lines(kernel):
+    kernel.run(DEFINITIONS)
+    kernel.run("%ray_cluster start --cpus 1 --name fox")
+    outcome = kernel.run("ray.get(fails.remote(1))")
+    (error,) = outcome.of("error")
+    shown = "\n".join(error["content"]["traceback"])
+    assert "Cell In[" in shown
+    assert "return x / 0" in shown
+    assert "interactiveshell" not in shown
+    assert "raybook/" not in shown
+    assert "8" in kernel.run("print(8)").text
+
+
+def test_context_of_init_shows_the_live_panel_and_shutdown_makes_it_final(kernel):
+    kernel.run(DEFINITIONS)
+    shown = kernel.run("ray.init(num_cpus=1)")
+    assert [bundle["text/plain"] for bundle in shown.bundles] == ["RayPanel(cluster)"]
+    final = kernel.run("ray.get(square.remote(2)); ray.shutdown()").of("update_display_data")
+    assert ["stopped" in message["content"]["data"]["text/plain"] for message in final] == [True]
+
+
+def test_persistent_cluster_is_found_used_and_stopped_by_another_kernel(tmp_path):
+    with KernelProcess(tmp_path) as first:
+        assert first.run("%load_ext raybook").error == ""
+        assert first.run("%ray_cluster start --cpus 1 --name keep --persist").error == ""
+        left = first.run("import raybook; raybook.shutdown()").of("update_display_data")
+        assert "left" in left[0]["content"]["data"]["text/plain"]
+    with KernelProcess(tmp_path) as second:
+        second.run(DEFINITIONS)
+        assert "keep" in second.run("%ray_cluster status").text
+        assert second.complete("%ray_cluster connect k") == ["keep"]
+        assert second.run("%ray_cluster connect keep").error == ""
+        assert "49" in second.run("print(ray.get(square.remote(7)))").text
+        assert "Stopped keep." in second.run("%ray_cluster stop").text
+        assert "No cluster is running" in second.run("%ray_cluster status").text
+
+
+def panel_updates(outcome):
+    return [m for m in outcome.of("comm_msg") if "raybook-panel" in str(m["content"]["data"].get("state", {}))]

@@ -1,0 +1,167 @@
+"""From a scripted source of facts to the messages a panel sends, without a kernel."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from raybook.observe import Feed
+from raybook.testing.scripted_facts import ScriptedFacts, sweep_script
+from raybook_widgets import SECTIONS, Hub, Preferences
+from tests.widgets.pictures import experiment, group, trial
+
+
+class Shell:
+    """A shell without a kernel: remembers what was displayed."""
+
+    exit_now = False
+    parent_header: dict[str, Any] = {}
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[dict[str, Any], str, bool]] = []
+        self.display_pub = self
+
+    def publish(self, data: dict[str, Any], transient: dict[str, Any], update: bool = False) -> None:
+        self.shown.append((data, transient["display_id"], update))
+
+
+@pytest.fixture
+def shell() -> Shell:
+    return Shell()
+
+
+@pytest.fixture
+def source():
+    scripted = ScriptedFacts()
+    yield scripted
+    scripted.close()
+
+
+@pytest.fixture
+def hub(shell):
+    made = Hub(shell, Preferences())
+    made.note_change = lambda: None  # The thread sleeps: ticks are made by hand.
+    yield made
+    made.close()
+
+
+def test_tick_sends_only_the_sections_that_changed(hub, source):
+    hub.attach(Feed(source, "fox"))
+    hub.show()
+    source.publish(group("f", finished=1))
+    assert hub.tick() == 1
+    source.publish(group("f", finished=2), trial("t", last=0.5))
+    assert hub.tick() == 2
+    assert hub.tick() == 0
+
+
+def test_final_panel_is_shown_once_with_the_last_numbers(hub, shell, source):
+    hub.attach(Feed(source, "fox"))
+    hub.show()
+    source.publish(group("square", finished=41))
+    hub.tick()
+    source.publish(group("square", finished=42))
+    hub.detach()
+    hub.detach()
+    updates = [(data, display_id) for data, display_id, update in shell.shown if update]
+    assert len(updates) == 1
+    (data, display_id) = updates[0]
+    assert display_id == shell.shown[0][1]
+    assert "42/42" in data["text/plain"]
+    assert "42 / 42" in data["text/html"]
+    assert set(data) == {"text/plain", "text/html"}
+
+
+def test_first_display_has_a_plain_text_that_never_differs(hub, shell, source):
+    hub.attach(Feed(source, "fox"))
+    source.publish(group("square", finished=41))
+    hub.show()
+    hub.show(("tasks", "tune"))
+    assert [data["text/plain"] for data, _, _ in shell.shown] == ["RayPanel(cluster)", "RayPanel(tasks, tune)"]
+
+
+def test_noninteractive_panel_is_text_at_the_start_and_at_the_end(shell, source):
+    hub = Hub(shell, Preferences(interactive=False))
+    hub.attach(Feed(source, "fox"))
+    hub.show()
+    source.publish(group("square", finished=3))
+    hub.tick()
+    hub.detach()
+    hub.close()
+    assert [set(data) for data, _, _ in shell.shown] == [{"text/plain"}, {"text/plain"}]
+    assert "3/3" in shell.shown[-1][0]["text/plain"]
+
+
+def test_sweep_that_begins_in_a_cell_gets_a_panel_under_it_and_its_final_state(hub, shell, source):
+    shell.parent_header = {"msg_id": "cell-1"}
+    hub.attach(Feed(source, "fox"))
+    hub.cell_started()
+    source.publish(experiment(total=1), trial("t1", last=0.5))
+    hub.tick()
+    assert [data["text/plain"] for data, _, _ in shell.shown] == ["RayPanel(tune)"]
+    source.publish(trial("t1", last=0.75, state="TERMINATED"))
+    hub.tick()
+    assert shell.shown[-1][2]
+    assert "best accuracy 0.75" in shell.shown[-1][0]["text/plain"]
+    assert hub.panels == ()
+
+
+def test_sweep_of_before_we_looked_gets_no_panel(hub, shell, source):
+    source.publish(experiment(total=1), trial("t1", last=0.5))
+    hub.attach(Feed(source, "fox"))
+    hub.cell_started()
+    source.publish(trial("t1", last=0.6))
+    hub.tick()
+    assert shell.shown == []
+
+
+def test_panels_shown_again_and_again_do_not_multiply(hub, source):
+    hub.attach(Feed(source, "fox"))
+    for _ in range(20):
+        hub.show(("tasks",))
+    assert len(hub.panels) == 12
+
+
+def test_view_of_an_ended_feed_keeps_the_last_picture_without_rates(source):
+    feed = Feed(source, "fox")
+    source.publish(group("f", finished=1))
+    source.publish(group("f", finished=500))
+    assert feed.view().moving
+    feed.end()
+    source.publish(group("f", finished=900))
+    view = feed.view()
+    assert view.task_groups[0].finished == 500
+    assert view.cluster_state == "STOPPED"
+    assert not view.moving
+
+
+def test_waiting_for_a_view_wakes_at_the_delta_that_makes_it_true(source):
+    feed = Feed(source)
+    source.publish(group("f", running=1))
+    waiter_is_right: list[bool] = []
+    thread = threading.Thread(
+        target=lambda: waiter_is_right.append(feed.wait_until(lambda view: not view.tasks_total.running, 10))
+    )
+    thread.start()
+    source.publish(group("f", finished=1))
+    thread.join(5)
+    assert waiter_is_right == [True]
+    assert not feed.wait_until(lambda view: view.tasks_total.running > 0, 0.01)
+
+
+def test_views_taken_while_facts_pour_in_are_whole(source):
+    feed = Feed(source)
+    player = source.play(sweep_script(trials=8, steps=10), 0.0)
+    seen = [feed.view() for _ in range(200)]
+    player.join(10)
+    assert [view.facts_version for view in seen] == sorted(view.facts_version for view in seen)
+    assert all(len(sweep.trials) == 8 for view in seen for sweep in view.experiments)
+
+
+def test_sections_are_stacked_in_one_order_however_they_are_asked_for(hub, shell, source):
+    hub.attach(Feed(source))
+    panel = hub.show(("tune", "tasks"))
+    assert panel.sections == ("tasks", "tune")
+    assert repr(hub.show(SECTIONS)) == "RayPanel(cluster)"
