@@ -31,6 +31,7 @@ Importing this package imports nothing else of it: names are found when they are
 from __future__ import annotations
 
 import sys
+import warnings
 from importlib import import_module
 
 from raybook.base.version import VERSION as __version__
@@ -137,11 +138,19 @@ def unload_ipython_extension(shell: Any) -> None:
 
 
 def _load_in_kernel() -> None:
-    """In a running Jupyter kernel, importing raybook is enough to have its magics."""
+    """In a running Jupyter kernel, importing raybook is enough to have its magics; without what they need, it goes on
+    without them and says so."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
-    if type(shell).__name__ == "ZMQInteractiveShell":
+    if type(shell).__name__ != "ZMQInteractiveShell":
+        return
+    try:
         import_module("raybook_kernel").register_if_in_kernel()
+    except ImportError as error:
+        warning = (
+            f"raybook's magics and panels are not loaded ({error}). Install them: pip install 'raybook[notebook]'."
+        )
+        warnings.warn(warning, stacklevel=3)
 
 
 _load_in_kernel()

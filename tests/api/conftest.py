@@ -1,7 +1,7 @@
 """A session for the tests that need an engine, gone at the end.
 
-Local mode, because these tests are about what is above the engine. ``RAYBOOK_TEST_ENGINE=native`` runs the same tests on a
-cluster of this machine (0.3 s each): they hold for every engine.
+Local mode, because these tests are about what is above the engine. ``RAYBOOK_TEST_ENGINE=native`` runs the same tests
+on a cluster of this machine (0.3 s each): they hold for every engine.
 """
 
 import os

@@ -42,6 +42,15 @@ class Plain:
         return cls.__name__
 
 
+CALLS_MAX = 1_000
+"""A kill goes through the GCS, and calls go straight to the actor: a few may overtake it."""
+
+
+def ask_until_it_raises(ray, actor):
+    for _ in range(CALLS_MAX):
+        ray.get(actor.add.remote())
+
+
 @pytest.fixture
 def counter(ray):
     return ray.remote(Plain).remote()
@@ -181,17 +190,17 @@ def test_calls_after_a_failed_init_tell_its_error(ray):
 def test_killed_actor_says_so(ray, counter):
     ray.kill(counter)
     with pytest.raises(RayActorError, match="killed by `ray.kill`"):
-        ray.get(counter.add.remote())
+        ask_until_it_raises(ray, counter)
 
 
 def test_killed_actor_begins_again_when_it_may(ray):
     actor = ray.remote(Plain).options(max_restarts=1, max_task_retries=1).remote(10)
     assert ray.get(actor.add.remote()) == 11
     ray.kill(actor, no_restart=False)
-    assert ray.get(actor.add.remote()) == 11
+    assert 11 in (ray.get(actor.add.remote()) for _ in range(CALLS_MAX))
     ray.kill(actor, no_restart=False)
     with pytest.raises(ActorDiedError):
-        ray.get(actor.add.remote())
+        ask_until_it_raises(ray, actor)
 
 
 def test_exit_actor_ends_it(ray, counter):

@@ -65,3 +65,18 @@ def test_rays_module_paths_are_there(module, names):
 
 def _environ():
     return {"PYTHONPATH": ":".join(sys.path), "PATH": "/usr/bin"}
+
+
+def test_kernel_without_the_notebook_extra_still_imports_raybook():
+    probe = """
+import sys, types, warnings
+class ZMQInteractiveShell: pass
+sys.modules["IPython"] = types.SimpleNamespace(get_ipython=ZMQInteractiveShell)
+sys.modules["raybook_kernel"] = None
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    import raybook
+print(seen[0].message)
+"""
+    result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, env=_environ())
+    assert "pip install 'raybook[notebook]'" in result.stdout

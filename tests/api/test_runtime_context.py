@@ -47,7 +47,8 @@ def test_actor_sees_itself(ray):
     actor = Look.options(name="watcher").remote()
     assert ray.get(actor.look.remote()) == (actor._actor_id.hex(), "watcher", actor, False)
     ray.kill(actor, no_restart=False)
-    assert ray.get(actor.look.remote())[3] is True
+    # A kill goes through the GCS, and calls go straight to the actor: a few may overtake it.
+    assert True in (ray.get(actor.look.remote())[3] for _ in range(1_000))
 
 
 def test_what_only_an_actor_has_raises_elsewhere(ray):

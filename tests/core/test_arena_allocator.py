@@ -212,6 +212,45 @@ def test_removed_extent_tells_how_much_of_it_is_warm():
     assert allocator.remove_extent(0).warm_bytes == 640
 
 
+def test_idle_pages_inside_an_extent_are_given_up_around_a_region():
+    allocator = LocalAllocator()
+    allocator.add_extent(Extent(0, 8 * PAGE_BYTES))
+    first, middle, last = (allocator.allocate(3 * PAGE_BYTES - 64) for _ in range(3))
+    assert last is None
+    allocator.mark_written(first, 100)
+    allocator.mark_written(middle, 100)
+    allocator.free(first)
+
+    given = allocator.give_up_idle(1 << 30, PAGE_BYTES)
+
+    ranges = [(extent.offset, extent.size, extent.warm_bytes) for extent in given]
+    assert ranges == [(0, 2 * PAGE_BYTES, 2 * PAGE_BYTES), (6 * PAGE_BYTES, 2 * PAGE_BYTES, 0)]
+    assert allocator.owns(middle)
+    allocator.check_invariants()
+
+
+def test_only_as_much_is_given_up_as_is_wanted():
+    allocator = LocalAllocator()
+    for number in range(4):
+        allocator.add_extent(Extent(2 * number * PAGE_BYTES, PAGE_BYTES))
+
+    assert len(allocator.give_up_idle(PAGE_BYTES + 1, PAGE_BYTES)) == 2
+    assert len(allocator.extents()) == 2
+
+
+def test_returned_range_leaves_the_rest_of_the_extent_with_its_client():
+    extents = table()
+    extent = extents.grant(ANNA, 4 * MIB)
+
+    extents.return_range(ANNA, extent.offset + MIB, MIB, MIB)
+
+    assert [(e.offset, e.size) for e in extents.extents_of(ANNA)] == [(0, MIB), (2 * MIB, 2 * MIB)]
+    assert extents.granted_bytes == 3 * MIB
+    extents.check_invariants()
+    with pytest.raises(ValueError):
+        extents.return_range(ANNA, extent.offset + MIB, MIB)
+
+
 class NodeMachine(RuleBasedStateMachine):
     """One extent table and three local allocators; the reference is a list of regions in use."""
 
@@ -254,6 +293,15 @@ class NodeMachine(RuleBasedStateMachine):
         for extent in self.locals[client].idle_extents():
             removed = self.locals[client].remove_extent(extent.offset)
             self.table.return_extent(client, removed.offset, removed.warm_bytes)
+
+    @rule(
+        client=st.sampled_from([b"0", b"1", b"2"]),
+        wanted=st.integers(1, 8 * MIB),
+        least=st.sampled_from([PAGE_BYTES, 16 * PAGE_BYTES, MIB]),
+    )
+    def trim(self, client, wanted, least):
+        for given in self.locals[client].give_up_idle(wanted, least):
+            self.table.return_range(client, given.offset, given.size, given.warm_bytes)
 
     @rule(keep=st.integers(0, 16 * MIB))
     def punch(self, keep):

@@ -47,15 +47,14 @@ def test_request_larger_than_the_store_is_refused_with_numbers():
     assert "65.0 MiB" in refusal.reason and "larger than the whole store" in refusal.reason
 
 
-def test_request_beyond_the_budget_recalls_idle_extents_of_all_holders():
+def test_request_beyond_the_budget_recalls_what_all_clients_can_spare():
     table = table_with(ANNA, BOB, CARL)
     granted(table, ANNA, 50 * MIB)
     granted(table, BOB, 14 * MIB)
 
     effects = table.handle([ev.ExtentRequested(CARL, 2, 20 * MIB)], 0)
 
-    assert [(e.client_id, e.bytes_wanted) for e in only(effects, ev.RecallIdle)] == [(ANNA, 20 * MIB), (BOB, 20 * MIB)]
-    assert len(effects) == 2
+    assert effects == [ev.RecallIdle(client, effects[0].query_id, 20 * MIB) for client in (ANNA, BOB, CARL)]
 
 
 def test_waiting_request_is_granted_when_an_extent_comes_back():
@@ -71,12 +70,39 @@ def test_waiting_request_is_granted_when_an_extent_comes_back():
 def test_waiting_request_is_refused_when_all_have_answered_in_vain():
     table = table_with(ANNA, BOB)
     granted(table, ANNA, 60 * MIB)
-    (recall,) = table.handle([ev.ExtentRequested(BOB, 2, 20 * MIB)], 0)
+    recall, _ = table.handle([ev.ExtentRequested(BOB, 2, 20 * MIB)], 0)
+    answers = [ev.RecallAnswered(client, recall.query_id) for client in (ANNA, BOB)]
 
-    (refusal,) = table.handle([ev.RecallAnswered(ANNA, recall.query_id)], 10)
+    assert table.handle(answers, 10) == []
+    (refusal,) = table.handle([], table.next_deadline_ms())
+
+    assert table.next_deadline_ms() is None
 
     assert isinstance(refusal, ev.RefuseExtent)
     assert "60.0 MiB of 64.0 MiB are in use" in refusal.reason and "anna (60.0 MiB)" in refusal.reason
+
+
+def test_worker_is_asked_again_when_an_owner_frees_what_lies_in_its_extents():
+    table = table_with(ANNA, BOB)
+    offset = sealed_by_anna_for(BOB, table, size=4 * MIB)
+    granted(table, BOB, 60 * MIB)
+    query = table.handle([ev.ExtentRequested(BOB, 2, 4 * MIB)], 0)[0].query_id
+    table.handle([ev.RecallAnswered(ANNA, query)], 1)
+
+    effects = table.handle([ev.RegionsFreed(BOB, [offset]), ev.RecallAnswered(BOB, query)], 2)
+
+    assert effects == [ev.ForwardFree(ANNA, [offset]), ev.RecallIdle(ANNA, query, 4 * MIB)]
+    (grant,) = table.handle([ev.ExtentReturned(ANNA, offset, 0, 4 * MIB), ev.RecallAnswered(ANNA, query)], 3)
+    assert (grant.client_id, grant.offset) == (BOB, offset)
+
+
+def test_pages_in_which_a_sealed_region_lies_are_not_taken_back():
+    table = table_with(ANNA, BOB)
+    offset = sealed_by_anna_for(BOB, table, at=PAGE_BYTES - 64)
+
+    effects = table.handle([ev.ExtentReturned(ANNA, offset + 64, 0, PAGE_BYTES)], 0)
+
+    assert isinstance(effects[0], ev.ClientMisbehaved)
 
 
 def test_waiting_request_is_refused_at_its_deadline():
@@ -373,9 +399,8 @@ class NodeMachine(RuleBasedStateMachine):
             elif isinstance(effect, ev.RecallIdle):
                 client = self.clients[effect.client_id]
                 events = []
-                for extent in client.allocator.idle_extents():
-                    removed = client.allocator.remove_extent(extent.offset)
-                    events.append(ev.ExtentReturned(effect.client_id, removed.offset, removed.warm_bytes))
+                for given in client.allocator.give_up_idle(1 << 62, PAGE_BYTES):
+                    events.append(ev.ExtentReturned(effect.client_id, given.offset, given.warm_bytes, given.size))
                 events.append(ev.RecallAnswered(effect.client_id, effect.query_id))
                 self.outbox += self.table.handle(events, self.now_ms)
             else:

@@ -93,8 +93,8 @@ def test_dependents_of_a_cancelled_task_fail_and_others_go_on(gate: object):
 def test_cancel_reaches_the_children_of_a_task(gate: object):
     @ray.remote
     def child(gate):
-        ray.get(gate.arrive.remote())
         try:
+            ray.get(gate.arrive.remote())
             while True:
                 time.sleep(0.01)
         except KeyboardInterrupt:

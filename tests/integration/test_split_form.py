@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+import raybook as ray
 from raybook import cli
 from raybook.api import local_cluster, split_cluster
 from raybook.io import session_dir
@@ -121,26 +122,27 @@ def test_killed_node_is_declared_dead_and_the_cluster_goes_on(own_world):
     assert "1 dead" in run("status").output
 
 
+def restart_gcs(record: local_cluster.ClusterRecord) -> split_cluster.StartedProcess:
+    """The same GCS again: same address, same store."""
+    host, _, port = record.address.rpartition(":")
+    store = Path(record.session_dir) / split_cluster.STORE_FILE
+    return split_cluster.start_gcs(
+        GcsOptions(-1, "00" * 8, record.session_dir, record.token_file, "split", host, int(port), str(store))
+    )
+
+
+def kill_gcs(record: local_cluster.ClusterRecord) -> None:
+    pid = session_dir.claimants(Path(record.session_dir))[0][0]
+    assert pid != record.head_pid
+    os.kill(pid, signal.SIGKILL)
+
+
 def test_killed_gcs_comes_back_from_its_file_and_the_node_finds_it_again(own_world):
     record = start_head()
     ask(record, messages.KvPut("ns", b"key", b"value"))
     (node,) = alive_nodes(record)
-    gcs_pid = session_dir.claimants(Path(record.session_dir))[0][0]
-    assert gcs_pid != record.head_pid
-    os.kill(gcs_pid, signal.SIGKILL)
-    host, _, port = record.address.rpartition(":")
-    again = split_cluster.start_gcs(
-        GcsOptions(
-            -1,
-            "00" * 8,
-            record.session_dir,
-            record.token_file,
-            "split",
-            host,
-            int(port),
-            str(Path(record.session_dir) / split_cluster.STORE_FILE),
-        )
-    )
+    kill_gcs(record)
+    again = restart_gcs(record)
     assert again.ready.cluster_id == record.cluster_id
     value, status = ask(record, messages.KvGet("ns", b"key"), messages.ClusterStatus())
     assert value.value == b"value"
@@ -152,6 +154,52 @@ def test_killed_gcs_comes_back_from_its_file_and_the_node_finds_it_again(own_wor
     assert run("stop").exit_code == 0
     again.process.wait(5)
     wait_until(lambda: list(own_world.iterdir()) == [])
+
+
+def test_tasks_and_actors_go_on_without_a_gcs_and_one_that_died_meanwhile_lives_again():
+    record = start_head()
+    ray.init(address="split", namespace="ns")
+
+    @ray.remote
+    def square(x: int) -> int:
+        return x * x
+
+    @ray.remote(max_restarts=1)
+    class Counter:
+        def __init__(self) -> None:
+            self.count = 0
+
+        def increase(self) -> int:
+            self.count += 1
+            return self.count
+
+        def pid(self) -> int:
+            return os.getpid()
+
+    try:
+        kept = Counter.options(name="kept", lifetime="detached").remote()
+        lost = Counter.options(name="lost", lifetime="detached").remote()
+        assert ray.get([kept.increase.remote(), lost.increase.remote()]) == [1, 1]
+        victim = ray.get(lost.pid.remote())
+        kill_gcs(record)
+        assert ray.get([kept.increase.remote() for _ in range(3)], timeout=5) == [2, 3, 4]
+        assert ray.get([square.remote(i) for i in range(4)], timeout=5) == [0, 1, 4, 9]
+        os.kill(victim, signal.SIGKILL)
+        made_meanwhile = Counter.remote().increase.remote()
+        again = restart_gcs(record)
+        assert ray.get(ray.get_actor("kept").increase.remote(), timeout=10) == 5
+        assert ray.get(made_meanwhile, timeout=10) == 1
+        wait_until(lambda: state_of(record, "lost") == ("ALIVE", 1))
+        assert ray.get(ray.get_actor("lost").increase.remote(), timeout=10) == 1
+    finally:
+        ray.shutdown()
+    local_cluster.stop_cluster(record)
+    again.process.wait(5)
+
+
+def state_of(record: local_cluster.ClusterRecord, name: str) -> tuple[str, int]:
+    rows = ask(record, messages.ListActors())[0].actors
+    return next((row.state, row.incarnation) for row in rows if row.name == name)
 
 
 def test_stop_without_a_name_leaves_owned_clusters_alone():

@@ -23,11 +23,16 @@ from raybook.tune.executor import TrialLaunch
 from raybook.tune.trainable_spec import as_spec
 
 
-def trainable(config):
-    for step in range(config["steps"]):
-        tune.report({"acc": step})
-    if config.get("fails"):
-        raise ValueError("asked to fail")
+def make_trainable():
+    """A local function, so that it travels whole: the trial's process need not find this module."""
+
+    def trainable(config):
+        for step in range(config["steps"]):
+            tune.report({"acc": step})
+        if config.get("fails"):
+            raise ValueError("asked to fail")
+
+    return trainable
 
 
 def script(launch: TrialLaunch) -> Iterator[Step]:
@@ -44,7 +49,7 @@ def executor(request):
         made = FakeTrialExecutor(script, VirtualClock(), {"CPU": 2.0})
     else:
         request.getfixturevalue("cluster")
-        made = ActorTrialExecutor(as_spec(trainable), reuse_actors=request.param == "reused_actors")
+        made = ActorTrialExecutor(as_spec(make_trainable()), reuse_actors=request.param == "reused_actors")
     yield made
     made.shutdown()
 
@@ -65,8 +70,8 @@ def launch(executor, tmp_path):
 
 def next_event(executor, trial_id="t0"):
     """Wait for the next event; it must be of that trial."""
-    for _ in range(400):
-        events = executor.events(timeout_ms=100)
+    while executor.is_busy():
+        events = executor.events(timeout_ms=1_000)
         if events:
             assert [event.trial_id for event in events] == [trial_id]
             return events[0]

@@ -116,24 +116,21 @@ def test_a_process_that_dies_without_retries_is_an_error_of_its_trial(fit):
     assert isinstance(grid[0].error, RayError) and grid[1].metrics["acc"] == 1
 
 
-class Countdown(tune.Trainable):
-    """A class trainable whose state is a number."""
-
-    def setup(self, config, step_size=1):
-        self.value, self.step_size = config["start"], step_size
-
-    def step(self):
-        self.value -= self.step_size
-        return {"acc": self.value, "done": self.value <= 0}
-
-    def save_checkpoint(self, checkpoint_dir):
-        return {"value": self.value}
-
-    def load_checkpoint(self, checkpoint):
-        self.value = checkpoint["value"]
-
-
 def test_a_class_trainable_with_parameters_and_checkpoints(fit):
+    class Countdown(tune.Trainable):
+        def setup(self, config, step_size=1):
+            self.value, self.step_size = config["start"], step_size
+
+        def step(self):
+            self.value -= self.step_size
+            return {"acc": self.value, "done": self.value <= 0}
+
+        def save_checkpoint(self, checkpoint_dir):
+            return {"value": self.value}
+
+        def load_checkpoint(self, checkpoint):
+            self.value = checkpoint["value"]
+
     run = {"checkpoint_config": tune.CheckpointConfig(checkpoint_frequency=2, checkpoint_at_end=True)}
     grid = fit(tune.with_parameters(Countdown, step_size=2), {"start": tune.grid_search([6, 7])}, run=run)
     assert [result.metrics["acc"] for result in grid] == [0, -1]

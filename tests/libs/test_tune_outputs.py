@@ -19,7 +19,7 @@ from raybook.tune.callback import CallbackObserver
 from raybook.tune.core.trial_table import Trial, TrialTable
 from raybook.tune.experiment_state import ExperimentStateFile
 from raybook.tune.facts import FactPublisher, short_config
-from raybook.tune.progress import ProgressReporter, should_show_lines
+from raybook.tune.progress import ProgressReporter, has_panels, is_noninteractive
 from raybook.tune.result_grid import ResultGrid
 from raybook.tune.trial_folder import TrialFolders
 
@@ -184,7 +184,7 @@ def test_nan_never_reaches_a_fact():
 
 def test_progress_is_one_line_in_five_seconds_and_a_table_at_the_end():
     table, written = running_table(2), []
-    reporter = ProgressReporter("sweep", "acc", "max", 2, show_lines=True, write=written.append)
+    reporter = ProgressReporter("sweep", "acc", "max", 2, show_lines=True, show_table=True, write=written.append)
     for second in range(0, 12):
         report(table, "t0", 0.5 + second / 100)
         reporter.on_tick(table, second * 1000)
@@ -202,17 +202,23 @@ def test_progress_is_one_line_in_five_seconds_and_a_table_at_the_end():
     ]
 
 
-def test_progress_is_silent_where_nobody_watches_or_a_panel_does():
-    assert should_show_lines({}, {})
-    assert should_show_lines({"RAYBOOK_NONINTERACTIVE": "0"}, {"ipykernel": None})
-    assert not should_show_lines({"RAYBOOK_NONINTERACTIVE": "1"}, {})
-    assert not should_show_lines({}, {"ipykernel": None, "raybook_widgets": None})
+def test_progress_is_one_line_at_the_end_where_a_panel_shows_the_trials():
     written = []
-    reporter = ProgressReporter("sweep", "acc", "max", 1, show_lines=False, write=written.append)
+    reporter = ProgressReporter("sweep", "acc", "max", 1, show_lines=False, show_table=False, write=written.append)
     table = running_table()
     for second in range(20):
         reporter.on_tick(table, second * 1000)
     assert written == []
+    end(table, "t0")
+    reporter.on_end(table, 20_000)
+    assert written == ["[sweep] 1 trials in 20.0 s: 1 ran to their end, 0 stopped early, 0 failed"]
+
+
+def test_panels_and_solitude_are_recognised():
+    assert has_panels({"ipykernel": None, "raybook_widgets": None})
+    assert not has_panels({"ipykernel": None}) and not has_panels({"raybook_widgets": None})
+    assert is_noninteractive({"RAYBOOK_NONINTERACTIVE": "1"})
+    assert not is_noninteractive({"RAYBOOK_NONINTERACTIVE": "0"}) and not is_noninteractive({})
 
 
 # Results.

@@ -85,8 +85,8 @@ class NativeEngine:
         cls, node_socket: str, token: bytes, *, namespace: str | None = None, kernel_id: str = "",
         stop_cluster: Callable[[], None] | None = None,
     ) -> NativeEngine:  # fmt: skip
-        """Connect this process, as a driver, to the raylet at ``node_socket``. ConnectionError when it refuses or is not
-        there. Cost: 2 ms."""
+        """Connect this process, as a driver, to the raylet at ``node_socket``. ConnectionError when it refuses or is
+        not there. Cost: 2 ms."""
         namespace = namespace or str(uuid.uuid4())
         core = CoreProcess(
             node_socket, token, "driver", namespace=namespace, kernel_id=kernel_id, entrypoint=sys.argv[0]
@@ -209,7 +209,9 @@ class NativeEngine:
         self, spec: TaskSpec, state: ActorHandleState, function: Function, options: ActorOptions
     ) -> ActorSpec:
         concurrency = options.max_concurrency or (1000 if options.is_async else 1)
-        creation = ActorCreation(function.key, function.payload, spec, concurrency, options.is_async, options.concurrency_groups)
+        creation = ActorCreation(
+            function.key, function.payload, spec, concurrency, options.is_async, options.concurrency_groups
+        )
         return ActorSpec(
             state.actor_id, self.job_id, options.class_name, self._core.me, options.resources, options.placement,
             msgspec.msgpack.encode(creation), options.name, state.namespace, options.detached, options.max_restarts,

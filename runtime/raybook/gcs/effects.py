@@ -1,20 +1,20 @@
 """Effects of the GCS: carries out what its machines ask for, in order, and reports what came of it.
 
-Each node has an outbox: one call at a time, in order, at least once. When a node is out of reach its outbox stands
-still with the unanswered call at its head, and goes on when the node table says that it answers again; the raylet's
-methods are idempotent for that reason. Decides nothing: answers go back as events.
+Each node has an outbox (``io/outbox``), which stands still while the node is out of reach and goes on when the node
+table says that it answers again. Decides nothing: answers go back as events.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 from raybook.core.cluster import actor_events
 from raybook.io.channel import Channel, RemoteError
+from raybook.io.outbox import Outbox
 from raybook.io.storage import Storage, Write
 from raybook.protocol.messages.node import ActorChanged, PlaceActor, StopActor
 
@@ -22,57 +22,6 @@ logger = logging.getLogger(__name__)
 
 Answered = Callable[[bytes, Any, Any], None]
 """(node, request, reply or RemoteError)."""
-
-
-class Outbox:
-    """Calls to one raylet, in order."""
-
-    def __init__(
-        self, node_id: bytes, channel: Channel, answered: Answered, unreachable: Callable[[bytes], None]
-    ) -> None:
-        self.node_id = node_id
-        self.channel = channel
-        self._answered = answered
-        self._unreachable = unreachable
-        self._queue: deque[tuple[str, Any]] = deque()
-        self._task: asyncio.Task[None] | None = None
-
-    def send(self, method: str, request: Any) -> None:
-        """Queue a call; it goes out as soon as those before it are answered."""
-        self._queue.append((method, request))
-        self.resume()
-
-    def resume(self) -> None:
-        """Go on after the node was out of reach. Harmless when it was not."""
-        if self._queue and (self._task is None or self._task.done()):
-            self._task = asyncio.get_running_loop().create_task(self._deliver())
-
-    @property
-    def task(self) -> asyncio.Task[None] | None:
-        """The delivery under way."""
-        return None if self._task is None or self._task.done() else self._task
-
-    async def close(self) -> None:
-        """Drop what is queued; the node is gone."""
-        self._queue.clear()
-        if self._task is not None and self._task is not asyncio.current_task():
-            self._task.cancel()
-            await asyncio.wait([self._task])
-        await self.channel.close()
-
-    async def _deliver(self) -> None:
-        while self._queue:
-            method, request = self._queue[0]
-            try:
-                reply = await self.channel.call(method, request)
-            except RemoteError as error:
-                reply = error
-            except ConnectionError:
-                self._unreachable(self.node_id)
-                return
-            if self._queue:  # It may have been closed meanwhile.
-                self._queue.popleft()
-                self._answered(self.node_id, request, reply)
 
 
 class EffectRunner:
@@ -100,16 +49,25 @@ class EffectRunner:
         }
 
     def add_node(self, node_id: bytes, channel: Channel) -> None:
-        """From now on this node can be reached. A channel it had before is closed."""
-        self.remove_node(node_id)
-        self._outboxes[node_id] = Outbox(node_id, channel, self._answered, self._unreachable)
+        """From now on this node can be reached. One that registers again keeps what waits for it."""
+        outbox = self._outboxes.get(node_id)
+        if outbox is None:
+            self._outboxes[node_id] = Outbox(channel, partial(self._unreachable, node_id))
+        else:
+            self._close_later(outbox.channel.close())
+            outbox.channel = channel
+            outbox.resume()
 
     def remove_node(self, node_id: bytes) -> None:
+        """It is gone: what it has not been told is dropped."""
         outbox = self._outboxes.pop(node_id, None)
         if outbox is not None:
-            closing = asyncio.get_running_loop().create_task(outbox.close())
-            self._closings.add(closing)
-            closing.add_done_callback(self._closings.discard)
+            self._close_later(_close(outbox))
+
+    def _close_later(self, closing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(closing)
+        self._closings.add(task)
+        task.add_done_callback(self._closings.discard)
 
     def channel(self, node_id: bytes) -> Channel | None:
         """For questions that need no order (probes, statistics)."""
@@ -125,11 +83,11 @@ class EffectRunner:
         """Queue a call to a node; for one that is gone there is nobody to tell."""
         outbox = self._outboxes.get(node_id)
         if outbox is not None:
-            outbox.send(method, request)
+            outbox.send(method, request, partial(self._answered, node_id, request))
 
     def send_all(self, method: str, request: Any) -> None:
-        for outbox in self._outboxes.values():
-            outbox.send(method, request)
+        for node_id in self._outboxes:
+            self.send(node_id, method, request)
 
     async def run(self, writes: Sequence[Write], effects: Sequence[Any]) -> None:
         """Write, then act. Returns when both have happened. RemoteError when the store failed; the cluster then goes on
@@ -145,9 +103,7 @@ class EffectRunner:
 
     async def drain(self, timeout_s: float) -> None:
         """Wait for deliveries that are under way."""
-        tasks = [outbox.task for outbox in self._outboxes.values() if outbox.task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=timeout_s)
+        await asyncio.gather(*(outbox.drain(timeout_s) for outbox in self._outboxes.values()))
 
     async def close(self) -> None:
         """Finish writing, drop what nodes have not been told."""
@@ -193,3 +149,8 @@ class EffectRunner:
         self._published(effect)
         for node_id in effect.nodes:
             self.send(node_id, "ActorChanged", ActorChanged(effect.info))
+
+
+async def _close(outbox: Outbox) -> None:
+    await outbox.close()
+    await outbox.channel.close()

@@ -1,15 +1,75 @@
-"""Rows that the GCS itself writes into the event table, and how they meet those of others about the same key.
+"""The GCS's rows in the event table, how they meet those of others about the same key, and who is looking.
 
 A node's or actor's row has two authors: the GCS knows its state, its raylet or owner knows the figures. Whoever speaks
-later, the GCS's fields are the GCS's.
+later, the GCS's fields are the GCS's. Whoever asked within ``OBSERVED_MS`` is still looking, and processes send task
+facts only while somebody is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from raybook.base.facts import Fact, Row
 from raybook.base.resources import to_user
 from raybook.core.cluster.event_table import EventTable
-from raybook.protocol.messages.gcs import ActorInfo, NodeInfo
+from raybook.protocol.messages.gcs import ActorInfo, FactsReply, NodeInfo
+
+OBSERVED_MS = 2_000
+"""Eight polls at the panels' 4 Hz: a viewer that missed one is not taken for gone."""
+
+OwnedRow = Callable[[str, bytes], Row]
+"""(kind, key) → what the GCS itself knows of it, {} for nothing."""
+
+
+class FactDesk:
+    """The event table with its two kinds of authors and its observers."""
+
+    def __init__(self, rows_max: int, owned_row: OwnedRow) -> None:
+        self._events = EventTable(rows_max)
+        self._owned_row = owned_row
+        self._observed_until_ms: int | None = None
+
+    @property
+    def is_observed(self) -> bool:
+        """Somebody is looking, as far as we have been told."""
+        return self._observed_until_ms is not None
+
+    def add(self, facts: Iterable[Fact]) -> None:
+        """Facts of others."""
+        self._events.add(self._reconciled(fact) for fact in facts)
+
+    def refresh(self, kind: str, key: bytes) -> None:
+        """The GCS's own fields of a row have changed."""
+        owned = self._owned_row(kind, key)
+        if owned:
+            self._events.add([self._merged(Fact(kind, key.hex(), owned))])
+
+    def read(self, since_version: int, now_ms: int) -> tuple[FactsReply, bool]:
+        """What changed, and whether this reader is the first one to look."""
+        first = not self.is_observed
+        self._observed_until_ms = now_ms + OBSERVED_MS
+        delta = self._events.delta_since(since_version)
+        return FactsReply(delta.since, delta.version, delta.facts, delta.reset), first
+
+    def look_again_ms(self, now_ms: int) -> int | None:
+        """When to ask again whether anybody looks; None when nobody does any more."""
+        if self._observed_until_ms is not None and self._observed_until_ms <= now_ms:
+            self._observed_until_ms = None
+        return self._observed_until_ms
+
+    def _reconciled(self, fact: Fact) -> Fact:
+        if fact.row is None or fact.kind not in ("actor", "node"):
+            return fact
+        try:
+            owned = self._owned_row(fact.kind, bytes.fromhex(fact.key))
+        except ValueError:  # No id of ours; then none of our fields either.
+            owned = {}
+        return self._merged(Fact(fact.kind, fact.key, {**fact.row, **owned}))
+
+    def _merged(self, fact: Fact) -> Fact:
+        """The fact, with fields of the present row that it does not mention."""
+        known = self._events.row(fact.kind, fact.key)
+        return fact if known is None or fact.row is None else Fact(fact.kind, fact.key, {**known, **fact.row})
 
 
 def node_row(node: NodeInfo) -> Row:
@@ -43,9 +103,3 @@ def actor_row(info: ActorInfo) -> Row:
         "detached": info.detached,
         "resources": to_user(info.resources),
     }
-
-
-def merged(table: EventTable, fact: Fact) -> Fact:
-    """The fact, with fields of the present row that it does not mention. For rows with two authors only."""
-    known = table.row(fact.kind, fact.key)
-    return fact if known is None or fact.row is None else Fact(fact.kind, fact.key, {**known, **fact.row})

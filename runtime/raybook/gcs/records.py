@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from raybook.core.cluster.actor_events import ActorRecord
+from raybook.core.cluster.actor_record import ActorRecord
 from raybook.core.cluster.job_table import JobRecord
 from raybook.io.storage import ACTORS, JOBS, KEY_VALUES, META, NODES, Storage, Write
 from raybook.protocol.messages.gcs import NodeInfo

@@ -13,11 +13,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from raybook.base.config import Config
-from raybook.base.facts import ACTOR_ALIVE, Fact
+from raybook.base.facts import ACTOR_ALIVE, Row
 from raybook.base.specs import ActorSpec
 from raybook.core.cluster import actor_events, node_table
 from raybook.core.cluster.actor_table import ActorTable
-from raybook.core.cluster.event_table import EventTable
 from raybook.core.cluster.job_table import JobTable
 from raybook.core.cluster.kv_table import KvTable
 from raybook.core.cluster.node_table import NodeTable
@@ -25,6 +24,7 @@ from raybook.core.cluster.resource_view import ResourceView
 from raybook.core.scheduling.policy import Choice, choose_node
 from raybook.gcs import facts, records
 from raybook.gcs.effects import EffectRunner
+from raybook.gcs.facts import FactDesk
 from raybook.io.channel import Channel, RemoteError
 from raybook.io.clock import Clock
 from raybook.io.storage import Storage, Write
@@ -32,9 +32,6 @@ from raybook.protocol.messages import gcs as messages
 from raybook.protocol.messages.node import GetNodeStats, NodeStats, PlaceActor, PlaceActorReply, SetObserved, StopNode
 
 logger = logging.getLogger(__name__)
-
-OBSERVED_MS = 2_000
-"""Whoever asked for facts within this time is still looking: eight polls at the panels' 4 Hz."""
 
 STATS_TIMEOUT_S = 1.0
 """``ray status`` waits this long for a node's own account; then it does without."""
@@ -68,12 +65,12 @@ class GcsService:
         self._actors = ActorTable(self._choose, dead_max=config.fact_rows_max)
         self._jobs = JobTable()
         self._keys = KvTable()
-        self._events = EventTable(config.fact_rows_max)
+        self._facts = FactDesk(config.fact_rows_max, self._owned_row)
         self._probe_timeout_s = config.health_check_timeout_ms / 1000
         self._runner = EffectRunner(storage, self._published, self._answered, self._unreachable)
         self._next_request = 0
-        self._observed_until_ms = 0
-        self._observed = False
+        self._unconfirmed: dict[bytes, None] = {}
+        """Nodes of the store that have not registered with this process: it does not know what their clients watch."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._methods: dict[str, Callable[[Any], Awaitable[Any]]] = {
@@ -111,10 +108,11 @@ class GcsService:
         self._jobs.load(saved.jobs)
         self._actors.load(saved.actors)
         for node in saved.nodes:
+            self._unconfirmed[node.node_id] = None
             await self._decide_nodes(node_table.NodeRegistered(node, watched=bool(node.raylet_address)))
             self._spawn(self._take_inventory(node.node_id))
         for info in self._actors.rows():
-            self._events.add([Fact("actor", info.actor_id.hex(), facts.actor_row(info))])
+            self._facts.refresh("actor", info.actor_id)
         await self._execute(self._actors.resume(self._clock()))
 
     async def call(self, method: str, request: Any) -> Any:
@@ -148,6 +146,7 @@ class GcsService:
         if known is not None and not known.alive:
             text = f"Node {node.node_id.hex()} was declared dead ({known.death_reason}); it must end and join anew."
             raise RemoteError("NodeDiedError", text)
+        self._unconfirmed.pop(node.node_id, None)
         await self._decide_nodes(node_table.NodeRegistered(node, watched=bool(node.raylet_address)))
         return messages.Empty()
 
@@ -157,7 +156,9 @@ class GcsService:
             raise RemoteError("UnknownNode", text)
         self._view.report(request.node_id, request.resources_available)
         await self._decide_nodes(node_table.NodeHeard(request.node_id))
-        self._publish_node(request.node_id)
+        if request.node_id in self._unconfirmed:
+            raise RemoteError("UnknownNode", "This GCS has been started anew; register again.")
+        self._facts.refresh("node", request.node_id)
         return messages.Empty()
 
     async def _list_nodes(self, request: messages.ListNodes) -> messages.NodeList:
@@ -192,8 +193,8 @@ class GcsService:
         self._view.add(
             node.node_id, node.resources_total, node.resources_available or node.resources_total, node.labels
         )
-        self._publish_node(node.node_id)
-        if self._observed:
+        self._facts.refresh("node", node.node_id)
+        if self._facts.is_observed:
             self._runner.send(node.node_id, "SetObserved", SetObserved(True))
         await self._decide_actors(actor_events.NodeJoined(node.node_id), writes=[records.write_node(node)])
 
@@ -201,7 +202,7 @@ class GcsService:
         logger.warning("Node %s is dead: %s", node_id.hex(), reason)
         self._runner.remove_node(node_id)
         self._view.remove(node_id)
-        self._publish_node(node_id)
+        self._facts.refresh("node", node_id)
         events: list[Any] = [actor_events.NodeLost(node_id, reason)]
         writes = [records.write_node(node) for node in self._nodes.infos() if node.node_id == node_id]
         for record in self._jobs.running():
@@ -314,7 +315,13 @@ class GcsService:
     async def _decide_actors(self, *events: Any, writes: Sequence[Write] = ()) -> list[Any]:
         effects = self._actors.handle(events, self._clock())
         await self._execute(effects, writes)
+        deadline_ms = self._actors.next_deadline_ms()
+        if deadline_ms is not None:
+            self._arm("actors", deadline_ms, self._elapse_actors)
         return effects
+
+    async def _elapse_actors(self) -> None:
+        await self._decide_actors()
 
     async def _execute(self, effects: Sequence[Any], writes: Sequence[Write] = ()) -> None:
         if not self._storage.is_volatile:
@@ -350,17 +357,23 @@ class GcsService:
     # ------------------------------------------------------------------ facts
 
     async def _add_facts(self, request: messages.AddFacts) -> messages.Empty:
-        self._events.add(self._reconciled(fact) for fact in request.facts)
+        self._facts.add(request.facts)
         return messages.Empty()
 
-    def _reconciled(self, fact: Fact) -> Fact:
-        """Figures about a node or an actor, with the GCS's own fields of that row as they are."""
-        if fact.row is None or fact.kind not in ("actor", "node"):
-            return fact
-        owned = self._owned_row(fact.kind, bytes.fromhex(fact.key))
-        return facts.merged(self._events, Fact(fact.kind, fact.key, {**fact.row, **owned}))
+    async def _get_facts(self, request: messages.GetFacts) -> messages.FactsReply:
+        reply, first = self._facts.read(request.since_version, self._clock())
+        if first:
+            self._runner.send_all("SetObserved", SetObserved(True))
+            await self._check_observers()
+        return reply
 
-    def _owned_row(self, kind: str, key: bytes) -> dict[str, Any]:
+    async def _check_observers(self) -> None:
+        again_ms = self._facts.look_again_ms(self._clock())
+        if again_ms is None:
+            self._runner.send_all("SetObserved", SetObserved(False))
+        self._arm("observed", again_ms, self._check_observers)
+
+    def _owned_row(self, kind: str, key: bytes) -> Row:
         if kind == "actor":
             known = self._actors.record(key) is not None
             return facts.actor_row(self._actors.info(key)) if known else {}
@@ -368,31 +381,7 @@ class GcsService:
         return {} if node is None else facts.node_row(self._with_available(node))
 
     def _published(self, effect: actor_events.Publish) -> None:
-        info = effect.info
-        fact = Fact("actor", info.actor_id.hex(), facts.actor_row(info))
-        self._events.add([facts.merged(self._events, fact)])
-
-    def _publish_node(self, node_id: bytes) -> None:
-        node = self._nodes.get(node_id)
-        if node is not None:
-            fact = Fact("node", node_id.hex(), facts.node_row(self._with_available(node)))
-            self._events.add([facts.merged(self._events, fact)])
-
-    async def _get_facts(self, request: messages.GetFacts) -> messages.FactsReply:
-        self._observed_until_ms = self._clock() + OBSERVED_MS
-        if not self._observed:
-            self._observed = True
-            self._runner.send_all("SetObserved", SetObserved(True))
-            self._arm("observed", self._observed_until_ms, self._check_observers)
-        delta = self._events.delta_since(request.since_version)
-        return messages.FactsReply(delta.since, delta.version, delta.facts, delta.reset)
-
-    async def _check_observers(self) -> None:
-        if self._clock() < self._observed_until_ms:
-            self._arm("observed", self._observed_until_ms, self._check_observers)
-            return
-        self._observed = False
-        self._runner.send_all("SetObserved", SetObserved(False))
+        self._facts.refresh("actor", effect.info.actor_id)
 
     # ------------------------------------------------------------------ the cluster
 

@@ -1,4 +1,4 @@
-"""Memory of this node: how much there is, how much is left, how often the kernel had to end somebody.
+"""Memory of this node: how much is left, and how often the kernel had to end somebody (``hardware`` knows how much).
 
 Knows control groups (version 2 and 1) and /proc/meminfo. All amounts in bytes.
 """
@@ -10,13 +10,6 @@ from pathlib import Path
 CGROUP = Path("/sys/fs/cgroup")
 UNLIMITED_BYTES = 1 << 60
 """Version 1 says "no limit" by a number near 2**63, rounded to pages."""
-
-
-def total_bytes(cgroup: Path = CGROUP, meminfo: Path = Path("/proc/meminfo")) -> int:
-    """Memory we may use: the control group's limit, if it is below the machine's."""
-    limit = _limit(cgroup)
-    machine = _meminfo(meminfo)["MemTotal"]
-    return machine if limit is None else min(machine, limit)
 
 
 def available_bytes(cgroup: Path = CGROUP, meminfo: Path = Path("/proc/meminfo")) -> int:

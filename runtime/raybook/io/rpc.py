@@ -122,11 +122,7 @@ class Converter:
 
     def _repeated(self, name: str, kind: Any) -> FieldPlan:
         if _is_struct(kind):
-            return FieldPlan(
-                name,
-                lambda message, value: [self.fill(getattr(message, name).add(), item) for item in value] and None,
-                lambda message: [self.read(item, kind) for item in getattr(message, name)],
-            )
+            return self._repeated_struct(name, kind)
         if typing.get_origin(kind) is tuple:
             return self._repeated_tuple(name, typing.get_args(kind))
         return FieldPlan(
@@ -134,6 +130,13 @@ class Converter:
             lambda message, value: getattr(message, name).extend(value),
             lambda message: list(getattr(message, name)),
         )
+
+    def _repeated_struct(self, name: str, kind: type) -> FieldPlan:
+        def fill(message: Message, value: Any) -> None:
+            for item in value:
+                self.fill(getattr(message, name).add(), item)
+
+        return FieldPlan(name, fill, lambda message: [self.read(item, kind) for item in getattr(message, name)])
 
     def _repeated_tuple(self, name: str, kinds: tuple[Any, ...]) -> FieldPlan:
         """Tuples cross as messages whose fields, in the order of their numbers, are the tuple's places."""

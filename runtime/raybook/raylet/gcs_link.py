@@ -17,6 +17,7 @@ from raybook.base.config import Config
 from raybook.base.facts import Fact
 from raybook.base.resources import Shape
 from raybook.io.channel import Channel, RemoteError
+from raybook.io.outbox import Outbox
 from raybook.protocol.messages import gcs as messages
 from raybook.protocol.messages.raylet import ActorUpdate, FactsDelta, GcsCall, GcsReply
 from raybook.raylet.clients import Client, ClientTable
@@ -26,6 +27,12 @@ logger = logging.getLogger(__name__)
 REPORT_INTERVAL_MS = 10
 UNSENT_BYTES_MAX = 1 << 20
 """A subscriber that is this far behind gets no more deltas until it has read."""
+RETRY_MS = 200
+"""While the GCS is away; a restarted one is found within a fifth of a second."""
+RECONNECT_S = 60.0
+"""A question waits this long for a GCS that is away (Ray: ``gcs_rpc_server_reconnect_timeout_s``)."""
+KEEPS_ORDER = frozenset({"CreateActor", "KillActor"})
+"""Relayed calls that must not overtake, or be overtaken by, what this node tells."""
 READS_RESOURCES = frozenset({"ListNodes", "ClusterStatus"})
 """Methods before which this node's amounts are brought up to date."""
 
@@ -59,6 +66,7 @@ class GcsLink:
         self._latest: dict[bytes, messages.ActorInfo] = {}
         """Newest pushed row of each watched actor."""
         self._closed = False
+        self._outbox = Outbox(channel, self._try_again)
 
     # --- calls --------------------------------------------------------------------------------------------------------
 
@@ -67,39 +75,57 @@ class GcsLink:
         return await self._channel.call(method, request)
 
     def tell(self, method: str, request: Any) -> None:
-        """A call nobody waits for; a failure is logged."""
-        self.spawn(self._tell(method, request))
+        """A call whose answer nobody waits for. What was told arrives in order, also at a GCS that was away meanwhile;
+        a refusal is logged."""
+        self._outbox.send(method, request, lambda reply: _log_refusal(method, reply))
 
-    async def _tell(self, method: str, request: Any) -> None:
-        try:
-            await self._channel.call(method, request)
-        except (RemoteError, ConnectionError) as error:
-            logger.warning("Telling the GCS a %s failed: %s", method, error)
+    def _try_again(self) -> None:
+        logger.debug("The GCS is out of reach; trying again in %d ms.", RETRY_MS)
+        self._loop.call_later(RETRY_MS / 1000, self._resume)
+
+    def _resume(self) -> None:
+        if not self._closed:
+            self._outbox.resume()
 
     def relay(self, client: Client, message: GcsCall) -> None:
-        """A client's call."""
-        self.spawn(self._relay(client, message))
-
-    async def _relay(self, client: Client, message: GcsCall) -> None:
+        """A client's call. Those that change actors keep their order with what is told and wait for a GCS that is away;
+        others do so for ``RECONNECT_S``."""
         types = messages.METHODS.get(message.method)
         try:
             if types is None:
                 raise RemoteError("ValueError", f"The GCS has no method {message.method!r}.")
-            request = msgspec.msgpack.decode(message.request, type=types[0])
-            if message.method in READS_RESOURCES:
-                await self._refresh()
-                await self._report_once()
-            reply = await self._channel.call(message.method, request)
-            answer = GcsReply(message.call_id, msgspec.msgpack.encode(reply))
+            request: Any = msgspec.msgpack.decode(message.request, type=types[0])
         except RemoteError as error:
-            answer = GcsReply(message.call_id, error_code=error.code, error_text=error.text)
+            client.connection.send(_answer(message, error))
         except msgspec.MsgspecError as error:
             text = f"The request of a {message.method} call does not decode: {error}"
-            answer = GcsReply(message.call_id, error_code="ValueError", error_text=text)
-        except ConnectionError as error:
-            text = f"The GCS cannot be reached: {error}"
-            answer = GcsReply(message.call_id, error_code="GcsUnavailableError", error_text=text)
-        client.connection.send(answer)
+            client.connection.send(_answer(message, RemoteError("ValueError", text)))
+        else:
+            if message.method in KEEPS_ORDER:
+                self._outbox.send(
+                    message.method, request, lambda reply: client.connection.send(_answer(message, reply))
+                )
+            else:
+                self.spawn(self._relay(client, message, request))
+
+    async def _relay(self, client: Client, message: GcsCall, request: Any) -> None:
+        give_up = self._loop.time() + RECONNECT_S
+        while True:
+            try:
+                if message.method in READS_RESOURCES:
+                    await self._refresh()
+                    await self._report_once()
+                reply = await self._channel.call(message.method, request)
+                break
+            except RemoteError as error:
+                reply = error
+                break
+            except ConnectionError as error:
+                reply = RemoteError("RaySystemError", f"The GCS has been out of reach for {RECONNECT_S:g} s: {error}")
+                if self._loop.time() >= give_up:
+                    break
+            await asyncio.sleep(RETRY_MS / 1000)
+        client.connection.send(_answer(message, reply))
 
     # --- resources ----------------------------------------------------------------------------------------------------
 
@@ -165,7 +191,9 @@ class GcsLink:
         """A client wants an actor's states from now on, or no more."""
         if watch:
             client.watched[actor_id] = True
-            self.spawn(self._watch(client, actor_id))
+            # In order with creations: a question that overtook one would be told that there is no such actor.
+            request = messages.WatchActors(self._node.node_id, [actor_id])
+            self._outbox.send("WatchActors", request, lambda reply: self._watched(client, actor_id, reply))
         elif client.watched.pop(actor_id, None):
             self.unwatch([actor_id])
 
@@ -179,11 +207,9 @@ class GcsLink:
         if unwatched:
             self.tell("WatchActors", messages.WatchActors(self._node.node_id, unwatched, watch=False))
 
-    async def _watch(self, client: Client, actor_id: bytes) -> None:
-        try:
-            reply = await self._channel.call("WatchActors", messages.WatchActors(self._node.node_id, [actor_id]))
-        except (RemoteError, ConnectionError) as error:
-            logger.warning("Watching actor %s failed: %s", actor_id.hex(), error)
+    def _watched(self, client: Client, actor_id: bytes, reply: Any) -> None:
+        if isinstance(reply, RemoteError):
+            logger.warning("Watching actor %s failed: %s", actor_id.hex(), reply)
             return
         for info in reply.actors:
             # A push that overtook this reply is newer than it.
@@ -201,7 +227,14 @@ class GcsLink:
 
     def publish(self, facts: list[Fact]) -> None:
         if facts:
-            self.tell("AddFacts", messages.AddFacts(facts))
+            self.spawn(self._offer(messages.AddFacts(facts)))
+
+    async def _offer(self, request: messages.AddFacts) -> None:
+        """Facts are worth one attempt: later ones replace them."""
+        try:
+            await self._channel.call("AddFacts", request)
+        except (RemoteError, ConnectionError) as error:
+            logger.warning("The GCS did not take %d facts: %s", len(request.facts), error)
 
     def subscribe(self, client: Client, since_version: int, active: bool) -> None:
         """Send a client what changes in the event table, or stop."""
@@ -252,10 +285,24 @@ class GcsLink:
         for repeating in (self._reporter, self._facts_task):
             if repeating is not None:
                 repeating.cancel()
+        self._closed = True
+        await self._outbox.drain(timeout_s=0.2)
+        await self._outbox.close()
         if self._tasks:
             await asyncio.wait(list(self._tasks), timeout=0.2)
         for task in list(self._tasks):
             task.cancel()
+
+
+def _answer(message: GcsCall, reply: Any) -> GcsReply:
+    if isinstance(reply, RemoteError):
+        return GcsReply(message.call_id, error_code=reply.code, error_text=reply.text)
+    return GcsReply(message.call_id, msgspec.msgpack.encode(reply))
+
+
+def _log_refusal(method: str, reply: Any) -> None:
+    if isinstance(reply, RemoteError):
+        logger.warning("The GCS refused a %s: %s", method, reply)
 
 
 def _update_of(info: messages.ActorInfo) -> ActorUpdate:

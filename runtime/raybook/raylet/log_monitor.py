@@ -83,10 +83,10 @@ class LogMonitor:
                 data = file.read(READ_BYTES)
         except FileNotFoundError:
             return []
-        whole = len(data) if ended or len(data) == READ_BYTES else data.rfind(b"\n") + 1
-        # A line longer than one look is cut rather than never shown.
-        if len(data) == READ_BYTES:
-            whole = data.rfind(b"\n") + 1 or len(data)
+        whole = len(data) if ended else data.rfind(b"\n") + 1
+        if not whole and len(data) == READ_BYTES:
+            # A line longer than one look is cut rather than never shown.
+            whole = len(data)
         tail.offset += whole
         text = data[:whole].decode("utf-8", "replace")
         return [LogLine(tail.pid, tail.stream, line) for line in text.splitlines()]

@@ -378,7 +378,7 @@ class Raylet:
             ),
             rm.Stop: lambda c, m: self.gcs.tell("StopCluster", gcs_messages.StopCluster(m.reason)),
         }
-        for kind in (sm.RequestExtent, sm.ReturnExtent, sm.Sealed, sm.FreeRegions, sm.ReclaimAck):
+        for kind in (sm.RequestExtent, sm.ReturnExtent, sm.Sealed, sm.FreeRegions, sm.ReclaimAck, sm.RecallAnswered):
             handlers[kind] = lambda c, m: self._store.received(c.client_id, m)
         return handlers
 

@@ -15,6 +15,8 @@ from raybook.protocol.messages.store import (
     ExtentGranted,
     ExtentRefused,
     FreeRegions,
+    RecallAnswered,
+    RecallIdle,
     ReclaimAck,
     ReclaimQuery,
     RegionsFreed,
@@ -122,9 +124,8 @@ class StoreService:
             elif isinstance(effect, ev.SealRejected):
                 logger.warning("Object %s is lost: %s", effect.object_id.hex(), effect.reason)
             else:
-                # No message asks clients for idle extents yet: the request waits for what they return by themselves,
-                # and is refused at its deadline.
                 assert isinstance(effect, ev.RecallIdle)
+                self._send(effect.client_id, RecallIdle(effect.query_id, effect.bytes_wanted))
 
     def _punch(self, hole: ev.PunchHole) -> None:
         # In a thread: 4 ms for 64 MiB, and the loop serves everybody.
@@ -144,10 +145,12 @@ def _event_of(client_id: bytes, message: Any) -> Any:
     if isinstance(message, RequestExtent):
         return ev.ExtentRequested(client_id, message.request_id, message.bytes_wanted)
     if isinstance(message, ReturnExtent):
-        return ev.ExtentReturned(client_id, message.offset)
+        return ev.ExtentReturned(client_id, message.offset, message.warm_bytes, message.size)
     if isinstance(message, Sealed):
         return ev.RegionSealed(client_id, message.object_id, message.owner_id, message.offset, message.size)
     if isinstance(message, FreeRegions):
         return ev.RegionsFreed(client_id, message.offsets)
+    if isinstance(message, RecallAnswered):
+        return ev.RecallAnswered(client_id, message.query_id)
     assert isinstance(message, ReclaimAck), f"{type(message).__name__} is no message from a client about the arena."
     return ev.ReclaimAcked(client_id, message.query_id)

@@ -1,8 +1,8 @@
 """Progress: a sweep in text, for where no panel shows it.
 
 Prints one line every few seconds and a table at the end. Decides nothing about the sweep.
-Invariants: silent in between where a panel is, or where nobody watches; the final table is always printed unless
-verbose is 0.
+Invariants: nothing between start and end where nobody watches or a panel shows the trials; at the end one line, and
+below it the table of trials unless a panel shows it already. With verbose 0 nobody makes a reporter.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CELL_MAX = 28
 
 
 class ProgressReporter(SweepObserver):
-    """Prints a sweep's progress. show_lines: whether to print between start and end."""
+    """Prints a sweep's progress. show_lines: print between start and end. show_table: list the trials at the end."""
 
     def __init__(
         self,
@@ -32,6 +32,7 @@ class ProgressReporter(SweepObserver):
         mode: str | None,
         total: int | None,
         show_lines: bool,
+        show_table: bool,
         write: Callable[[str], None],
     ) -> None:
         self._name = name
@@ -39,6 +40,7 @@ class ProgressReporter(SweepObserver):
         self._mode = mode or "max"
         self._total = total
         self._show_lines = show_lines
+        self._show_table = show_table
         self._write = write
         self._started_ms: int | None = None
         self._printed_ms = 0
@@ -74,7 +76,7 @@ class ProgressReporter(SweepObserver):
         )
         trials = sorted(table, key=lambda trial: score(self._best_value(trial), self._mode), reverse=True)
         rows = [self._row(trial) for trial in trials[:ROWS_MAX]]
-        if not rows:
+        if not rows or not self._show_table:
             return head
         lines = [head, *format_table(["trial", "state", "iter", self._metric or "metric", "config"], rows)]
         if len(trials) > ROWS_MAX:
@@ -108,9 +110,9 @@ def is_noninteractive(environ: Mapping[str, str] = os.environ) -> bool:
     return environ.get("RAYBOOK_NONINTERACTIVE", "") not in ("", "0")
 
 
-def should_show_lines(environ: Mapping[str, str] = os.environ, modules: Mapping[str, Any] = sys.modules) -> bool:
-    """Ask whether progress lines are wanted: somebody watches, and no notebook panel shows the trials already."""
-    return not is_noninteractive(environ) and not ("ipykernel" in modules and "raybook_widgets" in modules)
+def has_panels(modules: Mapping[str, Any] = sys.modules) -> bool:
+    """Ask whether this is a notebook whose panels show the trials."""
+    return "ipykernel" in modules and "raybook_widgets" in modules
 
 
 def terminal_writer() -> Callable[[str], None]:

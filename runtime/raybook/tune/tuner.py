@@ -30,7 +30,7 @@ from raybook.tune.experiment_state import ExperimentStateFile
 from raybook.tune.facts import FactPublisher
 from raybook.tune.interrupt import graceful_interrupt
 from raybook.tune.observer import SweepObserver
-from raybook.tune.progress import ProgressReporter, should_show_lines, terminal_writer
+from raybook.tune.progress import ProgressReporter, has_panels, is_noninteractive, terminal_writer
 from raybook.tune.result_grid import ResultGrid
 from raybook.tune.search.basic_variant import BasicVariantGenerator
 from raybook.tune.trainable_spec import TrainableSpec, as_spec
@@ -171,7 +171,9 @@ class Tuner:
             FactPublisher(api.publish_fact, run_id, name, metric, mode, total, epoch_ms),
         ]
         if self._run_config.verbose:
-            observers.append(ProgressReporter(name, metric, mode, total, should_show_lines(), terminal_writer()))
+            is_watched = has_panels() and not is_noninteractive()
+            show_lines = not has_panels() and not is_noninteractive()
+            observers.append(ProgressReporter(name, metric, mode, total, show_lines, not is_watched, terminal_writer()))
         return [*observers, CallbackObserver(self._run_config.callbacks)]
 
 

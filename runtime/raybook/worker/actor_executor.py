@@ -3,7 +3,8 @@
     sync      on the main thread, one at a time, in the order of arrival
     threaded  ``max_concurrency`` > 1: on a pool of threads, replies out of order
     async     the class has an ``async def`` method: on one event loop, ``max_concurrency`` calls at once
-Concurrency groups are lanes beside the default one, each with threads or slots of its own; a full lane holds up no other.
+Concurrency groups are lanes beside the default one, each with threads or slots of its own; a full lane holds up no
+other.
 
 Knows nothing of restarts: a restarted actor is a new process. The order of one caller's calls is the order of its
 connection.
@@ -21,12 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from raybook.base.errors import RayTaskError, value_from_error
 from raybook.base.task_context import CURRENT_TASK, ActorContext, TaskContext
 from raybook.protocol import functions
 from raybook.protocol.messages.raylet import ActorStarted, ExitWorker, StartActor
 from raybook.protocol.messages.worker import ActorCreation, TaskSpec
-from raybook.protocol.serialization import serialize
 
 if TYPE_CHECKING:
     from raybook.worker.core_process import CoreProcess
@@ -51,7 +50,7 @@ class ActorExecutor:
         self._order = order
         self._creation = msgspec.msgpack.decode(spec.creation, type=ActorCreation)
         self.actor_id = spec.actor_id
-        self.repr = ""
+        executor.outcome.actor_id = spec.actor_id
         self.wake: Callable[[], None] | None = None
         """Set while an event loop takes the calls: how the I/O thread tells it of new ones."""
         self._context = ActorContext(
@@ -72,25 +71,19 @@ class ActorExecutor:
             actor_class = functions.load(creation.class_payload)
             args, kwargs = self._executor.read_arguments(creation.spec)
             self._instance = actor_class(*args, **kwargs)
-        except BaseException as error:
-            # Whatever the class's code raises makes the actor dead, with this as its cause.
+        except BaseException as error:  # noqa: BLE001 - whatever user code raises makes the actor dead.
             self._report_failure(error)
             return False
         finally:
             CURRENT_TASK.reset(token)
         if type(self._instance).__repr__ is not object.__repr__:
-            self.repr = repr(self._instance)
-        self._core.send_raylet(ActorStarted(self.actor_id, repr=self.repr))
+            self._executor.outcome.actor_repr = repr(self._instance)
+        self._core.send_raylet(ActorStarted(self.actor_id, repr=self._executor.outcome.actor_repr))
         return True
 
     def _report_failure(self, error: BaseException) -> None:
-        name = self._creation.spec.name
-        wrapped = RayTaskError.from_exception(name, error, self._executor.pid, self._executor.ip, self.actor_id)
-        value = value_from_error(wrapped, self._dumps)
+        value = self._executor.outcome.describe(self._creation.spec.name, error)
         self._core.send_raylet(ActorStarted(self.actor_id, value.payload or b"-", value.text))
-
-    def _dumps(self, value: Any) -> bytes:
-        return serialize(value, self._values.context, "exception").to_bytes()
 
     def run(self) -> None:
         """Serve calls until told to exit."""
@@ -102,8 +95,8 @@ class ActorExecutor:
             self._serve_sync()
 
     def cancel(self, task_id: bytes) -> bool:
-        """I/O thread: a running call was cancelled. True when it runs here; a coroutine is cancelled, other code can ask
-        ``get_runtime_context().is_canceled()``."""
+        """I/O thread: a running call was cancelled. True when it runs here; a coroutine is cancelled, other code can
+        ask ``get_runtime_context().is_canceled()``."""
         coroutine = self._coroutines.get(task_id)
         if coroutine is not None and self._loop is not None:
             self._loop.call_soon_threadsafe(coroutine.cancel)
@@ -218,9 +211,8 @@ class ActorExecutor:
                 if inspect.isawaitable(result):
                     result = await result
             run_us = (time.perf_counter_ns() - start_ns) // 1000
-            reply = executor.result_reply(spec, result, run_us)
-        except BaseException as error:
-            # As in the executor: everything user code raises has a meaning, a cancelled coroutine too.
+            reply = executor.outcome.of_result(spec, result, run_us)
+        except BaseException as error:  # noqa: BLE001 - everything user code raises has a meaning here.
             run_us = (time.perf_counter_ns() - start_ns) // 1000
             reply = executor.error_reply(spec, error, run_us)
         args = kwargs = result = None  # type: ignore[assignment]

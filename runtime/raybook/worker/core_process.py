@@ -45,8 +45,16 @@ from raybook.protocol.messages.raylet import (
     Observed,
     Refused,
 )
-from raybook.protocol.messages.store import ExtentGranted, ExtentRefused, ReclaimAck, ReclaimQuery, RegionsFreed
+from raybook.protocol.messages.store import (
+    ExtentGranted,
+    ExtentRefused,
+    RecallIdle,
+    ReclaimAck,
+    ReclaimQuery,
+    RegionsFreed,
+)
 from raybook.protocol.messages.worker import Hello, SendFunction, WorkerMessage
+from raybook.worker.executor_base import Executor
 from raybook.worker.facts import FactSource
 from raybook.worker.peers import Peer, Peers
 from raybook.worker.raylet_link import GcsRequest, RayletLink
@@ -58,26 +66,6 @@ IDLE_WAIT_MS = 500
 """Longest sleep: released references wait at most this long to be noticed when nothing else happens."""
 BUSY_WAIT_MS = 20
 """Sleep after activity: releases that follow a burst are handled soon, without a wake-up for each."""
-
-
-class Executor:
-    """What the I/O thread needs of a worker's executor; a driver has none. All of it runs on the I/O thread."""
-
-    def on_message(self, peer: Peer, message: Any) -> None:
-        """A push, cancel or steal from an owner."""
-
-    def on_raylet(self, message: Any) -> None:
-        """StartActor, RevokeLease, LeaseProbe, ExitWorker."""
-
-    def on_peer_gone(self, client_id: bytes) -> None:
-        """A caller is gone."""
-
-    def on_idle(self) -> None:
-        """Called before each sleep: replies that nobody flushed go out."""
-
-    def is_busy(self) -> bool:
-        """Whether work is queued or running."""
-        return False
 
 
 class CoreProcess:
@@ -136,6 +124,7 @@ class CoreProcess:
             ExtentRefused: lambda message: self._regions.refused(message),
             RegionsFreed: self._on_regions_freed,
             ReclaimQuery: self._reclaims_append,
+            RecallIdle: lambda message: self._regions.recalled(message),
             Observed: lambda message: self.facts.set_observed(message.active),
             FactsDelta: self._on_facts,
             Refused: lambda message: self._lose_cluster(message.reason),
@@ -236,6 +225,7 @@ class CoreProcess:
             table[type(effect)](effect)
         if self._reclaims:
             self._answer_reclaims()
+        self._regions.look(now_ms)
         if self.executor is not None:
             self.executor.on_idle()
         self.facts.collect(self.owner.finished, now_ms)

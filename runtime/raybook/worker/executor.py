@@ -11,8 +11,6 @@ came in, ``_settled`` what was answered, so the worker is idle exactly when they
 from __future__ import annotations
 
 import _thread
-import asyncio
-import logging
 import os
 import signal
 import time
@@ -21,13 +19,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from raybook.base.errors import ActorExit, RayTaskError, TaskCancelledError, value_from_error
-from raybook.base.ids import return_id
-from raybook.base.specs import Assignment, ErrorValue, Value
+from raybook.base.errors import ActorExit
+from raybook.base.specs import Assignment, Value
 from raybook.base.task_context import CURRENT_TASK, TaskContext
 from raybook.core.owner.records import CancelCommand, SealReply
-from raybook.core.owner.task_manager import RETRYABLE
-from raybook.io.transport import ConnectionClosed
 from raybook.protocol import functions
 from raybook.protocol.messages.raylet import (
     Blocked,
@@ -40,7 +35,6 @@ from raybook.protocol.messages.raylet import (
     Unblocked,
     WorkerExiting,
 )
-from raybook.protocol.messages.store import Sealed
 from raybook.protocol.messages.worker import (
     BindLease,
     CancelTask,
@@ -53,19 +47,18 @@ from raybook.protocol.messages.worker import (
     TasksBounced,
     TaskSpec,
 )
-from raybook.protocol.serialization import deserialize, serialize
+from raybook.protocol.serialization import deserialize
 from raybook.worker import args as arguments
 from raybook.worker.accelerators import expose_gpus
 from raybook.worker.actor_executor import ActorExecutor
-from raybook.worker.core_process import CoreProcess, Executor
+from raybook.worker.core_process import CoreProcess
+from raybook.worker.executor_base import Executor
+from raybook.worker.outcome import Outcome
 from raybook.worker.peers import Peer
+from raybook.worker.reply_channel import ReplyChannel
 from raybook.worker.values import Values
 
-logger = logging.getLogger(__name__)
-
 CANCEL_SIGNAL = signal.SIGUSR2
-FLUSH_US = 500
-"""Replies of short tasks are gathered this long at most before they are sent."""
 SHORT_US = 200
 """A function that took longer than this last time does not keep earlier replies waiting."""
 
@@ -73,11 +66,9 @@ SHORT_US = 200
 class WorkerExecutor(Executor):
     """One per worker process. ``run`` is the main thread's life."""
 
-    def __init__(self, core: CoreProcess, values: Values, node_ip: str) -> None:
+    def __init__(self, core: CoreProcess, values: Values) -> None:
         self._core = core
         self._values = values
-        self.ip = node_ip
-        self.pid = os.getpid()
         self._work: deque[tuple[Peer | None, Any]] = deque()
         self._gate = _thread.allocate_lock()
         self._gate.acquire()
@@ -93,10 +84,8 @@ class WorkerExecutor(Executor):
         self._payloads: dict[bytes, bytes] = {}
         self._run_us: dict[bytes, int] = {}
         self._calls_made: dict[bytes, int] = {}
-        self._reply_lock = _thread.allocate_lock()
-        self._replies: list[TaskReply] = []
-        self._reply_peer: Peer | None = None
-        self._first_reply_ns = 0
+        self.outcome = Outcome(core, values)
+        self.replies = ReplyChannel(core)
         self.current: TaskSpec | None = None
         self._in_user_code = False
         self._cancel_id = b""
@@ -179,7 +168,7 @@ class WorkerExecutor(Executor):
                 with suppress(ValueError):
                     self._work.remove(item)
                     self._settled_by_io(1)
-                    self._core.send_peer(peer.client_id, TaskReplies([self._cancelled_reply(item[1])]))
+                    self._core.send_peer(peer.client_id, TaskReplies([self.outcome.cancelled(item[1])]))
                 return
         if self.actor is not None and self.actor.cancel(message.task_id):
             return
@@ -231,11 +220,10 @@ class WorkerExecutor(Executor):
             self._settled_by_io(dropped)
 
     def on_idle(self) -> None:
-        if self._replies and time.monotonic_ns() - self._first_reply_ns > 2_000_000:
-            self._flush_replies()
+        self.replies.flush_left_behind()
 
     def is_busy(self) -> bool:
-        return bool(self._replies) or (bool(self._work) and not self._idle)
+        return not self.replies.is_empty() or (bool(self._work) and not self._idle)
 
     def _is_idle(self) -> bool:
         return self._accepted == self._settled and self.actor is None
@@ -249,7 +237,7 @@ class WorkerExecutor(Executor):
             try:
                 peer, item = work.popleft()
             except IndexError:
-                self._flush_replies()
+                self.replies.flush()
                 self._idle = True
                 if work:
                     self._idle = False
@@ -261,7 +249,7 @@ class WorkerExecutor(Executor):
             else:
                 self._run_order(item)
                 self._settled += 1
-        self._flush_replies()
+        self.replies.flush()
 
     def _run_order(self, order: Any) -> None:
         if type(order) is ExitWorker:
@@ -295,7 +283,7 @@ class WorkerExecutor(Executor):
             item = self.take_call()
             if item is not None:
                 return item
-            self._flush_replies()
+            self.replies.flush()
             self._idle = True
             if self._work:
                 self._idle = False
@@ -306,13 +294,13 @@ class WorkerExecutor(Executor):
 
     def _run_task(self, peer: Peer, spec: TaskSpec) -> None:
         key = spec.function_key
-        if self._replies and self._run_us.get(key, SHORT_US) >= SHORT_US:
-            self._flush_replies()
+        if not self.replies.is_empty() and self._run_us.get(key, SHORT_US) >= SHORT_US:
+            self.replies.flush()
         function = self._functions.get(key)
         if function is None:
             function = self._load(spec)
             if function is None:
-                self.reply(peer, spec, self._error_reply(spec, self._load_error, 0))
+                self.reply(peer, spec, self.outcome.of_error(spec, self._load_error, 0))
                 return
         self._expose_gpus()
         run_us = self.execute(peer, spec, function, None)
@@ -334,8 +322,7 @@ class WorkerExecutor(Executor):
             if payload is None:
                 raise RuntimeError(f"The code of `{spec.name}` never arrived at this worker. Please report this.")
             function = functions.load(payload)
-        except BaseException as error:
-            # Unpickling imports the user's modules, which may raise anything.
+        except BaseException as error:  # noqa: BLE001 - unpickling imports the user's modules.
             self._load_error = error
             if payload is not None:
                 self._payloads[spec.function_key] = payload
@@ -364,13 +351,12 @@ class WorkerExecutor(Executor):
                 result = function(*args, **kwargs)
             finally:
                 self._in_user_code = False
-        except BaseException as error:
-            # Everything user code can raise, SystemExit and KeyboardInterrupt included, has a meaning here.
+        except BaseException as error:  # noqa: BLE001 - everything user code raises has a meaning here.
             self._in_user_code = False
             reply = self.error_reply(spec, error, (time.perf_counter_ns() - start_ns) // 1000)
         run_us = (time.perf_counter_ns() - start_ns) // 1000
         if reply is None:
-            reply = self.result_reply(spec, result, run_us)
+            reply = self.outcome.of_result(spec, result, run_us)
         args = kwargs = result = None  # type: ignore[assignment]
         self.current = None
         CURRENT_TASK.reset(token)
@@ -402,112 +388,26 @@ class WorkerExecutor(Executor):
 
     # Answers
 
-    def result_reply(self, spec: TaskSpec, result: Any, run_us: int) -> TaskReply:
-        """What to say of a task that returned."""
-        try:
-            if spec.num_returns == 1:
-                return TaskReply(spec.task_id, spec.attempt, [self._pack(spec, 0, result)], run_us)
-            if spec.num_returns == 0:
-                return TaskReply(spec.task_id, spec.attempt, [], run_us)
-            values = list(result) if result is not None else []
-            if len(values) != spec.num_returns:
-                raise ValueError(
-                    f"Task `{spec.name}` has num_returns={spec.num_returns} but returned {len(values)} values."
-                )
-            packed = [self._pack(spec, index, value) for index, value in enumerate(values)]
-            return TaskReply(spec.task_id, spec.attempt, packed, run_us)
-        except Exception as error:
-            # A result that cannot be pickled, is no iterable, or does not fit the store is the task's error.
-            return self._error_reply(spec, error, run_us)
-
-    def _pack(self, spec: TaskSpec, index: int, result: Any) -> Value:
-        value, in_region = self._values.pack(result, f"return value of `{spec.name}`")
-        if in_region and value.location is not None:
-            object_id = return_id(spec.task_id, index)
-            owner = object_id[:8]
-            location = value.location
-            self._core.send_raylet(Sealed(object_id, owner, location.offset, location.size))
-        return value
-
     def error_reply(self, spec: TaskSpec, error: BaseException, run_us: int) -> TaskReply:
         """What to say of a task whose code raised. Ends the process where that is what the error asks for."""
-        if isinstance(error, (KeyboardInterrupt, asyncio.CancelledError)):
-            return self._cancelled_reply(spec, run_us)
         if isinstance(error, ActorExit):
             self.retire("exit_actor() was called")
-            text = f"The actor is dead because it called exit_actor() in `{spec.name}`."
-            return TaskReply(spec.task_id, spec.attempt, [], int(run_us), ErrorValue("ActorDiedError", text))
-        if isinstance(error, SystemExit) and self.actor is None:
-            self._flush_replies()
+        elif isinstance(error, SystemExit) and self.actor is None:
+            self.replies.flush()
             os._exit(error.code if isinstance(error.code, int) else 1)
-        if isinstance(error, SystemExit):
+        elif isinstance(error, SystemExit):
             self.retire("its code called sys.exit()")
-        return self._error_reply(spec, error, run_us)
-
-    def _error_reply(self, spec: TaskSpec, error: BaseException, run_us: int) -> TaskReply:
-        actor = self.actor
-        actor_id = actor.actor_id if actor is not None else b""
-        actor_repr = actor.repr if actor is not None else ""
-        if isinstance(error, TaskCancelledError):
-            value = ErrorValue("TaskCancelledError", str(error))
-        else:
-            wrapped = RayTaskError.from_exception(spec.name, error, self.pid, self.ip, actor_id, actor_repr)
-            value = value_from_error(wrapped, self._dumps)
-        if spec.retry_exceptions and self._is_retryable(spec, error):
-            value.code = RETRYABLE + value.code
-        return TaskReply(spec.task_id, spec.attempt, [], int(run_us), value)
-
-    def _dumps(self, value: Any) -> bytes:
-        return serialize(value, self._values.context, "exception").to_bytes()
-
-    @staticmethod
-    def _is_retryable(spec: TaskSpec, error: BaseException) -> bool:
-        if not spec.retry_classes:
-            return isinstance(error, Exception)
-        cause = error.cause if isinstance(error, RayTaskError) else error
-        return isinstance(cause, tuple(deserialize(spec.retry_classes)))
-
-    @staticmethod
-    def _cancelled_reply(spec: TaskSpec, run_us: int = 0) -> TaskReply:
-        text = f"Task: TaskID({spec.task_id.hex()}) was cancelled."
-        return TaskReply(spec.task_id, spec.attempt, [], int(run_us), ErrorValue("TaskCancelledError", text))
+        return self.outcome.of_error(spec, error, run_us)
 
     def reply(self, peer: Peer, spec: TaskSpec, reply: TaskReply) -> None:
-        """Answer; at once, or together with the next ones if they are short. Any thread that runs tasks."""
+        """Answer. Where references are involved, through the owner machine, which first makes sure that what this
+        process still holds is known. Any thread that runs tasks."""
         self._settled += 1
         if spec.slots or spec.contained or spec.args_value or any(value.contained for value in reply.returns):
-            self._flush_replies()
-            ids = [slot.ref.object_id for slot in spec.slots or ()]
-            self._core.submit(SealReply(peer.client_id, reply, ids))
-            return
-        with self._reply_lock:
-            if self._reply_peer is not peer:
-                self._send_replies()
-                self._reply_peer = peer
-            if not self._replies:
-                self._first_reply_ns = time.monotonic_ns()
-            self._replies.append(reply)
-            waited_us = (time.monotonic_ns() - self._first_reply_ns) // 1000
-            if not self._work or waited_us >= FLUSH_US or len(self._replies) >= 128:
-                self._send_replies()
-
-    def _flush_replies(self) -> None:
-        if self._replies:
-            with self._reply_lock:
-                self._send_replies()
-
-    def _send_replies(self) -> None:
-        """Called with the reply lock held."""
-        if not self._replies:
-            return
-        replies, self._replies = self._replies, []
-        peer = self._reply_peer
-        assert peer is not None, "replies without an addressee"
-        try:
-            if not peer.send_now(TaskReplies(replies)):
-                self._core.finish_write(peer)
-        except ConnectionClosed:
-            logger.info("A caller is gone; %d replies to it were dropped.", len(replies))
+            self.replies.flush()
+            self._core.submit(SealReply(peer.client_id, reply))
+        else:
+            self.replies.add(peer, reply, bool(self._work))
 
     # Blocking and ending
 
@@ -515,7 +415,7 @@ class WorkerExecutor(Executor):
         """User code is about to wait in get or wait: give back what it would hold up, lend out the CPU."""
         if _thread.get_ident() != self._main or self.current is None:
             return
-        self._flush_replies()
+        self.replies.flush()
         if self.actor is None:
             self._core.submit(self._lend)
 
@@ -547,7 +447,7 @@ class WorkerExecutor(Executor):
     def retire(self, reason: str) -> None:
         """End this process after the present work, on purpose."""
         self._exiting = True
-        self._flush_replies()
+        self.replies.flush()
         self._core.send_raylet(WorkerExiting(reason))
 
     def nudge(self) -> None:

@@ -51,7 +51,9 @@ class FactSource:
         if not finished:
             return
         end = time.time()
-        rows = [(record.spec.name, record.spec.task_id, state, end, run_us, pid) for record, state, run_us, pid in finished]
+        rows = [
+            (record.spec.name, record.spec.task_id, state, end, run_us, pid) for record, state, run_us, pid in finished
+        ]
         finished.clear()
         self.ring.extend(rows)
         if self._observed:

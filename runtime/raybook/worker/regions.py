@@ -11,7 +11,23 @@ from collections.abc import Callable
 from typing import Any
 
 from raybook.core.node.arena_allocator import Extent, LocalAllocator
-from raybook.protocol.messages.store import ExtentGranted, ExtentRefused, RequestExtent, ReturnExtent
+from raybook.protocol.messages.store import (
+    ExtentGranted,
+    ExtentRefused,
+    RecallAnswered,
+    RecallIdle,
+    RequestExtent,
+    ReturnExtent,
+)
+
+IDLE_MS = 250
+"""After so long without a new region, room that is not used goes back to the raylet: what was freed shows within a
+second, and a loop that puts keeps its warm pages."""
+IDLE_BYTES_MIN = 1 << 20
+"""Smaller gaps between regions stay with this process while nobody asks for them."""
+RECALL_BYTES_MIN = 64 << 10
+"""What a recall asks for comes back in ranges of at least this size; below it, a message costs more than it frees."""
+EVERYTHING = 1 << 62
 
 
 class Ticket:
@@ -36,9 +52,14 @@ class Regions:
         self.allocator = LocalAllocator()
         self._waiting: dict[int, Ticket] = {}
         self._next_request = 1
+        self._recalls: list[RecallIdle] = []
+        self._is_quiet = True
+        self._has_freed = False
+        self._looked_ms = 0
 
     def allocate(self, ticket: Ticket) -> None:
         """Serve a ticket from our extents, or ask for one."""
+        self._is_quiet = False
         offset = self.allocator.allocate(ticket.size)
         if offset is None:
             request = self._next_request
@@ -55,7 +76,8 @@ class Regions:
         ticket.lock.release()
 
     def granted(self, message: ExtentGranted) -> None:
-        """An extent arrived."""
+        """An extent arrived; it may be larger than what its ticket takes."""
+        self._has_freed = True
         self.allocator.add_extent(Extent(message.offset, message.size, message.warm_bytes))
         ticket = self._waiting.pop(message.request_id, None)
         if ticket is not None:
@@ -69,14 +91,36 @@ class Regions:
             ticket.lock.release()
 
     def free(self, offset: int) -> None:
-        """A region is garbage; extents beyond the first that are empty go back."""
+        """A region is garbage; its bytes serve the next ticket, or go back when this process is quiet."""
         self.allocator.free(offset)
+        self._has_freed = True
 
-    def give_back_idle(self) -> None:
-        """Return extents with nothing in them."""
-        for extent in self.allocator.idle_extents():
-            self.allocator.remove_extent(extent.offset)
-            self._send(ReturnExtent(extent.offset, extent.size))
+    def recalled(self, message: RecallIdle) -> None:
+        """Somebody waits for room. Answered by ``look``, after what is garbage by now has been freed."""
+        self._recalls.append(message)
+
+    def look(self, now_ms: int) -> None:
+        """Once in each step of the I/O thread: answer recalls, and return what has long been idle. Cost: 0.1 µs."""
+        if self._recalls:
+            recalls, self._recalls = self._recalls, []
+            for recall in recalls:
+                self.give_back_idle(EVERYTHING, RECALL_BYTES_MIN)
+                self._send(RecallAnswered(recall.query_id))
+        if self._waiting and self._has_freed:
+            # Through the raylet, whose queue is first come, first served.
+            self.give_back_idle(EVERYTHING, RECALL_BYTES_MIN)
+            self._has_freed = False
+        if now_ms - self._looked_ms >= IDLE_MS:
+            if self._is_quiet and self._has_freed:
+                self.give_back_idle(EVERYTHING, IDLE_BYTES_MIN)
+                self._has_freed = False
+            self._is_quiet = True
+            self._looked_ms = now_ms
+
+    def give_back_idle(self, bytes_wanted: int, bytes_min: int) -> None:
+        """Return whole pages in which nothing lies."""
+        for extent in self.allocator.give_up_idle(bytes_wanted, bytes_min):
+            self._send(ReturnExtent(extent.offset, extent.size, extent.warm_bytes))
 
     def fail_all(self, text: str) -> None:
         """The raylet is gone."""

@@ -127,26 +127,3 @@ class RefuseCreation(msgspec.Struct, frozen=True):
     request: int
     code: str
     text: str
-
-
-class ActorRecord(msgspec.Struct):
-    """Everything the cluster knows of one actor; also the form in which it is stored."""
-
-    spec: ActorSpec
-    state: str
-    incarnation: int = 0
-    restarts_used: int = 0
-    node_id: bytes = b""
-    """Where it lives or is queued; b"" while it waits for a feasible node."""
-    accepted: bool = False
-    info: ActorInfo | None = None
-    """The row others see, rebuilt at every change."""
-    death: str = ""
-    death_payload: bytes = b""
-    pid: int = 0
-    waiting: str = ""
-    ending: str = ""
-    """Why it ends after its queued calls; such an actor has no name and no further life."""
-    refusals: dict[bytes, str] = {}
-    """Nodes that said they can never hold this life of it, with their reasons."""
-    story: list[str] = []

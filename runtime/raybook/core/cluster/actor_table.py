@@ -20,7 +20,8 @@ import msgspec
 from raybook.base.facts import ACTOR_ALIVE, ACTOR_DEAD, ACTOR_PENDING, ACTOR_RESTARTING
 from raybook.base.specs import ActorSpec, Endpoint
 from raybook.core.cluster import actor_events as on
-from raybook.core.cluster.actor_events import ActorRecord
+from raybook.core.cluster.actor_record import RESTARTS_FOREVER, ActorRecord, label_of, row_of, without_creation
+from raybook.core.cluster.actor_watchers import ActorWatchers
 from raybook.core.scheduling.policy import Choice
 from raybook.protocol.messages.gcs import ActorInfo
 
@@ -32,8 +33,6 @@ MOVES: dict[str, frozenset[str]] = {
 }
 """Which state may follow which. A life lost before it was ALIVE is followed by another one in the same state."""
 
-RESTARTS_FOREVER = -1
-STORY_LINES_MAX = 32
 KILLED_BY_USER = "The actor is dead because it was killed by `ray.kill`."
 
 Chooser = Callable[[ActorSpec, Mapping[bytes, str]], Choice]
@@ -63,7 +62,7 @@ class ActorTable:
         self._on_node: dict[bytes, dict[bytes, None]] = {}
         self._unplaced: dict[bytes, None] = {}
         self._dead: dict[bytes, None] = {}
-        self._watchers: dict[bytes, dict[bytes, None]] = {}
+        self._watchers = ActorWatchers()
         self._ended_jobs: dict[bytes, str] = {}
         self._effects: list[Any] = []
         self._now_ms = 0
@@ -87,12 +86,13 @@ class ActorTable:
         self._now_ms = now_ms
         for event in events:
             self._edges[type(event)](event)
+        self._give_up_unheard()
         effects, self._effects = self._effects, []
         return effects
 
     def next_deadline_ms(self) -> int | None:
-        """Never: nothing here happens by time alone."""
-        return None
+        """When the first actor that is watched but unknown is given up."""
+        return self._watchers.next_deadline_ms()
 
     # ------------------------------------------------------------------ questions
 
@@ -100,10 +100,13 @@ class ActorTable:
         return self._actors.get(actor_id)
 
     def info(self, actor_id: bytes) -> ActorInfo:
-        """The actor's row; DEAD, with an explanation, for one that is not known (any more)."""
+        """The actor's row. One that is watched and not known yet is PENDING for a while, because a handle may
+        travel faster than the creation; any other unknown one is DEAD, with an explanation."""
         actor = self._actors.get(actor_id)
         if actor is not None:
-            return _row(actor)
+            return row_of(actor)
+        if self._watchers.is_unheard(actor_id):
+            return ActorInfo(actor_id, "", ACTOR_PENDING, waiting="The cluster has not heard of this actor yet.")
         return ActorInfo(
             actor_id=actor_id,
             class_name="",
@@ -114,15 +117,15 @@ class ActorTable:
     def by_name(self, name: str, namespace: str) -> ActorSpec | None:
         """The living actor of that name, without the bytes only its worker needs."""
         actor_id = self._names.get((namespace, name))
-        return None if actor_id is None else _without_creation(self._actors[actor_id].spec)
+        return None if actor_id is None else without_creation(self._actors[actor_id].spec)
 
     def rows(self) -> list[ActorInfo]:
         """All rows, oldest actor first."""
-        return [_row(actor) for actor in self._actors.values()]
+        return [row_of(actor) for actor in self._actors.values()]
 
     def waiting(self) -> list[str]:
         """One line for each actor that no node can hold."""
-        return [f"Actor {_label(a.spec)}: {a.waiting}" for a in map(self._actors.__getitem__, self._unplaced)]
+        return [f"Actor {label_of(a.spec)}: {a.waiting}" for a in map(self._actors.__getitem__, self._unplaced)]
 
     def statistics(self) -> ActorStatistics:
         count = dict.fromkeys(MOVES, 0)
@@ -137,15 +140,15 @@ class ActorTable:
         actor = self._actors.get(key)
         if actor is None:
             return f"Actor {key.hex()} is not in the table."
-        return "\n".join([f"Actor {_label(actor.spec)} is {actor.state}.", *actor.story])
+        return "\n".join([f"Actor {label_of(actor.spec)} is {actor.state}.", *actor.story])
 
     def check_invariants(self) -> None:
         for (namespace, name), actor_id in self._names.items():
             actor = self._actors[actor_id]
-            assert actor.state != ACTOR_DEAD, f"The dead actor {_label(actor.spec)} still has a name."
+            assert actor.state != ACTOR_DEAD, f"The dead actor {label_of(actor.spec)} still has a name."
             assert (actor.spec.namespace, actor.spec.name) == (namespace, name), f"{name} names another actor."
         for actor_id, actor in self._actors.items():
-            label = _label(actor.spec)
+            label = label_of(actor.spec)
             dead = actor.state == ACTOR_DEAD
             assert (actor_id in self._dead) == dead, f"{label} is {actor.state} but filed otherwise."
             placed = actor_id in self._on_node.get(actor.node_id, {})
@@ -156,6 +159,7 @@ class ActorTable:
             limit = actor.spec.max_restarts
             assert limit == RESTARTS_FOREVER or actor.restarts_used <= limit, f"{label} lived too often."
             assert actor.restarts_used <= actor.incarnation, f"{label} restarted without a new incarnation."
+        self._watchers.check_invariants(self._actors)
         assert len(self._dead) <= self._dead_max, "More dead actors are remembered than allowed."
 
     # ------------------------------------------------------------------ the store
@@ -191,24 +195,25 @@ class ActorTable:
                 self._answer_taken_name(event, self._actors[holder].spec)
                 return
         if spec.job_id in self._ended_jobs and not spec.detached:
-            text = f"Actor {_label(spec)} was not created: its job {spec.job_id.hex()} has ended."
+            text = f"Actor {label_of(spec)} was not created: its job {spec.job_id.hex()} has ended."
             self._effects.append(on.RefuseCreation(request, "RuntimeError", text))
             return
+        self._watchers.heard_of(spec.actor_id)
         actor = ActorRecord(spec=spec, state=ACTOR_PENDING)
         self._actors[spec.actor_id] = actor
         self._index(actor)
-        self._tell(actor, "created")
+        actor.tell("created", self._now_ms)
         self._place(actor)
         self._changed(actor)
         self._effects.append(on.AnswerCreation(request))
 
     def _answer_taken_name(self, event: on.CreationRequested, holder: ActorSpec) -> None:
         if event.get_if_exists:
-            self._effects.append(on.AnswerCreation(event.request, _without_creation(holder)))
+            self._effects.append(on.AnswerCreation(event.request, without_creation(holder)))
             return
         name, namespace = holder.name, holder.namespace
         text = (
-            f"The name {name!r} is already taken in namespace {namespace!r} by actor {_label(holder)}. "
+            f"The name {name!r} is already taken in namespace {namespace!r} by actor {label_of(holder)}. "
             f"Choose another name, pass get_if_exists=True, or end the other actor first."
         )
         self._effects.append(on.RefuseCreation(event.request, "ActorAlreadyExistsError", text))
@@ -223,7 +228,7 @@ class ActorTable:
             actor.node_id = b""
             actor.waiting = choice.reason
             self._unplaced[actor_id] = None
-            self._tell(actor, f"waits: {choice.reason}")
+            actor.tell(f"waits: {choice.reason}", self._now_ms)
             return
         self._unplaced.pop(actor_id, None)
         actor.waiting = ""
@@ -232,7 +237,7 @@ class ActorTable:
         self._repeat_placement(actor)
 
     def _repeat_placement(self, actor: ActorRecord) -> None:
-        self._tell(actor, f"placed on node {actor.node_id.hex()} as incarnation {actor.incarnation}")
+        actor.tell(f"placed on node {actor.node_id.hex()} as incarnation {actor.incarnation}", self._now_ms)
         self._effects.append(on.Place(actor.node_id, actor.spec, actor.incarnation, actor.incarnation))
 
     def _placement_answered(self, event: on.PlacementAnswered) -> None:
@@ -244,7 +249,7 @@ class ActorTable:
             return
         self._leave_node(actor)
         actor.refusals = {**actor.refusals, event.node_id: event.reason}
-        self._tell(actor, f"refused by node {event.node_id.hex()}: {event.reason}")
+        actor.tell(f"refused by node {event.node_id.hex()}: {event.reason}", self._now_ms)
         self._place(actor)
         self._changed(actor)
 
@@ -275,8 +280,8 @@ class ActorTable:
         self._move(actor, ACTOR_ALIVE)
         actor.accepted = True
         actor.pid = pid
-        actor.info = msgspec.structs.replace(_row(actor), endpoint=endpoint)
-        self._tell(actor, f"alive with pid {pid}")
+        actor.info = msgspec.structs.replace(row_of(actor), endpoint=endpoint)
+        actor.tell(f"alive with pid {pid}", self._now_ms)
         self._changed(actor)
         if actor.ending:
             self._stop(actor, actor.ending, graceful=True)
@@ -300,7 +305,7 @@ class ActorTable:
             return
         actor.ending = reason
         self._release_name(actor)
-        self._tell(actor, f"ends after its queued calls: {reason}")
+        actor.tell(f"ends after its queued calls: {reason}", self._now_ms)
         self._changed(actor)
         if actor.state == ACTOR_ALIVE:
             self._stop(actor, reason, graceful=True)
@@ -325,8 +330,7 @@ class ActorTable:
 
     def _node_lost(self, event: on.NodeLost) -> None:
         node = event.node_id
-        for watchers in self._watchers.values():
-            watchers.pop(node, None)
+        self._watchers.forget_node(node)
         for client_id in list(self._owners_on_node.get(node, ())):
             self._owner_lost(on.OwnerLost(client_id, f"its node {node.hex()} is gone."))
         for actor_id in list(self._on_node.get(node, ())):
@@ -348,7 +352,7 @@ class ActorTable:
         lives_left = limit == RESTARTS_FOREVER or actor.restarts_used < limit
         if may_restart and lives_left and not actor.ending:
             actor.restarts_used += 1
-            self._tell(actor, f"restarts: {reason}")
+            actor.tell(f"restarts: {reason}", self._now_ms)
             self._begin_life(actor, ACTOR_RESTARTING)
         else:
             self._die(actor, reason)
@@ -365,7 +369,7 @@ class ActorTable:
     def _die(self, actor: ActorRecord, reason: str) -> None:
         actor_id = actor.spec.actor_id
         self._move(actor, ACTOR_DEAD)
-        self._tell(actor, f"dead: {reason}")
+        actor.tell(f"dead: {reason}", self._now_ms)
         actor.death = reason
         actor.waiting = ""
         last_node = actor.node_id
@@ -378,13 +382,13 @@ class ActorTable:
         if owner.client_id not in self._of_owner:
             _drop(self._owners_on_node, owner.node_id, owner.client_id)
         _drop(self._of_job, actor.spec.job_id, actor_id)
-        actor.spec = _without_creation(actor.spec)
+        actor.spec = without_creation(actor.spec)
         self._dead[actor_id] = None
         self._changed(actor)
         while len(self._dead) > self._dead_max:
             oldest = next(iter(self._dead))
             del self._dead[oldest], self._actors[oldest]
-            self._watchers.pop(oldest, None)
+            self._watchers.forget_actor(oldest)
             self._effects.append(on.ForgetActor(oldest))
 
     # ------------------------------------------------------------------ who is told
@@ -392,16 +396,20 @@ class ActorTable:
     def _watch(self, event: on.WatchRequested) -> None:
         for actor_id in event.actor_ids:
             if event.watch:
-                self._watchers.setdefault(actor_id, {})[event.node_id] = None
+                self._watchers.add(actor_id, event.node_id, actor_id in self._actors, self._now_ms)
             else:
-                _drop(self._watchers, actor_id, event.node_id)
+                self._watchers.remove(actor_id, event.node_id)
+
+    def _give_up_unheard(self) -> None:
+        for actor_id, nodes in self._watchers.give_up(self._now_ms):
+            self._effects.append(on.Publish(self.info(actor_id), nodes))
 
     def _changed(self, actor: ActorRecord) -> None:
         """Rebuild the row, write it down, then publish it."""
-        actor.info = _row(actor)
+        actor.info = row_of(actor)
         actor_id = actor.spec.actor_id
         self._effects.append(on.PersistActor(actor_id))
-        self._effects.append(on.Publish(actor.info, tuple(self._watchers.get(actor_id, ()))))
+        self._effects.append(on.Publish(actor.info, self._watchers.of(actor_id)))
 
     def _stop(self, actor: ActorRecord, reason: str, *, graceful: bool) -> None:
         self._effects.append(on.StopOn(actor.node_id, actor.spec.actor_id, actor.incarnation, graceful, reason))
@@ -416,7 +424,7 @@ class ActorTable:
         return actor
 
     def _move(self, actor: ActorRecord, state: str) -> None:
-        assert state in MOVES[actor.state], f"{_label(actor.spec)}: {actor.state} → {state} is no move."
+        assert state in MOVES[actor.state], f"{label_of(actor.spec)}: {actor.state} → {state} is no move."
         actor.state = state
 
     def _index(self, actor: ActorRecord) -> None:
@@ -443,44 +451,6 @@ class ActorTable:
         if actor.node_id:
             _drop(self._on_node, actor.node_id, actor.spec.actor_id)
             actor.node_id = b""
-
-    def _tell(self, actor: ActorRecord, what: str) -> None:
-        if len(actor.story) >= STORY_LINES_MAX:
-            del actor.story[1]  # The first line, its creation, stays.
-        actor.story.append(f"{self._now_ms} ms: {what}")
-
-
-def _row(actor: ActorRecord) -> ActorInfo:
-    spec = actor.spec
-    limit = spec.max_restarts
-    alive = actor.state == ACTOR_ALIVE
-    return ActorInfo(
-        actor_id=spec.actor_id,
-        class_name=spec.class_name,
-        state=actor.state,
-        name=spec.name,
-        namespace=spec.namespace,
-        job_id=spec.job_id,
-        node_id=actor.node_id,
-        endpoint=actor.info.endpoint if alive and actor.info is not None else None,
-        pid=actor.pid if alive else 0,
-        incarnation=actor.incarnation,
-        restarts_left=RESTARTS_FOREVER if limit == RESTARTS_FOREVER else limit - actor.restarts_used,
-        death=actor.death,
-        death_payload=actor.death_payload,
-        detached=spec.detached,
-        waiting=actor.waiting,
-        resources=spec.resources,
-    )
-
-
-def _label(spec: ActorSpec) -> str:
-    named = f" {spec.name!r}" if spec.name else ""
-    return f"{spec.class_name}{named} ({spec.actor_id.hex()})"
-
-
-def _without_creation(spec: ActorSpec) -> ActorSpec:
-    return msgspec.structs.replace(spec, creation=b"")
 
 
 def _drop(index: dict[bytes, dict[bytes, None]], key: bytes, member: bytes) -> None:

@@ -8,7 +8,7 @@ is watched has one deadline. Source of the times: ``Config.health_check_*`` (Ray
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -87,7 +87,7 @@ class NodeTable:
         self._dead: dict[bytes, None] = {}
         self._deadlines: list[tuple[int, bytes]] = []
         self._effects: list[Any] = []
-        self._edges = {
+        self._edges: dict[type, Callable[[Any, int], None]] = {
             NodeRegistered: self._registered,
             NodeHeard: self._heard,
             NodeUnreachable: self._unreachable,

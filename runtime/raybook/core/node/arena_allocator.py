@@ -158,6 +158,41 @@ class ExtentTable:
         self._events.append((client_id, f"returned {extent.size} bytes at {offset}, {warm} of them warm"))
         return extent
 
+    def extent_around(self, client_id: ClientID, offset: int, size: int) -> Extent | None:
+        """The client's extent that holds all of this range, or None. Cost: one look-up when the range begins an extent,
+        else a walk over the client's extents."""
+        held = self._extents.get(client_id, {})
+        first = held.get(offset)
+        candidates = held.values() if first is None else (first,)
+        return next((e for e in candidates if e.offset <= offset and offset + size <= e.end), None)
+
+    def return_range(self, client_id: ClientID, offset: int, size: int, warm_bytes: int = 0) -> None:
+        """Take whole pages out of an extent; what lies before and behind them stays with the client, as extents of
+        their own. warm_bytes: so many from the start of the range hold memory.
+
+        Raises ValueError if the range is not whole pages or not inside one extent of the client.
+        """
+        extent = self.extent_around(client_id, offset, size)
+        if extent is None or size <= 0 or offset % PAGE_BYTES or size % PAGE_BYTES:
+            raise ValueError(f"{size} bytes at {offset} are no whole pages inside one extent of this client.")
+        held = self._extents[client_id]
+        del held[extent.offset]
+        end = offset + size
+        # What the client keeps may hold memory anywhere: pages are known for certain only where they are given back.
+        if extent.offset < offset:
+            held[extent.offset] = Extent(extent.offset, offset - extent.offset, offset - extent.offset)
+        if end < extent.end:
+            held[end] = Extent(end, extent.end - end, extent.end - end)
+        if not held:
+            del self._extents[client_id]
+        self._granted_bytes -= size
+        warm = min(round_up(warm_bytes, PAGE_BYTES), size)
+        if warm:
+            self._warm.put(offset, warm)
+        if warm < size:
+            self._cold.put(offset + warm, size - warm)
+        self._events.append((client_id, f"returned {size} bytes at {offset}, {warm} of them warm"))
+
     def carve(self, client_id: ClientID, offset: int, keep: Iterable[tuple[int, int]]) -> list[Extent]:
         """Replace an extent by the pages that overlap `keep`, free the rest, and return what was kept.
 
@@ -258,14 +293,16 @@ class LocalAllocator:
     serve the next request at once, newest first. Cost: about 1.5 µs an operation.
     """
 
-    __slots__ = ("_extents", "_free", "_starts", "_used", "_written_to", "used_bytes")
+    __slots__ = ("_extents", "_free", "_high", "_starts", "_used", "_written_to", "used_bytes")
 
     def __init__(self) -> None:
         self._free = FreeRanges()
         self._used: dict[int, int] = {}
         self._extents: dict[int, Extent] = {}
         self._starts: list[int] = []
+        # By extent: all before the first address was written; nothing from the second one on ever was.
         self._written_to: dict[int, int] = {}
+        self._high: dict[int, int] = {}
         self.used_bytes = 0
 
     def add_extent(self, extent: Extent) -> None:
@@ -274,7 +311,7 @@ class LocalAllocator:
             raise ValueError(f"The extent at {extent.offset} was added before.")
         self._extents[extent.offset] = extent
         insort(self._starts, extent.offset)
-        self._written_to[extent.offset] = extent.offset + extent.warm_bytes
+        self._written_to[extent.offset] = self._high[extent.offset] = extent.offset + extent.warm_bytes
         # An object never spans two extents, so that each can be given back apart.
         self._free.add_fence(extent.offset)
         self._free.add_fence(extent.end)
@@ -285,13 +322,51 @@ class LocalAllocator:
         extent = self._extents[offset]
         if not self._free.take_exactly(offset, extent.size):
             return None
-        del self._extents[offset]
-        self._starts.remove(offset)
-        written_to = self._written_to.pop(offset)
-        for fence in (offset, extent.end):
+        high = self._forget(extent)
+        return Extent(offset, extent.size, high - offset)
+
+    def give_up_idle(self, bytes_wanted: int, bytes_min: int) -> list[Extent]:
+        """Stop using whole pages without a region, largest ranges first, until `bytes_wanted` are found; what was given
+        up. A range inside an extent splits it. bytes_min: smaller ranges are not worth that; an extent without regions
+        always goes as a whole. Cost: O(n log n) of the free ranges."""
+        given: list[Extent] = []
+        for start, size in sorted(self._free, key=lambda found: -found[1]):
+            if bytes_wanted <= 0:
+                break
+            extent = self._extents[self._starts[bisect_right(self._starts, start) - 1]]
+            first, end = round_up(start, PAGE_BYTES), (start + size) & -PAGE_BYTES
+            if size == extent.size or end - first >= bytes_min:
+                self._free.take_exactly(start, size)
+                given.append(self._split_off(extent, first, end))
+                for left, right in ((start, first), (end, start + size)):
+                    if left < right:
+                        self._free.put(left, right - left)
+                bytes_wanted -= end - first
+        return given
+
+    def _split_off(self, extent: Extent, first: int, end: int) -> Extent:
+        """Forget the pages from `first` to `end` of an extent; the rest of it becomes one or two extents."""
+        written_to = self._written_to[extent.offset]
+        high = self._forget(extent)
+        for left, right in ((extent.offset, first), (end, extent.end)):
+            if left < right:
+                self._extents[left] = Extent(left, right - left)
+                insort(self._starts, left)
+                self._written_to[left] = min(max(written_to, left), right)
+                self._high[left] = min(max(high, left), right)
+                self._free.add_fence(left)
+                self._free.add_fence(right)
+        return Extent(first, end - first, min(max(high - first, 0), end - first))
+
+    def _forget(self, extent: Extent) -> int:
+        """Drop an extent from the books; where its memory may end."""
+        del self._extents[extent.offset]
+        self._starts.remove(extent.offset)
+        del self._written_to[extent.offset]
+        for fence in (extent.offset, extent.end):
             if fence not in self._extents and not self._ends_at(fence):
                 self._free.remove_fence(fence)
-        return Extent(offset, extent.size, written_to - offset)
+        return self._high.pop(extent.offset)
 
     def _ends_at(self, address: int) -> bool:
         index = bisect_right(self._starts, address - 1) - 1
@@ -323,9 +398,11 @@ class LocalAllocator:
         return offset + size <= self._written_to[start]
 
     def mark_written(self, offset: int, size: int) -> None:
-        """These bytes hold memory now. Regions written out of address order are forgotten: that costs speed only."""
+        """These bytes hold memory now. Regions written out of address order count as cold: that costs speed only."""
         start = self._starts[bisect_right(self._starts, offset) - 1]
         written_to = self._written_to[start]
+        if offset + size > self._high[start]:
+            self._high[start] = offset + size
         if offset <= written_to < offset + size:
             extent_end = self._extents[start].end
             self._written_to[start] = min((offset + size + 63) & -64, extent_end)
@@ -368,3 +445,6 @@ class LocalAllocator:
         assert not expected, f"the extent at {expected[:1]} is in no list"
         for start, written_to in self._written_to.items():
             assert start <= written_to <= self._extents[start].end, f"written_to of the extent at {start} is outside it"
+            assert start <= self._high[start] <= self._extents[start].end, (
+                f"memory of the extent at {start} ends outside"
+            )

@@ -26,11 +26,13 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from raybook.core.node import store_events as ev
-from raybook.core.node.arena_allocator import Extent, ExtentTable
+from raybook.core.node.arena_allocator import PAGE_BYTES, Extent, ExtentTable
 
 # A request waits so long for idle extents of others, then it is refused. Ray's grace before it falls back, in
 # `oom_grace_period_s`, is 2 s.
 RECALL_TIMEOUT_MS = 2_000
+# What a borrower lets go of reaches the owner while both have answered already: so long, answers in vain are not final.
+RECALL_SETTLE_MS = 100
 DEAD_IDS_MAX = 65_536
 STORY_EVENTS_MAX = 8_192
 HOLDERS_NAMED_MAX = 3
@@ -49,14 +51,15 @@ class Region(msgspec.Struct):
 
 
 class Waiting(msgspec.Struct):
-    """A request that does not fit. unanswered: clients whose idle extents may still come."""
+    """A request that does not fit. unanswered: how many answers about idle extents each client still owes."""
 
     client_id: bytes
     request_id: int
     bytes_wanted: int
     query_id: int
     deadline_ms: int
-    unanswered: dict[bytes, None]
+    unanswered: dict[bytes, int]
+    settled_ms: int = 0
 
 
 class Reclaim(msgspec.Struct):
@@ -136,7 +139,12 @@ class ObjectTable:
 
     def next_deadline_ms(self) -> int | None:
         """When the first waiting request is to be refused, if nothing else happens."""
-        return self._queue[0].deadline_ms if self._queue else None
+        if not self._queue:
+            return None
+        first = self._queue[0]
+        if first.query_id and not first.unanswered and not self._reclaims:
+            return min(first.settled_ms, first.deadline_ms)
+        return first.deadline_ms
 
     # --- clients ------------------------------------------------------------------------------------------------------
 
@@ -293,20 +301,24 @@ class ObjectTable:
             elif first.query_id == 0:
                 self._recall_for(first)
             # What is being reclaimed is on its way, and comes sooner than a second attempt of the client would.
-            elif self._now_ms >= first.deadline_ms or (not first.unanswered and not self._reclaims):
+            elif self._now_ms >= first.deadline_ms or self._is_in_vain(first):
                 self._queue.popleft()
                 self._refuse(first)
             else:
                 return
 
+    def _is_in_vain(self, waiting: Waiting) -> bool:
+        return not waiting.unanswered and not self._reclaims and self._now_ms >= waiting.settled_ms
+
     def _recall_for(self, waiting: Waiting) -> None:
         """Ask for idle extents, once, when the request is at the front: those behind it gain by the same answers."""
         waiting.query_id = self._new_query_id()
-        # The asking client too: what it holds idle may be in pieces that are too small, and count all the same.
-        holders = [holder for holder in self._extents.clients() if holder in self._clients]
-        waiting.unanswered = dict.fromkeys(holders)
-        for holder in holders:
-            self._effects.append(ev.RecallIdle(holder, waiting.query_id, waiting.bytes_wanted))
+        waiting.settled_ms = self._now_ms + RECALL_SETTLE_MS
+        # All clients: owners and borrowers, too, first let go of what is garbage. And the asking one: what it holds
+        # idle may be in pieces that are too small, and counts all the same.
+        waiting.unanswered = dict.fromkeys(self._clients, 1)
+        for client_id in self._clients:
+            self._effects.append(ev.RecallIdle(client_id, waiting.query_id, waiting.bytes_wanted))
         self._note(f"waits for {waiting.bytes_wanted} bytes", waiting.client_id)
 
     def _refuse(self, waiting: Waiting) -> None:
@@ -333,23 +345,27 @@ class ObjectTable:
 
     def _recall_answered(self, event: ev.RecallAnswered) -> None:
         for waiting in self._queue:
-            if waiting.query_id == event.query_id:
-                waiting.unanswered.pop(event.client_id, None)
+            if waiting.query_id == event.query_id and event.client_id in waiting.unanswered:
+                waiting.unanswered[event.client_id] -= 1
+                if not waiting.unanswered[event.client_id]:
+                    del waiting.unanswered[event.client_id]
 
     def _extent_returned(self, event: ev.ExtentReturned) -> None:
         client_id, offset = event.client_id, event.offset
         if client_id not in self._clients:
             return
-        extent = next((held for held in self._extents.extents_of(client_id) if held.offset == offset), None)
-        if extent is None:
+        extent = self._extents.extent_around(client_id, offset, event.size or 1)
+        size = event.size or (extent.size if extent is not None and extent.offset == offset else 0)
+        if extent is None or size <= 0 or offset % PAGE_BYTES or size % PAGE_BYTES:
             self._misbehaved(client_id, f"It returned an extent at {offset}, where it has none.")
             return
-        sealed = self._by_client.get(client_id, ())
-        if any(offset <= inside < extent.end for inside in sealed):
+        regions = (self._regions[inside] for inside in self._by_client.get(client_id, ()))
+        if any(region.offset < offset + size and offset < region.offset + region.size for region in regions):
             self._misbehaved(client_id, f"It returned the extent at {offset}, in which others' objects lie.")
             return
-        self._extents.return_extent(client_id, offset, event.written_bytes)
-        self._note(f"returned {extent.size} bytes at {offset}", client_id)
+        written_bytes = size if event.written_bytes is None else event.written_bytes
+        self._extents.return_range(client_id, offset, size, written_bytes)
+        self._note(f"returned {size} bytes at {offset}", client_id)
 
     def _hole_punched(self, event: ev.HolePunched) -> None:
         self._extents.punched(event.offset)
@@ -405,6 +421,14 @@ class ObjectTable:
                     self._extents.return_extent(region.client_id, region.piece_offset)
         for client_id, freed in forward.items():
             self._effects.append(ev.ForwardFree(client_id, freed))
+            self._recall_again(client_id)
+
+    def _recall_again(self, client_id: bytes) -> None:
+        """The client has more to spare than when it answered: it is asked again, for the request at the front."""
+        if self._queue and self._queue[0].query_id:
+            first = self._queue[0]
+            first.unanswered[client_id] = first.unanswered.get(client_id, 0) + 1
+            self._effects.append(ev.RecallIdle(client_id, first.query_id, first.bytes_wanted))
 
     def _misbehaved(self, client_id: bytes, text: str) -> None:
         self._effects.append(ev.ClientMisbehaved(client_id, text))

@@ -37,11 +37,13 @@ class ExtentRequested(msgspec.Struct, frozen=True):
 
 
 class ExtentReturned(msgspec.Struct, frozen=True):
-    """The client uses nothing in the extent. written_bytes: how far it ever wrote, None if it does not say."""
+    """The client uses nothing in the extent, or in these whole pages of one. written_bytes: how far from the offset it
+    ever wrote, None if it does not say. size: None for the whole extent."""
 
     client_id: bytes
     offset: int
     written_bytes: int | None = None
+    size: int | None = None
 
 
 class RegionSealed(msgspec.Struct, frozen=True):

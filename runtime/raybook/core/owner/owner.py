@@ -18,6 +18,7 @@ from raybook.base.ids import ACTOR_ID_BYTES, FIRST_RETURN, owner_of, return_id
 from raybook.base.specs import ErrorValue, RefInfo, Value
 from raybook.core.owner.actor_calls import ActorCalls
 from raybook.core.owner.borrows import Borrows
+from raybook.core.owner.dependencies import Dependencies
 from raybook.core.owner.exchange import Exchange
 from raybook.core.owner.lease_requester import LeaseRequester
 from raybook.core.owner.object_directory import ObjectDirectory
@@ -78,6 +79,7 @@ class Owner:
         self.borrows = Borrows(self.references, self._effects, self._forget)
         self.objects = ObjectDirectory()
         self.exchange = Exchange(self.references, self.objects, self._effects)
+        self.dependencies = Dependencies(self.objects, self.exchange)
         self.waits = WaitSet()
         self.tasks = TaskManager()
         self.leases = LeaseRequester(config)
@@ -85,7 +87,6 @@ class Owner:
         self.pins = Pins()
         self.finished: list[tuple[TaskRecord, str, int, int]] = []
         """(task, state, run µs, worker pid) since the shell last looked: the source of panels and the timeline."""
-        self._dependents: dict[bytes, list[TaskRecord]] = {}
         self._now_ms = 0
         self._dispatch: dict[type, Any] = {
             TaskRecord: self._on_submit,
@@ -168,11 +169,11 @@ class Owner:
         else:
             for index in range(spec.num_returns):
                 counts[return_id(spec.task_id, index)] = 1
+        if record.actor_id:
+            self.references.hold_again(record.actor_id)
         if record.held is not None:
             self._hold_arguments(record)
         if record.actor_id:
-            if record.unresolved >= 0:
-                self.references.hold_again(record.actor_id)
             self._submit_call(record)
         elif not record.unresolved:
             self.leases.enqueue(record)
@@ -180,21 +181,9 @@ class Owner:
     def _hold_arguments(self, record: TaskRecord) -> None:
         for ref in record.held or ():
             self.borrows.hold(ref)
-        spec = record.spec
-        slots = [*(spec.slots or ()), *((spec.args_value,) if spec.args_value else ())]
-        for slot in slots:
-            key = slot.ref.object_id
-            value = self.objects.values.get(key)
-            if value is None:
-                record.unresolved += 1
-                self._dependents.setdefault(key, []).append(record)
-                self.exchange.need(slot.ref)
-            elif value.error is not None:
-                record.unresolved = -1
-                self._finish(record, "FAILED", 0, 0, error=value.error)
-                return
-            else:
-                slot.value = value
+        error = self.dependencies.add(record)
+        if error is not None:
+            self._fail_unrun(record, error)
 
     def _fail_unrun(self, record: TaskRecord, error: ErrorValue) -> None:
         """An argument is an error: the task fails with it and never runs."""
@@ -286,8 +275,7 @@ class Owner:
                 self.references.drop(ref.object_id)
         if record.actor_id:
             self.actors.ended(record.actor_id)
-            if record.unresolved >= 0:
-                self.references.drop(record.actor_id)
+            self.references.drop(record.actor_id)
 
     def _take_contained(self, key: bytes, value: Value, client_id: bytes) -> None:
         """A return value holds references: borrow them before the worker lets go."""
@@ -382,28 +370,21 @@ class Owner:
             for wait in self.waits.ready(key, value.error is not None):
                 self._effects.append(WakeUp(wait))
         self.exchange.answer(key, value)
-        for record in self._dependents.pop(key, ()):
-            self._resolve(record, key, value)
+        for record, error in self.dependencies.ready(key, value):
+            self._resolved(record, error)
 
-    def _resolve(self, record: TaskRecord, key: bytes, value: Value) -> None:
+    def _resolved(self, record: TaskRecord, error: ErrorValue | None) -> None:
+        """The last argument of a task is there, or one has failed."""
         if record.spec.task_id not in self.tasks.tasks or record.unresolved < 0:
             return
-        if value.error is not None:
-            if record.actor_id:
-                self.actors.queue(record.actor_id).withdraw(record)
-            self._fail_unrun(record, value.error)
-            return
-        spec = record.spec
-        for slot in (*(spec.slots or ()), *((spec.args_value,) if spec.args_value else ())):
-            if slot.ref.object_id == key and slot.value is None:
-                slot.value = value
-                record.unresolved -= 1
-        if record.unresolved:
-            return
         if record.actor_id:
-            self.actors.queue(record.actor_id)
-        else:
+            queue = self.actors.queue(record.actor_id)
+            if error is not None:
+                queue.withdraw(record)
+        elif error is None:
             self.leases.enqueue(record)
+        if error is not None:
+            self._fail_unrun(record, error)
 
     def _on_wait(self, wait: Wait) -> None:
         if self.waits.add(wait, self.objects.is_ready, self.objects.is_failed):

@@ -137,7 +137,6 @@ class SealReply(msgspec.Struct):
 
     caller: bytes
     reply: Any
-    argument_ids: list[bytes]
 
 
 # Events from outside.

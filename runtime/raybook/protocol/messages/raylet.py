@@ -16,6 +16,8 @@ from raybook.protocol.messages.store import (
     ExtentGranted,
     ExtentRefused,
     FreeRegions,
+    RecallAnswered,
+    RecallIdle,
     ReclaimAck,
     ReclaimQuery,
     RegionsFreed,
@@ -296,4 +298,6 @@ RayletMessage = (
     | RegionsFreed
     | ReclaimQuery
     | ReclaimAck
+    | RecallIdle
+    | RecallAnswered
 )

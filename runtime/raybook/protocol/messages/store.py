@@ -33,10 +33,12 @@ class ExtentRefused(msgspec.Struct, tag=42, array_like=True):
 
 
 class ReturnExtent(msgspec.Struct, tag=43, array_like=True):
-    """client → raylet: this extent is empty and not needed."""
+    """client → raylet: this extent, or a range of whole pages inside one, is empty and not needed. ``warm_bytes`` from
+    the start of it have pages."""
 
     offset: int
     size: int
+    warm_bytes: int = 0
 
 
 class Sealed(msgspec.Struct, tag=44, array_like=True):
@@ -69,5 +71,18 @@ class ReclaimQuery(msgspec.Struct, tag=47, array_like=True):
 
 class ReclaimAck(msgspec.Struct, tag=48, array_like=True):
     """client → raylet: nothing of mine looks into the ranges of this query (any more)."""
+
+    query_id: int
+
+
+class RecallIdle(msgspec.Struct, tag=49, array_like=True):
+    """raylet → client: somebody waits for ``bytes_wanted``; return what you do not use, then answer."""
+
+    query_id: int
+    bytes_wanted: int
+
+
+class RecallAnswered(msgspec.Struct, tag=50, array_like=True):
+    """client → raylet: what I could spare was returned before this."""
 
     query_id: int

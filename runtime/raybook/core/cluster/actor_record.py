@@ -1,0 +1,80 @@
+"""Actor record: everything the cluster knows of one actor, and the views of it that others get to see.
+
+Also the form in which an actor is stored. Decides nothing; ``actor_table`` writes it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from raybook.base.facts import ACTOR_ALIVE
+from raybook.base.specs import ActorSpec
+from raybook.protocol.messages.gcs import ActorInfo
+
+RESTARTS_FOREVER = -1
+STORY_LINES_MAX = 32
+
+
+class ActorRecord(msgspec.Struct):
+    """One actor. ``incarnation`` numbers its lives, ``restarts_used`` those that count against ``max_restarts``."""
+
+    spec: ActorSpec
+    state: str
+    incarnation: int = 0
+    restarts_used: int = 0
+    node_id: bytes = b""
+    """Where it lives or is queued; b"" while it waits for a feasible node."""
+    accepted: bool = False
+    info: ActorInfo | None = None
+    """The row others see, rebuilt at every change."""
+    death: str = ""
+    death_payload: bytes = b""
+    pid: int = 0
+    waiting: str = ""
+    ending: str = ""
+    """Why it ends after its queued calls; such an actor has no name and no further life."""
+    refusals: dict[bytes, str] = {}
+    """Nodes that said they can never hold this life of it, with their reasons."""
+    story: list[str] = []
+
+    def tell(self, what: str, now_ms: int) -> None:
+        """Add a line to the story; the first one, its creation, stays."""
+        if len(self.story) >= STORY_LINES_MAX:
+            del self.story[1]
+        self.story.append(f"{now_ms} ms: {what}")
+
+
+def row_of(actor: ActorRecord) -> ActorInfo:
+    """The row that others see. Its endpoint is the one the present row has, for an actor that is ALIVE."""
+    spec = actor.spec
+    limit = spec.max_restarts
+    alive = actor.state == ACTOR_ALIVE
+    return ActorInfo(
+        actor_id=spec.actor_id,
+        class_name=spec.class_name,
+        state=actor.state,
+        name=spec.name,
+        namespace=spec.namespace,
+        job_id=spec.job_id,
+        node_id=actor.node_id,
+        endpoint=actor.info.endpoint if alive and actor.info is not None else None,
+        pid=actor.pid if alive else 0,
+        incarnation=actor.incarnation,
+        restarts_left=RESTARTS_FOREVER if limit == RESTARTS_FOREVER else limit - actor.restarts_used,
+        death=actor.death,
+        death_payload=actor.death_payload,
+        detached=spec.detached,
+        waiting=actor.waiting,
+        resources=spec.resources,
+    )
+
+
+def label_of(spec: ActorSpec) -> str:
+    """Class, name and id, for messages."""
+    named = f" {spec.name!r}" if spec.name else ""
+    return f"{spec.class_name}{named} ({spec.actor_id.hex()})"
+
+
+def without_creation(spec: ActorSpec) -> ActorSpec:
+    """The spec without the bytes that only its worker needs."""
+    return msgspec.structs.replace(spec, creation=b"")

@@ -1,0 +1,58 @@
+"""Dependencies: which submitted tasks wait for which values among their arguments.
+
+A value that is there goes into its slot at once, so a task is pushed with its arguments resolved and never blocks a
+worker for them. Knows nothing of queues or of how tasks end. Invariant: ``unresolved`` of a task equals the number of
+its slots without a value.
+"""
+
+from __future__ import annotations
+
+from raybook.base.errors import failed_argument
+from raybook.base.specs import ErrorValue, Value
+from raybook.core.owner.exchange import Exchange
+from raybook.core.owner.object_directory import ObjectDirectory
+from raybook.core.owner.records import TaskRecord
+from raybook.protocol.messages.worker import ArgRef
+
+
+class Dependencies:
+    def __init__(self, objects: ObjectDirectory, exchange: Exchange) -> None:
+        self._objects = objects
+        self._exchange = exchange
+        self._waiting: dict[bytes, list[TaskRecord]] = {}
+
+    def add(self, record: TaskRecord) -> ErrorValue | None:
+        """Resolve what can be resolved, and wait for the rest. Returns the error of an argument that failed; the task
+        fails with it."""
+        for slot in _slots(record):
+            key = slot.ref.object_id
+            value = self._objects.values.get(key)
+            if value is None:
+                record.unresolved += 1
+                self._waiting.setdefault(key, []).append(record)
+                self._exchange.need(slot.ref)
+            elif value.error is not None:
+                return failed_argument(value.error, record.spec.name)
+            else:
+                slot.value = value
+        return None
+
+    def ready(self, key: bytes, value: Value) -> list[tuple[TaskRecord, ErrorValue | None]]:
+        """A value is there: the tasks that have all arguments now, and those that fail because of it."""
+        ended: list[tuple[TaskRecord, ErrorValue | None]] = []
+        for record in self._waiting.pop(key, ()):
+            if value.error is not None:
+                ended.append((record, failed_argument(value.error, record.spec.name)))
+                continue
+            for slot in _slots(record):
+                if slot.ref.object_id == key and slot.value is None:
+                    slot.value = value
+                    record.unresolved -= 1
+            if not record.unresolved:
+                ended.append((record, None))
+        return ended
+
+
+def _slots(record: TaskRecord) -> list[ArgRef]:
+    spec = record.spec
+    return [*(spec.slots or ()), *((spec.args_value,) if spec.args_value else ())]

@@ -1,0 +1,99 @@
+"""Outcome: what a worker says of a task that ended: its values, or its error.
+
+Runs on the thread that ran the task. Large values go into the arena and are sealed for the caller, who owns them. Knows
+nothing of how replies travel or what ends the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+from raybook.base.errors import ActorExit, RayTaskError, TaskCancelledError, value_from_error
+from raybook.base.ids import owner_of, return_id
+from raybook.base.specs import ErrorValue, Value
+from raybook.core.owner.task_manager import RETRYABLE
+from raybook.protocol.messages.store import Sealed
+from raybook.protocol.messages.worker import TaskReply, TaskSpec
+from raybook.protocol.serialization import deserialize, serialize
+from raybook.worker.core_process import CoreProcess
+from raybook.worker.values import Values
+
+
+class Outcome:
+    """Makes replies. ``actor_id`` and ``actor_repr`` are set once this process is an actor."""
+
+    def __init__(self, core: CoreProcess, values: Values) -> None:
+        self._core = core
+        self._values = values
+        self._ip = core.registered.node_ip
+        self._pid = os.getpid()
+        self.actor_id = b""
+        self.actor_repr = ""
+
+    def of_result(self, spec: TaskSpec, result: Any, run_us: int) -> TaskReply:
+        """A task returned. A result that cannot be pickled, is not what num_returns says, or does not fit the store
+        makes it a failed one."""
+        try:
+            return TaskReply(spec.task_id, spec.attempt, self._values_of(spec, result), run_us)
+        except Exception as error:  # noqa: BLE001 - pickling and iterating run user code.
+            return self.of_error(spec, error, run_us)
+
+    def _values_of(self, spec: TaskSpec, result: Any) -> list[Value]:
+        if spec.num_returns == 1:
+            return [self._pack(spec, 0, result)]
+        if spec.num_returns == 0:
+            return []
+        values = list(result) if result is not None else []
+        if len(values) != spec.num_returns:
+            raise ValueError(
+                f"Task `{spec.name}` has num_returns={spec.num_returns} but returned {len(values)} values."
+            )
+        return [self._pack(spec, index, value) for index, value in enumerate(values)]
+
+    def _pack(self, spec: TaskSpec, index: int, result: Any) -> Value:
+        value, in_region = self._values.pack(result, f"return value of `{spec.name}`")
+        if in_region and value.location is not None:
+            object_id = return_id(spec.task_id, index)
+            location = value.location
+            self._core.send_raylet(Sealed(object_id, owner_of(object_id), location.offset, location.size))
+        return value
+
+    def of_error(self, spec: TaskSpec, error: BaseException, run_us: int) -> TaskReply:
+        """A task raised."""
+        return TaskReply(spec.task_id, spec.attempt, [], int(run_us), self._error_value(spec, error))
+
+    def _error_value(self, spec: TaskSpec, error: BaseException) -> ErrorValue:
+        if isinstance(error, (KeyboardInterrupt, asyncio.CancelledError)):
+            return ErrorValue("TaskCancelledError", f"Task: TaskID({spec.task_id.hex()}) was cancelled.")
+        if isinstance(error, TaskCancelledError):
+            return ErrorValue("TaskCancelledError", str(error))
+        if isinstance(error, ActorExit):
+            text = f"The actor is dead because it called exit_actor() in `{spec.name}`."
+            return ErrorValue("ActorDiedError", text)
+        value = self.describe(spec.name, error)
+        if spec.retry_exceptions and _is_retryable(spec, error):
+            value.code = RETRYABLE + value.code
+        return value
+
+    def describe(self, name: str, error: BaseException) -> ErrorValue:
+        """An exception of user code with its frames, the process and the node it happened in."""
+        wrapped = RayTaskError.from_exception(name, error, self._pid, self._ip, self.actor_id, self.actor_repr)
+        return value_from_error(wrapped, self._dumps)
+
+    def _dumps(self, value: Any) -> bytes:
+        return serialize(value, self._values.context, "exception").to_bytes()
+
+    @staticmethod
+    def cancelled(spec: TaskSpec) -> TaskReply:
+        """A task was cancelled before it started."""
+        text = f"Task: TaskID({spec.task_id.hex()}) was cancelled."
+        return TaskReply(spec.task_id, spec.attempt, [], 0, ErrorValue("TaskCancelledError", text))
+
+
+def _is_retryable(spec: TaskSpec, error: BaseException) -> bool:
+    if not spec.retry_classes:
+        return isinstance(error, Exception)
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    return isinstance(cause, tuple(deserialize(spec.retry_classes)))

@@ -1,0 +1,87 @@
+"""What a node finds out about its memory and GPUs, from files made up for the purpose."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+
+from raybook.io import gpu, memory
+
+GIB = 1 << 30
+
+
+@pytest.fixture
+def meminfo(tmp_path):
+    path = tmp_path / "meminfo"
+    path.write_text(f"MemTotal: {16 * 1024 * 1024} kB\nMemFree: 100 kB\nMemAvailable: {10 * 1024 * 1024} kB\n")
+    return path
+
+
+def cgroup_2(folder, limit, used, inactive=0, kills=0):
+    (folder / "memory.max").write_text(f"{limit}\n")
+    (folder / "memory.current").write_text(f"{used}\n")
+    (folder / "memory.stat").write_text(f"anon 5\ninactive_file {inactive}\n")
+    (folder / "memory.events").write_text(f"low 0\noom 1\noom_kill {kills}\n")
+    return folder
+
+
+def test_without_a_limit_the_machine_says_what_is_available(tmp_path, meminfo):
+    assert memory.available_bytes(tmp_path, meminfo) == 10 * GIB
+
+
+def test_a_control_groups_limit_counts_and_its_file_cache_is_free(tmp_path, meminfo):
+    cgroup_2(tmp_path, 4 * GIB, 3 * GIB, inactive=GIB // 2)
+    assert memory.available_bytes(tmp_path, meminfo) == GIB + GIB // 2
+
+
+def test_no_limit_is_written_as_max_or_as_a_huge_number(tmp_path, meminfo):
+    cgroup_2(tmp_path, "max", 3 * GIB)
+    assert memory.available_bytes(tmp_path, meminfo) == 10 * GIB
+    cgroup_2(tmp_path, 2**63 - 4096, 3 * GIB)
+    assert memory.available_bytes(tmp_path, meminfo) == 10 * GIB
+
+
+def test_the_first_version_of_control_groups_is_read_too(tmp_path, meminfo):
+    folder = tmp_path / "memory"
+    folder.mkdir()
+    (folder / "memory.limit_in_bytes").write_text(f"{2 * GIB}\n")
+    (folder / "memory.usage_in_bytes").write_text(f"{GIB}\n")
+    (folder / "memory.stat").write_text("total_inactive_file 4096\n")
+    (folder / "memory.oom_control").write_text("under_oom 0\noom_kill 2\n")
+    assert memory.available_bytes(tmp_path, meminfo) == GIB + 4096
+    assert memory.out_of_memory_kills(tmp_path) == 2
+
+
+def test_kills_for_want_of_memory_are_counted(tmp_path):
+    assert memory.out_of_memory_kills(tmp_path) == 0
+    assert memory.out_of_memory_kills(cgroup_2(tmp_path, GIB, GIB, kills=3)) == 3
+
+
+@pytest.mark.parametrize(
+    ("setting", "ids"),
+    [("", []), ("0", [0]), ("2,0", [2, 0]), ("1, 3", [1, 3]), ("-1", []), ("0,-1,1", [0]), ("1,1", [1]), ("junk", [])],
+)
+def test_visible_devices_are_taken_in_their_order_up_to_the_first_invalid_one(setting, ids):
+    assert gpu.visible_gpu_ids({"CUDA_VISIBLE_DEVICES": setting}) == ids
+
+
+def test_names_are_looked_up_in_nvml(monkeypatch):
+    nvml = types.SimpleNamespace(
+        NVMLError=RuntimeError,
+        nvmlInit=lambda: None,
+        nvmlShutdown=lambda: None,
+        nvmlDeviceGetCount=lambda: 2,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetUUID=lambda index: ("GPU-aaaa-1", "GPU-bbbb-2")[index],
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setattr(gpu.os.path, "exists", lambda path: True)
+    assert gpu.visible_gpu_ids({"CUDA_VISIBLE_DEVICES": "GPU-bbbb,GPU-aaaa-1"}) == [1, 0]
+    assert gpu.visible_gpu_ids({}) == [0, 1]
+
+
+def test_without_a_driver_there_are_no_gpus(monkeypatch):
+    monkeypatch.setattr(gpu.os.path, "exists", lambda path: False)
+    assert gpu.visible_gpu_ids({}) == []
