@@ -14,6 +14,8 @@ import msgspec
 
 from raybook.api.connect import attach_engine
 from raybook.api.context import WORKER
+from raybook.as_ray import install_as_ray
+from raybook.base.config import AS_RAY_VARIABLE
 from raybook.engines.engine import ActorHandleState
 from raybook.engines.native import NativeEngine
 from raybook.protocol.messages.zygote import WorkerOptions
@@ -28,6 +30,8 @@ this worker from 14,000 to 230 a second, at 0.5 ms to 1,400."""
 def run(options: WorkerOptions) -> None:
     """Serve until told to exit. Returns for an orderly end, after running exit handlers."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    if os.environ.get(AS_RAY_VARIABLE):
+        install_as_ray()
     core = CoreProcess(options.raylet_address, options.token, "worker", client_id=options.client_id)
     engine = NativeEngine(core, namespace="")
     executor = WorkerExecutor(core, engine.values)

@@ -1,8 +1,8 @@
 """Batching: many small pieces of work in one task, and how many that should be.
 
 ``run_each`` runs in the worker, ``BatchSize`` decides in the driver. Neither knows how the work travels.
-Invariants: a piece that has run is not run again; one that raised does not spoil the others; pieces that turn out longer
-than expected are given back after ``BUDGET_S``, so that a wrong guess holds nobody up.
+Invariants: a piece that has run is not run again; one that raised does not spoil the others; pieces that turn out
+longer than expected are given back after ``BUDGET_S``, so that a wrong guess holds nobody up.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import cloudpickle
 import msgspec
 
+from raybook.api.serializers import serialization_error
 from raybook.base.errors import RayTaskError, error_from_value, value_from_error
 from raybook.base.specs import ErrorValue
 
@@ -24,8 +25,9 @@ TARGET_S = 0.002
 BUDGET_S = 0.01
 """A batch that takes longer gives the rest back."""
 BATCH_BYTES_MAX = 64 * 1024
-"""Arguments and results of a batch together, as far as their sizes can be guessed: they shall travel inside messages."""
+"""Arguments and results of a batch together, as far as sizes can be guessed: they shall travel inside messages."""
 BATCH_ITEMS_MAX = 1000
+OBJECT_HEAD_BYTES = 32
 
 
 class Outcome(msgspec.Struct):
@@ -80,11 +82,11 @@ def batch_items(seconds_each: float, bytes_each: float) -> int:
     return max(1, min(BATCH_ITEMS_MAX, int(by_time), int(by_size)))
 
 
-def run_each(
-    function: Callable[..., Any], calls: Sequence[tuple], name: str = "", budget_s: float = BUDGET_S
-) -> Outcome:
-    """Call ``function(*arguments)`` for every piece until the budget is spent (the first always runs). name: of the task,
-    for tracebacks. Exceptions become values; KeyboardInterrupt and SystemExit are let through."""
+def run_each(function: Callable[..., Any], calls: Sequence[tuple], name: str, budget_s: float = BUDGET_S) -> Outcome:
+    """Call ``function(*arguments)`` for every piece until the budget is spent (the first always runs).
+
+    name: of the task, for tracebacks. Exceptions become values; KeyboardInterrupt and SystemExit are let through.
+    """
     started = time.perf_counter()
     end = started + budget_s
     values: list[Any] = []
@@ -94,7 +96,7 @@ def run_each(
         try:
             value = function(*arguments)
         except Exception as error:  # noqa: BLE001 - user code; the error is the result of this piece.
-            errors[len(values)] = _error_value(error, name or getattr(function, "__name__", "task"))
+            errors[len(values)] = _error_value(error, name)
             value = None
         values.append(value)
         size_bytes += _size_of(value) + sum(map(_size_of, arguments))
@@ -103,11 +105,24 @@ def run_each(
     return Outcome(values, errors, len(calls) - len(values), time.perf_counter() - started, size_bytes)
 
 
+def spare_the_others(outcome: Outcome, name: str) -> None:
+    """A value that cannot travel back becomes an error of its own, and not that of the whole batch. Cost: one pickling
+    of the values, or one each when there is such a value."""
+    if len(outcome.values) < 2 or serialization_error(outcome.values) is None:
+        return
+    for position, value in enumerate(outcome.values):
+        error = serialization_error(value)
+        if error is not None:
+            outcome.errors[position] = _error_value(error, name)
+            outcome.values[position] = None
+
+
 def _error_value(error: Exception, name: str) -> ErrorValue:
     return value_from_error(RayTaskError.from_exception(name, error, os.getpid(), ""), cloudpickle.dumps)
 
 
 def _size_of(value: Any) -> int:
-    """A guess: arrays and tables say how large they are, containers only count themselves."""
+    """A guess at the pickled size: arrays and tables say it, containers only count themselves, and the rest is what
+    an object has beyond its head, which pickle leaves out."""
     size = getattr(value, "nbytes", None)
-    return size if isinstance(size, int) else sys.getsizeof(value, 64)
+    return size if isinstance(size, int) else max(4, sys.getsizeof(value, 64) - OBJECT_HEAD_BYTES)

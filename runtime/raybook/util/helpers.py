@@ -12,14 +12,14 @@ from itertools import chain, islice
 from typing import Any
 
 from raybook.api import ObjectRef, RemoteFunction, get, remote, wait
-from raybook.util.batching import BatchSize, Outcome, run_each
+from raybook.util.batching import BatchSize, Outcome, run_each, spare_the_others
 
 PROBE_S = 0.002
 """How long the first item may take before it counts as not tiny, and every item gets a task of its own."""
 
 
 def as_completed(refs: Sequence[ObjectRef], chunk_size: int = 10, yield_obj_refs: bool = False) -> Iterator[Any]:
-    """The values of ``refs`` as they become ready, ``chunk_size`` at a time and in the order of ``refs`` inside a chunk.
+    """The values of ``refs`` as they become ready, ``chunk_size`` at a time, in the order of ``refs`` inside a chunk.
 
     ``chunk_size=1`` gives the first that is ready at once; larger chunks cost less when results are many and small.
     yield_obj_refs: the refs instead of the values. Raises what a task raised when its turn comes. ValueError for a
@@ -133,7 +133,9 @@ def _batch_submitter(fn: RemoteFunction) -> Callable[[list[Any]], ObjectRef]:
     name = fn._options.get("name") or function.__qualname__.rpartition("<locals>.")[2]
 
     def run_batch(*items: Any) -> Outcome:
-        return run_each(function, [(item,) for item in items], name)
+        outcome = run_each(function, [(item,) for item in items], name)
+        spare_the_others(outcome, name)
+        return outcome
 
     batched = remote(**{**fn._options, "name": name})(run_batch)
     # As positional arguments, so that an item that is a ref is resolved, as it would be by itself.

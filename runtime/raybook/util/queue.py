@@ -27,7 +27,7 @@ class Full(queue.Full):
 
 
 class Queue:
-    """``maxsize`` items at most; 0 or less: any number. actor_options: options of the actor behind it (see ``actor``)."""
+    """``maxsize`` items at most; 0 or less: any number. actor_options: options of the actor behind it."""
 
     def __init__(self, maxsize: int = 0, actor_options: dict | None = None) -> None:
         options = {"num_cpus": 0, "max_concurrency": WAITERS_MAX, **(actor_options or {})}
@@ -74,8 +74,8 @@ class Queue:
             await self.actor.put_nowait.remote(item)
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        """Take the oldest item. Waits for one for ``timeout`` seconds (None: for ever), or not at all without ``block``.
-        Empty when there was none, ValueError for a negative timeout."""
+        """Take the oldest item. Waits for one for ``timeout`` seconds (None: for ever), or not at all without
+        ``block``. Empty when there was none, ValueError for a negative timeout."""
         if not block:
             return self.get_nowait()
         _check_timeout(timeout)

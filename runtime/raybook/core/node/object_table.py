@@ -31,6 +31,8 @@ from raybook.core.node.arena_allocator import PAGE_BYTES, Extent, ExtentTable
 # A request waits so long for idle extents of others, then it is refused. Ray's grace before it falls back, in
 # `oom_grace_period_s`, is 2 s.
 RECALL_TIMEOUT_MS = 2_000
+# What a borrower lets go of reaches the owner while both have answered already: so long, answers in vain are not final.
+RECALL_SETTLE_MS = 100
 DEAD_IDS_MAX = 65_536
 STORY_EVENTS_MAX = 8_192
 HOLDERS_NAMED_MAX = 3
@@ -57,6 +59,7 @@ class Waiting(msgspec.Struct):
     query_id: int
     deadline_ms: int
     unanswered: dict[bytes, int]
+    settled_ms: int = 0
 
 
 class Reclaim(msgspec.Struct):
@@ -136,7 +139,12 @@ class ObjectTable:
 
     def next_deadline_ms(self) -> int | None:
         """When the first waiting request is to be refused, if nothing else happens."""
-        return self._queue[0].deadline_ms if self._queue else None
+        if not self._queue:
+            return None
+        first = self._queue[0]
+        if first.query_id and not first.unanswered and not self._reclaims:
+            return min(first.settled_ms, first.deadline_ms)
+        return first.deadline_ms
 
     # --- clients ------------------------------------------------------------------------------------------------------
 
@@ -293,20 +301,24 @@ class ObjectTable:
             elif first.query_id == 0:
                 self._recall_for(first)
             # What is being reclaimed is on its way, and comes sooner than a second attempt of the client would.
-            elif self._now_ms >= first.deadline_ms or (not first.unanswered and not self._reclaims):
+            elif self._now_ms >= first.deadline_ms or self._is_in_vain(first):
                 self._queue.popleft()
                 self._refuse(first)
             else:
                 return
 
+    def _is_in_vain(self, waiting: Waiting) -> bool:
+        return not waiting.unanswered and not self._reclaims and self._now_ms >= waiting.settled_ms
+
     def _recall_for(self, waiting: Waiting) -> None:
         """Ask for idle extents, once, when the request is at the front: those behind it gain by the same answers."""
         waiting.query_id = self._new_query_id()
-        # The asking client too: what it holds idle may be in pieces that are too small, and count all the same.
-        holders = [holder for holder in self._extents.clients() if holder in self._clients]
-        waiting.unanswered = dict.fromkeys(holders, 1)
-        for holder in holders:
-            self._effects.append(ev.RecallIdle(holder, waiting.query_id, waiting.bytes_wanted))
+        waiting.settled_ms = self._now_ms + RECALL_SETTLE_MS
+        # All clients: owners and borrowers, too, first let go of what is garbage. And the asking one: what it holds
+        # idle may be in pieces that are too small, and counts all the same.
+        waiting.unanswered = dict.fromkeys(self._clients, 1)
+        for client_id in self._clients:
+            self._effects.append(ev.RecallIdle(client_id, waiting.query_id, waiting.bytes_wanted))
         self._note(f"waits for {waiting.bytes_wanted} bytes", waiting.client_id)
 
     def _refuse(self, waiting: Waiting) -> None:
