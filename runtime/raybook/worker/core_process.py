@@ -106,8 +106,8 @@ class CoreProcess:
         self._regions = Regions(self.to_raylet)
         self._reclaims: list[ReclaimQuery] = []
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        # Closed with this object, not with the I/O thread: another thread may be about to write to it.
-        weakref.finalize(self, os.close, self._wake_fd)
+        # Closed with this object, not with the I/O thread or at exit: another thread may be about to write to it.
+        weakref.finalize(self, os.close, self._wake_fd).atexit = False
         self._epoll = select.epoll()
         self._sleeping = False
         self._stopping = False
@@ -191,7 +191,10 @@ class CoreProcess:
         try:
             for message in self._link.early:
                 self._on_raylet_message(message, [])
-            while not self._stopping:
+            stopping = False
+            while not stopping:
+                # Once more after the stop: what was handed over before it must still go out.
+                stopping = self._stopping
                 self._step()
         except Exception:
             logger.exception("The I/O thread of raybook failed; this process leaves its cluster.")
@@ -239,7 +242,7 @@ class CoreProcess:
 
     def _sleep(self) -> list[tuple[int, int]]:
         self._sleeping = True
-        if self.queue:
+        if self.queue or self._stopping:
             self._sleeping = False
             return self._epoll.poll(0)
         now_ms = int(time.monotonic() * 1000)
