@@ -143,6 +143,8 @@ class Owner:
         """A deadline passed."""
         self._now_ms = now_ms
         self.leases.tick(now_ms, self._effects)
+        for lost, records in self.leases.overdue(now_ms):
+            self._end_lease(lost, records)
         return self.handle((), now_ms)
 
     def next_deadline_ms(self) -> int | None:
@@ -285,7 +287,8 @@ class Owner:
         self.borrows.hold_contained(key, contained)
 
     def _on_bounced(self, client_id: bytes, message: TasksBounced) -> None:
-        blocked = message.reason == "blocked"
+        # Of a revoked lease the raylet's word is on its way; until then nothing more is pushed under it.
+        blocked = message.reason in ("blocked", "revoked")
         for task_id in message.task_ids:
             record = self.tasks.tasks.get(task_id)
             if record is None:
@@ -327,7 +330,10 @@ class Owner:
         self.leases.granted(message, self._now_ms, self._effects)
 
     def _on_lease_lost(self, message: LeaseLost) -> None:
-        records = self.leases.lost(message.lease_id)
+        self._end_lease(message, self.leases.lost(message, self._now_ms))
+
+    def _end_lease(self, message: LeaseLost, records: list[TaskRecord]) -> None:
+        """These tasks of an ended lease will not be answered."""
         for index, record in enumerate(reversed(records)):
             started = message.died and index == len(records) - 1
             if not started:
@@ -462,6 +468,8 @@ class Owner:
     def _on_peer_gone(self, event: PeerGone) -> None:
         """A process is out of reach: what it borrowed is given back, what it owned fails."""
         client_id = event.client_id
+        for lost, records in self.leases.out_of_reach(client_id):
+            self._end_lease(lost, records)
         self.borrows.on_client_gone(client_id)
         for key in [key for key in self.references.owners if owner_of(key) == client_id]:
             self._lose_owner(key, client_id)
