@@ -145,8 +145,7 @@ class Owner:
         """A deadline passed."""
         self._now_ms = now_ms
         self.leases.tick(now_ms, self._effects)
-        for lost, records in self.leases.overdue(now_ms):
-            self._end_lease(lost, records)
+        self._end_leases(self.leases.overdue(now_ms))
         return self.handle((), now_ms)
 
     def next_deadline_ms(self) -> int | None:
@@ -289,8 +288,7 @@ class Owner:
         self.borrows.hold_contained(key, contained)
 
     def _on_bounced(self, client_id: bytes, message: TasksBounced) -> None:
-        # Of a revoked lease the raylet's word is on its way; until then nothing more is pushed under it.
-        blocked = message.reason in ("blocked", "revoked")
+        blocked = message.reason in ("blocked", "revoked")  # The raylet's word on a revoked lease is on its way.
         for task_id in message.task_ids:
             record = self.tasks.tasks.get(task_id)
             if record is None:
@@ -332,20 +330,21 @@ class Owner:
         self.leases.granted(message, self._now_ms, self._effects)
 
     def _on_lease_lost(self, message: LeaseLost) -> None:
-        self._end_lease(message, self.leases.lost(message, self._now_ms))
+        self._end_leases([(message, self.leases.lost(message, self._now_ms))])
 
-    def _end_lease(self, message: LeaseLost, records: list[TaskRecord]) -> None:
-        """These tasks of an ended lease will not be answered."""
-        for index, record in enumerate(reversed(records)):
-            started = message.died and index == len(records) - 1
-            if not started:
-                self.leases.requeue(record)
-            elif record.cancelled:
-                self._finish(record, "CANCELLED", 0, 0, error=cancelled_error(record))
-            elif self.tasks.should_retry_crash(record, message):
-                self.leases.requeue(record)
-            else:
-                self._finish(record, "FAILED", 0, 0, error=crash_error(record, message))
+    def _end_leases(self, ended: list[tuple[LeaseLost, list[TaskRecord]]]) -> None:
+        """These tasks of ended leases will not be answered."""
+        for message, records in ended:
+            for index, record in enumerate(reversed(records)):
+                started = message.died and index == len(records) - 1
+                if not started:
+                    self.leases.requeue(record)
+                elif record.cancelled:
+                    self._finish(record, "CANCELLED", 0, 0, error=cancelled_error(record))
+                elif self.tasks.should_retry_crash(record, message):
+                    self.leases.requeue(record)
+                else:
+                    self._finish(record, "FAILED", 0, 0, error=crash_error(record, message))
 
     def _on_infeasible(self, message: DemandInfeasible) -> None:
         self.leases.infeasible(message.class_key, message.text)
@@ -470,8 +469,7 @@ class Owner:
     def _on_peer_gone(self, event: PeerGone) -> None:
         """A process is out of reach: what it borrowed is given back, what it owned fails."""
         client_id = event.client_id
-        for lost, records in self.leases.out_of_reach(client_id):
-            self._end_lease(lost, records)
+        self._end_leases(self.leases.out_of_reach(client_id))
         self.borrows.on_client_gone(client_id)
         for key in [key for key in self.references.owners if owner_of(key) == client_id]:
             self._lose_owner(key, client_id)
