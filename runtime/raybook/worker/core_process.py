@@ -30,7 +30,9 @@ from raybook.core.owner.records import (
     FreeOwn,
     FromPeer,
     FromRaylet,
+    GiveBackIdle,
     LogLine,
+    LookAgain,
     PeerGone,
     PushTo,
     ToPeer,
@@ -53,13 +55,14 @@ from raybook.protocol.messages.store import (
     ReclaimAck,
     ReclaimQuery,
     RegionsFreed,
+    SpillWanted,
 )
 from raybook.protocol.messages.worker import Hello, SendFunction, WorkerMessage
 from raybook.worker.executor_base import Executor
 from raybook.worker.facts import FactSource
 from raybook.worker.peers import Peer, Peers
 from raybook.worker.raylet_link import GcsRequest, RayletLink
-from raybook.worker.regions import Regions, Ticket
+from raybook.worker.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ticket
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +122,8 @@ class CoreProcess:
             ToRaylet: lambda effect: self.to_raylet(effect.message),
             WakeUp: _wake_up,
             FreeOwn: lambda effect: self._regions.free(effect.offset),
+            LookAgain: lambda effect: self.queue.append(_nothing),
+            GiveBackIdle: lambda effect: self._regions.give_back_idle(EVERYTHING, RECALL_BYTES_MIN),
             LogLine: lambda effect: self.on_log(effect.text),
         }
         self._raylet_handlers: dict[type, Callable[[Any], None]] = {
@@ -295,6 +300,9 @@ class CoreProcess:
 
     def _on_raylet_message(self, message: Any, inbox: list[Any]) -> None:
         kind = type(message)
+        if kind is SpillWanted:
+            # What nothing lies in need not be made free.
+            message.bytes_wanted -= self._regions.give_back_idle(EVERYTHING, RECALL_BYTES_MIN)
         if self.owner.accepts_raylet(kind):
             inbox.append(FromRaylet(message))
             return
@@ -482,6 +490,10 @@ def _wake_up(effect: WakeUp) -> None:
         wait.callback()
     else:
         wait.lock.release()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _print_line(text: str) -> None:

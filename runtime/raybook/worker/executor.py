@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import Any
 
 from raybook.base.errors import ActorExit
-from raybook.base.specs import Assignment, Job, Value
+from raybook.base.specs import Assignment, Job
 from raybook.base.task_context import CURRENT_TASK, TaskContext
 from raybook.core.owner.records import CancelCommand, SealReply
 from raybook.protocol import functions
@@ -36,6 +36,7 @@ from raybook.protocol.messages.raylet import (
     WorkerExiting,
 )
 from raybook.protocol.messages.worker import (
+    ArgRef,
     BindLease,
     CancelTask,
     PushCalls,
@@ -407,22 +408,18 @@ class WorkerExecutor(Executor):
         if not payload:
             if spec.args_value is None:
                 return (), {}
-            ref = spec.args_value
-            args, kwargs = self._values.unpack(ref.ref.object_id, self._resolved(ref), ref.ref.owner_address)
+            args, kwargs = self._read_slot(spec.args_value)
         else:
             args, kwargs = deserialize(payload)
         if spec.slots:
-            values = [
-                self._values.unpack(slot.ref.object_id, self._resolved(slot), slot.ref.owner_address)
-                for slot in spec.slots
-            ]
+            values = [self._read_slot(slot) for slot in spec.slots]
             args, kwargs = arguments.join(args, kwargs, values)
         return args, kwargs
 
-    def _resolved(self, slot: Any) -> Value:
+    def _read_slot(self, slot: ArgRef) -> Any:
         if slot.value is None:
-            slot.value = self._values.fetch(slot.ref)
-        return slot.value
+            return self._values.fetch(slot.ref)
+        return self._values.unpack(slot.ref.object_id, slot.value, slot.ref.owner_address)
 
     # Answers
 
