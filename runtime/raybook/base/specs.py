@@ -92,6 +92,14 @@ class ActorSpec(msgspec.Struct, array_like=True):
     """What ``get_actor`` needs to rebuild a handle: opaque, written by the creator."""
 
 
+class Job(msgspec.Struct, array_like=True, frozen=True):
+    """On whose behalf a worker works. import_paths: where the driver finds modules, so that workers find them too."""
+
+    job_id: bytes = b""
+    namespace: str = ""
+    import_paths: tuple[str, ...] = ()
+
+
 class Assignment(msgspec.Struct, array_like=True):
     """What a lease or actor really got: amounts, and which instances (``{"GPU": [[0, 5000]]}``: half of GPU 0)."""
 

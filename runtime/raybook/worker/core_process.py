@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import types
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -105,6 +106,8 @@ class CoreProcess:
         self._regions = Regions(self.to_raylet)
         self._reclaims: list[ReclaimQuery] = []
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        # Closed with this object, not with the I/O thread: another thread may be about to write to it.
+        weakref.finalize(self, os.close, self._wake_fd)
         self._epoll = select.epoll()
         self._sleeping = False
         self._stopping = False
@@ -450,7 +453,6 @@ class CoreProcess:
         self._peers.close()
         self._close_listener()
         self._epoll.close()
-        os.close(self._wake_fd)
         self.arena.close()
 
     def _fail_waiting(self, reason: str) -> None:

@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import Any
 
 from raybook.base.errors import ActorExit
-from raybook.base.specs import Assignment, Value
+from raybook.base.specs import Assignment, Job, Value
 from raybook.base.task_context import CURRENT_TASK, TaskContext
 from raybook.core.owner.records import CancelCommand, SealReply
 from raybook.protocol import functions
@@ -93,7 +93,7 @@ class WorkerExecutor(Executor):
         self.actor: ActorExecutor | None = None
         self.decode_handle: Callable[[bytes], Any] = bytes
         """Rebuilds the actor's own handle for ``get_runtime_context``; set by the composition."""
-        self.set_job: Callable[[bytes, str], None] = _ignore_job
+        self.set_job: Callable[[Job], None] = _ignore_job
         """Tells the engine on whose behalf this process works; set by the composition."""
         self._main = _thread.get_ident()
         values.before_block = self._before_block
@@ -115,7 +115,7 @@ class WorkerExecutor(Executor):
             if message.epoch > self._revoked_epoch:
                 self._bound_epoch = message.epoch
                 self._assignment = message.assignment
-                self.set_job(message.job_id, message.namespace)
+                self.set_job(message.job)
         elif kind is StealTasks:
             self._give_back(peer, message.count, "stolen")
         elif kind is CancelTask:
@@ -256,7 +256,6 @@ class WorkerExecutor(Executor):
             self._exiting = True
             return
         self._assignment = order.assignment
-        self.set_job(order.spec.job_id, order.spec.namespace)
         self._expose_gpus()
         actor = ActorExecutor(self, self._core, self._values, order)
         if not actor.create():
@@ -461,5 +460,5 @@ class WorkerExecutor(Executor):
         return self._exiting
 
 
-def _ignore_job(job_id: bytes, namespace: str) -> None:
+def _ignore_job(job: Job) -> None:
     pass

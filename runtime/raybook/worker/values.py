@@ -68,7 +68,7 @@ class Values:
         location = value.location
         if location is None:
             assert value.error is not None, "a value is neither inline, nor located, nor an error"
-            raise error_from_value(value.error)
+            raise error_from_value(value.error, deserialize)
         view = self._core.arena.view(location.offset, location.size)
         return deserialize(view, wrap_buffer=partial(self._pin, RefInfo(key, owner_address), location.offset))
 
@@ -98,7 +98,7 @@ class Values:
         for key in keys:
             value = self._ready.get(key)
             if value is not None and value.error is not None:
-                return error_from_value(value.error)
+                return error_from_value(value.error, deserialize)
         return LocalRayletDiedError(self._core.lost_reason or "The object is not ready, and nothing will make it so.")
 
     def _wait_for_all(self, keys: list[bytes], timeout_s: float | None) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 import msgspec
 
 from raybook.base.config import Config
-from raybook.base.specs import Assignment, Endpoint, SchedulingClass
+from raybook.base.specs import Assignment, Endpoint, Job, SchedulingClass
 from raybook.core.owner.records import PushTo, TaskRecord, ToPeer, ToRaylet
 from raybook.protocol.messages.raylet import LeaseGranted, LeaseLost, ReturnLease, SetDemand
 from raybook.protocol.messages.worker import BindLease, PushTasks, StealTasks
@@ -90,8 +90,7 @@ class Statistics(msgspec.Struct, frozen=True):
 class LeaseRequester:
     def __init__(self, config: Config) -> None:
         self._config = config
-        self.job_id = b""
-        self.namespace = ""
+        self.job = Job()
         self._groups: dict[SchedulingClass, Group] = {}
         self._by_key: list[Group] = []
         self._leases: dict[int, Lease] = {}
@@ -139,7 +138,7 @@ class LeaseRequester:
         group.demand_sent = max(0, group.demand_sent - 1)
         self._leases[lease.lease_id] = lease
         self._dirty[group.class_key] = group
-        bind = BindLease(lease.epoch, lease.assignment, self.job_id, self.namespace)
+        bind = BindLease(lease.epoch, lease.assignment, self.job)
         effects.append(ToPeer(lease.worker.client_id, lease.worker.address, bind))
 
     def lost(self, message: LeaseLost, now_ms: int) -> list[TaskRecord]:
