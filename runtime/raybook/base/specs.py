@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 PROTOCOL_VERSION = 1
-"""Raised on every incompatible change of a message or spec; peers with another version are refused with both numbers."""
+"""Raised on every incompatible change of a message or spec; other versions are refused, with both numbers."""
 
 
 class Endpoint(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -18,8 +18,8 @@ from raybook.protocol.frames import Codec
 
 RECEIVE_BYTES_MIN = 1 << 12
 RECEIVE_BYTES_MAX = 1 << 18
-"""One recv: large enough for a batch of some thousand replies, small enough to stay in the cache. The buffer is kept and
-grows with use: a fresh one of this size costs a system call to get, page faults to fill and one more to give back."""
+"""One recv: large enough for a batch of some thousand replies, small enough to stay in the cache. The buffer is kept
+and grows with use: a fresh one of this size costs a system call to get, page faults to fill, one more to give back."""
 
 SOCKET_BUFFER_BYTES = 1 << 20
 """Asked of the kernel for Unix sockets, so that a batch of pushes rarely needs a second write."""
@@ -36,7 +36,19 @@ class AuthenticationFailed(ConnectionError):
 class FramedSocket:
     """One connection of one conversation (``union``: its message types)."""
 
-    __slots__ = ("_buffer", "_challenge", "_codec", "_handshake", "_out", "_prove", "_token", "closed", "context", "fd", "sock")
+    __slots__ = (
+        "_buffer",
+        "_challenge",
+        "_codec",
+        "_handshake",
+        "_out",
+        "_prove",
+        "_token",
+        "closed",
+        "context",
+        "fd",
+        "sock",
+    )
 
     def __init__(
         self, sock: socket.socket, union: Any, *, accept_token: bytes | None = None, prove_token: bytes | None = None

@@ -127,7 +127,7 @@ class CoreProcess:
             WakeUp: _wake_up,
             FreeOwn: lambda effect: self._regions.free(effect.offset),
             LookAgain: lambda effect: self.queue.append(_nothing),
-            GiveBackIdle: lambda effect: self._regions.give_back_idle(EVERYTHING, RECALL_BYTES_MIN),
+            GiveBackIdle: self._give_back_idle,
             LogLine: lambda effect: self.on_log(effect.text),
         }
         self._local_handlers: dict[type, Callable[[Any], None]] = {
@@ -334,6 +334,9 @@ class CoreProcess:
 
     def _reclaims_append(self, message: ReclaimQuery) -> None:
         self._reclaims.append(message)
+
+    def _give_back_idle(self, effect: GiveBackIdle) -> None:
+        self._regions.give_back_idle(EVERYTHING, RECALL_BYTES_MIN)
 
     def _answer_reclaims(self) -> None:
         """Ranges of a dead process may be reused once no view of ours looks into them."""

@@ -113,6 +113,7 @@ class Values:
                         append(unpin)
             append(unpin)
             location = value.location
+            assert location is not None, "a located value has lost its location"
         return self._read_from_disk(key, location)
 
     def _read_from_disk(self, key: bytes, location: Location) -> Any:

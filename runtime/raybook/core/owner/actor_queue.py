@@ -63,7 +63,7 @@ class ActorQueue:
             return
         endpoint = self.endpoint
         while queue and not queue[0].unresolved:
-            batch = []
+            batch: list[TaskRecord] = []
             while queue and len(batch) < PUSH_BATCH and not queue[0].unresolved:
                 record = queue.popleft()
                 record.spec.sequence = self.sequence
