@@ -1,8 +1,8 @@
 """Batching: many small pieces of work in one task, and how many that should be.
 
 ``run_each`` runs in the worker, ``BatchSize`` decides in the driver. Neither knows how the work travels.
-Invariants: a piece that has run is not run again; one that raised does not spoil the others; pieces that turn out
-longer than expected are given back after ``BUDGET_S``, so that a wrong guess holds nobody up.
+Invariants: a piece that has run is not run again; one that raised does not spoil the others; what has not begun when
+the batch's time is up is given back (``give_back``).
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ import msgspec
 from raybook.api.serializers import serialization_error
 from raybook.base.errors import RayTaskError, error_from_value, value_from_error
 from raybook.base.specs import ErrorValue
+from raybook.util.give_back import Turnstile
 
 TARGET_S = 0.002
 """What a batch should take: twenty times what a task costs, and too short for anybody to notice."""
-BUDGET_S = 0.01
-"""A batch that takes longer gives the rest back."""
 BATCH_BYTES_MAX = 64 * 1024
 """Arguments and results of a batch together, as far as sizes can be guessed: they shall travel inside messages."""
 BATCH_ITEMS_MAX = 1000
@@ -40,12 +39,9 @@ class Outcome(msgspec.Struct):
     seconds: float
     size_bytes: int
 
-    def results(self) -> Iterator[Any]:
-        """The values in order; raises the error of a piece when its turn comes."""
-        if not self.errors:
-            yield from self.values
-            return
-        for position, value in enumerate(self.values):
+    def results(self, start: int = 0) -> Iterator[Any]:
+        """The values in order, from ``start``; raises the error of a piece when its turn comes."""
+        for position, value in enumerate(self.values[start:], start):
             if position in self.errors:
                 raise error_from_value(self.errors[position])
             yield value
@@ -82,17 +78,25 @@ def batch_items(seconds_each: float, bytes_each: float) -> int:
     return max(1, min(BATCH_ITEMS_MAX, int(by_time), int(by_size)))
 
 
-def run_each(function: Callable[..., Any], calls: Sequence[tuple], name: str, budget_s: float = BUDGET_S) -> Outcome:
-    """Call ``function(*arguments)`` for every piece until the budget is spent (the first always runs).
+def run_each(function: Callable[..., Any], calls: Sequence[tuple], name: str, turnstile: Turnstile) -> Outcome:
+    """Call ``function(*arguments)`` for every piece that the turnstile lets through.
 
     name: of the task, for tracebacks. Exceptions become values; KeyboardInterrupt and SystemExit are let through.
     """
     started = time.perf_counter()
-    end = started + budget_s
     values: list[Any] = []
     errors: dict[int, ErrorValue] = {}
     size_bytes = 0
+
+    def outcome(count: int) -> Outcome:
+        seconds = time.perf_counter() - started
+        known = {at: error for at, error in errors.items() if at < count}
+        return Outcome(values[:count], known, len(calls) - count, seconds, size_bytes)
+
+    turnstile.snapshot = outcome
     for arguments in calls:
+        if not turnstile.take():
+            break
         try:
             value = function(*arguments)
         except Exception as error:  # noqa: BLE001 - user code; the error is the result of this piece.
@@ -100,9 +104,7 @@ def run_each(function: Callable[..., Any], calls: Sequence[tuple], name: str, bu
             value = None
         values.append(value)
         size_bytes += _size_of(value) + sum(map(_size_of, arguments))
-        if time.perf_counter() > end:
-            break
-    return Outcome(values, errors, len(calls) - len(values), time.perf_counter() - started, size_bytes)
+    return outcome(len(values))
 
 
 def spare_the_others(outcome: Outcome, name: str) -> None:

@@ -34,10 +34,10 @@ class Receiver(Protocol):
 class Chunk:
     """A piece of one call of the pool: ``function(*arguments)`` for each of ``calls``.
 
-    key: by which workers know the function, -1 when it travels with the chunk.
+    key: by which workers know the function, -1 when it travels with the chunk. kind: what is likely to take as long.
     """
 
-    __slots__ = ("calls", "function", "index", "key", "name", "receiver")
+    __slots__ = ("calls", "function", "index", "key", "kind", "name", "receiver")
 
     def __init__(
         self, function: Callable[..., Any], calls: list[tuple], receiver: Receiver, index: int, key: int
@@ -48,6 +48,8 @@ class Chunk:
         self.index = index
         self.key = key
         self.name = getattr(function, "__qualname__", type(function).__qualname__)
+        # Two lambdas of one function have one name.
+        self.kind = (self.name, getattr(getattr(function, "__code__", None), "co_firstlineno", 0))
 
 
 class AsyncResult:
