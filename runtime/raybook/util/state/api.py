@@ -308,7 +308,7 @@ def _workers() -> list[WorkerState]:
     living = [(actor.pid, actor.node_id) for actor in _actors() if actor.state == ACTOR_ALIVE]
     for pid, node_id in [*living, *((task.worker_pid, task.node_id) for task in _tasks())]:
         if pid and pid not in found and (node_id != here or os.path.exists(f"/proc/{pid}")):
-            found[pid] = WorkerState(None, True, "WORKER", None, node_id, addresses.get(node_id), pid)
+            found[pid] = WorkerState(None, True, "WORKER", None, node_id, addresses.get(node_id or ""), pid)
     return list(found.values())
 
 
