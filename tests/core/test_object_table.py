@@ -47,15 +47,14 @@ def test_request_larger_than_the_store_is_refused_with_numbers():
     assert "65.0 MiB" in refusal.reason and "larger than the whole store" in refusal.reason
 
 
-def test_request_beyond_the_budget_recalls_idle_extents_of_all_holders():
+def test_request_beyond_the_budget_recalls_what_all_clients_can_spare():
     table = table_with(ANNA, BOB, CARL)
     granted(table, ANNA, 50 * MIB)
     granted(table, BOB, 14 * MIB)
 
     effects = table.handle([ev.ExtentRequested(CARL, 2, 20 * MIB)], 0)
 
-    assert [(e.client_id, e.bytes_wanted) for e in only(effects, ev.RecallIdle)] == [(ANNA, 20 * MIB), (BOB, 20 * MIB)]
-    assert len(effects) == 2
+    assert effects == [ev.RecallIdle(client, effects[0].query_id, 20 * MIB) for client in (ANNA, BOB, CARL)]
 
 
 def test_waiting_request_is_granted_when_an_extent_comes_back():
@@ -71,9 +70,13 @@ def test_waiting_request_is_granted_when_an_extent_comes_back():
 def test_waiting_request_is_refused_when_all_have_answered_in_vain():
     table = table_with(ANNA, BOB)
     granted(table, ANNA, 60 * MIB)
-    (recall,) = table.handle([ev.ExtentRequested(BOB, 2, 20 * MIB)], 0)
+    recall, _ = table.handle([ev.ExtentRequested(BOB, 2, 20 * MIB)], 0)
+    answers = [ev.RecallAnswered(client, recall.query_id) for client in (ANNA, BOB)]
 
-    (refusal,) = table.handle([ev.RecallAnswered(ANNA, recall.query_id)], 10)
+    assert table.handle(answers, 10) == []
+    (refusal,) = table.handle([], table.next_deadline_ms())
+
+    assert table.next_deadline_ms() is None
 
     assert isinstance(refusal, ev.RefuseExtent)
     assert "60.0 MiB of 64.0 MiB are in use" in refusal.reason and "anna (60.0 MiB)" in refusal.reason
@@ -83,8 +86,7 @@ def test_worker_is_asked_again_when_an_owner_frees_what_lies_in_its_extents():
     table = table_with(ANNA, BOB)
     offset = sealed_by_anna_for(BOB, table, size=4 * MIB)
     granted(table, BOB, 60 * MIB)
-    recalls = only(table.handle([ev.ExtentRequested(BOB, 2, 4 * MIB)], 0), ev.RecallIdle)
-    query = recalls[0].query_id
+    query = table.handle([ev.ExtentRequested(BOB, 2, 4 * MIB)], 0)[0].query_id
     table.handle([ev.RecallAnswered(ANNA, query)], 1)
 
     effects = table.handle([ev.RegionsFreed(BOB, [offset]), ev.RecallAnswered(BOB, query)], 2)
