@@ -185,16 +185,16 @@ def test_a_closed_turnstile_lets_nothing_through():
             assert turnstile.close() == 2
         return value
 
-    outcome = run_each(close_at_two, [(1,), (2,), (3,)], "work", turnstile)
+    outcome = run_each(close_at_two, [1, 2, 3], "work", turnstile)
     assert outcome.values == [1, 2] and outcome.left == 1
 
 
 def test_the_size_of_batches_follows_time_and_space():
     size = BatchSize()
     assert size.items == 1
-    size.learn(run_each(lambda value: value, [(at,) for at in range(100)], "work", Turnstile(100, b"")))
+    size.learn(run_each(lambda value: value, list(range(100)), "work", Turnstile(100, b"")))
     assert size.items > 10
-    size.learn(run_each(lambda value: bytes(40_000), [(at,) for at in range(10)], "work", Turnstile(10, b"")))
+    size.learn(run_each(lambda value: bytes(40_000), list(range(10)), "work", Turnstile(10, b"")))
     assert size.items == 1
 
 

@@ -27,6 +27,10 @@ BATCH_BYTES_MAX = 64 * 1024
 """Arguments and results of a batch together, as far as sizes can be guessed: they shall travel inside messages."""
 BATCH_ITEMS_MAX = 1000
 OBJECT_HEAD_BYTES = 32
+SAMPLE_VALUES = 16
+COLD_S = 20e-6
+"""What the first call of a function in a process costs by itself. Taking it for the function's own time would make the
+first batches too small; too large ones give back what they cannot do in time."""
 
 
 class Outcome(msgspec.Struct):
@@ -68,7 +72,8 @@ class BatchSize:
         """Follow the last batch: work changes its size more often than not."""
         done = len(outcome.values)
         if done:
-            self.items = batch_items(outcome.seconds / done, outcome.size_bytes / done)
+            seconds = outcome.seconds - COLD_S if done == 1 else outcome.seconds
+            self.items = batch_items(seconds / done, outcome.size_bytes / done)
 
 
 def batch_items(seconds_each: float, bytes_each: float) -> int:
@@ -78,32 +83,34 @@ def batch_items(seconds_each: float, bytes_each: float) -> int:
     return max(1, min(BATCH_ITEMS_MAX, int(by_time), int(by_size)))
 
 
-def run_each(function: Callable[..., Any], calls: Sequence[tuple], name: str, turnstile: Turnstile) -> Outcome:
-    """Call ``function(*arguments)`` for every piece that the turnstile lets through.
+def run_each(
+    function: Callable[..., Any], pieces: Sequence[Any], name: str, turnstile: Turnstile, is_star: bool = False
+) -> Outcome:
+    """Call ``function(piece)`` (``function(*piece)`` with ``is_star``) for every piece that the turnstile lets through.
 
-    name: of the task, for tracebacks. Exceptions become values; KeyboardInterrupt and SystemExit are let through.
+    name: of the task, for tracebacks. Exceptions become values; KeyboardInterrupt and SystemExit are let through. Cost:
+    0.3 µs a piece beside the function's own.
     """
     started = time.perf_counter()
     values: list[Any] = []
     errors: dict[int, ErrorValue] = {}
-    size_bytes = 0
 
     def outcome(count: int) -> Outcome:
         seconds = time.perf_counter() - started
         known = {at: error for at, error in errors.items() if at < count}
-        return Outcome(values[:count], known, len(calls) - count, seconds, size_bytes)
+        size_bytes = _size_of_all(values[:count]) + _size_of_all(pieces[:count])
+        return Outcome(values[:count], known, len(pieces) - count, seconds, size_bytes)
 
     turnstile.snapshot = outcome
-    for arguments in calls:
-        if not turnstile.take():
+    may_begin = turnstile.take
+    for piece in pieces:
+        if not may_begin():
             break
         try:
-            value = function(*arguments)
+            values.append(function(*piece) if is_star else function(piece))
         except Exception as error:  # noqa: BLE001 - user code; the error is the result of this piece.
             errors[len(values)] = _error_value(error, name)
-            value = None
-        values.append(value)
-        size_bytes += _size_of(value) + sum(map(_size_of, arguments))
+            values.append(None)
     return outcome(len(values))
 
 
@@ -121,6 +128,12 @@ def spare_the_others(outcome: Outcome, name: str) -> None:
 
 def _error_value(error: Exception, name: str) -> ErrorValue:
     return value_from_error(RayTaskError.from_exception(name, error, os.getpid(), ""), cloudpickle.dumps)
+
+
+def _size_of_all(values: Sequence[Any]) -> int:
+    """A guess at the pickled size of many values, from some of them."""
+    sample = values[:: max(1, len(values) // SAMPLE_VALUES)]
+    return sum(map(_size_of, sample)) * len(values) // max(1, len(sample))
 
 
 def _size_of(value: Any) -> int:

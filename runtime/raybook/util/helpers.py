@@ -166,7 +166,7 @@ def _batch_submitter(fn: RemoteFunction) -> Callable[[list[Any]], tuple[ObjectRe
 
     def run_batch(batch_id: bytes, *items: Any) -> Outcome:
         with Turnstile(len(items), batch_id) as turnstile:
-            outcome = run_each(function, [(item,) for item in items], name, turnstile)
+            outcome = run_each(function, items, name, turnstile)
         spare_the_others(outcome, name)
         return outcome
 

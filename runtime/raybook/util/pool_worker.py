@@ -8,8 +8,8 @@ from typing import Any
 from raybook.util.batching import Outcome, run_each, spare_the_others
 from raybook.util.give_back import Turnstile
 
-Work = tuple[int, Callable[..., Any] | None, list[tuple], str]
-"""(key of the function, the function itself when it has none, the calls' arguments, name)."""
+Work = tuple[int, Callable[..., Any] | None, list[Any], bool, str]
+"""(key of the function, the function itself when it has none, what to call it with, whether each is unpacked, name)."""
 
 
 class PoolWorker:
@@ -31,12 +31,12 @@ class PoolWorker:
         outcomes: list[Outcome] = []
         with Turnstile(len(work), batch_id) as turnstile:
             turnstile.snapshot = lambda count: outcomes[:count]
-            for key, function, calls, name in work:
+            for key, function, pieces, is_star, name in work:
                 if not turnstile.take():
                     break
                 chunk = function or self._functions[key]
-                outcomes.append(run_each(chunk, calls, name, Turnstile(len(calls), b"")))
-        for (_, _, _, name), outcome in zip(work, outcomes, strict=False):
+                outcomes.append(run_each(chunk, pieces, name, Turnstile(len(pieces), b""), is_star))
+        for (*_, name), outcome in zip(work, outcomes, strict=False):
             if len(work) > 1 or len(outcome.values) > 1:
                 spare_the_others(outcome, name)
         return outcomes

@@ -212,11 +212,11 @@ class Dispatcher:
         average = self._averages.get(chunk.kind)
         if average is None:
             return math.inf, math.inf
-        return average.seconds * len(chunk.calls), average.bytes * len(chunk.calls)
+        return average.seconds * len(chunk.pieces), average.bytes * len(chunk.pieces)
 
     def _send(self, seat: Seat, chunks: list[Chunk]) -> None:
         learned = {c.key: c.function for c in chunks if c.key >= 0 and c.key not in seat.known}
-        work = [(c.key, c.function if c.key < 0 else None, c.calls, c.name) for c in chunks]
+        work = [(c.key, c.function if c.key < 0 else None, c.pieces, c.is_star, c.name) for c in chunks]
         batch_id = new_batch_id()
         try:
             ref = seat.actor.run.remote(batch_id, learned, seat.forgotten, work)
@@ -255,7 +255,7 @@ class Dispatcher:
 
     def _learn(self, chunk: Chunk, outcome: Outcome) -> None:
         average = self._averages.setdefault(chunk.kind, Average())
-        count = max(1, len(chunk.calls))
+        count = max(1, len(chunk.pieces))
         average.seconds = outcome.seconds / count
         average.bytes = outcome.size_bytes / count
 
