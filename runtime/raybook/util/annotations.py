@@ -37,7 +37,7 @@ def Deprecated(*args: Any, message: str = "", warning: bool = False) -> Any:
 def _warn_when_called(target: Any, message: str) -> Callable[..., Any]:
     text = f"{target.__name__} is deprecated. {message}".rstrip()
     if isinstance(target, type):
-        original = vars(target).get("__init__", object.__init__)
+        original = target.__init__  # type: ignore[misc]
 
         @functools.wraps(original)
         def init(self: Any, *args: Any, **kwargs: Any) -> None:
