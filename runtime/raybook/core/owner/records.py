@@ -195,5 +195,3 @@ class LogLine(msgspec.Struct):
     """Something people should read: an infeasible request, an error nobody fetched."""
 
     text: str
-
-
