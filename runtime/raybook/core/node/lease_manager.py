@@ -176,9 +176,7 @@ class LeaseManager:
         return group
 
     def _refuse(self, client: bytes, class_key: int, name: str, group_id: bytes) -> None:
-        text = (
-            f"`{name}` was to run in placement group {group_id.hex()}, which was removed: {self.pools.removed[group_id]}"
-        )
+        text = f"`{name}` was to run in placement group {group_id.hex()}, which was removed: {self.pools.removed[group_id]}"
         self._effects.append(Refuse(client, class_key, GROUP_REMOVED_CODE, text))
 
     def _client_gone(self, event: ClientGone, now_ms: int) -> None:
@@ -529,7 +527,9 @@ class LeaseManager:
                 if group.missing or group.refusal:
                     text = self._explain_missing(name, group)
                 elif group.target is not None and not self._is_here(group):
-                    text = f"{request.count} × {name} wait for a bundle of placement group {group.target.group_id.hex()}."
+                    text = (
+                        f"{request.count} × {name} wait for a bundle of placement group {group.target.group_id.hex()}."
+                    )
                 else:
                     _, free = self.pools.compared(group.shape, group.target)
                     place = "here" if group.target is None else "in its placement group"
