@@ -45,10 +45,17 @@ class OutputRouter:
         self._workers = workers
         self._ask_again = ask_again
         self._queue: deque[dict[str, Any]] = deque(maxlen=QUEUE_MAX)
+        self._taken: dict[str, None] = {}
+        """Keys of the latest lines: a second subscriber in this process makes the head send a snapshot to all."""
         self._held: list[dict[str, Any]] = []
         self._cells: deque[CellOutput] = deque(maxlen=CELLS_KEPT)
-        self.takes_snapshots = False
-        """Whether a snapshot's lines are this kernel's too: true when the cluster is its own from the first moment."""
+        self._takes_snapshots = False
+
+    def begin_cluster(self, is_ours: bool) -> None:
+        """Lines of another cluster follow. is_ours: it was this kernel's from the first moment, so that the lines of a
+        snapshot are this kernel's, too."""
+        self._taken.clear()
+        self._takes_snapshots = is_ours
 
     def begin_cell(self) -> None:
         """A cell begins: what tasks print that begin from now on is its own. Main thread."""
@@ -57,8 +64,14 @@ class OutputRouter:
     def take(self, facts: Iterable[Any], is_snapshot: bool) -> None:
         """Facts of one delta, on the engine's thread. A snapshot's lines were printed before we looked: skipped, unless
         the cluster is this kernel's own."""
-        if self.takes_snapshots or not is_snapshot:
-            self._queue.extend(fact.row for fact in facts if fact.kind == "log" and fact.row is not None)
+        for fact in facts:
+            if fact.kind != "log" or fact.row is None or fact.key in self._taken:
+                continue
+            self._taken[fact.key] = None
+            if len(self._taken) > QUEUE_MAX:
+                del self._taken[next(iter(self._taken))]
+            if self._takes_snapshots or not is_snapshot:
+                self._queue.append(fact.row)
 
     def flush(self, is_last: bool = False) -> None:
         """Write what is queued: one message for each cell and stream. is_last: hold nothing back. The panels' thread,

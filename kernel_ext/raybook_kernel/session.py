@@ -32,6 +32,9 @@ class KernelSession:
         self._router = OutputRouter(self.hub.channel, self._workers, self.hub.note_change)
         self._engine: FactSource | None = None
         self._record: ClusterRecord | None = None
+        self._lost: FactSource | None = None
+        """The engine of a cluster that died under us. It stays the process's own: a verb should say what happened, not
+        start a new cluster unasked."""
         self._following = threading.RLock()
         """The main thread and the panels' thread may find the same new cluster at once."""
         self.hub.on_stop = lambda: self.hub.enqueue(self.end)
@@ -45,8 +48,10 @@ class KernelSession:
 
     @property
     def is_connected(self) -> bool:
-        """Whether this kernel is connected to a cluster now."""
-        return self.access.engine() is not None
+        """Whether this kernel is connected to a living cluster now."""
+        self.follow()
+        engine = self.access.engine()
+        return engine is not None and engine is not self._lost
 
     def view(self) -> View:
         """What is known of the cluster now."""
@@ -56,12 +61,14 @@ class KernelSession:
 
     def start(self, options: dict[str, Any]) -> None:
         """Start a cluster and show it. Errors of ``ClusterAccess.start``."""
+        self._leave_lost()
         self.access.start(**options)
         self.follow()
         self.show()
 
     def connect(self, address: str) -> None:
         """Connect to a running cluster and show it. Errors of ``ClusterAccess.connect``."""
+        self._leave_lost()
         self.access.connect(address)
         self.follow()
         self.show()
@@ -107,16 +114,29 @@ class KernelSession:
         """Feed the panels from whatever this process is connected to now."""
         with self._following:
             engine = self.access.engine()
-            if engine is self._engine:
+            if engine is not None and engine is self._engine and self._has_died():
+                self._lost = engine
+                self._forget("LOST")
+            if engine is self._engine or (engine is not None and engine is self._lost):
                 return
             self._forget()
             if engine is not None:
                 self._attach(engine, self.access.record())
 
+    def _leave_lost(self) -> None:
+        """Let go of a cluster that died, so that there can be another."""
+        if self._lost is not None and self.access.engine() is self._lost:
+            self.access.leave()
+        self._lost = None
+
+    def _has_died(self) -> bool:
+        """Whether the cluster ended by itself: the registry drops a dead head's record."""
+        return self._record is not None and find_cluster(self._record.cluster_id) is None
+
     def _attach(self, engine: FactSource, record: ClusterRecord | None) -> None:
         self._engine, self._record = engine, record
         is_ours = record is not None and record.owner is not None and record.owner.pid == os.getpid()
-        self._router.takes_snapshots = is_ours
+        self._router.begin_cluster(is_ours)
         self.hub.attach(Feed(engine, self.name, self._router.take))
 
     def _workers(self) -> dict[int, WorkerNote]:

@@ -57,7 +57,7 @@ LAYERS: tuple[Layer, ...] = (
     _row("head", f"{_FOUR} gcs raylet autoscaler"),
     _row("engines", f"{_FOUR} worker session runtime_env"),
     # Composition root of a worker, as `head` is of the head: the one place where executor, engine and API meet.
-    _row("worker_process", f"{_FOUR} worker engines api"),
+    _row("worker_process", f"{_FOUR} worker engines api as_ray"),
     # `exceptions` is the public list of errors; `base.errors` is where they are written.
     _row("exceptions", "base"),
     _row("api", "base protocol messages io engines exceptions"),

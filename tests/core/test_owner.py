@@ -6,9 +6,20 @@ import pytest
 
 from raybook.base.config import Config
 from raybook.base.specs import ErrorValue, Location, Value
-from raybook.core.owner.records import CancelCommand, FreeOwn, FromPeer, FunctionStats, Put, ToRaylet, Wait
+from raybook.core.owner.lease_requester import LAST_WORDS_MS
+from raybook.core.owner.records import (
+    CancelCommand,
+    FreeOwn,
+    FromPeer,
+    FromRaylet,
+    FunctionStats,
+    PeerGone,
+    Put,
+    ToRaylet,
+    Wait,
+)
 from raybook.core.owner.task_manager import RETRYABLE
-from raybook.protocol.messages.raylet import ReturnLease
+from raybook.protocol.messages.raylet import LeaseLost, ReturnLease
 from raybook.protocol.messages.worker import TaskReplies, TaskReply
 from raybook.testing.owner_world import ME, World
 
@@ -175,6 +186,62 @@ def test_a_late_reply_of_an_old_attempt_is_ignored() -> None:
     assert world.value(key) is None
 
 
+def test_a_reply_that_the_end_of_its_lease_overtook_still_counts() -> None:
+    world = World(workers=1)
+    key = world.task(quick())
+    world.grant()
+    (worker,) = world.queues
+
+    world.feed(FromRaylet(LeaseLost(1, died=False)))
+    world.run_one(worker)
+
+    assert world.value(key) == Value(inline=b"value")
+    assert len(world.pushes) == 1
+
+
+def test_a_reply_that_the_news_of_the_workers_death_overtook_still_counts() -> None:
+    world = World(workers=1)
+    first, second = world.task(quick()), world.task(quick())
+    world.grant()
+    (worker,) = world.queues
+
+    world.feed(FromRaylet(LeaseLost(1, True, "it was killed by SIGKILL.")))
+    world.run_one(worker)
+    world.feed(PeerGone(worker))
+
+    assert world.value(first) == Value(inline=b"value")
+    assert world.value(second).error.code == "WorkerCrashedError"  # type: ignore[union-attr]
+
+
+def test_tasks_that_a_leaving_worker_never_started_come_back_when_it_is_out_of_reach() -> None:
+    world = World(workers=1)
+    keys = [world.task(quick()) for _ in range(3)]
+    world.grant()
+    (worker,) = world.queues
+
+    world.run_one(worker)
+    world.feed(FromRaylet(LeaseLost(1, died=False)))
+    assert world.demand.get(0) == 0
+    world.queues.pop(worker)
+    world.feed(PeerGone(worker))
+    world.free_workers.append(worker)
+    world.settle()
+
+    assert [world.value(key) for key in keys] == [Value(inline=b"value")] * 3
+
+
+def test_the_socket_of_a_dead_worker_is_not_waited_for_for_ever() -> None:
+    world = World(workers=1)
+    key = world.task(quick())
+    world.grant()
+
+    world.feed(FromRaylet(LeaseLost(1, True, "it was killed by SIGKILL.")))
+    assert world.value(key) is None
+    world.tick(LAST_WORDS_MS)
+
+    assert world.value(key).error.code == "WorkerCrashedError"  # type: ignore[union-attr]
+
+
 def test_an_application_error_is_retried_only_when_the_worker_says_it_may() -> None:
     world = World(workers=1)
     asked = world.task(quick(), retries=1)
@@ -182,7 +249,9 @@ def test_an_application_error_is_retried_only_when_the_worker_says_it_may() -> N
     world.grant()
     world.run_one(error=ErrorValue(RETRYABLE + "task", "flaky"))
     while (value := world.value(plain)) is None:
-        world.run_one(error=ErrorValue("task", "broken") if world.queues[b"worker-0"][0].task_id == plain[:16] else None)
+        world.run_one(
+            error=ErrorValue("task", "broken") if world.queues[b"worker-0"][0].task_id == plain[:16] else None
+        )
 
     world.settle()
 
@@ -291,7 +360,7 @@ def test_every_task_ends_under_random_faults(seed: int) -> None:
         elif choice < 0.85:
             world.run_one(run_us=rng.choice((3, 50, 5_000)))
         elif choice < 0.9 and world.leases:
-            world.kill(rng.choice(list(world.leases)), died=True)
+            world.kill(rng.choice(list(world.leases)), died=rng.random() < 0.5)
         elif choice < 0.95 and world.queues:
             world.bounce(rng.choice(list(world.queues)), rng.randrange(4), "stolen", keep=1)
         else:

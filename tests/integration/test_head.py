@@ -30,6 +30,35 @@ sys.stdin.read()
 """
 
 
+BUSY_DRIVER = """
+import json, os, subprocess, sys
+import raybook as ray
+ray.init(num_cpus=2)
+
+@ray.remote
+def sleep_and_leave_a_child():
+    child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    return child.pid
+
+@ray.remote
+class Actor:
+    def pid(self):
+        return os.getpid()
+    def work(self):
+        while True:
+            sum(range(1000))
+
+actor = Actor.remote()
+value = ray.put(b"x" * 5_000_000)
+pids = ray.get([sleep_and_leave_a_child.remote(), actor.pid.remote()])
+running = actor.work.remote()
+record = json.load(open(os.environ["RAYBOOK_REGISTRY_DIR"] + "/" + os.listdir(os.environ["RAYBOOK_REGISTRY_DIR"])[0]))
+print(json.dumps([record["head_pid"], record["session_dir"], record["cluster_id"]]), flush=True)
+ray.get(running)
+"""
+"""A kernel in the middle of a cell: an actor computes, an object is in the arena, a task has left a daemon behind."""
+
+
 @pytest.fixture(autouse=True)
 def own_world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A registry and a session base of the test's own (short: a socket's path has 107 characters)."""
@@ -97,9 +126,9 @@ def arenas_of(processes: list[tuple[int, int]]) -> list[int]:
 class Driver:
     """A process that started a cluster and waits."""
 
-    def __init__(self, *flags: str) -> None:
+    def __init__(self, *flags: str, script: str = DRIVER) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, *flags],
+            [sys.executable, "-c", script, *flags],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": source_root()},
@@ -153,6 +182,17 @@ def test_killed_driver_takes_its_cluster_along():
     assert living(driver.tree) == []
     assert arenas_of(driver.tree) == []
     assert local_cluster.list_clusters() == []
+
+
+def test_driver_killed_in_mid_run_leaves_no_worker_no_memory_and_no_child_of_a_worker():
+    driver = Driver(script=BUSY_DRIVER)
+    names = [Path(f"/proc/{pid}/comm").read_text().strip() for pid in living(driver.tree)]
+    assert "sleep" in names
+    assert len(arenas_of(driver.tree)) >= 2
+    driver.kill()
+    wait_until(lambda: living(driver.tree) == [] and not Path(driver.session_dir).exists())
+    assert arenas_of(driver.tree) == []
+    assert processes_of(driver.session_dir) == []
 
 
 def test_stuck_head_is_ended_by_its_watchdog_when_the_driver_dies():

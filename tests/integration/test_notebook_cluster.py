@@ -104,5 +104,17 @@ def test_persistent_cluster_is_found_used_and_stopped_by_another_kernel(tmp_path
         assert "No cluster is running" in second.run("%ray_cluster status").text
 
 
+def test_cluster_whose_head_is_killed_is_shown_as_lost_and_can_be_replaced(kernel):
+    kernel.run(DEFINITIONS)
+    kernel.run("%ray_cluster start --cpus 1 --name fox")
+    kernel.run("from raybook.observe import living_clusters; import os, psutil")
+    outcome = kernel.run("head = psutil.Process(living_clusters()[0].head_pid); head.kill(); _ = head.wait(5)")
+    (final,) = outcome.of("update_display_data")
+    assert "(lost)" in final["content"]["data"]["text/plain"]
+    assert kernel.run("ray.get(square.remote(1))").of("error"), "A lost cluster must not be replaced unasked."
+    assert kernel.run("%ray_cluster start --cpus 1 --name bear").error == ""
+    assert "9" in kernel.run("print(ray.get(square.remote(3)))").text
+
+
 def panel_updates(outcome):
     return [m for m in outcome.of("comm_msg") if "raybook-panel" in str(m["content"]["data"].get("state", {}))]

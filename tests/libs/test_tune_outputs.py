@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import csv
+import importlib
 import json
 import math
 import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 
-from raybook import tune
+from raybook import train, tune
 from raybook.ml.core.checkpoint_ledger import CheckpointLedger
 from raybook.ml.core.metrics import MetricSummary
 from raybook.ml.result import Result
@@ -365,3 +368,40 @@ def test_callbacks_hear_a_trials_life_under_rays_names():
     ]  # fmt: skip
     with pytest.raises(TypeError, match="tune.Callback"):
         CallbackObserver([print])
+
+
+# Names.
+
+
+@pytest.mark.parametrize(
+    "path",
+    """
+    tune.schedulers:ASHAScheduler tune.schedulers:AsyncHyperBandScheduler tune.schedulers:FIFOScheduler
+    tune.schedulers:MedianStoppingRule tune.schedulers.async_hyperband:ASHAScheduler tune.search:BasicVariantGenerator
+    tune.search.optuna:OptunaSearch tune.search:ConcurrencyLimiter tune.search.concurrency_limiter:ConcurrencyLimiter
+    tune.search.searcher:Searcher tune.search.sample:Domain tune.stopper:MaximumIterationStopper
+    tune.result_grid:ResultGrid tune.error:TuneError tune:TuneError tune:run train:RunConfig train:Checkpoint
+    """.split(),
+)
+def test_names_are_found_where_rays_users_import_them(path):
+    module, name = path.split(":")
+    assert isinstance(getattr(importlib.import_module(f"raybook.{module}"), name), type) or name == "run"
+
+
+def test_every_public_name_is_there_and_others_say_so():
+    assert all(getattr(tune, name) is not None for name in tune.__all__)
+    assert all(getattr(train, name) is not None for name in train.__all__)
+    for module in (tune, train):
+        with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+            _ = module.nonsense
+
+
+def test_a_trials_process_imports_neither_the_controller_nor_a_heavy_library():
+    code = (
+        "import sys, raybook.tune.trial_actor; from raybook import tune; tune.report; "
+        "heavy = {'raybook.tune.controller', 'raybook.tune.tuner', 'optuna', 'pandas', 'torch', 'rich'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=path)
+    assert answer.stdout.strip() == "[]"

@@ -57,7 +57,6 @@ class RayClusterMagics(Magics):
         if nodes != 1:
             raise ArgumentMistake(f"--nodes {nodes}: {ONE_NODE}")
         if self._session.is_connected:
-            self._session.follow()
             print(
                 f"This kernel is already connected to {self._described()}; nothing was started. "
                 "`%ray_cluster stop` ends it, `%ray_cluster status` shows all."
@@ -86,7 +85,6 @@ class RayClusterMagics(Magics):
         records = self._session.access.clusters()
         print(cluster_table(records, mine.cluster_id if mine else ""))
         if self._session.is_connected:
-            self._session.follow()
             self._session.settle()
             print()
             print(view_text(self._session.view()))

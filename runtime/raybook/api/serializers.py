@@ -17,14 +17,12 @@ BUILTIN_KINDS = frozenset({type(None), bool, int, float, complex, str, bytes, tu
 
 def register_serializer(cls: type, *, serializer: Callable[[Any], Any], deserializer: Callable[[Any], Any]) -> None:
     """From now on, in this process and session, instances of exactly ``cls`` travel as ``serializer(instance)`` and are
-    rebuilt by ``deserializer``, which travels with them. Starts raybook if need be. TypeError for builtin containers and
-    for refs and handles, which the runtime itself must see."""
+    rebuilt by ``deserializer``, which travels with them. Starts raybook if need be. TypeError for builtin types and for
+    refs and handles, which the runtime itself must see."""
     if not isinstance(cls, type):
         raise TypeError(f"register_serializer() takes a class, got {cls!r}.")
     if cls in BUILTIN_KINDS or cls in (ObjectRef, ActorHandle):
-        raise TypeError(
-            f"The way of {cls.__name__} through the cluster cannot be changed. Register a class of your own."
-        )
+        raise TypeError(f"How a {cls.__name__} travels cannot be changed. Register a class of your own.")
     current_engine().serialization.reducers[cls] = lambda value, contained: (deserializer, (serializer(value),))
 
 

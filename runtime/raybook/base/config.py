@@ -11,6 +11,9 @@ import msgspec
 
 ENVIRONMENT_PREFIX = "RAYBOOK_"
 
+AS_RAY_VARIABLE = "RAYBOOK_AS_RAY"
+"""Set by ``install_as_ray`` and inherited by the workers of the clusters started then: ``import ray`` means raybook."""
+
 
 class Config(msgspec.Struct, frozen=True, array_like=True):
     """Tunables of one cluster; the head's values are sent to every process that joins."""

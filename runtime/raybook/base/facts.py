@@ -9,6 +9,7 @@ about the same key replace earlier ones, so losing a middle one loses nothing. K
     "actor"       actor_id class_name name state pid node_id restarts calls_pending calls_done
     "store"       (key: node id) used_bytes capacity_bytes objects
     "object"      object_id size_bytes owner_pid name   (the largest only)
+    "placement_group"  group_id name state strategy bundles nodes waiting
     "trial", "experiment"  written by Tune
     "log"         (key: sequence) source pid name line
 Times are milliseconds since the epoch.
@@ -34,6 +35,12 @@ ACTOR_PENDING = "PENDING_CREATION"
 ACTOR_ALIVE = "ALIVE"
 ACTOR_RESTARTING = "RESTARTING"
 ACTOR_DEAD = "DEAD"
+
+GROUP_PENDING = "PENDING"
+GROUP_PREPARING = "PREPARING"
+GROUP_CREATED = "CREATED"
+GROUP_RESCHEDULING = "RESCHEDULING"
+GROUP_REMOVED = "REMOVED"
 
 
 class Fact(msgspec.Struct, array_like=True, gc=False):

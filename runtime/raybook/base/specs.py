@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 PROTOCOL_VERSION = 1
-"""Raised on every incompatible change of a message or spec; peers with another version are refused with both numbers."""
+"""Raised on every incompatible change of a message or spec; other versions are refused, with both numbers."""
 
 
 class Endpoint(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -60,13 +60,15 @@ class SchedulingClass(msgspec.Struct, array_like=True, frozen=True):
     """Everything that decides *which worker* may run a task; tasks of one class share leases.
 
     resources: sorted (name, fixed-point amount) pairs. environment: key of the runtime environment, "" for the plain
-    one. strategy: encoded scheduling strategy, "" for the default one ("spread", "node:<hex>:soft", "group:<hex>:<i>").
+    one. strategy: encoded scheduling strategy, "" for the default one (``base/strategies`` has the grammar).
     """
 
     resources: tuple[tuple[str, int], ...]
     environment: str = ""
     strategy: str = ""
     max_calls: int = 0
+    labels: tuple[tuple[str, str], ...] = ()
+    """Label selector of the node it may run on, as sorted pairs (``base/label_selector``)."""
 
 
 class ActorSpec(msgspec.Struct, array_like=True):
@@ -93,6 +95,40 @@ class ActorSpec(msgspec.Struct, array_like=True):
     is_async: bool = False
     handle: bytes = b""
     """What ``get_actor`` needs to rebuild a handle: opaque, written by the creator."""
+    labels: dict[str, str] = {}
+    """Label selector of the node it may live on."""
+
+
+class Bundle(msgspec.Struct):
+    """One part of a placement group: amounts that lie together on one node. selector: of that node's labels."""
+
+    shape: dict[str, int]
+    selector: dict[str, str] = {}
+
+
+class PlacementGroupSpec(msgspec.Struct):
+    """A placement group as it was asked for.
+
+    strategy: PACK, SPREAD, STRICT_PACK or STRICT_SPREAD. creator_actor: the actor whose code made it (the group goes with
+    that actor then), b"" for a driver or task (it goes with the job).
+    """
+
+    group_id: bytes
+    job_id: bytes
+    bundles: list[Bundle]
+    strategy: str = "PACK"
+    name: str = ""
+    namespace: str = ""
+    creator_actor: bytes = b""
+    detached: bool = False
+
+
+class Job(msgspec.Struct, array_like=True, frozen=True):
+    """On whose behalf a worker works. import_paths: where the driver finds modules, so that workers find them too."""
+
+    job_id: bytes = b""
+    namespace: str = ""
+    import_paths: tuple[str, ...] = ()
 
 
 class Assignment(msgspec.Struct, array_like=True):
@@ -100,3 +136,5 @@ class Assignment(msgspec.Struct, array_like=True):
 
     resources: dict[str, int]
     instances: dict[str, list[list[int]]] = {}
+    strategy: str = ""
+    """How it was scheduled: the strategy of its class."""

@@ -23,13 +23,14 @@ from raybook.base.errors import (
 )
 from raybook.base.facts import Fact
 from raybook.base.ids import FIRST_RETURN, IdFactory, is_actor_call, owner_of, return_id, task_of
-from raybook.base.specs import ActorSpec, RefInfo
+from raybook.base.specs import ActorSpec, Job, RefInfo
 from raybook.base.task_context import CURRENT_TASK
 from raybook.core.owner.records import (
     CancelCommand,
     CreateActorCommand,
     FunctionStats,
     HoldRef,
+    KillingActor,
     KnowActor,
     Put,
     TaskRecord,
@@ -50,7 +51,7 @@ NO_ARGUMENTS = serialize(((), {}), SerializationContext()).to_bytes()
 class NativeEngine:
     """One membership of this process in one cluster. See ``engines.engine.Engine`` for the contract."""
 
-    def __init__(self, core: CoreProcess, *, namespace: str, stop_cluster: Callable[[], None] | None = None) -> None:
+    def __init__(self, core: CoreProcess, job: Job, stop_cluster: Callable[[], None] | None = None) -> None:
         self._core = core
         self._submit = core.submit
         self._stop_cluster = stop_cluster
@@ -64,7 +65,7 @@ class NativeEngine:
         """Calls submitted to actors with a limit of pending ones."""
         self.client_id = core.client_id
         self.node_id = core.registered.node_id
-        self.set_job(core.registered.job_id, namespace)
+        self.set_job(job)
         self.session_dir = core.registered.session_dir
         self.gcs_address = core.registered.gcs_address
         self.address = f"unix:{self.session_dir}/raylet.sock"
@@ -92,14 +93,15 @@ class NativeEngine:
             node_socket, token, "driver", namespace=namespace, kernel_id=kernel_id, entrypoint=sys.argv[0]
         )
         core.start()
-        return cls(core, namespace=namespace, stop_cluster=stop_cluster)
+        import_paths = tuple(os.path.abspath(path) for path in sys.path)
+        return cls(core, Job(core.registered.job_id, namespace, import_paths), stop_cluster)
 
-    def set_job(self, job_id: bytes, namespace: str) -> None:
+    def set_job(self, job: Job) -> None:
         """On whose behalf this process works: a driver's own job, or that of the lease a worker serves."""
-        self.job_id = job_id
-        self.namespace = namespace
-        self._core.owner.leases.job_id = job_id
-        self._core.owner.leases.namespace = namespace
+        self.job = job
+        self.job_id = job.job_id
+        self.namespace = job.namespace
+        self._core.owner.leases.job = job
 
     def adopt_ref(self, object_id: bytes, owner_address: str) -> Any:
         self._submit(HoldRef(RefInfo(object_id, owner_address)))
@@ -210,7 +212,13 @@ class NativeEngine:
     ) -> ActorSpec:
         concurrency = options.max_concurrency or (1000 if options.is_async else 1)
         creation = ActorCreation(
-            function.key, function.payload, spec, concurrency, options.is_async, options.concurrency_groups
+            function.key,
+            function.payload,
+            spec,
+            concurrency,
+            options.is_async,
+            self.job,
+            options.concurrency_groups,
         )
         return ActorSpec(
             state.actor_id, self.job_id, options.class_name, self._core.me, options.resources, options.placement,
@@ -274,6 +282,7 @@ class NativeEngine:
         return self._state_of(reply.spec)
 
     def kill_actor(self, actor: ActorHandleState, no_restart: bool) -> None:
+        self._submit(KillingActor(actor.actor_id))
         self.gcs_call("KillActor", gcs.KillActor(actor.actor_id, no_restart, False, "it was killed by `ray.kill`"))
 
     # Objects

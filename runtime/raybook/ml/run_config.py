@@ -72,7 +72,6 @@ class RunConfig:
     stop: Mapping[str, Any] | Callable[[str, dict[str, Any]], bool] | Any | None = None
     callbacks: Sequence[Any] = ()
     verbose: int = 1
-    log_to_file: bool = False
 
     def __post_init__(self) -> None:
         if self.name is not None and (not self.name or self.name in (".", "..") or "/" in self.name):

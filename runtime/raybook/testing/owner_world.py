@@ -1,7 +1,7 @@
 """A world around one owner machine: a raylet that grants and revokes, workers that run, bounce and die. No I/O.
 
-Everything is driven by a seeded choice, so a failure is a seed. It checks what users rely on: every task ends, no worker
-runs two tasks of one attempt, nothing is left when all references are gone.
+Everything is driven by a seeded choice, so a failure is a seed. It checks what users rely on: every task ends, no
+worker runs two tasks of one attempt, nothing is left when all references are gone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,17 @@ from raybook.base.config import Config
 from raybook.base.ids import FIRST_RETURN, owner_of
 from raybook.base.specs import Assignment, Endpoint, ErrorValue, RefInfo, SchedulingClass, Value
 from raybook.core.owner.owner import Owner
-from raybook.core.owner.records import FromPeer, FromRaylet, FunctionStats, PushTo, TaskRecord, ToPeer, ToRaylet, WakeUp
+from raybook.core.owner.records import (
+    FromPeer,
+    FromRaylet,
+    FunctionStats,
+    PeerGone,
+    PushTo,
+    TaskRecord,
+    ToPeer,
+    ToRaylet,
+    WakeUp,
+)
 from raybook.protocol.messages.raylet import LeaseGranted, LeaseLost, ReturnLease, SetDemand
 from raybook.protocol.messages.worker import (
     ArgRef,
@@ -121,11 +131,18 @@ class World:
         self.feed(FromPeer(worker, TasksBounced(taken, 0, reason)))
 
     def kill(self, lease: int, *, died: bool = True) -> None:
-        """A lease's worker dies, or the lease is revoked while idle."""
+        """A lease's worker dies, or the lease is revoked: what it had not started bounces. The raylet's word and the
+        end of the worker's socket come in any order."""
         worker, _ = self.leases.pop(lease)
-        self.queues.pop(worker).clear()
+        unstarted = self.queues.pop(worker)
         self.free_workers.append(worker)
-        self.feed(FromRaylet(LeaseLost(lease, died, "it was killed by SIGKILL.")))
+        lost = FromRaylet(LeaseLost(lease, died, "it was killed by SIGKILL."))
+        if died:
+            last: PeerGone | FromPeer = PeerGone(worker)
+        else:
+            last = FromPeer(worker, TasksBounced([spec.task_id for spec in unstarted], 0, "revoked"))
+        for event in (lost, last) if self.rng.random() < 0.5 else (last, lost):
+            self.feed(event)
 
     def tick(self, ms: int) -> None:
         self.now_ms += ms

@@ -7,14 +7,14 @@ is `actor_executor`; tests use one in virtual time. Both pass tests/libs/test_ex
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+import msgspec
 
 from raybook.tune.core.trial_events import TrialEvent
 
 
-@dataclass(frozen=True)
-class TrialLaunch:
+class TrialLaunch(msgspec.Struct, frozen=True):
     """All that one attempt of a trial needs to run.
 
     checkpoint: folder to go on from, None for a fresh start. next_checkpoint: number of the next one to be saved.
@@ -35,7 +35,6 @@ class TrialLaunch:
     time_total_s: float = 0.0
     checkpoint_frequency: int = 0
     checkpoint_at_end: bool = False
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 class TrialExecutor(Protocol):

@@ -124,7 +124,7 @@ def terminal_writer() -> Callable[[str], None]:
     except ImportError:
         return print
     console = Console()
-    return lambda text: console.print(text, markup=False, highlight=True)
+    return lambda text: console.print(text, markup=False, soft_wrap=True)
 
 
 def _number(value: Any) -> str:

@@ -1,19 +1,42 @@
 """raybook.util: Ray's utilities, at Ray's names. All of them are written above the public API.
 
-actor_pool        ActorPool             queue             Queue, Empty, Full
-helpers           as_completed, map_unordered (batching: many small items in one task)
-multiprocessing   Pool                  joblib            register_ray
-state             what the cluster has and does           metrics   Counter, Gauge, Histogram
-scheduling_strategies                   check_serialize   inspect_serializability
-serialization     register_serializer   named_actors      list_named_actors
+    actor_pool        ActorPool             queue             Queue, Empty, Full
+    helpers           as_completed, map_unordered (batching: many small items in one task)
+    multiprocessing   Pool                  joblib            register_ray
+    state             what the cluster has and does           metrics   Counter, Gauge, Histogram
+    scheduling_strategies                   check_serialize   inspect_serializability
+    serialization     register_serializer   named_actors      list_named_actors
+
+Names are found when they are first used: a worker that needs one of them need not load the others.
 """
 
-from raybook.util.actor_pool import ActorPool
-from raybook.util.check_serialize import inspect_serializability
-from raybook.util.helpers import as_completed, map_unordered
-from raybook.util.named_actors import list_named_actors
-from raybook.util.node_address import get_node_ip_address
-from raybook.util.serialization import deregister_serializer, register_serializer
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raybook.util.actor_pool import ActorPool
+    from raybook.util.check_serialize import inspect_serializability
+    from raybook.util.helpers import as_completed, map_unordered
+    from raybook.util.named_actors import list_named_actors
+    from raybook.util.node_address import get_node_ip_address
+    from raybook.util.serialization import deregister_serializer, register_serializer
+
+_HOMES = {
+    "ActorPool": "actor_pool",
+    "as_completed": "helpers",
+    "deregister_serializer": "serialization",
+    "get_node_ip_address": "node_address",
+    "inspect_serializability": "check_serialize",
+    "list_named_actors": "named_actors",
+    "map_unordered": "helpers",
+    "register_serializer": "serialization",
+}
+"""Which module of this package a name is from."""
+
+_MODULES = frozenset("actor_pool check_serialize metrics multiprocessing queue scheduling_strategies state".split())
+"""What may be used as ``raybook.util.<module>`` without an import of its own."""
 
 __all__ = [
     "ActorPool",
@@ -25,3 +48,18 @@ __all__ = [
     "map_unordered",
     "register_serializer",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(f"raybook.util.{_HOMES[name]}"), name)
+    elif name in _MODULES:
+        value = import_module(f"raybook.util.{name}")
+    else:
+        raise AttributeError(f"module 'raybook.util' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES, *_MODULES})

@@ -101,8 +101,8 @@ class ActorPool:
             raise TimeoutError(f"Timed out waiting for result: none was ready after {timeout} s. Ask again later.")
         refs = self._take(number)[0]
         raise TimeoutError(
-            f"Timed out waiting for result: none was ready after {timeout} s. The task of {refs[0]!r} has been ignored: "
-            "it goes on, and its result is dropped."
+            f"Timed out waiting for result: none was ready after {timeout} s. The task of {refs[0]!r} has been "
+            "ignored: it goes on, and its result is dropped."
         )
 
     def _result(self, number: int) -> Any:

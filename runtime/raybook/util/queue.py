@@ -27,7 +27,7 @@ class Full(queue.Full):
 
 
 class Queue:
-    """``maxsize`` items at most; 0 or less: any number. actor_options: options of the actor behind it (see ``actor``)."""
+    """``maxsize`` items at most; 0 or less: any number. actor_options: options of the actor behind it."""
 
     def __init__(self, maxsize: int = 0, actor_options: dict | None = None) -> None:
         options = {"num_cpus": 0, "max_concurrency": WAITERS_MAX, **(actor_options or {})}
@@ -74,8 +74,8 @@ class Queue:
             await self.actor.put_nowait.remote(item)
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        """Take the oldest item. Waits for one for ``timeout`` seconds (None: for ever), or not at all without ``block``.
-        Empty when there was none, ValueError for a negative timeout."""
+        """Take the oldest item. Waits for one for ``timeout`` seconds (None: for ever), or not at all without
+        ``block``. Empty when there was none, ValueError for a negative timeout."""
         if not block:
             return self.get_nowait()
         _check_timeout(timeout)
@@ -141,12 +141,17 @@ class QueueActor:
         return self.queue.full()
 
     async def put(self, item: Any, timeout: float | None = None) -> None:
+        if timeout == 0:
+            # wait_for gives up on a timeout of 0 before it has looked.
+            return await self.put_nowait(item)
         try:
             await asyncio.wait_for(self.queue.put(item), timeout)
         except asyncio.TimeoutError:
             raise Full(f"No room came free within {timeout} s: {self._state()}.") from None
 
     async def get(self, timeout: float | None = None) -> Any:
+        if timeout == 0:
+            return await self.get_nowait()
         try:
             return await asyncio.wait_for(self.queue.get(), timeout)
         except asyncio.TimeoutError:

@@ -51,6 +51,7 @@ class ActorExecutor:
         self._creation = msgspec.msgpack.decode(spec.creation, type=ActorCreation)
         self.actor_id = spec.actor_id
         executor.outcome.actor_id = spec.actor_id
+        executor.set_job(self._creation.job)
         self.wake: Callable[[], None] | None = None
         """Set while an event loop takes the calls: how the I/O thread tells it of new ones."""
         self._context = ActorContext(

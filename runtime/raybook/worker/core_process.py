@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import types
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -51,7 +52,6 @@ from raybook.protocol.messages.store import (
     ExtentGranted,
     ExtentRefused,
     RecallIdle,
-    ReclaimAck,
     ReclaimQuery,
     RegionsFreed,
     SpillWanted,
@@ -69,6 +69,8 @@ IDLE_WAIT_MS = 500
 """Longest sleep: released references wait at most this long to be noticed when nothing else happens."""
 BUSY_WAIT_MS = 20
 """Sleep after activity: releases that follow a burst are handled soon, without a wake-up for each."""
+EXECUTOR_WAIT_MS = 5
+"""Sleep while tasks run here: replies that a long one keeps waiting are sent after this at the latest."""
 
 
 class CoreProcess:
@@ -83,6 +85,7 @@ class CoreProcess:
         session_dir = os.path.dirname(raylet_address.removeprefix("unix:"))
         self.address = f"unix:{session_dir}/{self.client_id.hex()}.s"
         self._listener = listen(self.address)
+        self._listener_fd = self._listener.fileno()
         try:
             self._link = RayletLink.register(
                 raylet_address, token, kind, self.client_id, self.address, namespace, kernel_id, entrypoint
@@ -105,12 +108,14 @@ class CoreProcess:
         self.lost_reason = ""
         self._token = token
         self._peers = Peers(self.me, token, self._watch)
-        self._regions = Regions(self.to_raylet)
-        self._reclaims: list[ReclaimQuery] = []
+        self._regions = Regions(self.to_raylet, self.owner.pins.touches)
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        # Closed with this object, not with the I/O thread or at exit: another thread may be about to write to it.
+        weakref.finalize(self, os.close, self._wake_fd).atexit = False
         self._epoll = select.epoll()
         self._sleeping = False
         self._stopping = False
+        self._timer_ms = 0
         self._dirty: dict[int, Peer] = {}
         self._thread = threading.Thread(target=self._run, name="raybook-io", daemon=True)
         self._effects: dict[type, Callable[[Any], None]] = {
@@ -120,15 +125,23 @@ class CoreProcess:
             WakeUp: _wake_up,
             FreeOwn: lambda effect: self._regions.free(effect.offset),
             LookAgain: lambda effect: self.queue.append(_nothing),
-            GiveBackIdle: lambda effect: self._regions.give_back_idle(EVERYTHING, RECALL_BYTES_MIN),
+            GiveBackIdle: lambda effect: self._regions.give_back_all(),
             LogLine: lambda effect: self.on_log(effect.text),
         }
+        self._local_handlers: dict[type, Callable[[Any], None]] = {
+            Ticket: self._regions.allocate,
+            GcsRequest: self._link.call,
+            ToRaylet: lambda effect: self._link.send(effect.message),
+            types.FunctionType: lambda function: function(),
+            types.MethodType: lambda method: method(),
+        }
+        """Events that are not the owner machine's; a function or bound method is run on the I/O thread."""
         self._raylet_handlers: dict[type, Callable[[Any], None]] = {
             GcsReply: self._on_gcs_reply,
             ExtentGranted: lambda message: self._regions.granted(message),
             ExtentRefused: lambda message: self._regions.refused(message),
-            RegionsFreed: self._on_regions_freed,
-            ReclaimQuery: self._reclaims_append,
+            RegionsFreed: self._regions.freed,
+            ReclaimQuery: self._regions.reclaim_asked,
             RecallIdle: lambda message: self._regions.recalled(message),
             Observed: lambda message: self.facts.set_observed(message.active),
             FactsDelta: self._on_facts,
@@ -139,8 +152,9 @@ class CoreProcess:
 
     def start(self) -> None:
         """Start the I/O thread."""
-        for fd in (self._wake_fd, self._listener.fileno(), self._link.fd):
-            self._epoll.register(fd, select.EPOLLIN)
+        self._epoll.register(self._wake_fd, select.EPOLLIN | select.EPOLLET)
+        self._epoll.register(self._listener_fd, select.EPOLLIN)
+        self._epoll.register(self._link.fd, select.EPOLLIN)
         self._thread.start()
 
     def submit(self, event: Any) -> None:
@@ -193,7 +207,10 @@ class CoreProcess:
         try:
             for message in self._link.early:
                 self._on_raylet_message(message, [])
-            while not self._stopping:
+            stopping = False
+            while not stopping:
+                # Once more after the stop: what was handed over before it must still go out.
+                stopping = self._stopping
                 self._step()
         except Exception:
             logger.exception("The I/O thread of raybook failed; this process leaves its cluster.")
@@ -202,79 +219,76 @@ class CoreProcess:
             self._close()
 
     def _step(self) -> None:
-        ready = self._sleep()
         inbox: list[Any] = []
-        for fd, mask in ready:
+        for fd, mask in self._sleep():
             if fd == self._wake_fd:
-                with contextlib.suppress(BlockingIOError):
-                    os.eventfd_read(self._wake_fd)
+                # Edge-triggered: nothing to read.
+                continue
+            peer = self._peers.by_fd.get(fd)
+            if peer is not None:
+                self._serve_peer(peer, mask, inbox)
             elif fd == self._link.fd:
                 self._serve_raylet(mask, inbox)
-            elif fd == self._listener.fileno():
+            elif fd == self._listener_fd:
                 while (framed := accept(self._listener, self._token, WorkerMessage)) is not None:
                     self._peers.adopt(framed)
-            else:
-                peer = self._peers.by_fd.get(fd)
-                if peer is not None:
-                    self._serve_peer(peer, mask, inbox)
-        self._take_commands(inbox)
+        if self.queue:
+            self._take_commands(inbox)
         now_ms = int(time.monotonic() * 1000)
-        deadline = self.owner.next_deadline_ms()
-        if deadline is not None and deadline <= now_ms:
-            effects = self.owner.handle(inbox, now_ms)
-            effects += self.owner.tick(now_ms)
-        else:
-            effects = self.owner.handle(inbox, now_ms)
+        if inbox:
+            self._execute(self.owner.handle(inbox, now_ms))
+            self._timer_ms = min(self._timer_ms, now_ms + BUSY_WAIT_MS)
+            if self.owner.finished:
+                self.facts.collect(self.owner.finished)
+        if now_ms >= self._timer_ms:
+            self._on_timer(now_ms, bool(inbox))
+        if self._dirty or self._link.framed.unsent_bytes or self._link.is_writing:
+            self._flush()
+
+    def _sleep(self) -> list[tuple[int, int]]:
+        """Wait for something to happen, or for the timer. The flag is raised before the queue is looked at, so that
+        whoever appends after that look sees it and wakes us."""
+        self._sleeping = True
+        if self.queue or self._stopping:
+            self._sleeping = False
+            return self._epoll.poll(0)
+        ready = self._epoll.poll(max(0.0, self._timer_ms / 1000 - time.monotonic()))
+        self._sleeping = False
+        return ready
+
+    def _execute(self, effects: list[Any]) -> None:
         table = self._effects
         for effect in effects:
             table[type(effect)](effect)
-        if self._reclaims:
-            self._answer_reclaims()
+
+    def _on_timer(self, now_ms: int, is_busy: bool) -> None:
+        """What can wait some milliseconds: deadlines of the machine, replies left behind, extents, facts."""
+        self._execute(self.owner.tick(now_ms))
         self._regions.look(now_ms)
-        if self.executor is not None:
-            self.executor.on_idle()
-        self.facts.collect(self.owner.finished, now_ms)
         if self.facts.is_due(now_ms):
             for message in self.facts.take(now_ms):
                 self.to_raylet(message)
-        self._flush()
-
-    def _sleep(self) -> list[tuple[int, int]]:
-        self._sleeping = True
-        if self.queue:
-            self._sleeping = False
-            return self._epoll.poll(0)
-        now_ms = int(time.monotonic() * 1000)
+        wait_ms = BUSY_WAIT_MS if is_busy else IDLE_WAIT_MS
         deadline = self.owner.next_deadline_ms()
-        wait_ms = BUSY_WAIT_MS if self._was_busy else IDLE_WAIT_MS
         if deadline is not None:
-            wait_ms = min(wait_ms, max(0, deadline - now_ms))
-        wait_ms = min(wait_ms, self.facts.wait_ms(now_ms))
-        if self.executor is not None and self.executor.is_busy():
-            wait_ms = min(wait_ms, 5)
-        ready = self._epoll.poll(wait_ms / 1000)
-        self._sleeping = False
-        self._was_busy = bool(ready or self.queue)
-        return ready
-
-    _was_busy = True
+            wait_ms = min(wait_ms, max(1, deadline - now_ms))
+        wait_ms = min(wait_ms, max(1, self.facts.wait_ms(now_ms)))
+        if self.executor is not None:
+            self.executor.on_idle()
+            if self.executor.is_busy():
+                wait_ms = min(wait_ms, EXECUTOR_WAIT_MS)
+        self._timer_ms = now_ms + wait_ms
 
     def _take_commands(self, inbox: list[Any]) -> None:
-        queue = self.queue
-        pop = queue.popleft
-        for _ in range(len(queue)):
+        pop = self.queue.popleft
+        local = self._local_handlers
+        for _ in range(len(self.queue)):
             event = pop()
-            kind = type(event)
-            if kind is Ticket:
-                self._regions.allocate(event)
-            elif kind is GcsRequest:
-                self._link.call(event)
-            elif kind is ToRaylet:
-                self.to_raylet(event.message)
-            elif kind in CALLABLE:
-                event()
-            else:
+            handler = local.get(type(event))
+            if handler is None:
                 inbox.append(event)
+            else:
+                handler(event)
 
     # Raylet
 
@@ -291,6 +305,8 @@ class CoreProcess:
                 return
             for message in messages:
                 self._on_raylet_message(message, inbox)
+            # It may have asked for something that is looked after by the timer.
+            self._timer_ms = 0
 
     def _on_raylet_message(self, message: Any, inbox: list[Any]) -> None:
         kind = type(message)
@@ -310,23 +326,6 @@ class CoreProcess:
         request = self._link.answered(message)
         if request is not None and message.error_code and not request.is_watched:
             self.on_log(f"{request.method} was refused: {message.error_text}")
-
-    def _on_regions_freed(self, message: RegionsFreed) -> None:
-        for offset in message.offsets:
-            self._regions.free(offset)
-
-    def _reclaims_append(self, message: ReclaimQuery) -> None:
-        self._reclaims.append(message)
-
-    def _answer_reclaims(self) -> None:
-        """Ranges of a dead process may be reused once no view of ours looks into them."""
-        waiting = []
-        for query in self._reclaims:
-            if self.owner.pins.touches(query.ranges):
-                waiting.append(query)
-            else:
-                self.to_raylet(ReclaimAck(query.query_id))
-        self._reclaims = waiting
 
     def _on_facts(self, delta: FactsDelta) -> None:
         for listener in list(self.fact_listeners):
@@ -350,15 +349,15 @@ class CoreProcess:
     def _serve_peer(self, peer: Peer, mask: int, inbox: list[Any]) -> None:
         if mask & select.EPOLLOUT:
             self._dirty[peer.framed.fd] = peer
-        if not mask & ~select.EPOLLOUT:
-            return
-        was_connected = peer.framed.is_connected
+            if mask == select.EPOLLOUT:
+                return
         try:
             messages = peer.framed.receive()
         except ConnectionError:
             self._drop_peer(peer, inbox)
             return
-        if not was_connected:
+        if not peer.is_open:
+            peer.is_open = peer.framed.is_connected
             self._dirty[peer.framed.fd] = peer
         client_id = peer.client_id
         accepts = self.owner.accepts
@@ -458,7 +457,6 @@ class CoreProcess:
         self._peers.close()
         self._close_listener()
         self._epoll.close()
-        os.close(self._wake_fd)
         self.arena.close()
 
     def _fail_waiting(self, reason: str) -> None:
@@ -493,10 +491,6 @@ def _nothing() -> None:
 
 def _print_line(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-CALLABLE = (types.FunctionType, types.MethodType)
-"""A function or bound method among the events is run on the I/O thread."""
 
 
 def encode(request: Any) -> bytes:

@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import Any
 
 from raybook.base.errors import ActorExit
-from raybook.base.specs import Assignment
+from raybook.base.specs import Assignment, Job
 from raybook.base.task_context import CURRENT_TASK, TaskContext
 from raybook.core.owner.records import CancelCommand, SealReply
 from raybook.protocol import functions
@@ -91,10 +91,14 @@ class WorkerExecutor(Executor):
         self._in_user_code = False
         self._cancel_id = b""
         self._exiting = False
+        self._draining_epoch = 0
+        """Lease that the raylet waits for, 0 for none."""
+        self._unbound_epoch = 0
+        """Newest lease that was asked back before its owner had been heard of."""
         self.actor: ActorExecutor | None = None
         self.decode_handle: Callable[[bytes], Any] = bytes
         """Rebuilds the actor's own handle for ``get_runtime_context``; set by the composition."""
-        self.set_job: Callable[[bytes, str], None] = _ignore_job
+        self.set_job: Callable[[Job], None] = _ignore_job
         """Tells the engine on whose behalf this process works; set by the composition."""
         self._main = _thread.get_ident()
         values.before_block = self._before_block
@@ -116,7 +120,7 @@ class WorkerExecutor(Executor):
             if message.epoch > self._revoked_epoch:
                 self._bound_epoch = message.epoch
                 self._assignment = message.assignment
-                self.set_job(message.job_id, message.namespace)
+                self.set_job(message.job)
         elif kind is StealTasks:
             self._give_back(peer, message.count, "stolen")
         elif kind is CancelTask:
@@ -196,10 +200,7 @@ class WorkerExecutor(Executor):
     def on_raylet(self, message: Any) -> None:
         kind = type(message)
         if kind is RevokeLease:
-            idle = self._is_idle()
-            if idle:
-                self._revoked_epoch = max(self._revoked_epoch, message.epoch)
-            self._core.to_raylet(RevokeAnswer(message.epoch, idle))
+            self._on_revoke(message)
         elif kind is LeaseProbe:
             self._core.to_raylet(LeaseProbeAnswer(message.probe_id, self._is_idle()))
         elif kind is StartActor:
@@ -208,8 +209,46 @@ class WorkerExecutor(Executor):
         elif kind is ExitWorker:
             if not message.graceful:
                 os._exit(0)
-            self._accepted += 1
-            self._enqueue([(None, message)])
+            if self.actor is not None or not self._core.owner.references.owns_any():
+                self._accepted += 1
+                self._enqueue([(None, message)])
+            # Else it stays: objects that others still refer to would be lost with it.
+
+    def _on_revoke(self, message: RevokeLease) -> None:
+        """Agree when nothing of the lease runs or waits here. One that is to be drained gives back what has not
+        started, and agrees when the running task has ended. A lease so new that its owner has not been heard of is
+        kept once: its first tasks are on their way."""
+        if message.epoch > self._bound_epoch and message.epoch != self._unbound_epoch:
+            self._unbound_epoch = message.epoch
+            self._core.to_raylet(RevokeAnswer(message.epoch, False))
+            return
+        idle = self._is_idle()
+        if idle or (message.drain and self.actor is None):
+            self._revoked_epoch = max(self._revoked_epoch, message.epoch)
+        if idle or not message.drain or self.actor is not None:
+            self._core.to_raylet(RevokeAnswer(message.epoch, idle))
+            return
+        self._bounce_unstarted("revoked")
+        self._draining_epoch = message.epoch
+        self._answer_drain()
+
+    def _answer_drain(self) -> None:
+        if self._draining_epoch and self._is_idle():
+            self._core.to_raylet(RevokeAnswer(self._draining_epoch, True))
+            self._draining_epoch = 0
+
+    def _bounce_unstarted(self, reason: str) -> None:
+        """Give every unstarted task back to who pushed it."""
+        by_peer: dict[bytes, list[bytes]] = {}
+        while self._work:
+            peer, item = self._work.pop()
+            if peer is None:
+                self._work.append((peer, item))
+                break
+            by_peer.setdefault(peer.client_id, []).append(item.task_id)
+            self._settled_by_io(1)
+        for client_id, task_ids in by_peer.items():
+            self._core.send_peer(client_id, TasksBounced(task_ids[::-1], self._bound_epoch, reason))
 
     def on_peer_gone(self, client_id: bytes) -> None:
         """A caller is gone: what it pushed and has not started is dropped."""
@@ -257,7 +296,6 @@ class WorkerExecutor(Executor):
             self._exiting = True
             return
         self._assignment = order.assignment
-        self.set_job(order.spec.job_id, order.spec.namespace)
         self._expose_gpus()
         actor = ActorExecutor(self, self._core, self._values, order)
         if not actor.create():
@@ -405,6 +443,8 @@ class WorkerExecutor(Executor):
             self._core.submit(SealReply(peer.client_id, reply))
         else:
             self.replies.add(peer, reply, bool(self._work))
+        if self._draining_epoch:
+            self._core.submit(self._answer_drain)
 
     # Blocking and ending
 
@@ -425,16 +465,7 @@ class WorkerExecutor(Executor):
     def _lend(self) -> None:
         self._blocked = True
         self._core.to_raylet(Blocked())
-        by_peer: dict[bytes, list[bytes]] = {}
-        while self._work:
-            peer, item = self._work.pop()
-            if peer is None:
-                self._work.append((peer, item))
-                break
-            by_peer.setdefault(peer.client_id, []).append(item.task_id)
-            self._settled_by_io(1)
-        for client_id, task_ids in by_peer.items():
-            self._core.send_peer(client_id, TasksBounced(task_ids[::-1], self._bound_epoch, "blocked"))
+        self._bounce_unstarted("blocked")
 
     def _unlend(self) -> None:
         if self._blocked:
@@ -458,5 +489,5 @@ class WorkerExecutor(Executor):
         return self._exiting
 
 
-def _ignore_job(job_id: bytes, namespace: str) -> None:
+def _ignore_job(job: Job) -> None:
     pass

@@ -98,7 +98,7 @@ class Values:
         location = value.location
         if location is None:
             assert value.error is not None, "a value is neither inline, nor located, nor an error"
-            raise error_from_value(value.error)
+            raise error_from_value(value.error, deserialize)
         while not location.spill_path:
             # First pinned, then looked at: the place may be left between the two, and then the value says so.
             append = self._core.queue.append
@@ -113,6 +113,7 @@ class Values:
                         append(unpin)
             append(unpin)
             location = value.location
+            assert location is not None, "a located value has lost its location"
         return self._read_from_disk(key, location)
 
     def _read_from_disk(self, key: bytes, location: Location) -> Any:
@@ -145,7 +146,7 @@ class Values:
         for key in keys:
             value = self._ready.get(key)
             if value is not None and value.error is not None:
-                return error_from_value(value.error)
+                return error_from_value(value.error, deserialize)
         return LocalRayletDiedError(self._core.lost_reason or "The object is not ready, and nothing will make it so.")
 
     def _wait_for_all(self, keys: list[bytes], timeout_s: float | None) -> None:

@@ -140,6 +140,46 @@ class ActorCancelled:
     reason: str = ""
 
 
+@dataclass(slots=True)
+class BundlesRequested:
+    """Reserve these bundles of a placement group, all or none; ``commit``: for use at once. Whether it went well, the
+    pools say (``ResourcePools.prepare`` in ``why_refused``)."""
+
+    group_id: bytes
+    attempt: int
+    bundles: list[tuple[int, Shape]]
+    commit: bool
+    why_refused: str = ""
+    """Filled in by the lease manager."""
+
+
+@dataclass(slots=True)
+class BundlesCommitted:
+    """What this attempt reserved may be used."""
+
+    group_id: bytes
+    attempt: int
+
+
+@dataclass(slots=True)
+class BundlesReturned:
+    """Give bundles back; whatever runs in them is ended."""
+
+    group_id: bytes
+    attempt: int
+    indices: list[int]
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class GroupRemoved:
+    """The placement group is gone for good: what runs in it is ended, tasks that wait for it fail."""
+
+    group_id: bytes
+    attempt: int
+    reason: str = ""
+
+
 # --- effects ----------------------------------------------------------------------------------------------------------
 
 
@@ -165,6 +205,7 @@ class LeaseLostEffect:
     reason: str = ""
     exit_code: int = 0
     out_of_memory: bool = False
+    code: str = ""
 
 
 @dataclass(slots=True)
@@ -215,6 +256,23 @@ class Infeasible:
     client: bytes
     class_key: int
     text: str
+
+
+@dataclass(slots=True)
+class Refuse:
+    """Tell ``client`` that this will never run: its tasks fail with the exception class ``code``. Nothing stays queued."""
+
+    client: bytes
+    class_key: int
+    code: str
+    text: str
+
+
+@dataclass(slots=True)
+class FollowGroup:
+    """Something waits for a placement group of which there is no bundle here: find out what becomes of the group."""
+
+    group_id: bytes
 
 
 @dataclass(slots=True)

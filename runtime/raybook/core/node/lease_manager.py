@@ -11,11 +11,13 @@ Source: Ray's lease protocol.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
+from raybook.base.label_selector import describe_selector, matches
 from raybook.base.resources import Shape, describe
 from raybook.base.specs import Assignment
+from raybook.base.strategies import GroupTarget, group_target
 from raybook.core.node.lease_events import (
     ActorCancelled,
     ActorFailed,
@@ -23,14 +25,20 @@ from raybook.core.node.lease_events import (
     ActorReady,
     ActorRequested,
     AskRevoke,
+    BundlesCommitted,
+    BundlesRequested,
+    BundlesReturned,
     ClientGone,
     DemandSet,
+    FollowGroup,
     Grant,
+    GroupRemoved,
     Infeasible,
     KillWorker,
     LeaseLostEffect,
     LeaseProbed,
     LeaseReturned,
+    Refuse,
     ReportResources,
     RevokeAnswered,
     StartActorOn,
@@ -50,30 +58,39 @@ from raybook.core.node.lease_recall import LeaseRecall
 from raybook.core.node.lease_table import Lease, LeaseTable, Worker, WorkerState
 from raybook.core.node.local_resources import LocalResources
 from raybook.core.node.request_queue import Group, GroupKey, Request, RequestKey, RequestQueue
+from raybook.core.node.resource_pools import ResourcePools
 
 ORPHAN_GRACE_MS = 200
 """The worker of a vanished client must say within this time that it is idle, or it is ended."""
 STARTS_COUNTED_MAX = 16
 """No more lacking workers than this are counted in one pass; the pool starts fewer at once anyway."""
 STORY_EVENTS_MAX = 1024
+GROUP_REMOVED_CODE = "TaskPlacementGroupRemoved"
 
 
 class LeaseManager:
-    """See the module. ``light_leases_max`` bounds how many tasks run at once that ask for no resource at all."""
+    """See the module. ``light_leases_max`` bounds how many tasks run at once that ask for no resource at all. labels: of
+    this node. ``pools`` is what requests draw from, ``resources`` the node's own amounts in it."""
 
-    def __init__(self, resources: LocalResources, light_leases_max: int) -> None:
+    def __init__(
+        self, resources: LocalResources, light_leases_max: int, labels: Mapping[str, str] | None = None
+    ) -> None:
         self.resources = resources
+        self.pools = ResourcePools(resources)
+        self._labels = dict(labels or {})
         self._light_leases_max = light_leases_max
         self._table = LeaseTable()
         self._actors: dict[bytes, tuple[int, bytes | None]] = {}
         """Actor id → (incarnation, worker or None while queued)."""
         self._queue = RequestQueue()
-        self._recall = LeaseRecall(self._table, self._queue, resources)
+        self._recall = LeaseRecall(self._table, self._queue, self.pools)
         self._told_infeasible: dict[bytes, dict[int, bool]] = {}
         self._said_lacking: dict[str, bool] = {}
         self._last_lease_id = 0
         self._effects: list[Any] = []
         self._changed = False
+        self._short_of: list[Group] = []
+        """Bundles that could not be reserved just now: who could make room for them is asked once."""
         self._history: deque[tuple[int, Any]] = deque(maxlen=STORY_EVENTS_MAX)
         self._edges: dict[type, Callable[[Any, int], None]] = {
             DemandSet: self._demand_set,
@@ -91,6 +108,10 @@ class LeaseManager:
             ActorFailed: self._actor_failed,
             ActorCancelled: self._actor_cancelled,
             LeaseProbed: self._lease_probed,
+            BundlesRequested: self._bundles_requested,
+            BundlesCommitted: self._bundles_committed,
+            BundlesReturned: self._bundles_returned,
+            GroupRemoved: self._group_removed,
         }
 
     def handle(self, events: Iterable[Any], now_ms: int) -> list[Any]:
@@ -129,17 +150,34 @@ class LeaseManager:
             if self._queue.remove(key) is not None:
                 self._changed = True
             return
-        shape = tuple((name, amount) for name, amount in event.scheduling_class.resources if amount)
-        group = self._queue.group(
-            (shape, event.scheduling_class.environment, False), self.resources.missing_for_ever(dict(shape))
-        )
+        what = event.scheduling_class
+        target = group_target(what.strategy)
+        if target is not None and target.group_id in self.pools.removed:
+            self._refuse(event.client, event.class_key, event.name, target.group_id)
+            return
+        shape = tuple((name, amount) for name, amount in what.resources if amount)
+        group = self._group((shape, what.environment, False, target, what.labels))
         self._queue.put(group, Request(key, event.client, event.class_key, event.count, event.name))
         told = self._told_infeasible.setdefault(event.client, {})
-        if group.missing and event.class_key not in told:
+        if (group.missing or group.refusal) and event.class_key not in told:
             told[event.class_key] = True
             text = self._explain_missing(event.name or "A task", group)
             self._effects.append(Infeasible(event.client, event.class_key, text))
             self._changed = True
+
+    def _group(self, key: GroupKey) -> Group:
+        """The queue of requests that are served alike."""
+        shape, _, _, target, labels = key
+        group = self._queue.group(key, self.pools.missing_for_ever(dict(shape), target))
+        if not matches(dict(labels), self._labels):
+            group.refusal = f"a node with the labels {describe_selector(dict(labels))}, and this one has {self._labels}"
+        if target is not None and not self.pools.has_bundle(target):
+            self._effects.append(FollowGroup(target.group_id))
+        return group
+
+    def _refuse(self, client: bytes, class_key: int, name: str, group_id: bytes) -> None:
+        text = f"`{name}` was to run in placement group {group_id.hex()}, which was removed: {self.pools.removed[group_id]}"
+        self._effects.append(Refuse(client, class_key, GROUP_REMOVED_CODE, text))
 
     def _client_gone(self, event: ClientGone, now_ms: int) -> None:
         for request in self._queue.of_client(event.client):
@@ -167,8 +205,8 @@ class LeaseManager:
             self._table.set_ending(self._table.workers[known[1]])
         self._actors[spec.actor_id] = (event.incarnation, None)
         wanted = wanted_by(spec)
-        group_key = (tuple(sorted(wanted.items())), spec.environment, True)
-        group = self._queue.group(group_key, self.resources.missing_for_ever(wanted))
+        # Labels and the like were minded by whoever chose this node.
+        group = self._group((tuple(sorted(wanted.items())), spec.environment, True, group_target(spec.strategy), ()))
         key = _actor_key(spec.actor_id, event.incarnation)
         self._queue.put(group, Request(key, b"", 0, 1, f"actor {spec.class_name}", event))
         self._changed = True
@@ -177,7 +215,7 @@ class LeaseManager:
         acting = self._table.acting(event.worker)
         if acting is not None:
             _, lease, actor = acting
-            self.resources.shrink(lease.lease_id, actor.spec.resources)
+            self.pools.pool_of(lease.lease_id).shrink(lease.lease_id, actor.spec.resources)
             self._changed = True
 
     def _actor_failed(self, event: ActorFailed, now_ms: int) -> None:
@@ -236,7 +274,7 @@ class LeaseManager:
         lease = worker.lease if worker else None
         if worker is None or lease is None:
             return
-        self.resources.release(lease.lease_id)
+        self.pools.release(lease.lease_id)
         self._changed = True
         if lease.actor:
             self._forget_actor(lease.actor)
@@ -255,13 +293,13 @@ class LeaseManager:
     def _worker_blocked(self, event: WorkerBlocked, now_ms: int) -> None:
         worker = self._table.workers.get(event.worker)
         lease = self._table.set_blocked(worker, True) if worker else None
-        if lease is not None and self.resources.block_cpu(lease.lease_id):
+        if lease is not None and self.pools.pool_of(lease.lease_id).block_cpu(lease.lease_id):
             self._changed = True
 
     def _worker_unblocked(self, event: WorkerUnblocked, now_ms: int) -> None:
         worker = self._table.workers.get(event.worker)
         lease = self._table.set_blocked(worker, False) if worker else None
-        if lease is not None and self.resources.unblock_cpu(lease.lease_id):
+        if lease is not None and self.pools.pool_of(lease.lease_id).unblock_cpu(lease.lease_id):
             self._changed = True
 
     # --- leases -------------------------------------------------------------------------------------------------------
@@ -270,7 +308,7 @@ class LeaseManager:
         lease = worker.lease
         assert lease is not None
         self._table.forget(lease)
-        self.resources.release(lease.lease_id)
+        self.pools.release(lease.lease_id)
         worker.lease = None
         self._table.put_idle(worker)
         self._effects.append(WorkerReleased(worker.worker_id))
@@ -316,15 +354,69 @@ class LeaseManager:
                 self._effects.append(KillWorker(worker.worker_id, "The process that its task ran for is gone."))
                 self._table.set_ending(worker)
 
+    # --- bundles ------------------------------------------------------------------------------------------------------
+
+    def _bundles_requested(self, event: BundlesRequested, now_ms: int) -> None:
+        event.why_refused = self.pools.prepare(event.group_id, event.attempt, event.bundles, event.commit)
+        self._changed = True
+        if event.why_refused:
+            together: Shape = {}
+            for _, shape in event.bundles:
+                for name, amount in shape.items():
+                    together[name] = together.get(name, 0) + amount
+            group = Group((tuple(sorted(together.items())), "", True, None, ()), together, "", {})
+            group.queue.append(Request((event.group_id, -event.attempt), b"", 0, 1))
+            group.count = 1
+            self._short_of.append(group)
+        elif event.commit:
+            self._bundles_came(event.group_id)
+
+    def _bundles_committed(self, event: BundlesCommitted, now_ms: int) -> None:
+        self.pools.commit(event.group_id, event.attempt)
+        self._bundles_came(event.group_id)
+
+    def _bundles_came(self, group_id: bytes) -> None:
+        """What waited for the group can be compared with its bundles now."""
+        for group in self._queue:
+            if group.target is not None and group.target.group_id == group_id:
+                group.missing = self.pools.missing_for_ever(group.shape, group.target)
+
+    def _bundles_returned(self, event: BundlesReturned, now_ms: int) -> None:
+        self._end_holders(self.pools.give_back(event.group_id, event.attempt, event.indices), event.reason)
+        self._changed = True
+
+    def _group_removed(self, event: GroupRemoved, now_ms: int) -> None:
+        reason = f"Its placement group {event.group_id.hex()} was removed: {event.reason}"
+        self._end_holders(self.pools.remove(event.group_id, event.attempt, event.reason), reason, GROUP_REMOVED_CODE)
+        for request in self._queue.of_group(event.group_id):
+            if request.actor is None:  # Actors are ended by the GCS, which knows their names and handles.
+                self._queue.remove(request.key)
+                self._refuse(request.client, request.class_key, request.name, event.group_id)
+        self._changed = True
+
+    def _end_holders(self, lease_ids: Iterable[Hashable], reason: str, code: str = "") -> None:
+        """Whoever runs under these leases is ended. Owners are told now and with our reason: what ``waitpid`` will say is
+        a signal."""
+        ended = dict.fromkeys(lease_ids)
+        for worker in list(self._table.workers.values()) if ended else ():
+            lease = worker.lease
+            if lease is None or lease.lease_id not in ended or worker.state is WorkerState.ENDING:
+                continue
+            if worker.state is WorkerState.LEASED and lease.orphan_deadline_ms is None:
+                self._effects.append(LeaseLostEffect(lease.client, lease.lease_id, True, reason, code=code))
+            self._effects.append(KillWorker(worker.worker_id, reason))
+            self._table.set_ending(worker)
+
     # --- serving ------------------------------------------------------------------------------------------------------
 
     def _serve(self, now_ms: int) -> None:
         lacking: dict[str, int] = {}
         reserved: list[int] = []
         starving = self._serve_in_turns(now_ms, lacking, reserved)
-        self._effects += self._recall.ask(starving, now_ms)
+        short_of, self._short_of = self._short_of, []
+        self._effects += self._recall.ask(starving + short_of, now_ms)
         for lease_id in reserved:
-            self.resources.release(lease_id)
+            self.pools.release(lease_id)
         for environment in self._said_lacking:
             lacking.setdefault(environment, 0)
         self._effects += (StartWorkers(environment, count) for environment, count in lacking.items())
@@ -334,7 +426,7 @@ class LeaseManager:
         """Grant in turns until every group is done, lacks workers or starves for resources; the starving ones. What
         lacks only a worker keeps its resources ``reserved`` until the pass is over, so that workers are counted right.
         Groups with a request that holds no lease at all go first."""
-        groups = [group for group in self._queue if not group.missing]
+        groups = [group for group in self._queue if not group.missing and not group.refusal and self._is_here(group)]
         groups.sort(key=lambda group: all(request.key in self._table.held_by for request in group.queue))
         turns = deque(groups)
         unserved: dict[GroupKey, int] = {}
@@ -345,7 +437,7 @@ class LeaseManager:
             lease_id = self._last_lease_id = self._last_lease_id + 1
             assignment = None
             if not light or self._table.light_leases + unserved.get(group.key, 0) < self._light_leases_max:
-                assignment = self.resources.allocate(lease_id, group.shape)
+                assignment = self.pools.allocate(lease_id, group.shape, group.target)
             if assignment is None:
                 starving.append(group)
                 continue
@@ -353,7 +445,7 @@ class LeaseManager:
             worker = self._table.pick_idle(group.environment, request.client)
             if worker is not None:
                 self._queue.take_turn(group, request)
-                self._grant(worker, request, lease_id, light, assignment, now_ms)
+                self._grant(worker, request, group.target, lease_id, light, assignment, now_ms)
             else:
                 reserved.append(lease_id)
                 unserved[group.key] = unserved.get(group.key, 0) + 1
@@ -362,15 +454,27 @@ class LeaseManager:
                 turns.append(group)
         return starving
 
+    def _is_here(self, group: Group) -> bool:
+        return group.target is None or self.pools.has_bundle(group.target)
+
     def _first_of(self, group: Group) -> Request:
         """Who has nothing goes first; otherwise whose turn it is."""
         return next((request for request in group.queue if request.key not in self._table.held_by), group.queue[0])
 
     def _grant(
-        self, worker: Worker, request: Request, lease_id: int, light: bool, assignment: Assignment, now_ms: int
+        self,
+        worker: Worker,
+        request: Request,
+        target: GroupTarget | None,
+        lease_id: int,
+        light: bool,
+        assignment: Assignment,
+        now_ms: int,
     ) -> None:
         worker.epoch += 1
         actor = request.actor
+        if target is not None:
+            assignment.strategy = target.encode()
         lease = Lease(lease_id, worker.epoch, request.client, request.class_key, now_ms, light, actor)
         self._table.bind(worker, lease)
         self._effects.append(WorkerTaken(worker.worker_id, dedicated=actor is not None))
@@ -407,7 +511,7 @@ class LeaseManager:
 
     def worker_states(self) -> list[tuple[bytes, str, Shape, bytes]]:
         """(worker, state, held amounts, actor id or b"") of every registered worker."""
-        return self._table.rows(self.resources)
+        return self._table.rows(self.pools)
 
     def actor_of(self, worker_id: bytes) -> ActorRequested | None:
         """The actor that lives (or starts) on this worker."""
@@ -420,11 +524,17 @@ class LeaseManager:
         for group in self._queue:
             for request in group.queue:
                 name = request.name or "tasks"
-                if group.missing:
+                if group.missing or group.refusal:
                     text = self._explain_missing(name, group)
+                elif group.target is not None and not self._is_here(group):
+                    text = (
+                        f"{request.count} × {name} wait for a bundle of placement group {group.target.group_id.hex()}."
+                    )
                 else:
-                    free = {name: self.resources.available.get(name, 0) for name in group.shape}
-                    text = f"{request.count} × {name} wait for {describe(group.shape)}; free here: {describe(free)}."
+                    _, free = self.pools.compared(group.shape, group.target)
+                    place = "here" if group.target is None else "in its placement group"
+                    free = {name.partition("@")[0]: amount for name, amount in free.items()}
+                    text = f"{request.count} × {name} wait for {describe(group.shape)}; free {place}: {describe(free)}."
                 rows.append(WaitingRequest(dict(group.shape), request.count, name, text))
         return rows
 
@@ -433,10 +543,16 @@ class LeaseManager:
         return [row.text for row in self.queued()]
 
     def _explain_missing(self, name: str, group: Group) -> str:
-        total = {name: amount for name, amount in self.resources.total.items() if name in group.shape}
+        if group.refusal:
+            return f"{name} asks for {group.refusal}. It stays queued; add a node that has them, or ask for others."
+        totals = self.pools.total_for(group.target)
+        total = {name: amount for name, amount in totals.items() if name in group.shape}
+        place, remedy = "this node has", "add a node that has it"
+        if group.target is not None:
+            place, remedy = "its placement group has in one bundle", "make a group with larger bundles"
         return (
-            f"{name} asks for {describe(group.shape)}, but this node has {describe(total)} in all, "
-            f"{describe(group.missing)} too little. It stays queued; ask for less, or add a node that has it."
+            f"{name} asks for {describe(group.shape)}, but {place} {describe(total)} in all, "
+            f"{describe(group.missing)} too little. It stays queued; ask for less, or {remedy}."
         )
 
     def story(self, key: bytes) -> str:
@@ -451,7 +567,7 @@ class LeaseManager:
 
     def check_invariants(self) -> None:
         """Raise AssertionError naming the first broken invariant."""
-        self.resources.check_invariants()
+        self.pools.check_invariants()
         self._queue.check_invariants()
         self._table.check_invariants()
         for actor_id, (incarnation, worker_id) in self._actors.items():

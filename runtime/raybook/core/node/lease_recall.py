@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from raybook.base.resources import Shape
 from raybook.core.node.lease_events import AskRevoke
 from raybook.core.node.lease_table import Lease, LeaseTable, Worker
-from raybook.core.node.local_resources import LocalResources
 from raybook.core.node.request_queue import Group, RequestQueue
+from raybook.core.node.resource_pools import ResourcePools
 
 INTERVAL_MS = 50
 """A worker that said it is busy is not asked again for this long."""
@@ -41,11 +41,11 @@ class _Candidate:
 class LeaseRecall:
     """``deadline_ms``: when to call ``ask`` again if nothing happens; None for never."""
 
-    def __init__(self, table: LeaseTable, queue: RequestQueue, resources: LocalResources) -> None:
+    def __init__(self, table: LeaseTable, queue: RequestQueue, pools: ResourcePools) -> None:
         self.deadline_ms: int | None = None
         self._table = table
         self._queue = queue
-        self._resources = resources
+        self._pools = pools
 
     def ask(self, starving: list[Group], now_ms: int) -> list[AskRevoke]:
         """Whom to ask now. Cost: linear in the leases and in the starving requests."""
@@ -99,16 +99,14 @@ class LeaseRecall:
     def _held_of(self, lease: Lease) -> Shape:
         if lease.light:
             return {LIGHT: 1}
-        held = self._resources.held(lease.lease_id)
-        return held.resources if held else {}
+        return self._pools.compared_held(lease.lease_id)
 
     def _wanted_back(self, starving: list[Group], hoped: Shape) -> tuple[Shape, Shape]:
         """Amounts that would serve all starving requests, and one lease for each request that holds none."""
         plain: Shape = {}
         urgent: Shape = {}
         for group in starving:
-            shape = group.shape or {LIGHT: 1}
-            free = {name: self._resources.available.get(name, 0) for name in shape}
+            shape, free = self._pools.compared(group.shape, group.target) if group.shape else ({LIGHT: 1}, {LIGHT: 0})
             one = {name: amount - free[name] for name, amount in shape.items() if amount > free[name]}
             if any(amount > hoped.get(name, 0) for name, amount in one.items()):
                 continue

@@ -11,8 +11,8 @@ from enum import Enum
 
 from raybook.base.resources import Shape
 from raybook.core.node.lease_events import ActorRequested
-from raybook.core.node.local_resources import LocalResources
 from raybook.core.node.request_queue import RequestKey
+from raybook.core.node.resource_pools import ResourcePools
 
 
 class WorkerState(Enum):
@@ -158,7 +158,7 @@ class LeaseTable:
             return None
         return worker, worker.lease, worker.lease.actor
 
-    def rows(self, resources: LocalResources) -> list[tuple[bytes, str, Shape, bytes]]:
+    def rows(self, resources: ResourcePools) -> list[tuple[bytes, str, Shape, bytes]]:
         """(worker, state, held amounts, actor id or b"") of every worker."""
         rows = []
         for worker in self.workers.values():

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from raybook.base.resources import Shape
+from raybook.base.strategies import GroupTarget
 from raybook.core.node.lease_events import ActorRequested
 
-GroupKey = tuple[tuple[tuple[str, int], ...], str, bool]
+GroupKey = tuple[tuple[tuple[str, int], ...], str, bool, GroupTarget | None, tuple[tuple[str, str], ...]]
+"""Shape, environment, whether they are actors, the bundle they draw from, label selector of the node."""
 RequestKey = tuple[bytes, int]
 
 
@@ -39,6 +41,10 @@ class Group:
     environment: str
     missing: Shape
     """What the shape asks beyond the whole node; not empty means: it can never be served here."""
+    target: GroupTarget | None = None
+    """The bundle of a placement group that they draw from; None for the node's own amounts."""
+    refusal: str = ""
+    """Why this node may not serve them, although it could: its labels."""
     queue: deque[Request] = field(default_factory=deque)
     count: int = 0
     """Leases wanted by all requests together."""
@@ -64,7 +70,7 @@ class RequestQueue:
         """The group of this key, made when it is new."""
         found = self._groups.get(key)
         if found is None:
-            found = self._groups[key] = Group(key, dict(key[0]), key[1], missing)
+            found = self._groups[key] = Group(key, dict(key[0]), key[1], missing, key[3])
         return found
 
     def put(self, group: Group, request: Request) -> None:
@@ -117,6 +123,14 @@ class RequestQueue:
     def of_client(self, client: bytes) -> list[Request]:
         """Every queued task demand of one client."""
         return [request for _, request in self._requests.values() if request.client == client and not request.actor]
+
+    def of_group(self, group_id: bytes) -> list[Request]:
+        """Every queued request that draws from this placement group."""
+        return [
+            request
+            for group, request in self._requests.values()
+            if group.target is not None and group.target.group_id == group_id
+        ]
 
     def check_invariants(self) -> None:
         """Raise AssertionError naming the first broken invariant."""

@@ -5,6 +5,9 @@ up to ``pipeline_target_us`` of estimated work a worker; a function that was nev
 makes no progress, or says that it is blocked, is *stalled*: its unstarted tasks come back and it gets no more until it
 replies. Knows nothing of sockets, values or retries.
 
+The end of a lease comes by another socket than the replies of its worker, and may overtake them. So what is in flight
+then stays so until its reply or bounce has come or the worker is out of reach (everything it said has been read).
+
 Invariants: a task is in one queue or in flight under one lease; in flight ≤ the depth limit; no push to a stalled
 lease. Source: lease reuse is Ray's; adaptive depth and steal-back are ours (a fixed depth delays behind slow tasks).
 """
@@ -12,13 +15,14 @@ lease. Source: lease reuse is Ray's; adaptive depth and steal-back are ours (a f
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 import msgspec
 
 from raybook.base.config import Config
-from raybook.base.specs import Assignment, Endpoint, SchedulingClass
+from raybook.base.specs import Assignment, Endpoint, Job, SchedulingClass
 from raybook.core.owner.records import PushTo, TaskRecord, ToPeer, ToRaylet
-from raybook.protocol.messages.raylet import LeaseGranted, ReturnLease, SetDemand
+from raybook.protocol.messages.raylet import LeaseGranted, LeaseLost, ReturnLease, SetDemand
 from raybook.protocol.messages.worker import BindLease, PushTasks, StealTasks
 
 OVERHEAD_US = 10.0
@@ -26,6 +30,9 @@ OVERHEAD_US = 10.0
 
 STALL_MS = 20
 """A worker with unstarted tasks that has not answered for this long gives them back. Ten times the pipeline target."""
+
+LAST_WORDS_MS = 1_000
+"""A dead worker's socket that is still open (in a child it forked) is not waited for any longer than this."""
 
 DEMAND_MAX = 1_000
 """More leases than this are never asked for at once: one message, and no node runs more processes."""
@@ -35,8 +42,8 @@ class Lease:
     """One worker on loan."""
 
     __slots__ = (
-        "assignment", "cost_us", "epoch", "group", "idle_since_ms", "in_flight", "lease_id", "progress_ms", "stalled",
-        "stealing", "unmeasured", "worker", "worker_pid",
+        "assignment", "cost_us", "epoch", "group", "idle_since_ms", "in_flight", "lease_id", "lost", "lost_ms",
+        "out_of_reach", "progress_ms", "stalled", "stealing", "unmeasured", "worker", "worker_pid",
     )  # fmt: skip
 
     def __init__(self, group: Group, granted: LeaseGranted, now_ms: int) -> None:
@@ -53,6 +60,10 @@ class Lease:
         self.stealing = False
         self.progress_ms = now_ms
         self.idle_since_ms = now_ms
+        self.out_of_reach = False
+        self.lost: LeaseLost | None = None
+        """How the lease ended, while answers of its worker may still come."""
+        self.lost_ms = 0
 
 
 class Group:
@@ -79,11 +90,12 @@ class Statistics(msgspec.Struct, frozen=True):
 class LeaseRequester:
     def __init__(self, config: Config) -> None:
         self._config = config
-        self.job_id = b""
-        self.namespace = ""
+        self.job = Job()
         self._groups: dict[SchedulingClass, Group] = {}
         self._by_key: list[Group] = []
         self._leases: dict[int, Lease] = {}
+        self._ending: dict[int, Lease] = {}
+        """Leases that are over, with tasks that may still be answered."""
         self._dirty: dict[int, Group] = {}
 
     # What happened
@@ -126,17 +138,46 @@ class LeaseRequester:
         group.demand_sent = max(0, group.demand_sent - 1)
         self._leases[lease.lease_id] = lease
         self._dirty[group.class_key] = group
-        bind = BindLease(lease.epoch, lease.assignment, self.job_id, self.namespace)
+        bind = BindLease(lease.epoch, lease.assignment, self.job)
         effects.append(ToPeer(lease.worker.client_id, lease.worker.address, bind))
 
-    def lost(self, lease_id: int) -> list[TaskRecord]:
-        """A lease ended. Returns its unanswered tasks in push order; the first may have been running."""
-        lease = self._leases.pop(lease_id, None)
+    def lost(self, message: LeaseLost, now_ms: int) -> list[TaskRecord]:
+        """A lease ended. Returns the tasks that cannot be answered any more, in push order; of a worker that died, the
+        first may have been running. The others come back by ``bounced``, ``out_of_reach`` or ``overdue``."""
+        lease = self._leases.pop(message.lease_id, None)
         if lease is None:
             return []
         group = lease.group
-        group.leases.pop(lease_id, None)
+        group.leases.pop(lease.lease_id, None)
         self._dirty[group.class_key] = group
+        if lease.in_flight and not lease.out_of_reach:
+            lease.lost, lease.lost_ms = message, now_ms
+            self._ending[lease.lease_id] = lease
+            return []
+        return self._abandon(lease)
+
+    def out_of_reach(self, client_id: bytes) -> list[tuple[LeaseLost, list[TaskRecord]]]:
+        """All that a worker said has been read, and no more will come: the unanswered tasks of its ended leases. Those
+        of a lease that has not ended wait for the raylet's word on why."""
+        for lease in self._leases.values():
+            if lease.worker.client_id == client_id:
+                lease.out_of_reach = True
+        return self._abandon_ending(lambda lease: lease.worker.client_id == client_id)
+
+    def overdue(self, now_ms: int) -> list[tuple[LeaseLost, list[TaskRecord]]]:
+        """The same for workers that died a while ago, with a socket that somebody else keeps open."""
+        return self._abandon_ending(
+            lambda lease: lease.lost.died and now_ms - lease.lost_ms >= LAST_WORDS_MS if lease.lost else False
+        )
+
+    def _abandon_ending(self, chosen: Callable[[Lease], bool]) -> list[tuple[LeaseLost, list[TaskRecord]]]:
+        ended = [lease for lease in self._ending.values() if chosen(lease)]
+        for lease in ended:
+            del self._ending[lease.lease_id]
+        return [(lease.lost, self._abandon(lease)) for lease in ended if lease.lost is not None]
+
+    @staticmethod
+    def _abandon(lease: Lease) -> list[TaskRecord]:
         records = list(lease.in_flight.values())
         lease.in_flight.clear()
         for record in records:
@@ -153,6 +194,8 @@ class LeaseRequester:
         if lease.in_flight.pop(record.spec.task_id, None) is None:
             return
         self._settle(lease, record)
+        if not lease.in_flight:
+            self._ending.pop(lease.lease_id, None)
         lease.stalled = False
         lease.progress_ms = now_ms
         if not lease.in_flight:
@@ -164,6 +207,8 @@ class LeaseRequester:
         lease: Lease = record.lease
         if lease is not None and lease.in_flight.pop(record.spec.task_id, None) is not None:
             self._settle(lease, record)
+            if not lease.in_flight:
+                self._ending.pop(lease.lease_id, None)
             lease.stealing = False
             lease.stalled = lease.stalled or blocked
         self.requeue(record)
@@ -209,11 +254,18 @@ class LeaseRequester:
             self._demand(group, effects)
 
     def _assign(self, group: Group, now_ms: int, effects: list) -> None:
-        usable = [lease for lease in group.leases.values() if not lease.stalled and not lease.unmeasured]
+        usable = [
+            lease
+            for lease in group.leases.values()
+            if not lease.stalled and not lease.unmeasured and not lease.out_of_reach
+        ]
         if not usable:
             return
-        usable.sort(key=_load)
         queue = group.queue
+        if len(queue) == 1 and not usable[0].in_flight:
+            # A loop of sync calls: always this.
+            usable = usable[:1]
+        usable.sort(key=_load)
         share = -(-(len(queue) + sum(len(lease.in_flight) for lease in usable)) // len(usable))
         target_us = self._config.pipeline_target_us
         depth_max = min(self._config.pipeline_depth_max, share)
@@ -291,6 +343,9 @@ class LeaseRequester:
                 deadlines.append(lease.idle_since_ms + self._config.lease_idle_ms)
             elif len(lease.in_flight) > 1 and not lease.stalled:
                 deadlines.append(lease.progress_ms + STALL_MS)
+        for lease in self._ending.values():
+            if lease.lost is not None and lease.lost.died:
+                deadlines.append(lease.lost_ms + LAST_WORDS_MS)
         return min(deadlines) if deadlines else None
 
     def return_all(self, effects: list) -> None:
@@ -311,7 +366,7 @@ class LeaseRequester:
     def statistics(self) -> Statistics:
         return Statistics(
             queued=sum(len(group.queue) for group in self._by_key),
-            in_flight=sum(len(lease.in_flight) for lease in self._leases.values()),
+            in_flight=sum(len(lease.in_flight) for leases in (self._leases, self._ending) for lease in leases.values()),
             leases=len(self._leases),
             demand=sum(group.demand_sent for group in self._by_key),
         )

@@ -14,12 +14,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from raybook.base.config import Config
-from raybook.base.ids import ACTOR_ID_BYTES, FIRST_RETURN, owner_of, return_id
+from raybook.base.ids import FIRST_RETURN, owner_of, return_id
 from raybook.base.specs import ErrorValue, RefInfo, Value
 from raybook.core.owner.actor_calls import ActorCalls
 from raybook.core.owner.borrows import Borrows
 from raybook.core.owner.dependencies import Dependencies
 from raybook.core.owner.exchange import Exchange
+from raybook.core.owner.garbage import Garbage
 from raybook.core.owner.lease_requester import LeaseRequester
 from raybook.core.owner.object_directory import ObjectDirectory
 from raybook.core.owner.pins import Pins
@@ -27,10 +28,10 @@ from raybook.core.owner.records import (
     CancelCommand,
     CancelWait,
     CreateActorCommand,
-    FreeOwn,
     FromPeer,
     FromRaylet,
     HoldRef,
+    KillingActor,
     KnowActor,
     LogLine,
     PeerGone,
@@ -39,7 +40,6 @@ from raybook.core.owner.records import (
     SealReply,
     TaskRecord,
     ToPeer,
-    ToRaylet,
     Unpin,
     Wait,
     WakeUp,
@@ -55,7 +55,7 @@ from raybook.protocol.messages.raylet import (
     LeaseGranted,
     LeaseLost,
 )
-from raybook.protocol.messages.store import DeleteSpilled, FreeRegions, ObjectsSpilled, SpillWanted
+from raybook.protocol.messages.store import ObjectsSpilled, SpillWanted
 from raybook.protocol.messages.worker import (
     AddBorrows,
     BorrowsAdded,
@@ -89,6 +89,7 @@ class Owner:
         self.actors = ActorCalls(self.references, self.borrows, self._effects)
         self.pins = Pins()
         self.relocations = Relocations(self.references, self.objects, self.tasks, self.pins, self._effects)
+        self.garbage = Garbage(self.references, self.objects, self.actors, self.relocations, self._effects)
         self.finished: list[tuple[TaskRecord, str, int, int]] = []
         """(task, state, run µs, worker pid) since the shell last looked: the source of panels and the timeline."""
         self._now_ms = 0
@@ -103,6 +104,7 @@ class Owner:
             CancelWait: self._on_cancel_wait,
             CreateActorCommand: self.actors.on_create,
             KnowActor: self.actors.on_know,
+            KillingActor: self.actors.on_killing,
             CancelCommand: self._on_cancel,
             SealReply: self.borrows.on_seal,
             FromPeer: self._on_peer_message,
@@ -139,7 +141,8 @@ class Owner:
         for event in events:
             dispatch[type(event)](event)
         effects = self._effects
-        self._collect_garbage()
+        self.garbage.collect()
+        self.borrows.give_back()
         self.borrows.announce()
         self.exchange.ask()
         self.relocations.settle(now_ms)
@@ -153,6 +156,7 @@ class Owner:
         """A deadline passed."""
         self._now_ms = now_ms
         self.leases.tick(now_ms, self._effects)
+        self._end_leases(self.leases.overdue(now_ms))
         return self.handle((), now_ms)
 
     def next_deadline_ms(self) -> int | None:
@@ -221,7 +225,7 @@ class Owner:
                 queue = self.actors.queues.get(record.actor_id)
                 if queue is None or not queue.answered(record):
                     continue
-                pid = 0
+                pid = queue.pid
             else:
                 lease = record.lease
                 pid = lease.worker_pid if lease is not None else 0
@@ -299,7 +303,7 @@ class Owner:
         self.borrows.hold_contained(key, contained)
 
     def _on_bounced(self, client_id: bytes, message: TasksBounced) -> None:
-        blocked = message.reason == "blocked"
+        blocked = message.reason in ("blocked", "revoked")  # The raylet's word on a revoked lease is on its way.
         for task_id in message.task_ids:
             record = self.tasks.tasks.get(task_id)
             if record is None:
@@ -341,17 +345,21 @@ class Owner:
         self.leases.granted(message, self._now_ms, self._effects)
 
     def _on_lease_lost(self, message: LeaseLost) -> None:
-        records = self.leases.lost(message.lease_id)
-        for index, record in enumerate(reversed(records)):
-            started = message.died and index == len(records) - 1
-            if not started:
-                self.leases.requeue(record)
-            elif record.cancelled:
-                self._finish(record, "CANCELLED", 0, 0, error=cancelled_error(record))
-            elif self.tasks.should_retry_crash(record, message):
-                self.leases.requeue(record)
-            else:
-                self._finish(record, "FAILED", 0, 0, error=crash_error(record, message))
+        self._end_leases([(message, self.leases.lost(message, self._now_ms))])
+
+    def _end_leases(self, ended: list[tuple[LeaseLost, list[TaskRecord]]]) -> None:
+        """These tasks of ended leases will not be answered."""
+        for message, records in ended:
+            for index, record in enumerate(reversed(records)):
+                started = message.died and index == len(records) - 1
+                if not started:
+                    self.leases.requeue(record)
+                elif record.cancelled:
+                    self._finish(record, "CANCELLED", 0, 0, error=cancelled_error(record))
+                elif self.tasks.should_retry_crash(record, message):
+                    self.leases.requeue(record)
+                else:
+                    self._finish(record, "FAILED", 0, 0, error=crash_error(record, message))
 
     def _on_infeasible(self, message: DemandInfeasible) -> None:
         self.leases.infeasible(message.class_key, message.text)
@@ -377,7 +385,7 @@ class Owner:
     def _become_ready(self, key: bytes, value: Value, own_region: bool) -> None:
         if not self.references.is_alive(key):
             if owner_of(key) == self.client_id:
-                self._discard(value, value.location.offset if own_region and value.location else None)
+                self.garbage.discard(value, value.location.offset if own_region and value.location else None)
             return
         self.objects.put(key, value, own_region)
         if self.waits.is_awaited(key):
@@ -432,42 +440,10 @@ class Owner:
         self.pins.remove(event.offset)
         self.references.drop(event.object_id)
 
-    def _collect_garbage(self) -> None:
-        references = self.references
-        offsets: list[int] = []
-        while references.released:
-            released, references.released = references.released, []
-            for key in released:
-                if references.is_alive(key):
-                    continue
-                if len(key) == ACTOR_ID_BYTES:
-                    self.actors.out_of_scope(key)
-                    continue
-                value, own_offset = self.objects.remove(key)
-                if value is not None and value.location is not None:
-                    if value.location.spill_path:
-                        self.relocations.removed(key, value.location)
-                    elif own_offset is not None:
-                        self._effects.append(FreeOwn(own_offset))
-                    else:
-                        offsets.append(value.location.offset)
-        if offsets:
-            self._effects.append(ToRaylet(FreeRegions(offsets)))
-        self.borrows.give_back()
-
     def _forget(self, key: bytes) -> None:
         """A borrowed object is held here no longer."""
         self.objects.remove(key)
         self.exchange.stop_waiting(key)
-
-    def _discard(self, value: Value, own_offset: int | None) -> None:
-        """A value arrived that nobody wants any more."""
-        if own_offset is not None:
-            self._effects.append(FreeOwn(own_offset))
-        elif value.location is not None and value.location.spill_path:
-            self._effects.append(ToRaylet(DeleteSpilled([value.location.spill_path])))
-        elif value.location is not None:
-            self._effects.append(ToRaylet(FreeRegions([value.location.offset])))
 
     # Peers
 
@@ -480,6 +456,7 @@ class Owner:
     def _on_peer_gone(self, event: PeerGone) -> None:
         """A process is out of reach: what it borrowed is given back, what it owned fails."""
         client_id = event.client_id
+        self._end_leases(self.leases.out_of_reach(client_id))
         self.borrows.on_client_gone(client_id)
         for key in [key for key in self.references.owners if owner_of(key) == client_id]:
             self._lose_owner(key, client_id)

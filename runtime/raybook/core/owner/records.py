@@ -122,6 +122,12 @@ class CreateActorCommand(msgspec.Struct):
     detached: bool
 
 
+class KillingActor(msgspec.Struct):
+    """This process is about to have an actor killed: no call of ours may overtake that."""
+
+    actor_id: bytes
+
+
 class KnowActor(msgspec.Struct):
     """A handle of somebody else's actor came to life here."""
 

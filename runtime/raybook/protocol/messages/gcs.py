@@ -9,11 +9,11 @@ from __future__ import annotations
 import msgspec
 
 from raybook.base.facts import Fact
-from raybook.base.specs import ActorSpec, Endpoint
+from raybook.base.specs import ActorSpec, Endpoint, PlacementGroupSpec
 
 
 class NodeInfo(msgspec.Struct):
-    """One node. Amounts are fixed point. ``raylet_address`` serves the raylet's gRPC, ``socket_address`` its clients."""
+    """One node; amounts are fixed point. ``raylet_address`` serves its gRPC, ``socket_address`` its clients."""
 
     node_id: bytes
     raylet_address: str = ""
@@ -113,6 +113,8 @@ class ActorInfo(msgspec.Struct):
     waiting: str = ""
     """Why it is not placed yet, for people."""
     resources: dict[str, int] = {}
+    death_code: str = ""
+    """Exception class that calls raise when it is DEAD; "" for ActorDiedError."""
 
 
 class ListActors(msgspec.Struct):
@@ -151,6 +153,59 @@ class WatchActors(msgspec.Struct):
     node_id: bytes
     actor_ids: list[bytes]
     watch: bool = True
+
+
+class PlacementGroupInfo(msgspec.Struct):
+    """One row of the placement group table. ``nodes``: for each bundle the node that holds it, b"" for none."""
+
+    spec: PlacementGroupSpec
+    state: str
+    nodes: list[bytes] = []
+    attempt: int = 0
+    waiting: str = ""
+    """Why it is not created yet, for people."""
+    death: str = ""
+    created_ms: int = 0
+
+
+class CreatePlacementGroup(msgspec.Struct):
+    """Register a group and try to reserve it. The answer has its state at that moment: CREATED if all fitted at once."""
+
+    spec: PlacementGroupSpec
+
+
+class RemovePlacementGroup(msgspec.Struct):
+    """Give it back, and end whatever runs in it. Nothing happens to a group that is unknown or removed."""
+
+    group_id: bytes
+    reason: str = ""
+
+
+class GetPlacementGroup(msgspec.Struct):
+    """One group: by id, or (id b"") by name, which finds no removed ones."""
+
+    group_id: bytes = b""
+    name: str = ""
+    namespace: str = ""
+
+
+class GetPlacementGroups(msgspec.Struct):
+    pass
+
+
+class WaitPlacementGroup(msgspec.Struct):
+    """Answered when the group is CREATED or REMOVED, or after ``timeout_ms`` with what it is then."""
+
+    group_id: bytes
+    timeout_ms: int = 0
+
+
+class PlacementGroupReply(msgspec.Struct):
+    group: PlacementGroupInfo | None = None
+
+
+class PlacementGroupList(msgspec.Struct):
+    groups: list[PlacementGroupInfo]
 
 
 class KvPut(msgspec.Struct):
@@ -235,6 +290,11 @@ METHODS: dict[str, tuple[type, type]] = {
     "KillActor": (KillActor, Empty),
     "ActorStateReport": (ActorStateReport, Empty),
     "WatchActors": (WatchActors, ActorList),
+    "CreatePlacementGroup": (CreatePlacementGroup, PlacementGroupReply),
+    "RemovePlacementGroup": (RemovePlacementGroup, Empty),
+    "GetPlacementGroup": (GetPlacementGroup, PlacementGroupReply),
+    "GetPlacementGroups": (GetPlacementGroups, PlacementGroupList),
+    "WaitPlacementGroup": (WaitPlacementGroup, PlacementGroupReply),
     "KvPut": (KvPut, KvReply),
     "KvGet": (KvGet, KvReply),
     "KvDelete": (KvDelete, KvReply),

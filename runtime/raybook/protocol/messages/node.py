@@ -32,6 +32,51 @@ class StopActor(msgspec.Struct):
     reason: str = ""
 
 
+class PlacedBundle(msgspec.Struct):
+    """A bundle of a placement group, by its index in the group."""
+
+    index: int
+    shape: dict[str, int]
+
+
+class PrepareBundles(msgspec.Struct):
+    """Reserve these bundles of a placement group, all or none. ``commit``: they may be used at once."""
+
+    group_id: bytes
+    attempt: int
+    bundles: list[PlacedBundle]
+    commit: bool = False
+
+
+class PrepareBundlesReply(msgspec.Struct):
+    accepted: bool
+    reason: str = ""
+
+
+class CommitBundles(msgspec.Struct):
+    """Every node has prepared: the bundles of this attempt may be used."""
+
+    group_id: bytes
+    attempt: int
+
+
+class ReturnBundles(msgspec.Struct):
+    """Give back bundles that this attempt or an earlier one reserved. ``removed``: the group is gone for good; tasks that
+    run or wait in it fail with ``reason``."""
+
+    group_id: bytes
+    attempt: int
+    indices: list[int]
+    removed: bool = False
+    reason: str = ""
+
+
+class ReturnBundlesReply(msgspec.Struct):
+    """``free``: nothing runs in them any more; else their resources come free when the last process has ended."""
+
+    free: bool
+
+
 class ActorChanged(msgspec.Struct):
     """An actor that clients of this node watch has a new state."""
 
@@ -74,6 +119,9 @@ class NodeStats(msgspec.Struct):
 METHODS: dict[str, tuple[type, type]] = {
     "PlaceActor": (PlaceActor, PlaceActorReply),
     "StopActor": (StopActor, Empty),
+    "PrepareBundles": (PrepareBundles, PrepareBundlesReply),
+    "CommitBundles": (CommitBundles, Empty),
+    "ReturnBundles": (ReturnBundles, ReturnBundlesReply),
     "ActorChanged": (ActorChanged, Empty),
     "SetObserved": (SetObserved, Empty),
     "StopNode": (StopNode, Empty),

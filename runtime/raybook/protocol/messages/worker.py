@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from raybook.base.specs import Assignment, Endpoint, ErrorValue, Location, RefInfo, Value
+from raybook.base.specs import Assignment, Endpoint, ErrorValue, Job, Location, RefInfo, Value
 
 
 class Hello(msgspec.Struct, tag=1, array_like=True):
@@ -64,6 +64,7 @@ class ActorCreation(msgspec.Struct, array_like=True):
     spec: TaskSpec
     max_concurrency: int
     is_async: bool
+    job: Job
     groups: dict[str, int] = {}
     """Concurrency groups: name → how many of its calls run at once."""
 
@@ -80,8 +81,7 @@ class BindLease(msgspec.Struct, tag=3, array_like=True):
 
     epoch: int
     assignment: Assignment
-    job_id: bytes = b""
-    namespace: str = ""
+    job: Job
 
 
 class PushTasks(msgspec.Struct, tag=4, array_like=True):

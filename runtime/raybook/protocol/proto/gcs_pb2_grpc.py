@@ -94,6 +94,31 @@ class GcsStub:
                 request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.WatchActors.SerializeToString,
                 response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.ActorList.FromString,
                 _registered_method=True)
+        self.CreatePlacementGroup = channel.unary_unary(
+                '/raybook.Gcs/CreatePlacementGroup',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.CreatePlacementGroup.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.PlacementGroupReply.FromString,
+                _registered_method=True)
+        self.RemovePlacementGroup = channel.unary_unary(
+                '/raybook.Gcs/RemovePlacementGroup',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.RemovePlacementGroup.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+                _registered_method=True)
+        self.GetPlacementGroup = channel.unary_unary(
+                '/raybook.Gcs/GetPlacementGroup',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.GetPlacementGroup.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.PlacementGroupReply.FromString,
+                _registered_method=True)
+        self.GetPlacementGroups = channel.unary_unary(
+                '/raybook.Gcs/GetPlacementGroups',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.GetPlacementGroups.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.PlacementGroupList.FromString,
+                _registered_method=True)
+        self.WaitPlacementGroup = channel.unary_unary(
+                '/raybook.Gcs/WaitPlacementGroup',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.WaitPlacementGroup.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.PlacementGroupReply.FromString,
+                _registered_method=True)
         self.KvPut = channel.unary_unary(
                 '/raybook.Gcs/KvPut',
                 request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.KvPut.SerializeToString,
@@ -211,6 +236,36 @@ class GcsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreatePlacementGroup(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemovePlacementGroup(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPlacementGroup(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPlacementGroups(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WaitPlacementGroup(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def KvPut(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -321,6 +376,31 @@ def add_GcsServicer_to_server(servicer, server):
                     servicer.WatchActors,
                     request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.WatchActors.FromString,
                     response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.ActorList.SerializeToString,
+            ),
+            'CreatePlacementGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreatePlacementGroup,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.CreatePlacementGroup.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.PlacementGroupReply.SerializeToString,
+            ),
+            'RemovePlacementGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemovePlacementGroup,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.RemovePlacementGroup.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.SerializeToString,
+            ),
+            'GetPlacementGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPlacementGroup,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.GetPlacementGroup.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.PlacementGroupReply.SerializeToString,
+            ),
+            'GetPlacementGroups': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPlacementGroups,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.GetPlacementGroups.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.PlacementGroupList.SerializeToString,
+            ),
+            'WaitPlacementGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.WaitPlacementGroup,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.WaitPlacementGroup.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.PlacementGroupReply.SerializeToString,
             ),
             'KvPut': grpc.unary_unary_rpc_method_handler(
                     servicer.KvPut,
@@ -687,6 +767,141 @@ class Gcs:
             '/raybook.Gcs/WatchActors',
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.WatchActors.SerializeToString,
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.ActorList.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreatePlacementGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Gcs/CreatePlacementGroup',
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.CreatePlacementGroup.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.PlacementGroupReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemovePlacementGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Gcs/RemovePlacementGroup',
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.RemovePlacementGroup.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPlacementGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Gcs/GetPlacementGroup',
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.GetPlacementGroup.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.PlacementGroupReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPlacementGroups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Gcs/GetPlacementGroups',
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.GetPlacementGroups.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.PlacementGroupList.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WaitPlacementGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Gcs/WaitPlacementGroup',
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.WaitPlacementGroup.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.PlacementGroupReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,21 @@ class RayletStub:
                 request_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.StopActor.SerializeToString,
                 response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
                 _registered_method=True)
+        self.PrepareBundles = channel.unary_unary(
+                '/raybook.Raylet/PrepareBundles',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.PrepareBundles.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.PrepareBundlesReply.FromString,
+                _registered_method=True)
+        self.CommitBundles = channel.unary_unary(
+                '/raybook.Raylet/CommitBundles',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.CommitBundles.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+                _registered_method=True)
+        self.ReturnBundles = channel.unary_unary(
+                '/raybook.Raylet/ReturnBundles',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.ReturnBundles.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.ReturnBundlesReply.FromString,
+                _registered_method=True)
         self.ActorChanged = channel.unary_unary(
                 '/raybook.Raylet/ActorChanged',
                 request_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.ActorChanged.SerializeToString,
@@ -77,6 +92,24 @@ class RayletServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StopActor(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PrepareBundles(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CommitBundles(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReturnBundles(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -118,6 +151,21 @@ def add_RayletServicer_to_server(servicer, server):
                     servicer.StopActor,
                     request_deserializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.StopActor.FromString,
                     response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.SerializeToString,
+            ),
+            'PrepareBundles': grpc.unary_unary_rpc_method_handler(
+                    servicer.PrepareBundles,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.PrepareBundles.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.PrepareBundlesReply.SerializeToString,
+            ),
+            'CommitBundles': grpc.unary_unary_rpc_method_handler(
+                    servicer.CommitBundles,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.CommitBundles.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.SerializeToString,
+            ),
+            'ReturnBundles': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReturnBundles,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.ReturnBundles.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.ReturnBundlesReply.SerializeToString,
             ),
             'ActorChanged': grpc.unary_unary_rpc_method_handler(
                     servicer.ActorChanged,
@@ -194,6 +242,87 @@ class Raylet:
             '/raybook.Raylet/StopActor',
             raybook_dot_protocol_dot_proto_dot_raylet__pb2.StopActor.SerializeToString,
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PrepareBundles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Raylet/PrepareBundles',
+            raybook_dot_protocol_dot_proto_dot_raylet__pb2.PrepareBundles.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_raylet__pb2.PrepareBundlesReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CommitBundles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Raylet/CommitBundles',
+            raybook_dot_protocol_dot_proto_dot_raylet__pb2.CommitBundles.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReturnBundles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Raylet/ReturnBundles',
+            raybook_dot_protocol_dot_proto_dot_raylet__pb2.ReturnBundles.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_raylet__pb2.ReturnBundlesReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,8 +7,9 @@ attempt can be told apart and dropped.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 # What a scheduler answers to a result, spelled as in Ray. COMPLETE is ours: the trial got all the budget the
 # scheduler ever gives (ASHA's max_t), so it counts as finished and not as stopped early.
@@ -19,8 +20,7 @@ COMPLETE = "COMPLETE"
 VERDICTS = (CONTINUE, PAUSE, STOP, COMPLETE)
 
 
-@dataclass(frozen=True)
-class TrialStarted:
+class TrialStarted(msgspec.Struct, frozen=True):
     """The trial's process is up and its function is about to run."""
 
     trial_id: str
@@ -28,8 +28,7 @@ class TrialStarted:
     placement: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class TrialReported:
+class TrialReported(msgspec.Struct, frozen=True):
     """The trial reported metrics and now waits for a verdict. checkpoint: name of the folder saved with it."""
 
     trial_id: str
@@ -38,8 +37,7 @@ class TrialReported:
     checkpoint: str | None = None
 
 
-@dataclass(frozen=True)
-class TrialFinished:
+class TrialFinished(msgspec.Struct, frozen=True):
     """The trial's function returned by itself. Its room is free again."""
 
     trial_id: str
@@ -47,8 +45,7 @@ class TrialFinished:
     checkpoint: str | None = None
 
 
-@dataclass(frozen=True)
-class TrialFailed:
+class TrialFailed(msgspec.Struct, frozen=True):
     """The trial raised, or its process was lost. Its room is free again. details: the traceback as text."""
 
     trial_id: str
@@ -58,8 +55,7 @@ class TrialFailed:
     is_lost: bool = False
 
 
-@dataclass(frozen=True)
-class TrialReleased:
+class TrialReleased(msgspec.Struct, frozen=True):
     """The trial has obeyed a PAUSE, STOP or COMPLETE (or was killed). Its room is free again."""
 
     trial_id: str
