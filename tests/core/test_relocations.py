@@ -294,7 +294,6 @@ class World:
             self.spilled += len(items)
         self.from_raylet[client_id].append(ObjectsSpilled(message.query_id, path, items))
 
-
     # Looking
 
     def check(self) -> None:

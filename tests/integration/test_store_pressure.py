@@ -30,9 +30,7 @@ def small_store(shutdown_after_module: None) -> None:
 
 
 @pytest.fixture
-def tiny_store(
-    own_cluster: Callable[..., object], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., None]:
+def tiny_store(own_cluster: Callable[..., object], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Call it for a cluster of one's own with a store of 20 MiB, and these further settings."""
 
     def start(**settings: object) -> None:
@@ -178,9 +176,7 @@ def test_what_an_actor_has_borrowed_moves_under_it(small_store: None) -> None:
     assert ray.get(more[0])[0] == 0
 
 
-def test_files_of_an_actor_go_with_it(
-    small_store: None, eventually: Callable[[Callable[[], object]], None]
-) -> None:
+def test_files_of_an_actor_go_with_it(small_store: None, eventually: Callable[[Callable[[], object]], None]) -> None:
     @ray.remote
     class Hoarder:
         def hoard(self) -> int:
