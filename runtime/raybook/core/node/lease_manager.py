@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 from raybook.base.label_selector import describe_selector, matches
-from raybook.base.resources import Shape, describe
+from raybook.base.resources import Shape
 from raybook.base.specs import Assignment
 from raybook.base.strategies import GroupTarget, group_target
 from raybook.core.node.lease_events import (
@@ -59,6 +59,7 @@ from raybook.core.node.lease_table import Lease, LeaseTable, Worker, WorkerState
 from raybook.core.node.local_resources import LocalResources
 from raybook.core.node.request_queue import Group, GroupKey, Request, RequestKey, RequestQueue
 from raybook.core.node.resource_pools import ResourcePools
+from raybook.core.node.waiting_texts import WaitingTexts
 
 ORPHAN_GRACE_MS = 200
 """The worker of a vanished client must say within this time that it is idle, or it is ended."""
@@ -78,6 +79,7 @@ class LeaseManager:
         self.resources = resources
         self.pools = ResourcePools(resources)
         self._labels = dict(labels or {})
+        self._texts = WaitingTexts(self.pools)
         self._light_leases_max = light_leases_max
         self._table = LeaseTable()
         self._actors: dict[bytes, tuple[int, bytes | None]] = {}
@@ -161,7 +163,7 @@ class LeaseManager:
         told = self._told_infeasible.setdefault(event.client, {})
         if (group.missing or group.refusal) and event.class_key not in told:
             told[event.class_key] = True
-            text = self._explain_missing(event.name or "A task", group)
+            text = self._texts.why_never(event.name or "A task", group)
             self._effects.append(Infeasible(event.client, event.class_key, text))
             self._changed = True
 
@@ -176,9 +178,7 @@ class LeaseManager:
         return group
 
     def _refuse(self, client: bytes, class_key: int, name: str, group_id: bytes) -> None:
-        text = (
-            f"`{name}` was to run in placement group {group_id.hex()}, which was removed: {self.pools.removed[group_id]}"
-        )
+        text = f"`{name}` was to run in placement group {group_id.hex()}, which was removed: {self.pools.removed[group_id]}"
         self._effects.append(Refuse(client, class_key, GROUP_REMOVED_CODE, text))
 
     def _client_gone(self, event: ClientGone, now_ms: int) -> None:
@@ -360,8 +360,8 @@ class LeaseManager:
 
     def _bundles_requested(self, event: BundlesRequested, now_ms: int) -> None:
         event.why_refused = self.pools.prepare(event.group_id, event.attempt, event.bundles, event.commit)
-        self._changed = True
         if event.why_refused:
+            # No report for this: the GCS would try again at once, for ever.
             together: Shape = {}
             for _, shape in event.bundles:
                 for name, amount in shape.items():
@@ -370,7 +370,9 @@ class LeaseManager:
             group.queue.append(Request((event.group_id, -event.attempt), b"", 0, 1))
             group.count = 1
             self._short_of.append(group)
-        elif event.commit:
+            return
+        self._changed = True
+        if event.commit:
             self._bundles_came(event.group_id)
 
     def _bundles_committed(self, event: BundlesCommitted, now_ms: int) -> None:
@@ -522,38 +524,17 @@ class LeaseManager:
 
     def queued(self) -> list[WaitingRequest]:
         """Everything that waits, with the reason in words."""
-        rows = []
-        for group in self._queue:
-            for request in group.queue:
-                name = request.name or "tasks"
-                if group.missing or group.refusal:
-                    text = self._explain_missing(name, group)
-                elif group.target is not None and not self._is_here(group):
-                    text = f"{request.count} × {name} wait for a bundle of placement group {group.target.group_id.hex()}."
-                else:
-                    _, free = self.pools.compared(group.shape, group.target)
-                    place = "here" if group.target is None else "in its placement group"
-                    free = {name.partition("@")[0]: amount for name, amount in free.items()}
-                    text = f"{request.count} × {name} wait for {describe(group.shape)}; free {place}: {describe(free)}."
-                rows.append(WaitingRequest(dict(group.shape), request.count, name, text))
-        return rows
+        return [
+            WaitingRequest(
+                dict(group.shape), request.count, request.name or "tasks", self._texts.why_waiting(group, request)
+            )
+            for group in self._queue
+            for request in group.queue
+        ]
 
     def waiting(self) -> list[str]:
         """One line for each queued demand, for people."""
         return [row.text for row in self.queued()]
-
-    def _explain_missing(self, name: str, group: Group) -> str:
-        if group.refusal:
-            return f"{name} asks for {group.refusal}. It stays queued; add a node that has them, or ask for others."
-        totals = self.pools.total_for(group.target)
-        total = {name: amount for name, amount in totals.items() if name in group.shape}
-        place, remedy = "this node has", "add a node that has it"
-        if group.target is not None:
-            place, remedy = "its placement group has in one bundle", "make a group with larger bundles"
-        return (
-            f"{name} asks for {describe(group.shape)}, but {place} {describe(total)} in all, "
-            f"{describe(group.missing)} too little. It stays queued; ask for less, or {remedy}."
-        )
 
     def story(self, key: bytes) -> str:
         """Recent events and effects that name this client, worker or actor, one a line."""
