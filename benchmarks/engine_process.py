@@ -34,8 +34,10 @@ class Engine:
     python: Path
 
     def environment(self) -> dict[str, str]:
-        """The environment of its interpreters. raybook's source roots come first, so a checkout measures itself."""
+        """The environment of its interpreters. raybook's source roots come first: a checkout measures itself. Compiled
+        modules may be written, since an installed engine has them and start-up would otherwise measure the compiler."""
         environment = dict(os.environ)
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         if self.name == "raybook":
             roots = [str(PROJECT_ROOT / root) for root in ("runtime", "kernel_ext", "widgets")]
             environment["PYTHONPATH"] = os.pathsep.join([*roots, *filter(None, [environment.get("PYTHONPATH")])])
@@ -85,9 +87,10 @@ def last_words(stderr: str) -> str:
 
 
 def measure_startup(engine: Engine, rows: Sequence[Row], repeats: int) -> list[RowResult]:
-    """Run the start-up probe `repeats` times, each in a fresh interpreter."""
+    """Run the start-up probe `repeats` times, each in a fresh interpreter, after one that does not count: it compiles
+    modules and brings files into memory, for either engine."""
     times: dict[str, list[float]] = {row.key: [] for row in rows}
-    for _ in range(repeats):
+    for run in range(repeats + 1):
         probe = start(engine, "startup_probe.py", engine.name)
         try:
             stdout, stderr = probe.communicate(timeout=STARTUP_DEADLINE_S)
@@ -98,8 +101,9 @@ def measure_startup(engine: Engine, rows: Sequence[Row], repeats: int) -> list[R
         if probe.returncode != 0:
             return [RowResult(row.key, STATUS_FAILED, row.unit, reason=last_words(stderr)) for row in rows]
         measured = next(json.loads(line) for line in reversed(stdout.splitlines()) if line.startswith("{"))
-        for row in rows:
-            times[row.key].append(measured[row.key])
+        if run:
+            for row in rows:
+                times[row.key].append(measured[row.key])
     return [RowResult(row.key, STATUS_OK, row.unit, tuple(times[row.key])) for row in rows]
 
 

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
         timeline,
         wait,
     )
+    from raybook.as_ray import install_as_ray
 
 _VERBS = frozenset(
     """
@@ -74,6 +75,8 @@ _VERBS = frozenset(
     timeline wait
     """.split()
 )
+_HOMES = {"install_as_ray": "raybook.as_ray"}
+"""Names that are in none of these places."""
 _MODULES = frozenset(
     "actor api exceptions ml observe remote_function runtime_context train tune data serve util".split()
 )
@@ -94,6 +97,7 @@ __all__ = [
     "get_gpu_ids",
     "get_runtime_context",
     "init",
+    "install_as_ray",
     "is_initialized",
     "kill",
     "method",
@@ -110,11 +114,14 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _VERBS:
         value = getattr(import_module("raybook.api"), name)
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
     elif name in _MODULES:
         try:
             value = import_module(f"raybook.{name}")
         except ModuleNotFoundError as error:
-            if error.name != f"raybook.{name}":
+            # The second name is what install_as_ray calls it.
+            if error.name not in (f"raybook.{name}", f"ray.{name}"):
                 raise
             raise AttributeError(f"raybook.{name} comes with a later version of raybook.") from None
     else:
@@ -124,7 +131,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_VERBS, *_MODULES})
+    return sorted({*globals(), *_VERBS, *_MODULES, *_HOMES})
 
 
 def load_ipython_extension(shell: Any) -> None:

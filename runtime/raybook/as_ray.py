@@ -5,9 +5,9 @@
 
 It decides what the name ``ray`` and those below it mean in this process and in the workers of clusters started from it.
 ``ray.util.queue`` *is* the module ``raybook.util.queue``, under a second name: there is one copy of every class, and
-functions that mention ``ray`` are pickled as mentioning ``raybook``, which every worker has. Workers need the second name
-too, for imports inside tasks and in modules of the user's; they learn of it from the environment, which a cluster inherits
-from the process that starts it.
+functions that mention ``ray`` are pickled as mentioning ``raybook``, which every worker has. Workers need the second
+name too, for imports inside tasks and in modules of the user's; they learn of it from the environment, which a cluster
+inherits from the process that starts it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ from raybook.base.config import AS_RAY_VARIABLE
 
 OURS = "raybook"
 THEIRS = "ray"
+
+NOT_RAYS = frozenset({"api", "ml", "observe"})
+"""Public rooms of raybook that Ray has no such names for."""
 
 USAGE = "usage: python -m raybook.as_ray script.py [arguments], or python -m raybook.as_ray -m module [arguments]"
 
@@ -71,14 +74,15 @@ class AliasLoader(Loader):
 def install_as_ray() -> None:
     """From now on, ``import ray`` in this process, and in the workers of clusters that it starts, finds raybook.
 
-    Call it before anything imports ray and before ``raybook.init()``. Idempotent. RuntimeError when the real ray has been
-    imported already; a warning when a cluster runs already, whose workers cannot be told any more.
+    Call it before anything imports ray and before ``raybook.init()``. Idempotent. RuntimeError when the real ray has
+    been imported already; a warning when a cluster runs already, whose workers cannot be told any more.
     """
     present = sys.modules.get(THEIRS)
     if present is not None and present is not sys.modules[OURS]:
         raise RuntimeError(
-            f"The real ray ({getattr(present, '__file__', None)}) has been imported in this process already, and its names "
-            "are in use; nothing was changed. Restart the kernel or the script, and call raybook.install_as_ray() first."
+            f"The real ray ({getattr(present, '__file__', None)}) has been imported in this process already, and its "
+            "names are in use; nothing was changed. Restart the kernel or the script, and call "
+            "raybook.install_as_ray() first."
         )
     if any(isinstance(finder, AliasFinder) for finder in sys.meta_path):
         return
@@ -95,8 +99,8 @@ def install_as_ray() -> None:
 
 
 def _missing(rest: str) -> ModuleNotFoundError:
-    """The error for a name below ``ray``. Its ``name`` is Ray's: one with our own would be taken for a module that simply
-    has not been imported yet, and dropped."""
+    """The error for a name below ``ray``. Its ``name`` is Ray's: one with our own would be taken for a module that
+    simply has not been imported yet, and dropped."""
     parent, _, _ = rest.rpartition(".")
     package = sys.modules[f"{OURS}.{parent}" if parent else OURS]
     prefix = f"{THEIRS}.{parent}." if parent else f"{THEIRS}."
@@ -111,8 +115,7 @@ def _missing(rest: str) -> ModuleNotFoundError:
 def _modules_of(package: ModuleType) -> list[str]:
     found = {module.name for module in pkgutil.iter_modules(getattr(package, "__path__", ()))}
     if package.__name__ == OURS:
-        # The rooms of the runtime are no names of Ray's.
-        found &= package._MODULES
+        found &= package._MODULES - NOT_RAYS
     return sorted(name for name in found if not name.startswith("_"))
 
 

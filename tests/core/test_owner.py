@@ -249,7 +249,9 @@ def test_an_application_error_is_retried_only_when_the_worker_says_it_may() -> N
     world.grant()
     world.run_one(error=ErrorValue(RETRYABLE + "task", "flaky"))
     while (value := world.value(plain)) is None:
-        world.run_one(error=ErrorValue("task", "broken") if world.queues[b"worker-0"][0].task_id == plain[:16] else None)
+        world.run_one(
+            error=ErrorValue("task", "broken") if world.queues[b"worker-0"][0].task_id == plain[:16] else None
+        )
 
     world.settle()
 

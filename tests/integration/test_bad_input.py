@@ -116,7 +116,7 @@ def test_unknown_keyword_argument_is_reported_at_the_call(task: object):
 
 
 def test_wrong_arguments_of_an_actors_constructor_are_reported_at_the_call(actor_class: object):
-    with pytest.raises(TypeError, match="too many positional arguments"):
+    with pytest.raises(TypeError, match="too many positional arguments|takes no arguments"):
         actor_class.remote(1)
 
 

@@ -2,11 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from raybook import api
+
+
+@pytest.fixture(scope="module")
+def four_cpus() -> Iterator[None]:
+    """A cluster of four CPUs, gone at the end of the module."""
+    api.init(num_cpus=4)
+    yield
+    api.shutdown()
+
+
+@pytest.fixture
+def make_gate(four_cpus: None) -> Iterator[Callable[[], api.ActorHandle]]:
+    """Makes gates: remote code waits at ``wait()`` until the test says ``open()``, so that no test has to sleep."""
+    gates = []
+
+    class Gate:
+        def __init__(self) -> None:
+            self.opened = asyncio.Event()
+
+        async def open(self) -> None:
+            self.opened.set()
+
+        async def wait(self) -> None:
+            await self.opened.wait()
+
+    def make() -> api.ActorHandle:
+        gates.append(api.remote(num_cpus=0)(Gate).remote())
+        return gates[-1]
+
+    yield make
+    for gate in gates:
+        api.kill(gate)
 
 
 @pytest.fixture(scope="module")

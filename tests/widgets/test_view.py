@@ -122,3 +122,16 @@ def test_function_submitted_by_several_processes_is_one_row():
     facts = [Fact("task_group", f"f#{n}", {"name": "f", "finished": 10, "mean_us": 100.0 * n}) for n in range(1, 3)]
     (row,) = view_of(*facts).task_groups
     assert (row.name, row.finished, row.mean_us) == ("f", 20, 150.0)
+
+
+def test_sweep_run_twice_under_one_name_keeps_its_trials_apart():
+    view = view_of(
+        experiment("run-1", total=1),
+        experiment("run-2", total=1),
+        trial("t1", experiment_id="run-1", last=0.5),
+        trial("t2", experiment_id="run-2", last=0.7),
+    )
+    assert [(e.experiment_id, [t.trial_id for t in e.trials]) for e in view.experiments] == [
+        ("run-2", ["t2"]),
+        ("run-1", ["t1"]),
+    ]

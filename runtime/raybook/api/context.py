@@ -25,7 +25,7 @@ class CurrentRuntime:
     ``auto_start`` is what the first verb calls when nothing was started. ``changing`` is held by one ``init`` or
     ``shutdown`` at a time: the first verbs of two threads must not start two clusters."""
 
-    __slots__ = ("auto_start", "changing", "cluster", "context", "engine", "is_forked", "kernel_id", "mode")
+    __slots__ = ("auto_start", "changing", "cluster", "context", "engine", "is_forked", "kernel_id", "mode", "session")
 
     def __init__(self) -> None:
         self.engine: Engine | None = None
@@ -36,6 +36,8 @@ class CurrentRuntime:
         self.kernel_id = ""
         self.auto_start: Callable[[], Any] | None = None
         self.changing = threading.RLock()
+        self.session: dict[str, Any] = {}
+        """What the libraries keep for as long as the session lasts, by their names."""
 
     def clear(self) -> None:
         """Forget the engine (it has been shut down)."""
@@ -43,6 +45,7 @@ class CurrentRuntime:
         self.cluster = None
         self.context = None
         self.mode = ""
+        self.session = {}
 
     def forget_in_child(self) -> None:
         """After a fork: sockets, references and pins are the parent's, and so is whoever held the lock."""

@@ -50,6 +50,14 @@ class Config(msgspec.Struct, frozen=True, array_like=True):
     worker_niceness: int = 0
     log_lines_kept: int = 40
     """Last lines of a worker's stderr that a crash report quotes."""
+    spilling: int = 1
+    """0: nothing is written to disk, and a full store refuses (Ray: ``automatic_object_spilling_enabled``)."""
+    spill_threshold: float = 0.8
+    """Share of the store in use from which objects go to disk (Ray: ``object_spilling_threshold`` 0.8)."""
+    spill_batch_bytes: int = 100 * 1024 * 1024
+    """So much goes to disk at once, in one file, if the store is large enough (Ray: ``min_spilling_size`` 100 MB)."""
+    spill_disk_share_max: float = 0.95
+    """A disk fuller than this takes no more objects (Ray: ``local_fs_capacity_threshold`` 0.95)."""
 
 
 def read_environment(environ: Mapping[str, str], base: Config | None = None) -> Config:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 PROTOCOL_VERSION = 1
-"""Raised on every incompatible change of a message or spec; peers with another version are refused with both numbers."""
+"""Raised on every incompatible change of a message or spec; other versions are refused, with both numbers."""
 
 
 class Endpoint(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -28,11 +28,14 @@ class RefInfo(msgspec.Struct, array_like=True, gc=False):
 
 
 class Location(msgspec.Struct, array_like=True, gc=False):
-    """Where a sealed object lies: ``size`` bytes at ``offset`` of the arena of ``node_id``."""
+    """Where a sealed object lies: ``size`` bytes at ``offset`` of the arena of ``node_id``; or, with ``spill_path``,
+    of that file on the node's disk, with their CRC-32."""
 
     node_id: bytes
     offset: int
     size: int
+    spill_path: str = ""
+    checksum: int = 0
 
 
 class ErrorValue(msgspec.Struct, array_like=True, gc=False):

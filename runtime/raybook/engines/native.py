@@ -30,6 +30,7 @@ from raybook.core.owner.records import (
     CreateActorCommand,
     FunctionStats,
     HoldRef,
+    KillingActor,
     KnowActor,
     Put,
     TaskRecord,
@@ -281,6 +282,7 @@ class NativeEngine:
         return self._state_of(reply.spec)
 
     def kill_actor(self, actor: ActorHandleState, no_restart: bool) -> None:
+        self._submit(KillingActor(actor.actor_id))
         self.gcs_call("KillActor", gcs.KillActor(actor.actor_id, no_restart, False, "it was killed by `ray.kill`"))
 
     # Objects

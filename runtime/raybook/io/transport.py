@@ -16,8 +16,10 @@ from typing import Any
 from raybook.protocol.auth import CHALLENGE_BYTES, PROOF_BYTES, is_proof, new_challenge, prove
 from raybook.protocol.frames import Codec
 
-RECEIVE_BYTES = 1 << 18
-"""One recv: large enough for a batch of some thousand replies, small enough to stay in the cache."""
+RECEIVE_BYTES_MIN = 1 << 12
+RECEIVE_BYTES_MAX = 1 << 18
+"""One recv: large enough for a batch of some thousand replies, small enough to stay in the cache. The buffer is kept
+and grows with use: a fresh one of this size costs a system call to get, page faults to fill, one more to give back."""
 
 SOCKET_BUFFER_BYTES = 1 << 20
 """Asked of the kernel for Unix sockets, so that a batch of pushes rarely needs a second write."""
@@ -34,7 +36,19 @@ class AuthenticationFailed(ConnectionError):
 class FramedSocket:
     """One connection of one conversation (``union``: its message types)."""
 
-    __slots__ = ("_challenge", "_codec", "_handshake", "_out", "_prove", "_token", "closed", "context", "fd", "sock")
+    __slots__ = (
+        "_buffer",
+        "_challenge",
+        "_codec",
+        "_handshake",
+        "_out",
+        "_prove",
+        "_token",
+        "closed",
+        "context",
+        "fd",
+        "sock",
+    )
 
     def __init__(
         self, sock: socket.socket, union: Any, *, accept_token: bytes | None = None, prove_token: bytes | None = None
@@ -49,6 +63,7 @@ class FramedSocket:
         self.context: Any = None
         self._codec = Codec(union)
         self._out = bytearray()
+        self._buffer = bytearray(RECEIVE_BYTES_MIN)
         self._token = accept_token
         self._prove = prove_token
         self._handshake = bytearray()
@@ -64,7 +79,7 @@ class FramedSocket:
 
     def queue(self, message: Any) -> None:
         """Encode a message behind what is still unsent. Nothing is written before ``flush``."""
-        self._out += self._codec.encode(message)
+        self._codec.encode_into(message, self._out)
 
     def flush(self) -> bool:
         """Write what the kernel takes. True: everything is out. False: call again when writable.
@@ -99,15 +114,21 @@ class FramedSocket:
 
     def receive(self) -> list[Any]:
         """Messages that have arrived, possibly none. Raises ConnectionClosed, AuthenticationFailed, ProtocolError."""
+        buffer = self._buffer
         try:
-            data = self.sock.recv(RECEIVE_BYTES)
+            size = self.sock.recv_into(buffer)
         except BlockingIOError:
             return []
         except OSError as error:
             raise ConnectionClosed(f"The connection broke while receiving: {error}") from error
-        if not data:
+        if not size:
             raise ConnectionClosed("The peer closed the connection.")
+        data: bytes | memoryview = memoryview(buffer)[:size]
+        if size == len(buffer) and size < RECEIVE_BYTES_MAX:
+            # The old one lives until its messages are decoded below.
+            self._buffer = bytearray(size * 4)
         if self._token is not None or self._prove is not None:
+            data = bytes(data)
             data = self._check_proof(data) if self._token is not None else self._answer_challenge(data)
             if not data:
                 return []
@@ -148,7 +169,7 @@ class FramedSocket:
         messages: list[Any] = []
         try:
             while not messages:
-                data, ancillary, _flags, _address = self.sock.recvmsg(RECEIVE_BYTES, socket.CMSG_SPACE(4))
+                data, ancillary, _flags, _address = self.sock.recvmsg(RECEIVE_BYTES_MAX, socket.CMSG_SPACE(4))
                 for level, kind, payload in ancillary:
                     if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                         fd = array.array("i", payload[:4])[0]

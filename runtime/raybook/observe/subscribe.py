@@ -14,10 +14,12 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from raybook.base.facts import Fact
+from raybook.observe.fields import integer_of
 from raybook.observe.history import Curve, Rates
 from raybook.observe.mirror import Mirror
 from raybook.observe.schema import View
-from raybook.observe.view import Caps, Label, build_view, integer_of, trial_step, trial_value
+from raybook.observe.trials import trial_step, trial_value
+from raybook.observe.view import Caps, Label, build_view
 
 RUNNING = "RUNNING"
 

@@ -15,6 +15,8 @@ FRAME_BYTES_MAX = 1 << 30
 """Values above 100 KiB go through the arena, so a real frame stays far below; more is garbage or an attack."""
 
 _LENGTH = struct.Struct("<I")
+_PACK_LENGTH = _LENGTH.pack_into
+_NO_LENGTH = bytes(4)
 
 
 class ProtocolError(ConnectionError):
@@ -24,22 +26,29 @@ class ProtocolError(ConnectionError):
 class Codec:
     """Encodes and splits frames of one conversation. One for each connection: ``feed`` keeps the unfinished tail."""
 
-    __slots__ = ("_decode", "_encoder", "_tail")
+    __slots__ = ("_decode", "_encode_into", "_tail")
 
     def __init__(self, union: Any) -> None:
-        self._encoder = msgspec.msgpack.Encoder()
+        self._encode_into = msgspec.msgpack.Encoder().encode_into
         self._decode = msgspec.msgpack.Decoder(union).decode
         self._tail = bytearray()
 
     def encode(self, message: Any) -> bytearray:
         """One frame. Cost: 0.4 µs for a small message."""
-        frame = bytearray(4)
-        self._encoder.encode_into(message, frame, 4)
-        _LENGTH.pack_into(frame, 0, len(frame) - 4)
+        frame = bytearray()
+        self.encode_into(message, frame)
         return frame
 
-    def feed(self, data: bytes) -> list[Any]:
-        """All messages completed by ``data``, in order. Raises ProtocolError on a bad frame."""
+    def encode_into(self, message: Any, out: bytearray) -> None:
+        """One frame, behind what is in ``out`` already. Cost: 0.3 µs for a small message."""
+        start = len(out)
+        out += _NO_LENGTH
+        self._encode_into(message, out, start + 4)
+        _PACK_LENGTH(out, start, len(out) - start - 4)
+
+    def feed(self, data: bytes | memoryview) -> list[Any]:
+        """All messages completed by ``data``, in order; nothing of ``data`` is kept. Raises ProtocolError on a bad
+        frame."""
         tail = self._tail
         if tail:
             tail += data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from raybook.base.resources import describe
@@ -20,7 +21,7 @@ class NodeService:
 
     def __init__(self, raylet: Raylet) -> None:
         self._raylet = raylet
-        self._methods = {
+        self._methods: dict[str, Callable[[Any], Any]] = {
             "PlaceActor": self._place_actor,
             "StopActor": self._stop_actor,
             "ActorChanged": self._actor_changed,

@@ -120,7 +120,14 @@ class Raylet:
             lambda report: self.gcs.tell("ActorStateReport", report),
             self._resources_changed,
         )
-        self._store = StoreService(self._config, self._store_budget_bytes, self.decider.send, self._misbehaved)
+        self._store = StoreService(
+            self._config,
+            self._store_budget_bytes,
+            self._session_dir,
+            self.node_id,
+            self.decider.send,
+            self._misbehaved,
+        )
         self._probe = IdleProbe(self.decider)
         self.gcs = GcsLink(
             self._config,
@@ -378,7 +385,17 @@ class Raylet:
             ),
             rm.Stop: lambda c, m: self.gcs.tell("StopCluster", gcs_messages.StopCluster(m.reason)),
         }
-        for kind in (sm.RequestExtent, sm.ReturnExtent, sm.Sealed, sm.FreeRegions, sm.ReclaimAck, sm.RecallAnswered):
+        for kind in (
+            sm.RequestExtent,
+            sm.ReturnExtent,
+            sm.Sealed,
+            sm.FreeRegions,
+            sm.ReclaimAck,
+            sm.RecallAnswered,
+            sm.SpillObjects,
+            sm.SpillDone,
+            sm.DeleteSpilled,
+        ):
             handlers[kind] = lambda c, m: self._store.received(c.client_id, m)
         return handlers
 

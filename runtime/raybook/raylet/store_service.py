@@ -12,6 +12,7 @@ from raybook.core.node import store_events as ev
 from raybook.core.node.object_table import ObjectTable
 from raybook.io.shm_arena import Arena, create_arena
 from raybook.protocol.messages.store import (
+    DeleteSpilled,
     ExtentGranted,
     ExtentRefused,
     FreeRegions,
@@ -23,35 +24,55 @@ from raybook.protocol.messages.store import (
     RequestExtent,
     ReturnExtent,
     Sealed,
+    SpillDone,
+    SpillObjects,
 )
+from raybook.raylet.spiller import Spiller
 
 logger = logging.getLogger(__name__)
 
 ARENA_BYTES_MIN = 1 << 30
 PAGE_BYTES = 4096
+SPILL_MESSAGES = (SpillObjects, SpillDone, DeleteSpilled)
 
 
 class StoreService:
     """send: delivers a message to a client, if it is connected. misbehaved: ends a client whose books cannot be
-    trusted."""
+    trusted. session_dir: has the folder of objects on disk."""
 
     def __init__(
         self,
         config: Config,
         budget_bytes: int,
+        session_dir: str,
+        node_id: bytes,
         send: Callable[[bytes, Any], None],
         misbehaved: Callable[[bytes, str], None],
     ) -> None:
         self.capacity_bytes = budget_bytes // PAGE_BYTES * PAGE_BYTES
         self.arena_bytes = max(ARENA_BYTES_MIN, self.capacity_bytes * config.arena_overcommit)
         self._arena = Arena(create_arena(self.arena_bytes))
-        self._table = ObjectTable(self.arena_bytes, self.capacity_bytes)
         self._send = send
         self._misbehaved = misbehaved
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._changed = True
         self._closed = False
+        self._spiller: Spiller | None = None
+        spill_bytes = None
+        if config.spilling:
+            self._spiller = Spiller(
+                config,
+                self.capacity_bytes,
+                self._arena,
+                session_dir,
+                node_id,
+                send,
+                lambda: self._table.pressure(),
+                lambda query_id, trouble: self._decide(ev.SpillingEnded(query_id, trouble)),
+            )
+            spill_bytes = self._spiller.threshold_bytes
+        self._table = ObjectTable(self.arena_bytes, self.capacity_bytes, spill_bytes=spill_bytes)
 
     @property
     def fd(self) -> int:
@@ -60,6 +81,10 @@ class StoreService:
 
     def received(self, client_id: bytes, message: Any) -> None:
         """One of the messages of protocol/messages/store from a client."""
+        if isinstance(message, SPILL_MESSAGES):
+            if self._spiller is not None:
+                self._spiller.received(client_id, message)
+            return
         self._decide(_event_of(client_id, message))
 
     def client_joined(self, client_id: bytes, name: str) -> None:
@@ -68,6 +93,8 @@ class StoreService:
     def client_died(self, client_id: bytes) -> None:
         """Its last message has been read."""
         self._decide(ev.ClientDied(client_id))
+        if self._spiller is not None:
+            self._spiller.client_died(client_id)
 
     def take_changed(self) -> dict[str, int] | None:
         """The "store" fact's row, if it may have changed since the last call."""
@@ -87,6 +114,8 @@ class StoreService:
     def close(self) -> None:
         """Let go of the arena; its memory ends with the last process that maps it."""
         self._closed = True
+        if self._spiller is not None:
+            self._spiller.close()
         if self._timer is not None:
             self._timer.cancel()
         self._arena.close()
@@ -102,6 +131,8 @@ class StoreService:
         deadline_ms = self._table.next_deadline_ms()
         if deadline_ms is not None:
             self._timer = self._loop.call_at((deadline_ms + 1) / 1000, self._decide)
+        if self._spiller is not None and (self._table.is_pressed() or self._spiller.is_active):
+            self._spiller.look()
 
     def _now_ms(self) -> int:
         return int(self._loop.time() * 1000)
@@ -112,7 +143,8 @@ class StoreService:
                 granted = ExtentGranted(effect.request_id, effect.offset, effect.size, effect.warm_bytes)
                 self._send(effect.client_id, granted)
             elif isinstance(effect, ev.RefuseExtent):
-                self._send(effect.client_id, ExtentRefused(effect.request_id, effect.reason))
+                spill_dir = "" if self._spiller is None else self._spiller.folder
+                self._send(effect.client_id, ExtentRefused(effect.request_id, effect.reason, spill_dir))
             elif isinstance(effect, ev.ForwardFree):
                 self._send(effect.client_id, RegionsFreed(effect.offsets))
             elif isinstance(effect, ev.AskReclaim):

@@ -25,7 +25,7 @@ class FakeGcs:
 
     async def call(self, method: str, request: Any) -> Any:
         """The Service protocol of io/channel."""
-        types = messages.METHODS[method]
+        types: tuple[Any, Any] = messages.METHODS[method]
         assert isinstance(request, types[0]), f"{method} wants a {types[0].__name__}, got {request!r}."
         self.calls.append((method, request))
         self._changed.set()

@@ -1,7 +1,7 @@
 """A world around one owner machine: a raylet that grants and revokes, workers that run, bounce and die. No I/O.
 
-Everything is driven by a seeded choice, so a failure is a seed. It checks what users rely on: every task ends, no worker
-runs two tasks of one attempt, nothing is left when all references are gone.
+Everything is driven by a seeded choice, so a failure is a seed. It checks what users rely on: every task ends, no
+worker runs two tasks of one attempt, nothing is left when all references are gone.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class World:
         self.free_workers.append(worker)
         lost = FromRaylet(LeaseLost(lease, died, "it was killed by SIGKILL."))
         if died:
-            last = PeerGone(worker)
+            last: PeerGone | FromPeer = PeerGone(worker)
         else:
             last = FromPeer(worker, TasksBounced([spec.task_id for spec in unstarted], 0, "revoked"))
         for event in (lost, last) if self.rng.random() < 0.5 else (last, lost):

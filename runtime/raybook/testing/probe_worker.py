@@ -30,8 +30,8 @@ def run(options: WorkerOptions) -> None:
         "variable": os.environ.get("SAID"),
         "pythonpath": os.environ.get("PYTHONPATH"),
         "safepath": os.environ.get("PYTHONSAFEPATH"),
-        "sigint": int(signal.getsignal(signal.SIGINT)),
-        "sigchld": int(signal.getsignal(signal.SIGCHLD)),
+        "sigint": int(signal.getsignal(signal.SIGINT) or 0),  # type: ignore[arg-type]
+        "sigchld": int(signal.getsignal(signal.SIGCHLD) or 0),  # type: ignore[arg-type]
         "threads": len(os.listdir("/proc/self/task")),
         "openblas": os.environ.get("OPENBLAS_NUM_THREADS"),
     }

@@ -68,7 +68,8 @@ class ScriptedWorker:
         """Until told to end, or until the raylet is gone."""
         commanders: dict[int, socket.socket] = {}
         while True:
-            ready, _, _ = select.select([self.raylet.fd, self.listener, *commanders.values()], [], [])
+            sources: list[Any] = [self.raylet.fd, self.listener, *commanders.values()]
+            ready, _, _ = select.select(sources, [], [])
             for source in ready:
                 if source is self.listener:
                     sock, _ = self.listener.accept()

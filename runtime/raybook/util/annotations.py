@@ -34,10 +34,10 @@ def Deprecated(*args: Any, message: str = "", warning: bool = False) -> Any:
     return mark(args[0]) if args else mark
 
 
-def _warn_when_called(target: Callable[..., Any], message: str) -> Callable[..., Any]:
+def _warn_when_called(target: Any, message: str) -> Callable[..., Any]:
     text = f"{target.__name__} is deprecated. {message}".rstrip()
     if isinstance(target, type):
-        original = target.__init__
+        original = target.__init__  # type: ignore[misc]
 
         @functools.wraps(original)
         def init(self: Any, *args: Any, **kwargs: Any) -> None:

@@ -1,8 +1,8 @@
 """Batching: many small pieces of work in one task, and how many that should be.
 
 ``run_each`` runs in the worker, ``BatchSize`` decides in the driver. Neither knows how the work travels.
-Invariants: a piece that has run is not run again; one that raised does not spoil the others; pieces that turn out
-longer than expected are given back after ``BUDGET_S``, so that a wrong guess holds nobody up.
+Invariants: a piece that has run is not run again; one that raised does not spoil the others; what has not begun when
+the batch's time is up is given back (``give_back``).
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ import msgspec
 from raybook.api.serializers import serialization_error
 from raybook.base.errors import RayTaskError, error_from_value, value_from_error
 from raybook.base.specs import ErrorValue
+from raybook.util.give_back import Turnstile
 
 TARGET_S = 0.002
 """What a batch should take: twenty times what a task costs, and too short for anybody to notice."""
-BUDGET_S = 0.01
-"""A batch that takes longer gives the rest back."""
 BATCH_BYTES_MAX = 64 * 1024
 """Arguments and results of a batch together, as far as sizes can be guessed: they shall travel inside messages."""
 BATCH_ITEMS_MAX = 1000
 OBJECT_HEAD_BYTES = 32
+SAMPLE_VALUES = 16
+COLD_S = 20e-6
+"""What the first call of a function in a process costs by itself. Taking it for the function's own time would make the
+first batches too small; too large ones give back what they cannot do in time."""
 
 
 class Outcome(msgspec.Struct):
@@ -40,12 +43,9 @@ class Outcome(msgspec.Struct):
     seconds: float
     size_bytes: int
 
-    def results(self) -> Iterator[Any]:
-        """The values in order; raises the error of a piece when its turn comes."""
-        if not self.errors:
-            yield from self.values
-            return
-        for position, value in enumerate(self.values):
+    def results(self, start: int = 0) -> Iterator[Any]:
+        """The values in order, from ``start``; raises the error of a piece when its turn comes."""
+        for position, value in enumerate(self.values[start:], start):
             if position in self.errors:
                 raise error_from_value(self.errors[position])
             yield value
@@ -72,7 +72,8 @@ class BatchSize:
         """Follow the last batch: work changes its size more often than not."""
         done = len(outcome.values)
         if done:
-            self.items = batch_items(outcome.seconds / done, outcome.size_bytes / done)
+            seconds = outcome.seconds - COLD_S if done == 1 else outcome.seconds
+            self.items = batch_items(seconds / done, outcome.size_bytes / done)
 
 
 def batch_items(seconds_each: float, bytes_each: float) -> int:
@@ -82,27 +83,35 @@ def batch_items(seconds_each: float, bytes_each: float) -> int:
     return max(1, min(BATCH_ITEMS_MAX, int(by_time), int(by_size)))
 
 
-def run_each(function: Callable[..., Any], calls: Sequence[tuple], name: str, budget_s: float = BUDGET_S) -> Outcome:
-    """Call ``function(*arguments)`` for every piece until the budget is spent (the first always runs).
+def run_each(
+    function: Callable[..., Any], pieces: Sequence[Any], name: str, turnstile: Turnstile, is_star: bool = False
+) -> Outcome:
+    """Call ``function(piece)`` (``function(*piece)`` with ``is_star``) for every piece that the turnstile lets through.
 
-    name: of the task, for tracebacks. Exceptions become values; KeyboardInterrupt and SystemExit are let through.
+    name: of the task, for tracebacks. Exceptions become values; KeyboardInterrupt and SystemExit are let through. Cost:
+    0.3 µs a piece beside the function's own.
     """
     started = time.perf_counter()
-    end = started + budget_s
     values: list[Any] = []
     errors: dict[int, ErrorValue] = {}
-    size_bytes = 0
-    for arguments in calls:
+
+    def outcome(count: int) -> Outcome:
+        seconds = time.perf_counter() - started
+        known = {at: error for at, error in errors.items() if at < count}
+        size_bytes = _size_of_all(values[:count]) + _size_of_all(pieces[:count])
+        return Outcome(values[:count], known, len(pieces) - count, seconds, size_bytes)
+
+    turnstile.snapshot = outcome
+    may_begin = turnstile.take
+    for piece in pieces:
+        if not may_begin():
+            break
         try:
-            value = function(*arguments)
+            values.append(function(*piece) if is_star else function(piece))
         except Exception as error:  # noqa: BLE001 - user code; the error is the result of this piece.
             errors[len(values)] = _error_value(error, name)
-            value = None
-        values.append(value)
-        size_bytes += _size_of(value) + sum(map(_size_of, arguments))
-        if time.perf_counter() > end:
-            break
-    return Outcome(values, errors, len(calls) - len(values), time.perf_counter() - started, size_bytes)
+            values.append(None)
+    return outcome(len(values))
 
 
 def spare_the_others(outcome: Outcome, name: str) -> None:
@@ -119,6 +128,12 @@ def spare_the_others(outcome: Outcome, name: str) -> None:
 
 def _error_value(error: Exception, name: str) -> ErrorValue:
     return value_from_error(RayTaskError.from_exception(name, error, os.getpid(), ""), cloudpickle.dumps)
+
+
+def _size_of_all(values: Sequence[Any]) -> int:
+    """A guess at the pickled size of many values, from some of them."""
+    sample = values[:: max(1, len(values) // SAMPLE_VALUES)]
+    return sum(map(_size_of, sample)) * len(values) // max(1, len(sample))
 
 
 def _size_of(value: Any) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 from raybook.api import ObjectRef, RemoteFunction, get, remote, wait
 from raybook.util.batching import BatchSize, Outcome, run_each, spare_the_others
+from raybook.util.give_back import LATE_S, Late, Turnstile, new_batch_id
 
 PROBE_S = 0.002
 """How long the first item may take before it counts as not tiny, and every item gets a task of its own."""
@@ -86,29 +87,49 @@ class _Flight:
         """As many items to a task as take about a millisecond or two together."""
         submit = _batch_submitter(self._fn)
         size = BatchSize()
-        in_flight: dict[ObjectRef, list[Any]] = {}
+        in_flight: dict[ObjectRef, _Batch] = {}
         if first := self._take(1):
-            in_flight[submit(first)] = first
+            ref, batch = submit(first)
+            in_flight[ref] = batch
             # Whether the items are tiny is known after the first: worth a moment, which long items do not notice.
-            ready, _ = wait(list(in_flight), timeout=PROBE_S)
+            ready, _ = wait([ref], timeout=PROBE_S)
             if ready:
-                yield from self._land(ready[0], in_flight, size)
+                yield from self._land(ref, in_flight, size)
         while True:
-            while len(in_flight) < self._tasks_max and (batch := self._take(size.items)):
-                in_flight[submit(batch)] = batch
+            while len(in_flight) < self._tasks_max and (items := self._take(size.items)):
+                ref, batch = submit(items)
+                in_flight[ref] = batch
             if not in_flight:
                 return
-            ready, _ = self._wait_for_chunk(list(in_flight), fetch_local=True)
-            for ref in ready:
-                yield from self._land(ref, in_flight, size)
+            wanted = min(self._chunk_size, len(in_flight))
+            may_be_late = any(len(batch.items) > 1 for batch in in_flight.values())
+            ready, _ = wait(list(in_flight), num_returns=wanted, timeout=LATE_S if may_be_late else None)
+            if len(ready) == wanted:
+                for ref in ready:
+                    yield from self._land(ref, in_flight, size)
+            else:
+                for batch in in_flight.values():
+                    yield from self._fetch_back(batch)
 
-    def _land(self, ref: ObjectRef, in_flight: dict[ObjectRef, list[Any]], size: BatchSize) -> Iterator[Any]:
+    def _fetch_back(self, batch: _Batch) -> Iterator[Any]:
+        """The results of a late batch so far; what it has not begun is to be sent again."""
+        note = batch.late.note() if len(batch.items) > 1 else None
+        if note is None:
+            return
+        self._items = chain(batch.items[note.begun :], self._items)
+        del batch.items[note.begun :]
+        if note.done is not None and not batch.handed_out:
+            batch.handed_out = len(note.done.values)
+            yield from note.done.results()
+
+    def _land(self, ref: ObjectRef, in_flight: dict[ObjectRef, _Batch], size: BatchSize) -> Iterator[Any]:
         batch = in_flight.pop(ref)
         outcome: Outcome = get(ref)
         size.learn(outcome)
         if outcome.left:
-            self._items = chain(batch[-outcome.left :], self._items)
-        return outcome.results()
+            batch.late.forget()
+            self._items = chain(batch.items[len(outcome.values) :], self._items)
+        return outcome.results(batch.handed_out)
 
     def _take(self, count: int) -> list[Any]:
         return list(islice(self._items, count))
@@ -128,18 +149,35 @@ def _may_share_a_task(fn: Any) -> bool:
     )
 
 
-def _batch_submitter(fn: RemoteFunction) -> Callable[[list[Any]], ObjectRef]:
+class _Batch:
+    """Items that share a task, and what is known of it when it is late. handed_out: results taken from its note."""
+
+    __slots__ = ("handed_out", "items", "late")
+
+    def __init__(self, items: list[Any], late: Late) -> None:
+        self.items = items
+        self.late = late
+        self.handed_out = 0
+
+
+def _batch_submitter(fn: RemoteFunction) -> Callable[[list[Any]], tuple[ObjectRef, _Batch]]:
     function = fn._function
     name = fn._options.get("name") or function.__qualname__.rpartition("<locals>.")[2]
 
-    def run_batch(*items: Any) -> Outcome:
-        outcome = run_each(function, [(item,) for item in items], name)
+    def run_batch(batch_id: bytes, *items: Any) -> Outcome:
+        with Turnstile(len(items), batch_id) as turnstile:
+            outcome = run_each(function, items, name, turnstile)
         spare_the_others(outcome, name)
         return outcome
 
     batched = remote(**{**fn._options, "name": name})(run_batch)
-    # As positional arguments, so that an item that is a ref is resolved, as it would be by itself.
-    return lambda items: batched.remote(*items)
+
+    def submit(items: list[Any]) -> tuple[ObjectRef, _Batch]:
+        batch_id = new_batch_id()
+        # As positional arguments, so that an item that is a ref is resolved, as it would be by itself.
+        return batched.remote(batch_id, *items), _Batch(items, Late(batch_id))
+
+    return submit
 
 
 def _check_chunk_size(chunk_size: int) -> None:

@@ -141,12 +141,17 @@ class QueueActor:
         return self.queue.full()
 
     async def put(self, item: Any, timeout: float | None = None) -> None:
+        if timeout == 0:
+            # wait_for gives up on a timeout of 0 before it has looked.
+            return await self.put_nowait(item)
         try:
             await asyncio.wait_for(self.queue.put(item), timeout)
         except asyncio.TimeoutError:
             raise Full(f"No room came free within {timeout} s: {self._state()}.") from None
 
     async def get(self, timeout: float | None = None) -> Any:
+        if timeout == 0:
+            return await self.get_nowait()
         try:
             return await asyncio.wait_for(self.queue.get(), timeout)
         except asyncio.TimeoutError:

@@ -30,7 +30,9 @@ from raybook.core.owner.records import (
     FreeOwn,
     FromPeer,
     FromRaylet,
+    GiveBackIdle,
     LogLine,
+    LookAgain,
     PeerGone,
     PushTo,
     ToPeer,
@@ -53,13 +55,14 @@ from raybook.protocol.messages.store import (
     ReclaimAck,
     ReclaimQuery,
     RegionsFreed,
+    SpillWanted,
 )
 from raybook.protocol.messages.worker import Hello, SendFunction, WorkerMessage
 from raybook.worker.executor_base import Executor
 from raybook.worker.facts import FactSource
 from raybook.worker.peers import Peer, Peers
 from raybook.worker.raylet_link import GcsRequest, RayletLink
-from raybook.worker.regions import Regions, Ticket
+from raybook.worker.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ticket
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +70,8 @@ IDLE_WAIT_MS = 500
 """Longest sleep: released references wait at most this long to be noticed when nothing else happens."""
 BUSY_WAIT_MS = 20
 """Sleep after activity: releases that follow a burst are handled soon, without a wake-up for each."""
+EXECUTOR_WAIT_MS = 5
+"""Sleep while tasks run here: replies that a long one keeps waiting are sent after this at the latest."""
 
 
 class CoreProcess:
@@ -81,6 +86,7 @@ class CoreProcess:
         session_dir = os.path.dirname(raylet_address.removeprefix("unix:"))
         self.address = f"unix:{session_dir}/{self.client_id.hex()}.s"
         self._listener = listen(self.address)
+        self._listener_fd = self._listener.fileno()
         try:
             self._link = RayletLink.register(
                 raylet_address, token, kind, self.client_id, self.address, namespace, kernel_id, entrypoint
@@ -106,11 +112,12 @@ class CoreProcess:
         self._regions = Regions(self.to_raylet)
         self._reclaims: list[ReclaimQuery] = []
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        # Closed with this object, not with the I/O thread: another thread may be about to write to it.
-        weakref.finalize(self, os.close, self._wake_fd)
+        # Closed with this object, not with the I/O thread or at exit: another thread may be about to write to it.
+        weakref.finalize(self, os.close, self._wake_fd).atexit = False
         self._epoll = select.epoll()
         self._sleeping = False
         self._stopping = False
+        self._timer_ms = 0
         self._dirty: dict[int, Peer] = {}
         self._thread = threading.Thread(target=self._run, name="raybook-io", daemon=True)
         self._effects: dict[type, Callable[[Any], None]] = {
@@ -119,8 +126,18 @@ class CoreProcess:
             ToRaylet: lambda effect: self.to_raylet(effect.message),
             WakeUp: _wake_up,
             FreeOwn: lambda effect: self._regions.free(effect.offset),
+            LookAgain: lambda effect: self.queue.append(_nothing),
+            GiveBackIdle: self._give_back_idle,
             LogLine: lambda effect: self.on_log(effect.text),
         }
+        self._local_handlers: dict[type, Callable[[Any], None]] = {
+            Ticket: self._regions.allocate,
+            GcsRequest: self._link.call,
+            ToRaylet: lambda effect: self._link.send(effect.message),
+            types.FunctionType: lambda function: function(),
+            types.MethodType: lambda method: method(),
+        }
+        """Events that are not the owner machine's; a function or bound method is run on the I/O thread."""
         self._raylet_handlers: dict[type, Callable[[Any], None]] = {
             GcsReply: self._on_gcs_reply,
             ExtentGranted: lambda message: self._regions.granted(message),
@@ -137,8 +154,9 @@ class CoreProcess:
 
     def start(self) -> None:
         """Start the I/O thread."""
-        for fd in (self._wake_fd, self._listener.fileno(), self._link.fd):
-            self._epoll.register(fd, select.EPOLLIN)
+        self._epoll.register(self._wake_fd, select.EPOLLIN | select.EPOLLET)
+        self._epoll.register(self._listener_fd, select.EPOLLIN)
+        self._epoll.register(self._link.fd, select.EPOLLIN)
         self._thread.start()
 
     def submit(self, event: Any) -> None:
@@ -191,7 +209,10 @@ class CoreProcess:
         try:
             for message in self._link.early:
                 self._on_raylet_message(message, [])
-            while not self._stopping:
+            stopping = False
+            while not stopping:
+                # Once more after the stop: what was handed over before it must still go out.
+                stopping = self._stopping
                 self._step()
         except Exception:
             logger.exception("The I/O thread of raybook failed; this process leaves its cluster.")
@@ -200,79 +221,77 @@ class CoreProcess:
             self._close()
 
     def _step(self) -> None:
-        ready = self._sleep()
         inbox: list[Any] = []
-        for fd, mask in ready:
+        for fd, mask in self._sleep():
             if fd == self._wake_fd:
-                with contextlib.suppress(BlockingIOError):
-                    os.eventfd_read(self._wake_fd)
+                # Edge-triggered: nothing to read.
+                continue
+            peer = self._peers.by_fd.get(fd)
+            if peer is not None:
+                self._serve_peer(peer, mask, inbox)
             elif fd == self._link.fd:
                 self._serve_raylet(mask, inbox)
-            elif fd == self._listener.fileno():
+            elif fd == self._listener_fd:
                 while (framed := accept(self._listener, self._token, WorkerMessage)) is not None:
                     self._peers.adopt(framed)
-            else:
-                peer = self._peers.by_fd.get(fd)
-                if peer is not None:
-                    self._serve_peer(peer, mask, inbox)
-        self._take_commands(inbox)
+        if self.queue:
+            self._take_commands(inbox)
         now_ms = int(time.monotonic() * 1000)
-        deadline = self.owner.next_deadline_ms()
-        if deadline is not None and deadline <= now_ms:
-            effects = self.owner.handle(inbox, now_ms)
-            effects += self.owner.tick(now_ms)
-        else:
-            effects = self.owner.handle(inbox, now_ms)
+        if inbox:
+            self._execute(self.owner.handle(inbox, now_ms))
+            self._timer_ms = min(self._timer_ms, now_ms + BUSY_WAIT_MS)
+        if now_ms >= self._timer_ms:
+            self._on_timer(now_ms, bool(inbox))
+        if self._dirty or self._link.framed.unsent_bytes or self._link.is_writing:
+            self._flush()
+
+    def _sleep(self) -> list[tuple[int, int]]:
+        """Wait for something to happen, or for the timer. The flag is raised before the queue is looked at, so that
+        whoever appends after that look sees it and wakes us."""
+        self._sleeping = True
+        if self.queue or self._stopping:
+            self._sleeping = False
+            return self._epoll.poll(0)
+        ready = self._epoll.poll(max(0.0, self._timer_ms / 1000 - time.monotonic()))
+        self._sleeping = False
+        return ready
+
+    def _execute(self, effects: list[Any]) -> None:
         table = self._effects
         for effect in effects:
             table[type(effect)](effect)
+
+    def _on_timer(self, now_ms: int, is_busy: bool) -> None:
+        """What can wait some milliseconds: deadlines of the machine, replies left behind, extents, facts."""
+        self._execute(self.owner.tick(now_ms))
         if self._reclaims:
             self._answer_reclaims()
         self._regions.look(now_ms)
-        if self.executor is not None:
-            self.executor.on_idle()
         self.facts.collect(self.owner.finished, now_ms)
         if self.facts.is_due(now_ms):
             for message in self.facts.take(now_ms):
                 self.to_raylet(message)
-        self._flush()
-
-    def _sleep(self) -> list[tuple[int, int]]:
-        self._sleeping = True
-        if self.queue:
-            self._sleeping = False
-            return self._epoll.poll(0)
-        now_ms = int(time.monotonic() * 1000)
+        wait_ms = BUSY_WAIT_MS if is_busy else IDLE_WAIT_MS
         deadline = self.owner.next_deadline_ms()
-        wait_ms = BUSY_WAIT_MS if self._was_busy else IDLE_WAIT_MS
         if deadline is not None:
-            wait_ms = min(wait_ms, max(0, deadline - now_ms))
-        wait_ms = min(wait_ms, self.facts.wait_ms(now_ms))
-        if self.executor is not None and self.executor.is_busy():
-            wait_ms = min(wait_ms, 5)
-        ready = self._epoll.poll(wait_ms / 1000)
-        self._sleeping = False
-        self._was_busy = bool(ready or self.queue)
-        return ready
-
-    _was_busy = True
+            wait_ms = min(wait_ms, max(1, deadline - now_ms))
+        wait_ms = min(wait_ms, max(1, self.facts.wait_ms(now_ms)))
+        if self.executor is not None:
+            self.executor.on_idle()
+            if self.executor.is_busy():
+                wait_ms = min(wait_ms, EXECUTOR_WAIT_MS)
+        self._timer_ms = now_ms + wait_ms
 
     def _take_commands(self, inbox: list[Any]) -> None:
-        queue = self.queue
-        pop = queue.popleft
-        for _ in range(len(queue)):
+        pop = self.queue.popleft
+        local = self._local_handlers
+        for _ in range(len(self.queue)):
             event = pop()
-            kind = type(event)
-            if kind is Ticket:
-                self._regions.allocate(event)
-            elif kind is GcsRequest:
-                self._link.call(event)
-            elif kind is ToRaylet:
-                self.to_raylet(event.message)
-            elif kind in CALLABLE:
-                event()
-            else:
+            handler = local.get(type(event))
+            if handler is None:
                 inbox.append(event)
+            else:
+                handler(event)
 
     # Raylet
 
@@ -292,6 +311,9 @@ class CoreProcess:
 
     def _on_raylet_message(self, message: Any, inbox: list[Any]) -> None:
         kind = type(message)
+        if kind is SpillWanted:
+            # What nothing lies in need not be made free.
+            message.bytes_wanted -= self._regions.give_back_idle(EVERYTHING, RECALL_BYTES_MIN)
         if self.owner.accepts_raylet(kind):
             inbox.append(FromRaylet(message))
             return
@@ -312,6 +334,9 @@ class CoreProcess:
 
     def _reclaims_append(self, message: ReclaimQuery) -> None:
         self._reclaims.append(message)
+
+    def _give_back_idle(self, effect: GiveBackIdle) -> None:
+        self._regions.give_back_idle(EVERYTHING, RECALL_BYTES_MIN)
 
     def _answer_reclaims(self) -> None:
         """Ranges of a dead process may be reused once no view of ours looks into them."""
@@ -345,15 +370,15 @@ class CoreProcess:
     def _serve_peer(self, peer: Peer, mask: int, inbox: list[Any]) -> None:
         if mask & select.EPOLLOUT:
             self._dirty[peer.framed.fd] = peer
-        if not mask & ~select.EPOLLOUT:
-            return
-        was_connected = peer.framed.is_connected
+            if mask == select.EPOLLOUT:
+                return
         try:
             messages = peer.framed.receive()
         except ConnectionError:
             self._drop_peer(peer, inbox)
             return
-        if not was_connected:
+        if not peer.is_open:
+            peer.is_open = peer.framed.is_connected
             self._dirty[peer.framed.fd] = peer
         client_id = peer.client_id
         accepts = self.owner.accepts
@@ -481,12 +506,12 @@ def _wake_up(effect: WakeUp) -> None:
         wait.lock.release()
 
 
+def _nothing() -> None:
+    pass
+
+
 def _print_line(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-CALLABLE = (types.FunctionType, types.MethodType)
-"""A function or bound method among the events is run on the I/O thread."""
 
 
 def encode(request: Any) -> bytes:

@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import Any
 
 from raybook.base.errors import ActorExit
-from raybook.base.specs import Assignment, Job, Value
+from raybook.base.specs import Assignment, Job
 from raybook.base.task_context import CURRENT_TASK, TaskContext
 from raybook.core.owner.records import CancelCommand, SealReply
 from raybook.protocol import functions
@@ -36,6 +36,7 @@ from raybook.protocol.messages.raylet import (
     WorkerExiting,
 )
 from raybook.protocol.messages.worker import (
+    ArgRef,
     BindLease,
     CancelTask,
     PushCalls,
@@ -90,6 +91,10 @@ class WorkerExecutor(Executor):
         self._in_user_code = False
         self._cancel_id = b""
         self._exiting = False
+        self._draining_epoch = 0
+        """Lease that the raylet waits for, 0 for none."""
+        self._unbound_epoch = 0
+        """Newest lease that was asked back before its owner had been heard of."""
         self.actor: ActorExecutor | None = None
         self.decode_handle: Callable[[bytes], Any] = bytes
         """Rebuilds the actor's own handle for ``get_runtime_context``; set by the composition."""
@@ -195,10 +200,7 @@ class WorkerExecutor(Executor):
     def on_raylet(self, message: Any) -> None:
         kind = type(message)
         if kind is RevokeLease:
-            idle = self._is_idle()
-            if idle:
-                self._revoked_epoch = max(self._revoked_epoch, message.epoch)
-            self._core.to_raylet(RevokeAnswer(message.epoch, idle))
+            self._on_revoke(message)
         elif kind is LeaseProbe:
             self._core.to_raylet(LeaseProbeAnswer(message.probe_id, self._is_idle()))
         elif kind is StartActor:
@@ -207,8 +209,46 @@ class WorkerExecutor(Executor):
         elif kind is ExitWorker:
             if not message.graceful:
                 os._exit(0)
-            self._accepted += 1
-            self._enqueue([(None, message)])
+            if self.actor is not None or not self._core.owner.references.owns_any():
+                self._accepted += 1
+                self._enqueue([(None, message)])
+            # Else it stays: objects that others still refer to would be lost with it.
+
+    def _on_revoke(self, message: RevokeLease) -> None:
+        """Agree when nothing of the lease runs or waits here. One that is to be drained gives back what has not
+        started, and agrees when the running task has ended. A lease so new that its owner has not been heard of is
+        kept once: its first tasks are on their way."""
+        if message.epoch > self._bound_epoch and message.epoch != self._unbound_epoch:
+            self._unbound_epoch = message.epoch
+            self._core.to_raylet(RevokeAnswer(message.epoch, False))
+            return
+        idle = self._is_idle()
+        if idle or (message.drain and self.actor is None):
+            self._revoked_epoch = max(self._revoked_epoch, message.epoch)
+        if idle or not message.drain or self.actor is not None:
+            self._core.to_raylet(RevokeAnswer(message.epoch, idle))
+            return
+        self._bounce_unstarted("revoked")
+        self._draining_epoch = message.epoch
+        self._answer_drain()
+
+    def _answer_drain(self) -> None:
+        if self._draining_epoch and self._is_idle():
+            self._core.to_raylet(RevokeAnswer(self._draining_epoch, True))
+            self._draining_epoch = 0
+
+    def _bounce_unstarted(self, reason: str) -> None:
+        """Give every unstarted task back to who pushed it."""
+        by_peer: dict[bytes, list[bytes]] = {}
+        while self._work:
+            peer, item = self._work.pop()
+            if peer is None:
+                self._work.append((peer, item))
+                break
+            by_peer.setdefault(peer.client_id, []).append(item.task_id)
+            self._settled_by_io(1)
+        for client_id, task_ids in by_peer.items():
+            self._core.send_peer(client_id, TasksBounced(task_ids[::-1], self._bound_epoch, reason))
 
     def on_peer_gone(self, client_id: bytes) -> None:
         """A caller is gone: what it pushed and has not started is dropped."""
@@ -368,22 +408,18 @@ class WorkerExecutor(Executor):
         if not payload:
             if spec.args_value is None:
                 return (), {}
-            ref = spec.args_value
-            args, kwargs = self._values.unpack(ref.ref.object_id, self._resolved(ref), ref.ref.owner_address)
+            args, kwargs = self._read_slot(spec.args_value)
         else:
             args, kwargs = deserialize(payload)
         if spec.slots:
-            values = [
-                self._values.unpack(slot.ref.object_id, self._resolved(slot), slot.ref.owner_address)
-                for slot in spec.slots
-            ]
+            values = [self._read_slot(slot) for slot in spec.slots]
             args, kwargs = arguments.join(args, kwargs, values)
         return args, kwargs
 
-    def _resolved(self, slot: Any) -> Value:
+    def _read_slot(self, slot: ArgRef) -> Any:
         if slot.value is None:
-            slot.value = self._values.fetch(slot.ref)
-        return slot.value
+            return self._values.fetch(slot.ref)
+        return self._values.unpack(slot.ref.object_id, slot.value, slot.ref.owner_address)
 
     # Answers
 
@@ -407,6 +443,8 @@ class WorkerExecutor(Executor):
             self._core.submit(SealReply(peer.client_id, reply))
         else:
             self.replies.add(peer, reply, bool(self._work))
+        if self._draining_epoch:
+            self._core.submit(self._answer_drain)
 
     # Blocking and ending
 
@@ -427,16 +465,7 @@ class WorkerExecutor(Executor):
     def _lend(self) -> None:
         self._blocked = True
         self._core.to_raylet(Blocked())
-        by_peer: dict[bytes, list[bytes]] = {}
-        while self._work:
-            peer, item = self._work.pop()
-            if peer is None:
-                self._work.append((peer, item))
-                break
-            by_peer.setdefault(peer.client_id, []).append(item.task_id)
-            self._settled_by_io(1)
-        for client_id, task_ids in by_peer.items():
-            self._core.send_peer(client_id, TasksBounced(task_ids[::-1], self._bound_epoch, "blocked"))
+        self._bounce_unstarted("blocked")
 
     def _unlend(self) -> None:
         if self._blocked:

@@ -53,11 +53,12 @@ class Outcome:
         return [self._pack(spec, index, value) for index, value in enumerate(values)]
 
     def _pack(self, spec: TaskSpec, index: int, result: Any) -> Value:
-        value, in_region = self._values.pack(result, f"return value of `{spec.name}`")
+        owner_id = owner_of(spec.task_id)
+        value, in_region = self._values.pack(result, f"return value of `{spec.name}`", owner_id)
         if in_region and value.location is not None:
             object_id = return_id(spec.task_id, index)
             location = value.location
-            self._core.send_raylet(Sealed(object_id, owner_of(object_id), location.offset, location.size))
+            self._core.send_raylet(Sealed(object_id, owner_id, location.offset, location.size))
         return value
 
     def of_error(self, spec: TaskSpec, error: BaseException, run_us: int) -> TaskReply:

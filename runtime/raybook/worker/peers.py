@@ -18,7 +18,7 @@ from raybook.protocol.messages.worker import Hello, WorkerMessage
 class Peer:
     """One connection."""
 
-    __slots__ = ("client_id", "framed", "functions", "lock", "writing")
+    __slots__ = ("client_id", "framed", "functions", "is_open", "lock", "writing")
 
     def __init__(self, framed: FramedSocket, client_id: bytes) -> None:
         self.framed = framed
@@ -27,6 +27,8 @@ class Peer:
         """Keys of the functions that went over this connection already."""
         self.lock = _thread.allocate_lock()
         self.writing = False
+        self.is_open = False
+        """Whether the handshake is known to be over."""
 
     def send_now(self, message: Any) -> bool:
         """Queue and write from any thread. False when bytes are left for the I/O thread to finish.

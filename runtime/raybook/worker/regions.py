@@ -31,14 +31,16 @@ EVERYTHING = 1 << 62
 
 
 class Ticket:
-    """One request for room. ``offset`` or ``refusal`` is set when the lock opens."""
+    """One request for room. ``offset`` or ``refusal`` is set when the lock opens; with a refusal, ``spill_dir`` is
+    where the value may be written instead."""
 
-    __slots__ = ("lock", "offset", "refusal", "size", "warm")
+    __slots__ = ("lock", "offset", "refusal", "size", "spill_dir", "warm")
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.offset = -1
         self.refusal = ""
+        self.spill_dir = ""
         self.warm = False
         self.lock = _thread.allocate_lock()
         self.lock.acquire()
@@ -88,6 +90,7 @@ class Regions:
         ticket = self._waiting.pop(message.request_id, None)
         if ticket is not None:
             ticket.refusal = message.text
+            ticket.spill_dir = message.spill_dir
             ticket.lock.release()
 
     def free(self, offset: int) -> None:
@@ -117,10 +120,12 @@ class Regions:
             self._is_quiet = True
             self._looked_ms = now_ms
 
-    def give_back_idle(self, bytes_wanted: int, bytes_min: int) -> None:
-        """Return whole pages in which nothing lies."""
-        for extent in self.allocator.give_up_idle(bytes_wanted, bytes_min):
+    def give_back_idle(self, bytes_wanted: int, bytes_min: int) -> int:
+        """Return whole pages in which nothing lies; how many bytes."""
+        given = self.allocator.give_up_idle(bytes_wanted, bytes_min)
+        for extent in given:
             self._send(ReturnExtent(extent.offset, extent.size, extent.warm_bytes))
+        return sum(extent.size for extent in given)
 
     def fail_all(self, text: str) -> None:
         """The raylet is gone."""

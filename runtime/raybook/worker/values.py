@@ -7,16 +7,26 @@ by a pin for as long as any view lives.
 from __future__ import annotations
 
 import _thread
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from raybook.base.errors import GetTimeoutError, LocalRayletDiedError, ObjectStoreFullError, error_from_value
+from raybook.base.errors import (
+    GetTimeoutError,
+    LocalRayletDiedError,
+    ObjectLostError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    error_from_value,
+)
 from raybook.base.specs import Location, RefInfo, Value
 from raybook.core.owner.records import CancelWait, HoldRef, Pin, Unpin, Wait
 from raybook.io.shm_arena import pinned_buffer
+from raybook.io.spill_files import SpilledValueLost, SpillReader, file_path, write_objects
 from raybook.protocol.serialization import SerializationContext, Serialized, deserialize, serialize
 from raybook.worker.core_process import CoreProcess
+from raybook.worker.regions import Ticket
 
 
 def _nothing() -> None:
@@ -31,32 +41,52 @@ class Values:
         self.context = context
         self._inline_bytes_max = core.config.inline_bytes_max
         self._ready = core.owner.objects.values
+        self._spilled = SpillReader()
+        self._file_numbers = itertools.count()
         self.before_block: Callable[[], None] = _nothing
         self.after_block: Callable[[], None] = _nothing
 
     # Writing
 
-    def pack(self, value: Any, name: str = "value") -> tuple[Value, bool]:
-        """A value ready to be stored; True with it when it lies in a region of ours.
-        TypeError naming the path of what cannot be pickled; ObjectStoreFullError."""
-        return self.store(serialize(value, self.context, name))
+    def pack(self, value: Any, name: str = "value", owner_id: bytes = b"") -> tuple[Value, bool]:
+        """A value ready to be stored; True with it when it lies in a region of ours. owner_id: whose it will be, if not
+        ours. TypeError naming the path of what cannot be pickled; ObjectStoreFullError, OutOfDiskError."""
+        return self.store(serialize(value, self.context, name), owner_id)
 
-    def store(self, serialized: Serialized) -> tuple[Value, bool]:
+    def store(self, serialized: Serialized, owner_id: bytes = b"") -> tuple[Value, bool]:
         """As ``pack``, for something serialized already."""
         contained = list(serialized.contained) or None
         if serialized.total_bytes <= self._inline_bytes_max:
             return Value(serialized.to_bytes(), None, None, contained), False
-        return Value(None, self._write(serialized), None, contained), True
+        location = self._write(serialized, owner_id or self._core.client_id)
+        return Value(None, location, None, contained), not location.spill_path
 
-    def _write(self, serialized: Serialized) -> Location:
+    def _write(self, serialized: Serialized, owner_id: bytes) -> Location:
         core = self._core
         ticket = core.allocate(serialized.total_bytes)
         if ticket.offset < 0:
             if core.lost_reason:
                 raise LocalRayletDiedError(core.lost_reason)
-            raise ObjectStoreFullError(ticket.refusal)
+            if not ticket.spill_dir:
+                raise ObjectStoreFullError(ticket.refusal)
+            return self._write_to_disk(serialized, owner_id, ticket)
         core.arena.write(ticket.offset, serialized.parts(), warm=ticket.warm)
         return Location(core.me.node_id, ticket.offset, serialized.total_bytes)
+
+    def _write_to_disk(self, serialized: Serialized, owner_id: bytes, ticket: Ticket) -> Location:
+        """The store has no room even after spilling (everything in it is looked at, or the value is larger than all of
+        it): the value begins its life on disk."""
+        core = self._core
+        name = f"{core.client_id.hex()}-{next(self._file_numbers)}"
+        path = file_path(ticket.spill_dir, owner_id, name)
+        try:
+            ((offset, checksum),) = write_objects(path, [serialized.parts()], core.config.spill_disk_share_max)
+        except OSError as error:
+            raise OutOfDiskError(
+                f"{ticket.refusal} Writing the value to {ticket.spill_dir} instead failed: {error.strerror or error}. "
+                f"No object was lost; free some disk space, or some references, and try again."
+            ) from error
+        return Location(core.me.node_id, offset, serialized.total_bytes, path, checksum)
 
     # Reading
 
@@ -69,13 +99,31 @@ class Values:
         if location is None:
             assert value.error is not None, "a value is neither inline, nor located, nor an error"
             raise error_from_value(value.error, deserialize)
-        view = self._core.arena.view(location.offset, location.size)
-        return deserialize(view, wrap_buffer=partial(self._pin, RefInfo(key, owner_address), location.offset))
+        while not location.spill_path:
+            # First pinned, then looked at: the place may be left between the two, and then the value says so.
+            append = self._core.queue.append
+            unpin = Unpin(key, location.offset)
+            append(Pin(RefInfo(key, owner_address), location.offset))
+            if value.location is location:
+                try:
+                    view = self._core.arena.view(location.offset, location.size)
+                    return deserialize(view, wrap_buffer=partial(_keep, append, unpin))
+                finally:
+                    if not unpin.is_kept:
+                        append(unpin)
+            append(unpin)
+            location = value.location
+            assert location is not None, "a located value has lost its location"
+        return self._read_from_disk(key, location)
 
-    def _pin(self, ref: RefInfo, offset: int, view: memoryview) -> memoryview:
-        queue = self._core.queue
-        queue.append(Pin(ref, offset))
-        return pinned_buffer(view, partial(queue.append, Unpin(ref.object_id)))
+    def _read_from_disk(self, key: bytes, location: Location) -> Any:
+        try:
+            return deserialize(self._spilled.read(location))
+        except SpilledValueLost as error:
+            raise ObjectLostError(
+                f"The object {key.hex()} was moved to disk because the object store was full, and is lost: {error}. "
+                f"Run the code that made it again; if it was not you who touched the file, check the disk."
+            ) from error
 
     def get(self, refs: Sequence[Any], timeout_s: float | None) -> list[Any]:
         """The objects of several refs in order; blocks until all are there or one has failed."""
@@ -154,17 +202,21 @@ class Values:
                 rest.append(ref)
         return done, rest
 
-
-
-    def fetch(self, ref: RefInfo) -> Value:
-        """The value record of an object that may be somebody else's; blocks until its owner tells."""
+    def fetch(self, ref: RefInfo) -> Any:
+        """An object that may be somebody else's, and is not held here yet; blocks until its owner tells where it is. It
+        is held until it has been read: else it might move meanwhile, and nobody would tell us."""
         key = ref.object_id
-        value = self._ready.get(key)
-        if value is None:
-            self._core.submit(HoldRef(ref))
-            try:
+        self._core.submit(HoldRef(ref))
+        try:
+            value = self._ready.get(key)
+            if value is None:
                 self.block(Wait([key], 1, False, None), None)
                 value = self._ready[key]
-            finally:
-                self._core.queue.append(key)
-        return value
+            return self.unpack(key, value, ref.owner_address)
+        finally:
+            self._core.queue.append(key)
+
+
+def _keep(append: Callable[[Any], None], unpin: Unpin, view: memoryview) -> memoryview:
+    unpin.is_kept = True
+    return pinned_buffer(view, partial(append, unpin))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import io
 import os
 import random
 import select
@@ -195,6 +196,7 @@ def _redirect_output(path: str) -> None:
         os.dup2(descriptor, target)
         os.close(descriptor)
         # Whole lines go out at once, so that a crash loses none and a reader sees no halves.
+        assert isinstance(stream, io.TextIOWrapper)
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 

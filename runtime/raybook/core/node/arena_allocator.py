@@ -71,13 +71,15 @@ class ExtentTable:
     """Which client holds which extents of this node's arena.
 
     arena_bytes: size of the address space, several times the budget. budget_bytes: memory that may be in use at once.
+    generous_bytes: up to so much in use, clients get more than they ask for, so that they ask rarely.
     """
 
-    def __init__(self, arena_bytes: int, budget_bytes: int) -> None:
+    def __init__(self, arena_bytes: int, budget_bytes: int, generous_bytes: int | None = None) -> None:
         if budget_bytes <= 0 or arena_bytes < budget_bytes:
             raise ValueError(f"An arena of {arena_bytes} bytes cannot serve a budget of {budget_bytes} bytes.")
         self._arena_bytes = arena_bytes & -PAGE_BYTES
         self._budget_bytes = budget_bytes
+        self._generous_bytes = budget_bytes if generous_bytes is None else generous_bytes
         self._granted_bytes = 0
         self._extents: dict[ClientID, dict[int, Extent]] = {}
         self._cold = FreeRanges()
@@ -120,8 +122,8 @@ class ExtentTable:
         if least <= EXTENT_MAX_BYTES:
             held = len(self._extents.get(client_id, ()))
             size = max(least, min(EXTENT_MIN_BYTES << min(held, 4), EXTENT_MAX_BYTES))
-        if self._granted_bytes + size > self._budget_bytes:
-            size = least
+        while size > least and self._granted_bytes + size > self._generous_bytes:
+            size = max(least, round_up(size // 2, PAGE_BYTES)) if size > EXTENT_MIN_BYTES else least
         if self._granted_bytes + size > self._budget_bytes:
             return None
         return self._take(client_id, size) or (self._take(client_id, least) if size > least else None)

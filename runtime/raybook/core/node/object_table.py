@@ -2,7 +2,7 @@
 
 It decides who gets an extent and who has to wait or is refused, to whom a sealed region belongs, and when what the dead
 leave behind is free. It does not know values, reference counts, other nodes' arenas, or what a client writes into its
-own extents: an owner that puts an object into its own extent tells nobody. Spilling comes in where a request waits.
+own extents: an owner that puts an object into its own extent tells nobody.
 
 The life of a region. A worker seals a return value in its own extent: the region now is the owner's. The owner frees
 it: the worker, if alive, may reuse it; else its pages are free. An owner who dies leaves *orphans*, and a client who
@@ -11,7 +11,8 @@ only when all have answered (or died) are the bytes free. Regions of living owne
 
 The life of a request: granted at once; or, when the budget is used up, it waits while all holders are asked to return
 idle extents, and is granted as soon as it fits, refused when all have answered in vain or at its deadline. First come,
-first served: a large request is not starved by small ones.
+first served: a large request is not starved by small ones. While objects can go to disk (`spill_policy`), a request
+waits for that as long as it takes: producers are slowed to the speed of the disk, not refused.
 
 Invariants: regions never overlap, and lie in extents of the client that sealed them; a query waits for live clients
 only; the first request of the queue does not fit; granted bytes stay within the budget.
@@ -60,6 +61,9 @@ class Waiting(msgspec.Struct):
     deadline_ms: int
     unanswered: dict[bytes, int]
     settled_ms: int = 0
+    may_spill: bool = False
+    """Objects may still go to disk to make room for it."""
+    trouble: str = ""
 
 
 class Reclaim(msgspec.Struct):
@@ -69,6 +73,16 @@ class Reclaim(msgspec.Struct):
     unanswered: dict[bytes, None]
     orphans: list[Region]
     dead_client: bytes
+
+
+class Pressure(msgspec.Struct, frozen=True):
+    """wanted_bytes: of the first request, while it waits for spilling; request: its query. owners: who have objects
+    here, those with most bytes first."""
+
+    used_bytes: int
+    wanted_bytes: int
+    request: int
+    owners: list[bytes]
 
 
 class StoreStatistics(msgspec.Struct, frozen=True):
@@ -90,10 +104,18 @@ class ObjectTable:
 
     arena_bytes: address space. capacity_bytes: memory that may be in use. keep_warm_bytes: idle memory kept for the
     next client, because warm pages are written several times faster; what is above it goes back to the machine.
+    spill_bytes: from so much in use on, objects go to disk; None if they never do.
     """
 
-    def __init__(self, arena_bytes: int, capacity_bytes: int, keep_warm_bytes: int | None = None) -> None:
-        self._extents = ExtentTable(arena_bytes, capacity_bytes)
+    def __init__(
+        self,
+        arena_bytes: int,
+        capacity_bytes: int,
+        keep_warm_bytes: int | None = None,
+        spill_bytes: int | None = None,
+    ) -> None:
+        self._extents = ExtentTable(arena_bytes, capacity_bytes, spill_bytes)
+        self._spill_bytes = spill_bytes
         self._keep_warm_bytes = capacity_bytes // 8 if keep_warm_bytes is None else keep_warm_bytes
         self._clients: dict[bytes, str] = {}
         self._regions: dict[int, Region] = {}
@@ -121,6 +143,7 @@ class ObjectTable:
             ev.RegionsFreed: self._regions_freed,
             ev.ReclaimAcked: self._reclaim_acked,
             ev.RecallAnswered: self._recall_answered,
+            ev.SpillingEnded: self._spilling_ended,
             ev.HolePunched: self._hole_punched,
         }
 
@@ -142,6 +165,8 @@ class ObjectTable:
         if not self._queue:
             return None
         first = self._queue[0]
+        if first.may_spill:
+            return None
         if first.query_id and not first.unanswered and not self._reclaims:
             return min(first.settled_ms, first.deadline_ms)
         return first.deadline_ms
@@ -301,7 +326,7 @@ class ObjectTable:
             elif first.query_id == 0:
                 self._recall_for(first)
             # What is being reclaimed is on its way, and comes sooner than a second attempt of the client would.
-            elif self._now_ms >= first.deadline_ms or self._is_in_vain(first):
+            elif not first.may_spill and (self._now_ms >= first.deadline_ms or self._is_in_vain(first)):
                 self._queue.popleft()
                 self._refuse(first)
             else:
@@ -314,6 +339,7 @@ class ObjectTable:
         """Ask for idle extents, once, when the request is at the front: those behind it gain by the same answers."""
         waiting.query_id = self._new_query_id()
         waiting.settled_ms = self._now_ms + RECALL_SETTLE_MS
+        waiting.may_spill = self._spill_bytes is not None
         # All clients: owners and borrowers, too, first let go of what is garbage. And the asking one: what it holds
         # idle may be in pieces that are too small, and counts all the same.
         waiting.unanswered = dict.fromkeys(self._clients, 1)
@@ -327,6 +353,8 @@ class ObjectTable:
             why = "It is larger than the whole store."
         else:
             why = f"Largest holders: {self._largest_holders()}."
+            if waiting.trouble:
+                why += f" Nothing could be moved to disk: {waiting.trouble}."
         reason = (
             f"The object store of this node cannot hold {_mib(waiting.bytes_wanted)} more: {_mib(used)} of "
             f"{_mib(capacity)} are in use. {why} Delete references that are not needed any more, return smaller "
@@ -349,6 +377,41 @@ class ObjectTable:
                 waiting.unanswered[event.client_id] -= 1
                 if not waiting.unanswered[event.client_id]:
                     del waiting.unanswered[event.client_id]
+
+    def _spilling_ended(self, event: ev.SpillingEnded) -> None:
+        for waiting in self._queue:
+            if waiting.query_id == event.query_id:
+                waiting.may_spill = False
+                waiting.trouble = event.trouble
+                # What was given up last is still on its way.
+                waiting.settled_ms = self._now_ms + RECALL_SETTLE_MS
+                waiting.deadline_ms = max(waiting.deadline_ms, waiting.settled_ms)
+
+    def pressure(self) -> Pressure:
+        """What spilling has to know. Cost: O(clients + extents)."""
+        first = self._queue[0] if self._queue else None
+        spilling = first is not None and first.may_spill
+        owned: dict[bytes, int] = {}
+        for client_id in self._clients:
+            owned[client_id] = self._extents.granted_to(client_id)
+        for owner_id, offsets in self._by_owner.items():
+            for offset in offsets:
+                region = self._regions[offset]
+                owned[owner_id] = owned.get(owner_id, 0) + region.size
+                owned[region.client_id] = owned.get(region.client_id, 0) - region.size
+        holders = [client_id for client_id in owned if client_id in self._clients and owned[client_id] > 0]
+        return Pressure(
+            self._extents.granted_bytes,
+            first.bytes_wanted if spilling and first is not None else 0,
+            first.query_id if spilling and first is not None else 0,
+            sorted(holders, key=lambda client_id: -owned[client_id]),
+        )
+
+    def is_pressed(self) -> bool:
+        """Whether objects should go to disk. Cost: 0.2 µs."""
+        if self._spill_bytes is None:
+            return False
+        return self._extents.granted_bytes > self._spill_bytes or (bool(self._queue) and self._queue[0].may_spill)
 
     def _extent_returned(self, event: ev.ExtentReturned) -> None:
         client_id, offset = event.client_id, event.offset
@@ -429,6 +492,8 @@ class ObjectTable:
             first = self._queue[0]
             first.unanswered[client_id] = first.unanswered.get(client_id, 0) + 1
             self._effects.append(ev.RecallIdle(client_id, first.query_id, first.bytes_wanted))
+        elif self._spill_bytes is not None and self._extents.granted_bytes > self._spill_bytes:
+            self._effects.append(ev.RecallIdle(client_id, 0, self._extents.granted_bytes - self._spill_bytes))
 
     def _misbehaved(self, client_id: bytes, text: str) -> None:
         self._effects.append(ev.ClientMisbehaved(client_id, text))

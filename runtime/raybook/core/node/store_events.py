@@ -77,6 +77,13 @@ class RecallAnswered(msgspec.Struct, frozen=True):
     query_id: int
 
 
+class SpillingEnded(msgspec.Struct, frozen=True):
+    """Nothing more can go to disk for the request of this query now. trouble: "" or what the disk said."""
+
+    query_id: int
+    trouble: str = ""
+
+
 class HolePunched(msgspec.Struct, frozen=True):
     """A `PunchHole` is done."""
 
@@ -93,6 +100,7 @@ Event = (
     | RegionsFreed
     | ReclaimAcked
     | RecallAnswered
+    | SpillingEnded
     | HolePunched
 )
 

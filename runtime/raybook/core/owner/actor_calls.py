@@ -12,7 +12,7 @@ from raybook.base.facts import ACTOR_DEAD
 from raybook.base.specs import ErrorValue, RefInfo
 from raybook.core.owner.actor_queue import ActorQueue
 from raybook.core.owner.borrows import Borrows
-from raybook.core.owner.records import CreateActorCommand, KnowActor, TaskRecord, ToRaylet
+from raybook.core.owner.records import CreateActorCommand, KillingActor, KnowActor, TaskRecord, ToRaylet
 from raybook.core.owner.reference_counter import ReferenceCounter
 from raybook.protocol.messages.raylet import ActorDown, ActorUpdate, WatchActor
 
@@ -54,6 +54,10 @@ class ActorCalls:
         """A handle of somebody else's actor arrived."""
         if command.owner_address:
             self._borrows.hold(RefInfo(command.actor_id, command.owner_address))
+
+    def on_killing(self, command: KillingActor) -> None:
+        """This process has an actor killed."""
+        self.queue(command.actor_id).hold_back()
 
     def on_update(self, update: ActorUpdate) -> list[tuple[TaskRecord, ErrorValue]]:
         """The GCS tells an actor's state; the calls that fail by it."""

@@ -25,8 +25,8 @@ class ActorQueue:
     """The caller's side of one actor."""
 
     __slots__ = (
-        "actor_id", "creation", "death", "ended", "endpoint", "held", "in_flight", "incarnation", "queue", "sequence",
-        "state",
+        "actor_id", "creation", "death", "ended", "ending", "endpoint", "held", "in_flight", "incarnation", "queue",
+        "sequence", "state",
     )  # fmt: skip
 
     def __init__(self, actor_id: bytes) -> None:
@@ -35,6 +35,8 @@ class ActorQueue:
         self.endpoint: Endpoint | None = None
         self.incarnation = -1
         self.sequence = 0
+        self.ending = -1
+        """The life that this process is having ended, or -1."""
         self.ended = 0
         """Calls that are over, in whatever way: what ``max_pending_calls`` is counted by."""
         self.queue: deque[TaskRecord] = deque()
@@ -61,7 +63,7 @@ class ActorQueue:
             return
         endpoint = self.endpoint
         while queue and not queue[0].unresolved:
-            batch = []
+            batch: list[TaskRecord] = []
             while queue and len(batch) < PUSH_BATCH and not queue[0].unresolved:
                 record = queue.popleft()
                 record.spec.sequence = self.sequence
@@ -95,9 +97,18 @@ class ActorQueue:
         if self.answered(record):
             self.queue.appendleft(record)
 
+    def hold_back(self) -> None:
+        """This life of the actor is being ended: send nothing more to it, and wait for what the GCS says."""
+        if self.state == ACTOR_ALIVE:
+            self.state = ACTOR_PENDING
+            self.endpoint = None
+            self.ending = self.incarnation
+
     def update(self, update: ActorUpdate) -> list[tuple[TaskRecord, ErrorValue]]:
         """The GCS tells the actor's state. Returns the calls that fail by it, each with its error."""
         if update.incarnation < self.incarnation:
+            return []
+        if update.state == ACTOR_ALIVE and update.incarnation == self.ending:
             return []
         failed: list[tuple[TaskRecord, ErrorValue]] = []
         if update.state == ACTOR_DEAD:

@@ -1,6 +1,7 @@
 """Exchange: values that this process needs of other owners, and values that others want of this one.
 
-Invariants: an owner is asked once for an object while its answer is out; every process that asked is answered once.
+Invariants: an owner is asked once for an object while its answer is out, and not before it knows that we hold it: it
+must be able to tell us when the object moves; every process that asked is answered once.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class Exchange:
         self._objects = objects
         self._effects = effects
         self._fetching: set[bytes] = set()
+        self._needed: list[RefInfo] = []
         self._asked: dict[bytes, list[bytes]] = {}
 
     def need(self, ref: RefInfo) -> None:
@@ -29,6 +31,21 @@ class Exchange:
         if key in self._fetching or self._references.is_owned(key):
             return
         self._fetching.add(key)
+        self._needed.append(ref)
+
+    def ask(self) -> None:
+        """At the end of a batch, after borrows were announced: ask for what is needed and still held."""
+        if not self._needed:
+            return
+        needed, self._needed = self._needed, []
+        for ref in needed:
+            if self._references.is_held(ref.object_id):
+                self._ask(ref)
+            else:
+                self._fetching.discard(ref.object_id)
+
+    def _ask(self, ref: RefInfo) -> None:
+        key = ref.object_id
         address = ref.owner_address or self._references.owners.get(key, "")
         self._effects.append(ToPeer(owner_of(key), address, GetObject(key)))
 

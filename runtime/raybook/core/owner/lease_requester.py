@@ -261,8 +261,11 @@ class LeaseRequester:
         ]
         if not usable:
             return
-        usable.sort(key=_load)
         queue = group.queue
+        if len(queue) == 1 and not usable[0].in_flight:
+            # A loop of sync calls: always this.
+            usable = usable[:1]
+        usable.sort(key=_load)
         share = -(-(len(queue) + sum(len(lease.in_flight) for lease in usable)) // len(usable))
         target_us = self._config.pipeline_target_us
         depth_max = min(self._config.pipeline_depth_max, share)

@@ -3,7 +3,8 @@
 A value is inline bytes, a location in an arena, or an error. User threads read ``values`` directly (one dict look-up,
 atomic under the GIL); only the owner machine writes it. Knows nothing of references or waits.
 
-Invariants: a region of our own extents belongs to exactly one living id; a value is set once per life of an id.
+Invariants: a region of our own extents belongs to exactly one living id; a value is set once per life of an id, and
+only its location changes after that, in place (`relocations`).
 """
 
 from __future__ import annotations
@@ -12,17 +13,21 @@ from raybook.base.specs import Value
 
 
 class ObjectDirectory:
-    __slots__ = ("own_regions", "values")
+    __slots__ = ("elsewhere", "own_regions", "values")
 
     def __init__(self) -> None:
         self.values: dict[bytes, Value] = {}
         self.own_regions: dict[bytes, int] = {}
+        """Offsets of values in extents of this process."""
+        self.elsewhere: dict[bytes, int] = {}
+        """Offsets of values in other extents: results of tasks, and what is borrowed."""
 
     def put(self, key: bytes, value: Value, own_region: bool) -> None:
         """A value is there. ``own_region``: it lies in an extent this process allocates from."""
         self.values[key] = value
-        if own_region and value.location is not None:
-            self.own_regions[key] = value.location.offset
+        location = value.location
+        if location is not None and not location.spill_path:
+            (self.own_regions if own_region else self.elsewhere)[key] = location.offset
 
     def is_ready(self, key: bytes) -> bool:
         return key in self.values
@@ -33,14 +38,26 @@ class ObjectDirectory:
 
     def remove(self, key: bytes) -> tuple[Value | None, int | None]:
         """Forget an object; its value, and the offset to free if the region is our own."""
-        return self.values.pop(key, None), self.own_regions.pop(key, None)
+        value = self.values.pop(key, None)
+        if value is None or value.location is None:
+            return value, None
+        self.elsewhere.pop(key, None)
+        return value, self.own_regions.pop(key, None)
 
     def statistics(self) -> dict[str, int]:
-        located = [value.location.size for value in self.values.values() if value.location is not None]
-        return {"values": len(self.values), "in_arena": len(located), "arena_bytes": sum(located)}
+        located = [value.location for value in self.values.values() if value.location is not None]
+        in_arena = [location.size for location in located if not location.spill_path]
+        on_disk = [location.size for location in located if location.spill_path]
+        return {
+            "values": len(self.values),
+            "in_arena": len(in_arena),
+            "arena_bytes": sum(in_arena),
+            "on_disk": len(on_disk),
+            "disk_bytes": sum(on_disk),
+        }
 
     def check_invariants(self) -> None:
         offsets = list(self.own_regions.values())
         assert len(offsets) == len(set(offsets)), "two objects claim one region"
-        for key in self.own_regions:
+        for key in (*self.own_regions, *self.elsewhere):
             assert key in self.values, "a region outlives its object"

@@ -31,6 +31,7 @@ from raybook.core.owner.records import (
     FromPeer,
     FromRaylet,
     HoldRef,
+    KillingActor,
     KnowActor,
     LogLine,
     PeerGone,
@@ -45,6 +46,7 @@ from raybook.core.owner.records import (
     WakeUp,
 )
 from raybook.core.owner.reference_counter import ReferenceCounter
+from raybook.core.owner.relocations import Relocations
 from raybook.core.owner.story import explain
 from raybook.core.owner.task_manager import RETRYABLE, TaskManager, cancelled_error, crash_error
 from raybook.core.owner.wait_set import WaitSet
@@ -54,13 +56,15 @@ from raybook.protocol.messages.raylet import (
     LeaseGranted,
     LeaseLost,
 )
-from raybook.protocol.messages.store import FreeRegions
+from raybook.protocol.messages.store import DeleteSpilled, FreeRegions, ObjectsSpilled, SpillWanted
 from raybook.protocol.messages.worker import (
     AddBorrows,
     BorrowsAdded,
     CancelTask,
     DropBorrows,
     GetObject,
+    MoveNoted,
+    ObjectMoved,
     ObjectReady,
     ReturnsTaken,
     TaskReplies,
@@ -85,6 +89,7 @@ class Owner:
         self.leases = LeaseRequester(config)
         self.actors = ActorCalls(self.references, self.borrows, self._effects)
         self.pins = Pins()
+        self.relocations = Relocations(self.references, self.objects, self.tasks, self.pins, self._effects)
         self.finished: list[tuple[TaskRecord, str, int, int]] = []
         """(task, state, run µs, worker pid) since the shell last looked: the source of panels and the timeline."""
         self._now_ms = 0
@@ -99,6 +104,7 @@ class Owner:
             CancelWait: self._on_cancel_wait,
             CreateActorCommand: self.actors.on_create,
             KnowActor: self.actors.on_know,
+            KillingActor: self.actors.on_killing,
             CancelCommand: self._on_cancel,
             SealReply: self.borrows.on_seal,
             FromPeer: self._on_peer_message,
@@ -114,12 +120,16 @@ class Owner:
             BorrowsAdded: self.borrows.on_added,
             DropBorrows: self.borrows.on_drop,
             ReturnsTaken: self.borrows.on_returns_taken,
+            ObjectMoved: self.relocations.on_object_moved,
+            MoveNoted: self.relocations.on_move_noted,
         }
         self._raylet_dispatch: dict[type, Any] = {
             LeaseGranted: self._on_granted,
             LeaseLost: self._on_lease_lost,
             DemandInfeasible: self._on_infeasible,
             ActorUpdate: self._on_actor_update,
+            SpillWanted: self.relocations.on_spill_wanted,
+            ObjectsSpilled: self.relocations.on_objects_spilled,
         }
 
     # The machine's contract
@@ -133,6 +143,8 @@ class Owner:
         effects = self._effects
         self._collect_garbage()
         self.borrows.announce()
+        self.exchange.ask()
+        self.relocations.settle(now_ms)
         self.leases.act(now_ms, effects)
         self.actors.act()
         out = effects.copy()
@@ -143,12 +155,15 @@ class Owner:
         """A deadline passed."""
         self._now_ms = now_ms
         self.leases.tick(now_ms, self._effects)
-        for lost, records in self.leases.overdue(now_ms):
-            self._end_lease(lost, records)
+        self._end_leases(self.leases.overdue(now_ms))
         return self.handle((), now_ms)
 
     def next_deadline_ms(self) -> int | None:
-        return self.leases.next_deadline_ms()
+        deadline_ms = self.leases.next_deadline_ms()
+        look_ms = self.relocations.next_deadline_ms()
+        if look_ms is not None:
+            return look_ms if deadline_ms is None else min(look_ms, deadline_ms)
+        return deadline_ms
 
     def accepts(self, message_type: type) -> bool:
         """Whether a peer's message of this type is for the owner (rather than the executor)."""
@@ -287,8 +302,7 @@ class Owner:
         self.borrows.hold_contained(key, contained)
 
     def _on_bounced(self, client_id: bytes, message: TasksBounced) -> None:
-        # Of a revoked lease the raylet's word is on its way; until then nothing more is pushed under it.
-        blocked = message.reason in ("blocked", "revoked")
+        blocked = message.reason in ("blocked", "revoked")  # The raylet's word on a revoked lease is on its way.
         for task_id in message.task_ids:
             record = self.tasks.tasks.get(task_id)
             if record is None:
@@ -330,20 +344,21 @@ class Owner:
         self.leases.granted(message, self._now_ms, self._effects)
 
     def _on_lease_lost(self, message: LeaseLost) -> None:
-        self._end_lease(message, self.leases.lost(message, self._now_ms))
+        self._end_leases([(message, self.leases.lost(message, self._now_ms))])
 
-    def _end_lease(self, message: LeaseLost, records: list[TaskRecord]) -> None:
-        """These tasks of an ended lease will not be answered."""
-        for index, record in enumerate(reversed(records)):
-            started = message.died and index == len(records) - 1
-            if not started:
-                self.leases.requeue(record)
-            elif record.cancelled:
-                self._finish(record, "CANCELLED", 0, 0, error=cancelled_error(record))
-            elif self.tasks.should_retry_crash(record, message):
-                self.leases.requeue(record)
-            else:
-                self._finish(record, "FAILED", 0, 0, error=crash_error(record, message))
+    def _end_leases(self, ended: list[tuple[LeaseLost, list[TaskRecord]]]) -> None:
+        """These tasks of ended leases will not be answered."""
+        for message, records in ended:
+            for index, record in enumerate(reversed(records)):
+                started = message.died and index == len(records) - 1
+                if not started:
+                    self.leases.requeue(record)
+                elif record.cancelled:
+                    self._finish(record, "CANCELLED", 0, 0, error=cancelled_error(record))
+                elif self.tasks.should_retry_crash(record, message):
+                    self.leases.requeue(record)
+                else:
+                    self._finish(record, "FAILED", 0, 0, error=crash_error(record, message))
 
     def _on_infeasible(self, message: DemandInfeasible) -> None:
         self.leases.infeasible(message.class_key, message.text)
@@ -418,10 +433,10 @@ class Owner:
 
     def _on_pin(self, event: Pin) -> None:
         self.borrows.hold(event.ref)
-        self.pins.add(event.ref.object_id, event.offset)
+        self.pins.add(event.offset)
 
     def _on_unpin(self, event: Unpin) -> None:
-        self.pins.remove(event.object_id)
+        self.pins.remove(event.offset)
         self.references.drop(event.object_id)
 
     def _collect_garbage(self) -> None:
@@ -437,7 +452,9 @@ class Owner:
                     continue
                 value, own_offset = self.objects.remove(key)
                 if value is not None and value.location is not None:
-                    if own_offset is not None:
+                    if value.location.spill_path:
+                        self.relocations.removed(key, value.location)
+                    elif own_offset is not None:
                         self._effects.append(FreeOwn(own_offset))
                     else:
                         offsets.append(value.location.offset)
@@ -454,6 +471,8 @@ class Owner:
         """A value arrived that nobody wants any more."""
         if own_offset is not None:
             self._effects.append(FreeOwn(own_offset))
+        elif value.location is not None and value.location.spill_path:
+            self._effects.append(ToRaylet(DeleteSpilled([value.location.spill_path])))
         elif value.location is not None:
             self._effects.append(ToRaylet(FreeRegions([value.location.offset])))
 
@@ -468,8 +487,7 @@ class Owner:
     def _on_peer_gone(self, event: PeerGone) -> None:
         """A process is out of reach: what it borrowed is given back, what it owned fails."""
         client_id = event.client_id
-        for lost, records in self.leases.out_of_reach(client_id):
-            self._end_lease(lost, records)
+        self._end_leases(self.leases.out_of_reach(client_id))
         self.borrows.on_client_gone(client_id)
         for key in [key for key in self.references.owners if owner_of(key) == client_id]:
             self._lose_owner(key, client_id)

@@ -1,6 +1,6 @@
 """Pins: where views of this process look into the arena. Nobody may reuse those bytes, whatever becomes of the object.
 
-Invariant: an entry exists exactly while at least one view of the object lives.
+Invariant: an entry exists exactly while at least one view of the place lives.
 """
 
 from __future__ import annotations
@@ -10,19 +10,26 @@ class Pins:
     __slots__ = ("_views",)
 
     def __init__(self) -> None:
-        self._views: dict[bytes, tuple[int, int]] = {}
+        self._views: dict[int, int] = {}
 
-    def add(self, key: bytes, offset: int) -> None:
+    def add(self, offset: int) -> None:
         """One more view of the object at ``offset``."""
-        _, count = self._views.get(key, (0, 0))
-        self._views[key] = (offset, count + 1)
+        self._views[offset] = self._views.get(offset, 0) + 1
 
-    def remove(self, key: bytes) -> None:
+    def remove(self, offset: int) -> None:
         """The last slice of one view is gone."""
-        offset, count = self._views.pop(key, (0, 1))
+        count = self._views.pop(offset, 1)
         if count > 1:
-            self._views[key] = (offset, count - 1)
+            self._views[offset] = count - 1
+
+    def is_pinned(self, offset: int) -> bool:
+        """Whether some view looks at the object there."""
+        return offset in self._views
+
+    def count(self, offset: int) -> int:
+        """How many views look at the object there."""
+        return self._views.get(offset, 0)
 
     def touches(self, ranges: list[tuple[int, int]]) -> bool:
         """Whether some view looks into one of these (offset, size) ranges."""
-        return any(start <= offset < start + size for offset, _ in self._views.values() for start, size in ranges)
+        return any(start <= offset < start + size for offset in self._views for start, size in ranges)

@@ -105,6 +105,9 @@ class Unpin(msgspec.Struct, gc=False):
     """The last slice of such a view is gone. Made together with its ``Pin``, because a finalizer may only append."""
 
     object_id: bytes
+    offset: int
+    is_kept: bool = False
+    """For the reader alone: a view has taken over, and hands this in when it goes."""
 
 
 class CancelWait(msgspec.Struct, gc=False):
@@ -117,6 +120,12 @@ class CreateActorCommand(msgspec.Struct):
     actor_id: bytes
     held: list[RefInfo]
     detached: bool
+
+
+class KillingActor(msgspec.Struct):
+    """This process is about to have an actor killed: no call of ours may overtake that."""
+
+    actor_id: bytes
 
 
 class KnowActor(msgspec.Struct):
@@ -189,6 +198,14 @@ class FreeOwn(msgspec.Struct, gc=False):
     """A region of this process's own extents is garbage."""
 
     offset: int
+
+
+class LookAgain(msgspec.Struct):
+    """Run one more batch at once: events that user threads have appended by now must be seen."""
+
+
+class GiveBackIdle(msgspec.Struct):
+    """Return the room of this process's extents in which nothing lies to the raylet."""
 
 
 class LogLine(msgspec.Struct):

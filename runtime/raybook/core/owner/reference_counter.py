@@ -104,6 +104,10 @@ class ReferenceCounter:
         for key in [key for key, holders in self.borrowers.items() if client_id in holders]:
             self.drop_borrower(key, client_id)
 
+    def owns_any(self) -> bool:
+        """Whether somebody still needs an object of this process. Cost: linear in the counted ids at worst."""
+        return bool(self.borrowers) or any(self.is_owned(key) for key in self.counts)
+
     def is_held(self, key: bytes) -> bool:
         """Whether anything in this process refers to the id."""
         return key in self.counts

@@ -13,7 +13,7 @@ from raybook.base.specs import ActorSpec, Endpoint, PlacementGroupSpec
 
 
 class NodeInfo(msgspec.Struct):
-    """One node. Amounts are fixed point. ``raylet_address`` serves the raylet's gRPC, ``socket_address`` its clients."""
+    """One node; amounts are fixed point. ``raylet_address`` serves its gRPC, ``socket_address`` its clients."""
 
     node_id: bytes
     raylet_address: str = ""

@@ -13,9 +13,11 @@ from raybook.base.config import Config
 from raybook.base.facts import Fact
 from raybook.base.specs import ActorSpec, Assignment, Endpoint, SchedulingClass
 from raybook.protocol.messages.store import (
+    DeleteSpilled,
     ExtentGranted,
     ExtentRefused,
     FreeRegions,
+    ObjectsSpilled,
     RecallAnswered,
     RecallIdle,
     ReclaimAck,
@@ -24,6 +26,9 @@ from raybook.protocol.messages.store import (
     RequestExtent,
     ReturnExtent,
     Sealed,
+    SpillDone,
+    SpillObjects,
+    SpillWanted,
 )
 
 
@@ -300,4 +305,9 @@ RayletMessage = (
     | ReclaimAck
     | RecallIdle
     | RecallAnswered
+    | SpillWanted
+    | SpillObjects
+    | ObjectsSpilled
+    | SpillDone
+    | DeleteSpilled
 )

@@ -26,10 +26,12 @@ class ExtentGranted(msgspec.Struct, tag=41, array_like=True):
 
 
 class ExtentRefused(msgspec.Struct, tag=42, array_like=True):
-    """raylet → client: no room. ``text`` names use, capacity and the largest holders."""
+    """raylet → client: no room. ``text`` names use, capacity and the largest holders. ``spill_dir``: a folder of this
+    node into which the client may write the object instead; "" for none."""
 
     request_id: int
     text: str
+    spill_dir: str = ""
 
 
 class ReturnExtent(msgspec.Struct, tag=43, array_like=True):
@@ -86,3 +88,55 @@ class RecallAnswered(msgspec.Struct, tag=50, array_like=True):
     """client → raylet: what I could spare was returned before this."""
 
     query_id: int
+
+
+class SpillWanted(msgspec.Struct, tag=51, array_like=True):
+    """raylet → owner: choose about ``bytes_wanted`` of your objects on ``node_id`` that may go to disk."""
+
+    query_id: int
+    bytes_wanted: int
+    node_id: bytes
+
+
+class SpillItem(msgspec.Struct, array_like=True, gc=False):
+    """One object in the arena that may go to disk. The owner keeps it until it has read ``ObjectsSpilled``."""
+
+    object_id: bytes
+    offset: int
+    size: int
+
+
+class SpillObjects(msgspec.Struct, tag=52, array_like=True):
+    """owner → raylet: write these to disk. None: nothing of mine can go now."""
+
+    query_id: int
+    items: list[SpillItem]
+
+
+class SpilledItem(msgspec.Struct, array_like=True, gc=False):
+    """Where one object begins in the file, and its CRC-32."""
+
+    object_id: bytes
+    offset: int
+    checksum: int
+
+
+class ObjectsSpilled(msgspec.Struct, tag=53, array_like=True):
+    """raylet → owner: they are on disk in the file ``path``, yours to delete. No items: nothing was written."""
+
+    query_id: int
+    path: str
+    items: list[SpilledItem]
+
+
+class SpillDone(msgspec.Struct, tag=54, array_like=True):
+    """owner → raylet: what nobody looked at has left the arena; its regions were freed before this."""
+
+    query_id: int
+    freed_bytes: int
+
+
+class DeleteSpilled(msgspec.Struct, tag=55, array_like=True):
+    """owner → raylet: no living object is in these files any more."""
+
+    paths: list[str]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from raybook.base.specs import Assignment, Endpoint, ErrorValue, Job, RefInfo, Value
+from raybook.base.specs import Assignment, Endpoint, ErrorValue, Job, Location, RefInfo, Value
 
 
 class Hello(msgspec.Struct, tag=1, array_like=True):
@@ -176,6 +176,22 @@ class ReturnsTaken(msgspec.Struct, tag=15, array_like=True):
     task_id: bytes
 
 
+class ObjectMoved(msgspec.Struct, tag=30, array_like=True):
+    """owner → borrower: the object that lay at ``old_offset`` of the arena now lies at ``location``. Use that, and
+    answer when nothing of yours looks at the old place."""
+
+    object_id: bytes
+    old_offset: int
+    location: Location
+
+
+class MoveNoted(msgspec.Struct, tag=31, array_like=True):
+    """borrower → owner: nothing of mine looks at the object's old place, and nobody has it from me."""
+
+    object_id: bytes
+    old_offset: int
+
+
 WorkerMessage = (
     Hello
     | SendFunction
@@ -192,4 +208,6 @@ WorkerMessage = (
     | BorrowsAdded
     | DropBorrows
     | ReturnsTaken
+    | ObjectMoved
+    | MoveNoted
 )

@@ -1,4 +1,4 @@
-"""Makes ``*_pb2.py`` and ``*_pb2_grpc.py`` from the .proto files beside it: ``python -m raybook.protocol.proto.generate``.
+"""Makes ``*_pb2.py`` and ``*_pb2_grpc.py`` from the .proto files here: ``python -m raybook.protocol.proto.generate``.
 
 Needs grpcio-tools, which only those need who change a .proto file; what it makes is kept in the repository.
 """

@@ -1,13 +1,15 @@
 """Dispatcher: one thread that gives a pool's chunks to its actors, and their results to the receivers.
 
 It decides who runs what: the longest idle actor takes the oldest chunk, and several at once when they are known to be
-short (``batching``). It alone touches the actors, so it needs no locks; others talk to it through one queue.
+short (``batching``); what a late actor has not begun goes to another (``give_back``). It alone touches the actors, so
+it needs no locks; others talk to it through one queue.
 Invariants: every chunk is delivered or failed exactly once, also when the pool is terminated or the cluster goes; an
 actor that died is replaced; an actor gets at most ``max_tasks`` chunks in its life.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import queue
 import threading
@@ -17,26 +19,42 @@ from typing import Any
 
 from raybook.api import ActorHandle, ObjectRef, get, kill
 from raybook.api.context import current_runtime
-from raybook.base.errors import ActorDiedError, RayActorError
+from raybook.base.errors import ActorDiedError, RayActorError, RayError
 from raybook.util.batching import BATCH_BYTES_MAX, TARGET_S, Outcome
 from raybook.util.completion import when_ready
+from raybook.util.give_back import LATE_S, Late, new_batch_id
 from raybook.util.multiprocessing.results import Chunk
 
-CALLS_AHEAD = 2
-"""Calls that an actor may have when they are short: the next one is there when the first ends."""
+logger = logging.getLogger(__name__)
 
 FINISH = "finish"
 TERMINATE = "terminate"
-OVER = "over"
+
+
+class Call:
+    """``sent`` chunks that were sent together. chunks: those of them that were not given back; done: how many of these
+    have been delivered before its end."""
+
+    __slots__ = ("chunks", "done", "late", "ref", "sent")
+
+    def __init__(self, ref: ObjectRef, chunks: list[Chunk], late: Late) -> None:
+        self.ref = ref
+        self.chunks = chunks
+        self.sent = len(chunks)
+        self.done = 0
+        self.late = late
+
+    def undone(self) -> list[Chunk]:
+        return self.chunks[self.done :]
 
 
 class Seat:
-    """One of the pool's processes. given: chunks that the present actor got."""
+    """One of the pool's processes. call: what it works on; given: chunks that the present actor got."""
 
-    __slots__ = ("actor", "calls", "forgotten", "given", "known")
+    __slots__ = ("actor", "call", "forgotten", "given", "known")
 
     def __init__(self, actor: ActorHandle) -> None:
-        self.calls: dict[ObjectRef, list[Chunk]] = {}
+        self.call: Call | None = None
         self.take_place(actor)
 
     def take_place(self, actor: ActorHandle) -> None:
@@ -65,7 +83,7 @@ class Dispatcher:
         self._max_tasks = max_tasks or math.inf
         self._seats = [Seat(actor) for actor in actors]
         self._pending: deque[Chunk] = deque()
-        self._averages: dict[str, Average] = {}
+        self._averages: dict[tuple[str, int], Average] = {}
         self._is_finishing = False
         self._thread = threading.Thread(target=self._run, name="raybook-pool", daemon=True)
         self._thread.start()
@@ -96,7 +114,7 @@ class Dispatcher:
 
     def _run(self) -> None:
         while True:
-            message = self._inbox.get()
+            message = self._next_message()
             if message == TERMINATE:
                 self._terminate()
                 return
@@ -106,14 +124,44 @@ class Dispatcher:
                 self._pending.extend(message)
             elif isinstance(message, int):
                 self._forget(message)
-            else:
-                self._land(*message)
+            elif message is not None:
+                self._land(message)
             if self._inbox.empty():
                 # Only then: what has come meanwhile may be sent together.
                 self._dispatch()
-            if self._is_finishing and not self._pending and not any(seat.calls for seat in self._seats):
+            if self._is_finishing and not self._pending and all(seat.call is None for seat in self._seats):
                 self._seats.clear()
                 return
+
+    def _next_message(self) -> Any:
+        """None when it was only time to ask late actors for what they have not begun."""
+        is_shared = any(seat.call is not None and len(seat.call.chunks) > 1 for seat in self._seats)
+        try:
+            message = self._inbox.get(timeout=LATE_S if is_shared else None)
+        except queue.Empty:
+            message = None
+        for seat in self._seats:
+            if seat is not message:
+                self._fetch_back(seat)
+        return message
+
+    def _fetch_back(self, seat: Seat) -> None:
+        call = seat.call
+        if call is None or len(call.chunks) < 2:
+            return
+        note = call.late.note()
+        if note is None:
+            return
+        self._pending.extendleft(reversed(call.chunks[note.begun :]))
+        del call.chunks[note.begun :]
+        if note.done is not None and not call.done:
+            call.done = len(note.done)
+            self._deliver(call.chunks, note.done)
+
+    def _deliver(self, chunks: list[Chunk], outcomes: list[Outcome]) -> None:
+        for chunk, outcome in zip(chunks, outcomes, strict=False):
+            self._learn(chunk, outcome)
+            chunk.receiver.deliver(chunk.index, outcome)
 
     def _terminate(self) -> None:
         engine = current_runtime.engine
@@ -121,7 +169,7 @@ class Dispatcher:
             if engine is not None and not engine.closed and seat.actor._engine is engine:
                 kill(seat.actor)
         error = ActorDiedError("The pool was terminated before this result was there. Submit the work to a new pool.")
-        left = [chunk for seat in self._seats for chunks in seat.calls.values() for chunk in chunks]
+        left = [chunk for seat in self._seats if seat.call is not None for chunk in seat.call.undone()]
         self._fail([*left, *self._pending], error)
         self._seats.clear()
         self._pending.clear()
@@ -134,24 +182,15 @@ class Dispatcher:
 
     def _dispatch(self) -> None:
         while self._pending:
-            seat = min(self._seats, key=lambda seat: len(seat.calls))
-            if not self._has_room(seat):
+            seat = next((seat for seat in self._seats if seat.call is None), None)
+            if seat is None:
                 return
-            chunks = self._take(seat)
-            # Most idle first next time.
+            if seat.given >= self._max_tasks:
+                self._replace(seat)
+            # The others have waited longer next time.
             self._seats.remove(seat)
             self._seats.append(seat)
-            self._send(seat, chunks)
-
-    def _has_room(self, seat: Seat) -> bool:
-        if seat.given >= self._max_tasks:
-            if seat.calls:
-                return False
-            self._replace(seat)
-        if not seat.calls:
-            return True
-        expected_s = sum(self._expected(chunk)[0] for chunks in seat.calls.values() for chunk in chunks)
-        return len(seat.calls) < CALLS_AHEAD and expected_s <= TARGET_S
+            self._send(seat, self._take(seat))
 
     def _take(self, seat: Seat) -> list[Chunk]:
         """The oldest chunk, and those behind it that are short enough to go with it: no more than this seat's share."""
@@ -170,51 +209,53 @@ class Dispatcher:
 
     def _expected(self, chunk: Chunk) -> tuple[float, float]:
         """(seconds, bytes) that a chunk takes: infinitely many as long as nobody knows."""
-        average = self._averages.get(chunk.name)
+        average = self._averages.get(chunk.kind)
         if average is None:
             return math.inf, math.inf
-        return average.seconds * len(chunk.calls), average.bytes * len(chunk.calls)
+        return average.seconds * len(chunk.pieces), average.bytes * len(chunk.pieces)
 
     def _send(self, seat: Seat, chunks: list[Chunk]) -> None:
         learned = {c.key: c.function for c in chunks if c.key >= 0 and c.key not in seat.known}
-        work = [(c.key, c.function if c.key < 0 else None, c.calls, c.name) for c in chunks]
+        work = [(c.key, c.function if c.key < 0 else None, c.pieces, c.is_star, c.name) for c in chunks]
+        batch_id = new_batch_id()
         try:
-            ref = seat.actor.run.remote(learned, seat.forgotten, work)
+            ref = seat.actor.run.remote(batch_id, learned, seat.forgotten, work)
         except Exception as error:  # noqa: BLE001 - pickling runs user code, and the session may have ended.
+            # Whose fault it is shows when the first goes alone.
+            self._pending.extendleft(reversed(chunks[1:]))
             if len(chunks) == 1:
                 self._fail(chunks, error)
-                return
-            for chunk in chunks:
-                self._send(seat, [chunk])
+            else:
+                self._send(seat, chunks[:1])
             return
         seat.given += len(chunks)
         seat.known.update(learned)
         seat.forgotten = []
-        seat.calls[ref] = chunks
+        seat.call = Call(ref, chunks, Late(batch_id))
         inbox = self._inbox
-        when_ready(ref, lambda: inbox.put((seat, ref)))
+        when_ready(ref, lambda: inbox.put(seat))
 
-    def _land(self, seat: Seat, ref: ObjectRef) -> None:
+    def _land(self, seat: Seat) -> None:
         """A call has ended."""
-        chunks = seat.calls.pop(ref)
+        call, seat.call = seat.call, None
+        assert call is not None, "only a call that was sent can end"
         try:
-            outcomes: list[Outcome] = get(ref)
+            outcomes: list[Outcome] = get(call.ref)
         except RayActorError as error:
-            self._fail(chunks, error)
+            self._fail(call.undone(), error)
             self._replace(seat)
-        except Exception as error:  # noqa: BLE001 - results run user code when they are rebuilt; the session may be over.
-            self._fail(chunks, error)
+        except Exception as error:  # noqa: BLE001 - results run user code when rebuilt; the session may be over.
+            self._fail(call.undone(), error)
         else:
-            for chunk, outcome in zip(chunks, outcomes, strict=False):
-                self._learn(chunk, outcome)
-                chunk.receiver.deliver(chunk.index, outcome)
-            unstarted = chunks[len(outcomes) :]
-            seat.given -= len(unstarted)
-            self._pending.extendleft(reversed(unstarted))
+            self._deliver(call.undone(), outcomes[call.done :])
+            if len(outcomes) < call.sent:
+                call.late.forget()
+                seat.given -= call.sent - len(outcomes)
+                self._pending.extendleft(reversed(call.chunks[len(outcomes) :]))
 
     def _learn(self, chunk: Chunk, outcome: Outcome) -> None:
-        average = self._averages.setdefault(chunk.name, Average())
-        count = max(1, len(chunk.calls))
+        average = self._averages.setdefault(chunk.kind, Average())
+        count = max(1, len(chunk.pieces))
         average.seconds = outcome.seconds / count
         average.bytes = outcome.size_bytes / count
 
@@ -225,9 +266,10 @@ class Dispatcher:
 
     def _replace(self, seat: Seat) -> None:
         """Another actor in this seat; the old one ends when its handle goes, after what it still has to do."""
-        engine = current_runtime.engine
-        if engine is not None and not engine.closed and not self._is_over():
+        if self._is_finishing and not self._pending:
+            return
+        try:
             seat.take_place(self._make_actor())
-
-    def _is_over(self) -> bool:
-        return self._is_finishing and not self._pending
+        except (RayError, RuntimeError):
+            # The session is over: what is sent to the old actor fails with the reason.
+            logger.info("A pool could not replace a process.", exc_info=True)

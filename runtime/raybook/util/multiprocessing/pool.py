@@ -80,7 +80,7 @@ class Pool:
         self._check_running()
         result = AsyncResult(self, 1, True, callback, error_callback)
         function = functools.partial(func, **kwargs) if kwargs else func
-        self._dispatcher.submit([Chunk(function, [tuple(args or ())], result, 0, -1)])
+        self._dispatcher.submit([Chunk(function, [tuple(args or ())], True, result, 0, -1)])
         return result
 
     # Many calls, one list
@@ -98,7 +98,7 @@ class Pool:
         error_callback: Callback = None,
     ) -> AsyncResult:
         """As ``map``, at once. callback gets the list, error_callback the first error."""
-        return self._map_async(func, [(item,) for item in iterable], chunksize, callback, error_callback)
+        return self._map_async(func, list(iterable), False, chunksize, callback, error_callback)
 
     def starmap(
         self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
@@ -115,25 +115,27 @@ class Pool:
         error_callback: Callback = None,
     ) -> AsyncResult:
         """As ``map_async``, with ``func(*item)``."""
-        return self._map_async(func, [tuple(item) for item in iterable], chunksize, callback, error_callback)
+        return self._map_async(func, [tuple(item) for item in iterable], True, chunksize, callback, error_callback)
 
     def _map_async(
         self,
         func: Callable[..., Any],
-        calls: list[tuple],
+        pieces: list[Any],
+        is_star: bool,
         chunksize: int | None,
         callback: Callback,
         error_callback: Callback,
     ) -> AsyncResult:
         self._check_running()
         if chunksize is None:
-            chunksize = max(1, -(-len(calls) // (self._processes * CHUNKS_EACH)))
+            chunksize = max(1, -(-len(pieces) // (self._processes * CHUNKS_EACH)))
         _check_chunksize(chunksize)
-        starts = range(0, len(calls), chunksize)
+        starts = range(0, len(pieces), chunksize)
         result = AsyncResult(self, len(starts), False, callback, error_callback)
         key = next(self._keys)
         chunks = [
-            Chunk(func, calls[start : start + chunksize], result, index, key) for index, start in enumerate(starts)
+            Chunk(func, pieces[start : start + chunksize], is_star, result, index, key)
+            for index, start in enumerate(starts)
         ]
         self._dispatcher.submit(chunks)
         weakref.finalize(result, self._dispatcher.forget, key).atexit = False
@@ -157,9 +159,9 @@ class Pool:
         key = next(self._keys)
         pool = self
 
-        def submit(receiver: IMapIterator, index: int, calls: list[tuple]) -> None:
+        def submit(receiver: IMapIterator, index: int, pieces: list[Any]) -> None:
             # Through the pool, which must live as long as its iterator does.
-            pool._dispatcher.submit([Chunk(func, calls, receiver, index, key)])
+            pool._dispatcher.submit([Chunk(func, pieces, False, receiver, index, key)])
 
         stream = kind(submit, _cut(iter(iterable), chunksize))
         self._streams.add(stream)
@@ -247,6 +249,6 @@ def _check_chunksize(chunksize: int) -> None:
         raise ValueError(f"Chunksize must be 1+, not {chunksize}")
 
 
-def _cut(items: Iterator[Any], chunksize: int) -> Iterator[list[tuple]]:
-    while chunk := [(item,) for item in islice(items, chunksize)]:
+def _cut(items: Iterator[Any], chunksize: int) -> Iterator[list[Any]]:
+    while chunk := list(islice(items, chunksize)):
         yield chunk

@@ -32,22 +32,25 @@ class Receiver(Protocol):
 
 
 class Chunk:
-    """A piece of one call of the pool: ``function(*arguments)`` for each of ``calls``.
+    """A part of one call of the pool: ``function(piece)`` for each of ``pieces``, ``function(*piece)`` with is_star.
 
-    key: by which workers know the function, -1 when it travels with the chunk.
+    key: by which workers know the function, -1 when it travels with the chunk. kind: what is likely to take as long.
     """
 
-    __slots__ = ("calls", "function", "index", "key", "name", "receiver")
+    __slots__ = ("function", "index", "is_star", "key", "kind", "name", "pieces", "receiver")
 
     def __init__(
-        self, function: Callable[..., Any], calls: list[tuple], receiver: Receiver, index: int, key: int
+        self, function: Callable[..., Any], pieces: list[Any], is_star: bool, receiver: Receiver, index: int, key: int
     ) -> None:
         self.function = function
-        self.calls = calls
+        self.pieces = pieces
+        self.is_star = is_star
         self.receiver = receiver
         self.index = index
         self.key = key
         self.name = getattr(function, "__qualname__", type(function).__qualname__)
+        # Two lambdas of one function have one name.
+        self.kind = (self.name, getattr(getattr(function, "__code__", None), "co_firstlineno", 0))
 
 
 class AsyncResult:
@@ -137,7 +140,7 @@ class AsyncResult:
 class IMapIterator:
     """The results of ``imap``, in order. What raised comes as the exception itself, as a value; the others go on."""
 
-    def __init__(self, submit: Callable[[IMapIterator, int, list[tuple]], None], chunks: Iterator[list[tuple]]) -> None:
+    def __init__(self, submit: Callable[[IMapIterator, int, list[Any]], None], chunks: Iterator[list[Any]]) -> None:
         self._submit = submit
         self._chunks = chunks
         self._arrived: queue.SimpleQueue[tuple[int, list[Any]]] = queue.SimpleQueue()
@@ -178,11 +181,11 @@ class IMapIterator:
     def submit(self, count: int | None) -> None:
         """Submit the next chunks; None: all that are left."""
         while count is None or count > 0:
-            calls = next(self._chunks, None)
-            if not calls:
+            pieces = next(self._chunks, None)
+            if not pieces:
                 self.is_exhausted = True
                 return
-            self._submit(self, self._submitted, calls)
+            self._submit(self, self._submitted, pieces)
             self._submitted += 1
             count = None if count is None else count - 1
 

@@ -1,0 +1,21 @@
+"""Key-value table of the GCS: small facts that processes of one cluster leave for each other. One round trip each."""
+
+from __future__ import annotations
+
+from raybook.api.context import started_engine
+from raybook.protocol.messages.gcs import KvDelete, KvGet, KvPut
+
+
+def kv_put(namespace: str, key: bytes, value: bytes) -> None:
+    """Set a key. RuntimeError when nothing was started."""
+    started_engine().gcs_call("KvPut", KvPut(namespace, key, value))
+
+
+def kv_get(namespace: str, key: bytes) -> bytes | None:
+    """The value of a key; None when there is none."""
+    return started_engine().gcs_call("KvGet", KvGet(namespace, key)).value
+
+
+def kv_delete(namespace: str, key: bytes) -> None:
+    """Forget a key; without effect when there is none."""
+    started_engine().gcs_call("KvDelete", KvDelete(namespace, key))

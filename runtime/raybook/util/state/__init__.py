@@ -1,0 +1,35 @@
+"""raybook.util.state: lists, single rows and summaries of actors, nodes, tasks, processes and jobs (see ``api``)."""
+
+from raybook.util.state.api import (
+    get_actor,
+    get_job,
+    get_node,
+    get_task,
+    get_worker,
+    list_actors,
+    list_jobs,
+    list_nodes,
+    list_objects,
+    list_tasks,
+    list_workers,
+    summarize_actors,
+    summarize_objects,
+    summarize_tasks,
+)
+
+__all__ = [
+    "get_actor",
+    "get_job",
+    "get_node",
+    "get_task",
+    "get_worker",
+    "list_actors",
+    "list_jobs",
+    "list_nodes",
+    "list_objects",
+    "list_tasks",
+    "list_workers",
+    "summarize_actors",
+    "summarize_objects",
+    "summarize_tasks",
+]

@@ -1,0 +1,215 @@
+"""State API and metrics: what can be asked of a cluster by code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import pytest
+
+import raybook as ray
+from raybook.api.observed import LOOK_S, fact_rows
+from raybook.util.metrics import Counter, Gauge, Histogram
+from raybook.util.state import (
+    get_actor,
+    get_node,
+    get_task,
+    list_actors,
+    list_jobs,
+    list_nodes,
+    list_objects,
+    list_tasks,
+    list_workers,
+    summarize_actors,
+    summarize_objects,
+    summarize_tasks,
+)
+from raybook.util.state.exception import RayStateApiException
+
+pytestmark = pytest.mark.usefixtures("four_cpus")
+
+
+@ray.remote
+class Keeper:
+    def pid(self):
+        return os.getpid()
+
+
+@ray.remote
+def fine():
+    return os.getpid()
+
+
+@ray.remote
+def broken():
+    raise ValueError("broken")
+
+
+@pytest.fixture(scope="module")
+def keeper(four_cpus):
+    handle = Keeper.options(name="keeper").remote()
+    ray.get(handle.pid.remote())
+    return handle
+
+
+# --- State --------------------------------------------------------------------
+
+
+def test_actors_are_listed_with_rays_fields(keeper):
+    [row] = list_actors(filters=[("name", "=", "keeper")], detail=True)
+    assert (row.class_name, row.state, row.is_detached) == ("Keeper", "ALIVE", False)
+    assert row.pid == row["pid"] == row.get("pid") == ray.get(keeper.pid.remote())
+    assert get_actor(row.actor_id) == row
+    assert get_actor("00" * 16) is None
+
+
+def test_details_are_left_out_unless_asked_for(keeper):
+    [row] = list_actors(filters=[("name", "=", "keeper")])
+    assert row.num_restarts is None and row.state == "ALIVE"
+
+
+def test_filters_compare_as_text_without_case(keeper):
+    pid = str(ray.get(keeper.pid.remote()))
+    assert list_actors(filters=[("state", "=", "alive"), ("pid", "=", pid)])[0].name == "keeper"
+    assert all(row.name != "keeper" for row in list_actors(filters=[("name", "!=", "KEEPER")]))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"filters": [("colour", "=", "red")]}, {"filters": [("name", ">", "a")]}, {"limit": 10_001}, {"limit": 0}]
+)
+def test_filters_and_limits_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ValueError):
+        list_actors(**wrong)
+
+
+def test_nodes_are_listed():
+    [node] = list_nodes(detail=True)
+    assert node.state == "ALIVE" and node.is_head_node and node.resources_total["CPU"] == 4
+    assert get_node(node.node_id) == node
+
+
+def test_tasks_that_ended_are_listed_newest_first(keeper):
+    pid = ray.get(fine.remote())
+    with pytest.raises(ValueError):
+        ray.get(broken.remote())
+    ray.get(keeper.pid.remote())
+    rows = list_tasks(limit=3, detail=True)
+    assert sorted(row.end_time_ms for row in rows) == [row.end_time_ms for row in reversed(rows)]
+    rows.sort(key=lambda row: row.type + row.name)
+    assert [(row.name, row.type, row.state) for row in rows] == [
+        ("Keeper.pid", "ACTOR_TASK", "FINISHED"),
+        ("broken", "NORMAL_TASK", "FAILED"),
+        ("fine", "NORMAL_TASK", "FINISHED"),
+    ]
+    assert rows[2].worker_pid == pid and rows[2].end_time_ms >= rows[2].start_time_ms > 0
+
+
+def test_a_task_is_found_by_its_ref():
+    ref = fine.remote()
+    ray.get(ref)
+    row = get_task(ref)
+    assert row.name == "fine" and row.task_id == ref.task_id().hex()
+
+
+def test_waiting_and_running_tasks_are_counted(make_gate):
+    gate = make_gate()
+
+    @ray.remote(num_cpus=4)
+    def hold():
+        ray.get(gate.wait.remote())
+
+    held = [hold.remote() for _ in range(3)]
+    counts = summarize_tasks()["cluster"]["summary"]["hold"]["state_counts"]
+    assert sum(counts.values()) == 3 and set(counts) <= {"PENDING_NODE_ASSIGNMENT", "RUNNING"}
+    ray.get(gate.open.remote())
+    ray.get(held)
+    summary = summarize_tasks()["cluster"]
+    assert summary["summary"]["hold"]["state_counts"] == {"FINISHED": 3}
+    assert summary["summary_by"] == "func_name" and summary["total_tasks"] >= 3
+
+
+def test_actors_are_summed_up_by_class(keeper):
+    summary = summarize_actors()["cluster"]
+    assert summary["summary"]["Keeper"]["state_counts"]["ALIVE"] == 1
+    assert summary["total_actors"] >= 1
+
+
+def test_known_processes_and_jobs_are_listed(keeper):
+    by_pid = {row.pid: row for row in list_workers()}
+    assert by_pid[os.getpid()].worker_type == "DRIVER"
+    assert by_pid[ray.get(keeper.pid.remote())].worker_type == "WORKER"
+    assert [row.job_id for row in list_jobs()] == [ray.get_runtime_context().get_job_id()]
+
+
+def test_objects_that_cannot_be_listed_are_not_said_to_be_none():
+    with pytest.raises(RayStateApiException, match="owners do not tell"):
+        list_objects()
+    assert list_objects(raise_on_missing_output=False) == []
+    assert summarize_objects()["cluster"]["total_size_mb"] >= 0
+
+
+def test_another_cluster_cannot_be_asked():
+    with pytest.raises(RayStateApiException, match="connected to"):
+        list_nodes(address="10.0.0.1:6379")
+
+
+# --- Metrics ------------------------------------------------------------------
+
+
+def published(name):
+    return [row for row in fact_rows("metric", look_s=LOOK_S)["metric"] if row["name"] == name]
+
+
+def test_counts_of_all_processes_are_published():
+    hits = Counter("hits", description="How often.", tag_keys=("who",))
+    hits.inc(tags={"who": "driver"})
+
+    @ray.remote
+    def hit():
+        hits.inc(2, tags={"who": "task"})
+
+    ray.get([hit.remote() for _ in range(10)])
+    rows = published("hits")
+    assert sum(row["value"] for row in rows if row["tags"] == {"who": "task"}) == 20
+    assert [row["value"] for row in rows if row["tags"] == {"who": "driver"}] == [1]
+    assert {row["type"] for row in rows} == {"counter"}
+
+
+def test_two_objects_of_one_name_are_one_metric():
+    for _ in range(3):
+        pickle.loads(pickle.dumps(Counter("shared"))).inc()
+    assert [row["value"] for row in published("shared")] == [3]
+
+
+def test_a_gauge_has_the_last_value_and_a_histogram_its_buckets():
+    level = Gauge("level", tag_keys=("where",)).set_default_tags({"where": "here"})
+    spread = Histogram("spread", boundaries=[1, 10])
+    for value in (0.5, 1, 5, 50):
+        level.set(value)
+        spread.observe(value)
+    [row] = published("level")
+    assert row["value"] == 50 and row["tags"] == {"where": "here"}
+    [row] = published("spread")
+    assert row["buckets"] == [2, 3, 4] and row["count"] == 4 and row["value"] == 56.5
+
+
+def test_wrong_metrics_and_values_are_refused():
+    with pytest.raises(ValueError, match="Empty name"):
+        Counter("")
+    with pytest.raises(ValueError, match="begin with no digit"):
+        Counter("2much")
+    with pytest.raises(TypeError, match="tag_keys"):
+        Counter("name", tag_keys="who")
+    with pytest.raises(ValueError, match="boundaries"):
+        Histogram("name")
+    counter = Counter("name", tag_keys=("who",))
+    with pytest.raises(ValueError, match="value must be >0"):
+        counter.inc(0, tags={"who": "me"})
+    with pytest.raises(ValueError, match="Missing value for tag key"):
+        counter.inc()
+    with pytest.raises(ValueError, match="Unrecognized tag key"):
+        counter.inc(tags={"where": "here"})
+    with pytest.raises(TypeError, match="Tag values must be str"):
+        counter.inc(tags={"who": 1})
+    with pytest.raises(TypeError, match="int or float"):
+        counter.inc("1", tags={"who": "me"})
