@@ -57,7 +57,7 @@ from raybook.core.node.lease_events import (
 from raybook.core.node.lease_recall import LeaseRecall
 from raybook.core.node.lease_table import Lease, LeaseTable, Worker, WorkerState
 from raybook.core.node.local_resources import LocalResources
-from raybook.core.node.request_queue import Group, GroupKey, Request, RequestKey, RequestQueue
+from raybook.core.node.request_queue import Group, GroupKey, Request, RequestKey, RequestQueue, shortage
 from raybook.core.node.resource_pools import ResourcePools
 from raybook.core.node.waiting_texts import WaitingTexts
 
@@ -362,14 +362,7 @@ class LeaseManager:
         event.why_refused = self.pools.prepare(event.group_id, event.attempt, event.bundles, event.commit)
         if event.why_refused:
             # No report for this: the GCS would try again at once, for ever.
-            together: Shape = {}
-            for _, shape in event.bundles:
-                for name, amount in shape.items():
-                    together[name] = together.get(name, 0) + amount
-            group = Group((tuple(sorted(together.items())), "", True, None, ()), together, "", {})
-            group.queue.append(Request((event.group_id, -event.attempt), b"", 0, 1))
-            group.count = 1
-            self._short_of.append(group)
+            self._short_of.append(shortage(event.group_id, event.attempt, event.bundles))
             return
         self._changed = True
         if event.commit:
