@@ -11,13 +11,14 @@ Source: Ray's lease protocol.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from raybook.base.label_selector import describe_selector, matches
+from raybook.base.label_selector import NODE_ID_LABEL, describe_selector, matches
 from raybook.base.resources import Shape
-from raybook.base.specs import Assignment
-from raybook.base.strategies import GroupTarget, group_target
+from raybook.base.specs import Assignment, SchedulingClass
+from raybook.base.strategies import group_target, node_target
+from raybook.core.node.bundle_keeper import BundleKeeper
 from raybook.core.node.lease_events import (
     ActorCancelled,
     ActorFailed,
@@ -29,6 +30,7 @@ from raybook.core.node.lease_events import (
     BundlesRequested,
     BundlesReturned,
     ClientGone,
+    DemandImpossible,
     DemandSet,
     FollowGroup,
     Grant,
@@ -57,7 +59,7 @@ from raybook.core.node.lease_events import (
 from raybook.core.node.lease_recall import LeaseRecall
 from raybook.core.node.lease_table import Lease, LeaseTable, Worker, WorkerState
 from raybook.core.node.local_resources import LocalResources
-from raybook.core.node.request_queue import Group, GroupKey, Request, RequestKey, RequestQueue, shortage
+from raybook.core.node.request_queue import Group, GroupKey, Request, RequestKey, RequestQueue
 from raybook.core.node.resource_pools import ResourcePools
 from raybook.core.node.waiting_texts import WaitingTexts
 
@@ -66,7 +68,6 @@ ORPHAN_GRACE_MS = 200
 STARTS_COUNTED_MAX = 16
 """No more lacking workers than this are counted in one pass; the pool starts fewer at once anyway."""
 STORY_EVENTS_MAX = 1024
-GROUP_REMOVED_CODE = "TaskPlacementGroupRemoved"
 
 
 class LeaseManager:
@@ -85,17 +86,17 @@ class LeaseManager:
         self._actors: dict[bytes, tuple[int, bytes | None]] = {}
         """Actor id → (incarnation, worker or None while queued)."""
         self._queue = RequestQueue()
+        self._bundles = BundleKeeper(self._table, self._queue, self.pools)
         self._recall = LeaseRecall(self._table, self._queue, self.pools)
         self._told_infeasible: dict[bytes, dict[int, bool]] = {}
         self._said_lacking: dict[str, bool] = {}
         self._last_lease_id = 0
         self._effects: list[Any] = []
         self._changed = False
-        self._short_of: list[Group] = []
-        """Bundles that could not be reserved just now: who could make room for them is asked once."""
         self._history: deque[tuple[int, Any]] = deque(maxlen=STORY_EVENTS_MAX)
         self._edges: dict[type, Callable[[Any, int], None]] = {
             DemandSet: self._demand_set,
+            DemandImpossible: self._demand_impossible,
             LeaseReturned: self._lease_returned,
             WorkerReady: self._worker_ready,
             WorkerWithdrawn: self._worker_withdrawn,
@@ -111,9 +112,9 @@ class LeaseManager:
             ActorCancelled: self._actor_cancelled,
             LeaseProbed: self._lease_probed,
             BundlesRequested: self._bundles_requested,
-            BundlesCommitted: self._bundles_committed,
-            BundlesReturned: self._bundles_returned,
-            GroupRemoved: self._group_removed,
+            BundlesCommitted: self._bundles_changed(self._bundles.committed),
+            BundlesReturned: self._bundles_changed(self._bundles.returned),
+            GroupRemoved: self._bundles_changed(self._bundles.removed),
         }
 
     def handle(self, events: Iterable[Any], now_ms: int) -> list[Any]:
@@ -155,16 +156,22 @@ class LeaseManager:
         what = event.scheduling_class
         target = group_target(what.strategy)
         if target is not None and target.group_id in self.pools.removed:
-            self._refuse(event.client, event.class_key, event.name, target.group_id)
+            refusal = self._bundles.refusal(event.client, event.class_key, event.name, target.group_id)
+            self._effects.append(refusal)
             return
         shape = tuple((name, amount) for name, amount in what.resources if amount)
-        group = self._group((shape, what.environment, False, target, what.labels))
+        group = self._group((shape, what.environment, False, target, _labels_wanted(what)))
         self._queue.put(group, Request(key, event.client, event.class_key, event.count, event.name))
         told = self._told_infeasible.setdefault(event.client, {})
         if (group.missing or group.refusal) and event.class_key not in told:
             told[event.class_key] = True
             text = self._texts.why_never(event.name or "A task", group)
             self._effects.append(Infeasible(event.client, event.class_key, text))
+            self._changed = True
+
+    def _demand_impossible(self, event: DemandImpossible, now_ms: int) -> None:
+        if self._queue.remove((event.client, event.class_key)) is not None:
+            self._effects.append(Refuse(event.client, event.class_key, event.code, event.text))
             self._changed = True
 
     def _group(self, key: GroupKey) -> Group:
@@ -176,10 +183,6 @@ class LeaseManager:
         if target is not None and not self.pools.has_bundle(target):
             self._effects.append(FollowGroup(target.group_id))
         return group
-
-    def _refuse(self, client: bytes, class_key: int, name: str, group_id: bytes) -> None:
-        text = f"`{name}` was to run in placement group {group_id.hex()}, which was removed: {self.pools.removed[group_id]}"
-        self._effects.append(Refuse(client, class_key, GROUP_REMOVED_CODE, text))
 
     def _client_gone(self, event: ClientGone, now_ms: int) -> None:
         for request in self._queue.of_client(event.client):
@@ -359,50 +362,16 @@ class LeaseManager:
     # --- bundles ------------------------------------------------------------------------------------------------------
 
     def _bundles_requested(self, event: BundlesRequested, now_ms: int) -> None:
-        event.why_refused = self.pools.prepare(event.group_id, event.attempt, event.bundles, event.commit)
-        if event.why_refused:
-            # No report for this: the GCS would try again at once, for ever.
-            self._short_of.append(shortage(event.group_id, event.attempt, event.bundles))
-            return
-        self._changed = True
-        if event.commit:
-            self._bundles_came(event.group_id)
+        self._effects += self._bundles.requested(event)
+        # No report when there is no room: the GCS would try again at once, for ever.
+        self._changed = self._changed or not event.why_refused
 
-    def _bundles_committed(self, event: BundlesCommitted, now_ms: int) -> None:
-        self.pools.commit(event.group_id, event.attempt)
-        self._bundles_came(event.group_id)
+    def _bundles_changed(self, handle: Callable[[Any], list[Any]]) -> Callable[[Any, int], None]:
+        def edge(event: Any, now_ms: int) -> None:
+            self._effects += handle(event)
+            self._changed = True
 
-    def _bundles_came(self, group_id: bytes) -> None:
-        """What waited for the group can be compared with its bundles now."""
-        for group in self._queue:
-            if group.target is not None and group.target.group_id == group_id:
-                group.missing = self.pools.missing_for_ever(group.shape, group.target)
-
-    def _bundles_returned(self, event: BundlesReturned, now_ms: int) -> None:
-        self._end_holders(self.pools.give_back(event.group_id, event.attempt, event.indices), event.reason)
-        self._changed = True
-
-    def _group_removed(self, event: GroupRemoved, now_ms: int) -> None:
-        reason = f"Its placement group {event.group_id.hex()} was removed: {event.reason}"
-        self._end_holders(self.pools.remove(event.group_id, event.attempt, event.reason), reason, GROUP_REMOVED_CODE)
-        for request in self._queue.of_group(event.group_id):
-            if request.actor is None:  # Actors are ended by the GCS, which knows their names and handles.
-                self._queue.remove(request.key)
-                self._refuse(request.client, request.class_key, request.name, event.group_id)
-        self._changed = True
-
-    def _end_holders(self, lease_ids: Iterable[Hashable], reason: str, code: str = "") -> None:
-        """Whoever runs under these leases is ended. Owners are told now and with our reason: what ``waitpid`` will say is
-        a signal."""
-        ended = dict.fromkeys(lease_ids)
-        for worker in list(self._table.workers.values()) if ended else ():
-            lease = worker.lease
-            if lease is None or lease.lease_id not in ended or worker.state is WorkerState.ENDING:
-                continue
-            if worker.state is WorkerState.LEASED and lease.orphan_deadline_ms is None:
-                self._effects.append(LeaseLostEffect(lease.client, lease.lease_id, True, reason, code=code))
-            self._effects.append(KillWorker(worker.worker_id, reason))
-            self._table.set_ending(worker)
+        return edge
 
     # --- serving ------------------------------------------------------------------------------------------------------
 
@@ -410,7 +379,7 @@ class LeaseManager:
         lacking: dict[str, int] = {}
         reserved: list[int] = []
         starving = self._serve_in_turns(now_ms, lacking, reserved)
-        short_of, self._short_of = self._short_of, []
+        short_of, self._bundles.short_of = self._bundles.short_of, []
         self._effects += self._recall.ask(starving + short_of, now_ms)
         for lease_id in reserved:
             self.pools.release(lease_id)
@@ -442,7 +411,9 @@ class LeaseManager:
             worker = self._table.pick_idle(group.environment, request.client)
             if worker is not None:
                 self._queue.take_turn(group, request)
-                self._grant(worker, request, group.target, lease_id, light, assignment, now_ms)
+                if group.target is not None:
+                    assignment.strategy = group.target.encode()
+                self._grant(worker, request, lease_id, light, assignment, now_ms)
             else:
                 reserved.append(lease_id)
                 unserved[group.key] = unserved.get(group.key, 0) + 1
@@ -459,19 +430,10 @@ class LeaseManager:
         return next((request for request in group.queue if request.key not in self._table.held_by), group.queue[0])
 
     def _grant(
-        self,
-        worker: Worker,
-        request: Request,
-        target: GroupTarget | None,
-        lease_id: int,
-        light: bool,
-        assignment: Assignment,
-        now_ms: int,
+        self, worker: Worker, request: Request, lease_id: int, light: bool, assignment: Assignment, now_ms: int
     ) -> None:
         worker.epoch += 1
         actor = request.actor
-        if target is not None:
-            assignment.strategy = target.encode()
         lease = Lease(lease_id, worker.epoch, request.client, request.class_key, now_ms, light, actor)
         self._table.bind(worker, lease)
         self._effects.append(WorkerTaken(worker.worker_id, dedicated=actor is not None))
@@ -529,6 +491,10 @@ class LeaseManager:
         """One line for each queued demand, for people."""
         return [row.text for row in self.queued()]
 
+    def waits_for_group(self, group_id: bytes) -> bool:
+        """Whether something is queued for a placement group of which there is no bundle here."""
+        return any(g.target and g.target.group_id == group_id and not self._is_here(g) for g in self._queue)
+
     def story(self, key: bytes) -> str:
         """Recent events and effects that name this client, worker or actor, one a line."""
         lines = []
@@ -546,6 +512,12 @@ class LeaseManager:
         self._table.check_invariants()
         for actor_id, (incarnation, worker_id) in self._actors.items():
             assert (worker_id is None) == (_actor_key(actor_id, incarnation) in self._queue), "A queued actor is lost."
+
+
+def _labels_wanted(what: SchedulingClass) -> tuple[tuple[str, str], ...]:
+    """The label selector of a class. A node that it must run on is a label too."""
+    node = node_target(what.strategy)
+    return what.labels if node is None or node.soft else (*what.labels, (NODE_ID_LABEL, node.node_id.hex()))
 
 
 def _actor_key(actor_id: bytes, incarnation: int) -> RequestKey:
