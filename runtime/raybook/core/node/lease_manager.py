@@ -14,10 +14,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from raybook.base.label_selector import NODE_ID_LABEL, describe_selector, matches
+from raybook.base.label_selector import describe_selector, matches
 from raybook.base.resources import Shape
-from raybook.base.specs import Assignment, SchedulingClass
-from raybook.base.strategies import group_target, node_target
+from raybook.base.specs import Assignment
+from raybook.base.strategies import group_target
 from raybook.core.node.bundle_keeper import BundleKeeper
 from raybook.core.node.lease_events import (
     ActorCancelled,
@@ -57,11 +57,11 @@ from raybook.core.node.lease_events import (
     wanted_by,
 )
 from raybook.core.node.lease_recall import LeaseRecall
+from raybook.core.node.lease_reports import LeaseReports
 from raybook.core.node.lease_table import Lease, LeaseTable, Worker, WorkerState
 from raybook.core.node.local_resources import LocalResources
-from raybook.core.node.request_queue import Group, GroupKey, Request, RequestKey, RequestQueue
+from raybook.core.node.request_queue import Group, GroupKey, Request, RequestKey, RequestQueue, labels_wanted
 from raybook.core.node.resource_pools import ResourcePools
-from raybook.core.node.waiting_texts import WaitingTexts
 
 ORPHAN_GRACE_MS = 200
 """The worker of a vanished client must say within this time that it is idle, or it is ended."""
@@ -80,12 +80,12 @@ class LeaseManager:
         self.resources = resources
         self.pools = ResourcePools(resources)
         self._labels = dict(labels or {})
-        self._texts = WaitingTexts(self.pools)
         self._light_leases_max = light_leases_max
         self._table = LeaseTable()
         self._actors: dict[bytes, tuple[int, bytes | None]] = {}
         """Actor id → (incarnation, worker or None while queued)."""
         self._queue = RequestQueue()
+        self._reports = LeaseReports(self._table, self._queue, self.pools)
         self._bundles = BundleKeeper(self._table, self._queue, self.pools)
         self._recall = LeaseRecall(self._table, self._queue, self.pools)
         self._told_infeasible: dict[bytes, dict[int, bool]] = {}
@@ -160,12 +160,12 @@ class LeaseManager:
             self._effects.append(refusal)
             return
         shape = tuple((name, amount) for name, amount in what.resources if amount)
-        group = self._group((shape, what.environment, False, target, _labels_wanted(what)))
+        group = self._group((shape, what.environment, False, target, labels_wanted(what)))
         self._queue.put(group, Request(key, event.client, event.class_key, event.count, event.name))
         told = self._told_infeasible.setdefault(event.client, {})
         if (group.missing or group.refusal) and event.class_key not in told:
             told[event.class_key] = True
-            text = self._texts.why_never(event.name or "A task", group)
+            text = self._reports.why_never(event.name or "A task", group)
             self._effects.append(Infeasible(event.client, event.class_key, text))
             self._changed = True
 
@@ -452,21 +452,11 @@ class LeaseManager:
 
     def available_for_reports(self) -> Shape:
         """Free amounts, counting leases whose workers said that they are idle; never below zero."""
-        amounts = dict(self.resources.available)
-        for worker in self._table.leases.values():
-            lease = worker.lease
-            held = self.resources.held(lease.lease_id) if lease and lease.idle and not lease.blocked else None
-            for name, amount in held.resources.items() if held else ():
-                amounts[name] += amount
-        return {name: max(0, amount) for name, amount in amounts.items()}
+        return self._reports.available()
 
     def task_leases(self) -> list[tuple[bytes, int]]:
         """(worker, epoch) of every task lease that is not blocked: those worth a probe."""
-        return [
-            (worker.worker_id, worker.epoch)
-            for worker in self._table.leases.values()
-            if worker.lease is not None and not worker.lease.blocked
-        ]
+        return self._reports.task_leases()
 
     def worker_states(self) -> list[tuple[bytes, str, Shape, bytes]]:
         """(worker, state, held amounts, actor id or b"") of every registered worker."""
@@ -479,13 +469,7 @@ class LeaseManager:
 
     def queued(self) -> list[WaitingRequest]:
         """Everything that waits, with the reason in words."""
-        return [
-            WaitingRequest(
-                dict(group.shape), request.count, request.name or "tasks", self._texts.why_waiting(group, request)
-            )
-            for group in self._queue
-            for request in group.queue
-        ]
+        return self._reports.queued()
 
     def waiting(self) -> list[str]:
         """One line for each queued demand, for people."""
@@ -512,12 +496,6 @@ class LeaseManager:
         self._table.check_invariants()
         for actor_id, (incarnation, worker_id) in self._actors.items():
             assert (worker_id is None) == (_actor_key(actor_id, incarnation) in self._queue), "A queued actor is lost."
-
-
-def _labels_wanted(what: SchedulingClass) -> tuple[tuple[str, str], ...]:
-    """The label selector of a class. A node that it must run on is a label too."""
-    node = node_target(what.strategy)
-    return what.labels if node is None or node.soft else (*what.labels, (NODE_ID_LABEL, node.node_id.hex()))
 
 
 def _actor_key(actor_id: bytes, incarnation: int) -> RequestKey:

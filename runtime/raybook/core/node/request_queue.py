@@ -11,8 +11,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from raybook.base.label_selector import NODE_ID_LABEL
 from raybook.base.resources import Shape
-from raybook.base.strategies import GroupTarget
+from raybook.base.specs import SchedulingClass
+from raybook.base.strategies import GroupTarget, node_target
 from raybook.core.node.lease_events import ActorRequested
 
 GroupKey = tuple[tuple[tuple[str, int], ...], str, bool, GroupTarget | None, tuple[tuple[str, str], ...]]
@@ -151,3 +153,9 @@ def shortage(group_id: bytes, attempt: int, bundles: Iterable[tuple[int, Shape]]
     return Group(
         (tuple(sorted(together.items())), "", True, None, ()), together, "", {}, queue=deque([request]), count=1
     )
+
+
+def labels_wanted(what: SchedulingClass) -> tuple[tuple[str, str], ...]:
+    """The label selector of a class. A node that it must run on is a label too."""
+    node = node_target(what.strategy)
+    return what.labels if node is None or node.soft else (*what.labels, (NODE_ID_LABEL, node.node_id.hex()))
