@@ -44,7 +44,7 @@ class Followers:
 
     async def _follow(self, group_id: bytes) -> None:
         try:
-            while self._decider.leases.waits_for_group(group_id):
+            while self._decider.leases.reports.waits_for_group(group_id):
                 reply = await self._ask("WaitPlacementGroup", WaitPlacementGroup(group_id, WAIT_MS))
                 group = reply.group if reply is not None else None
                 if group is not None and group.state == GROUP_REMOVED:

@@ -85,7 +85,7 @@ class LeaseManager:
         self._actors: dict[bytes, tuple[int, bytes | None]] = {}
         """Actor id → (incarnation, worker or None while queued)."""
         self._queue = RequestQueue()
-        self._reports = LeaseReports(self._table, self._queue, self.pools)
+        self.reports = LeaseReports(self._table, self._queue, self.pools)
         self._bundles = BundleKeeper(self._table, self._queue, self.pools)
         self._recall = LeaseRecall(self._table, self._queue, self.pools)
         self._told_infeasible: dict[bytes, dict[int, bool]] = {}
@@ -165,7 +165,7 @@ class LeaseManager:
         told = self._told_infeasible.setdefault(event.client, {})
         if (group.missing or group.refusal) and event.class_key not in told:
             told[event.class_key] = True
-            text = self._reports.why_never(event.name or "A task", group)
+            text = self.reports.why_never(event.name or "A task", group)
             self._effects.append(Infeasible(event.client, event.class_key, text))
             self._changed = True
 
@@ -452,11 +452,11 @@ class LeaseManager:
 
     def available_for_reports(self) -> Shape:
         """Free amounts, counting leases whose workers said that they are idle; never below zero."""
-        return self._reports.available()
+        return self.reports.available()
 
     def task_leases(self) -> list[tuple[bytes, int]]:
         """(worker, epoch) of every task lease that is not blocked: those worth a probe."""
-        return self._reports.task_leases()
+        return self.reports.task_leases()
 
     def worker_states(self) -> list[tuple[bytes, str, Shape, bytes]]:
         """(worker, state, held amounts, actor id or b"") of every registered worker."""
@@ -469,15 +469,11 @@ class LeaseManager:
 
     def queued(self) -> list[WaitingRequest]:
         """Everything that waits, with the reason in words."""
-        return self._reports.queued()
+        return self.reports.queued()
 
     def waiting(self) -> list[str]:
         """One line for each queued demand, for people."""
         return [row.text for row in self.queued()]
-
-    def waits_for_group(self, group_id: bytes) -> bool:
-        """Whether something is queued for a placement group of which there is no bundle here."""
-        return any(g.target and g.target.group_id == group_id and not self._is_here(g) for g in self._queue)
 
     def story(self, key: bytes) -> str:
         """Recent events and effects that name this client, worker or actor, one a line."""

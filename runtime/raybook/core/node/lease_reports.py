@@ -45,6 +45,11 @@ class LeaseReports:
             for request in group.queue
         ]
 
+    def waits_for_group(self, group_id: bytes) -> bool:
+        """Whether something is queued for a placement group of which there is no bundle here."""
+        targets = [group.target for group in self._queue if group.target is not None]
+        return any(target.group_id == group_id and not self._pools.has_bundle(target) for target in targets)
+
     def why_waiting(self, group: Group, request: Request) -> str:
         """What this request waits for."""
         name, target = request.name or "tasks", group.target
