@@ -96,6 +96,7 @@ class LabPage:
         self.page.locator(".lm-Menu-item", has_text="Theme").first.hover()
         self.page.locator(".lm-Menu-item[data-command='apputils:change-theme']", has_text=name).first.click()
         expect(self.page.locator(f"body[data-jp-theme-name='{name}']")).to_be_attached()
+        expect(self.page.locator("#jupyterlab-splash")).to_have_count(0)
 
     def picture(self, path: Path, *, show: Locator | None = None) -> None:
         """Save the page as it is, after scrolling `show` into view."""

@@ -21,7 +21,7 @@ import msgspec
 
 from raybook.base import ids
 from raybook.base.config import read_environment
-from raybook.base.resources import OBJECT_STORE_MEMORY, to_user
+from raybook.base.resources import CPU, OBJECT_STORE_MEMORY, to_user
 from raybook.base.version import VERSION
 from raybook.gcs.service import GcsService
 from raybook.io import cluster_registry, daemon, session_dir
@@ -37,6 +37,10 @@ from raybook.raylet.offer import offered_resources
 from raybook.raylet.service import Raylet
 
 logger = logging.getLogger(__name__)
+
+FIRST_WORKER_S = 0.5
+"""A cluster is ready when its first worker is: a first task at once would wait for it all the same. It is ready about
+when the head is; a machine that swaps does not hold up ``init`` for longer than this."""
 
 GRPC_DELAY_S = 0.5
 """grpc is imported in a thread, which takes the GIL 0.1 s from the loop: not while the driver's first tasks start."""
@@ -129,6 +133,8 @@ class Head:
         raylet.on_stop = self.stop
         await gcs.start()
         node_socket = await raylet.start()
+        if resources.get(CPU):
+            await raylet.wait_for_worker(FIRST_WORKER_S)
         record = self._record(node_socket, str(token_file), to_user(resources))
         cluster_registry.write_record(record, self._registry)
         self.was_ready = True

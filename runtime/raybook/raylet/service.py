@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,7 @@ class Raylet:
         """Serve; the address for drivers of this node. Workers start in the background. RemoteError when the GCS
         refuses the node."""
         self._loop = asyncio.get_running_loop()
+        self._has_worker = asyncio.Event()
         Path(self._session_dir, LOGS).mkdir(mode=0o700, exist_ok=True)
         resources = LocalResources(self._resources, _gpu_ids(self._resources))
         place = Workplace(self._socket, self._token, self._session_dir, self._worker_environment)
@@ -155,6 +157,11 @@ class Raylet:
         await self.gcs.register()
         self._look = self._loop.call_later(self._config.fact_interval_ms / 1000, self._look_around)
         return self._socket
+
+    async def wait_for_worker(self, timeout_s: float) -> None:
+        """Until one worker is ready, so that a driver's first task finds it; not for ever (a node may have no CPU)."""
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._has_worker.wait(), timeout_s)
 
     async def stop(self, reason: str) -> None:
         """End every worker, let clients go, leave nothing. Idempotent."""
@@ -247,6 +254,7 @@ class Raylet:
             self._logs.follow(process.log_path, client.pid)
             self.decider.workers(wp.WorkerRegistered(process.start_id, client.client_id))
             self.decider.lease(le.WorkerReady(client.client_id, process.environment))
+            self._has_worker.set()
         else:
             self._watch_process(client)
             job = gcs_messages.RegisterJob(job_id, endpoint, message.pid, message.namespace, message.entrypoint)

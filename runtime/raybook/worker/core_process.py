@@ -52,7 +52,6 @@ from raybook.protocol.messages.store import (
     ExtentGranted,
     ExtentRefused,
     RecallIdle,
-    ReclaimAck,
     ReclaimQuery,
     RegionsFreed,
     SpillWanted,
@@ -109,8 +108,7 @@ class CoreProcess:
         self.lost_reason = ""
         self._token = token
         self._peers = Peers(self.me, token, self._watch)
-        self._regions = Regions(self.to_raylet)
-        self._reclaims: list[ReclaimQuery] = []
+        self._regions = Regions(self.to_raylet, self.owner.pins.touches)
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         # Closed with this object, not with the I/O thread or at exit: another thread may be about to write to it.
         weakref.finalize(self, os.close, self._wake_fd).atexit = False
@@ -127,7 +125,7 @@ class CoreProcess:
             WakeUp: _wake_up,
             FreeOwn: lambda effect: self._regions.free(effect.offset),
             LookAgain: lambda effect: self.queue.append(_nothing),
-            GiveBackIdle: self._give_back_idle,
+            GiveBackIdle: lambda effect: self._regions.give_back_all(),
             LogLine: lambda effect: self.on_log(effect.text),
         }
         self._local_handlers: dict[type, Callable[[Any], None]] = {
@@ -142,8 +140,8 @@ class CoreProcess:
             GcsReply: self._on_gcs_reply,
             ExtentGranted: lambda message: self._regions.granted(message),
             ExtentRefused: lambda message: self._regions.refused(message),
-            RegionsFreed: self._on_regions_freed,
-            ReclaimQuery: self._reclaims_append,
+            RegionsFreed: self._regions.freed,
+            ReclaimQuery: self._regions.reclaim_asked,
             RecallIdle: lambda message: self._regions.recalled(message),
             Observed: lambda message: self.facts.set_observed(message.active),
             FactsDelta: self._on_facts,
@@ -240,6 +238,8 @@ class CoreProcess:
         if inbox:
             self._execute(self.owner.handle(inbox, now_ms))
             self._timer_ms = min(self._timer_ms, now_ms + BUSY_WAIT_MS)
+            if self.owner.finished:
+                self.facts.collect(self.owner.finished)
         if now_ms >= self._timer_ms:
             self._on_timer(now_ms, bool(inbox))
         if self._dirty or self._link.framed.unsent_bytes or self._link.is_writing:
@@ -264,10 +264,7 @@ class CoreProcess:
     def _on_timer(self, now_ms: int, is_busy: bool) -> None:
         """What can wait some milliseconds: deadlines of the machine, replies left behind, extents, facts."""
         self._execute(self.owner.tick(now_ms))
-        if self._reclaims:
-            self._answer_reclaims()
         self._regions.look(now_ms)
-        self.facts.collect(self.owner.finished, now_ms)
         if self.facts.is_due(now_ms):
             for message in self.facts.take(now_ms):
                 self.to_raylet(message)
@@ -308,6 +305,8 @@ class CoreProcess:
                 return
             for message in messages:
                 self._on_raylet_message(message, inbox)
+            # It may have asked for something that is looked after by the timer.
+            self._timer_ms = 0
 
     def _on_raylet_message(self, message: Any, inbox: list[Any]) -> None:
         kind = type(message)
@@ -327,26 +326,6 @@ class CoreProcess:
         request = self._link.answered(message)
         if request is not None and message.error_code and not request.is_watched:
             self.on_log(f"{request.method} was refused: {message.error_text}")
-
-    def _on_regions_freed(self, message: RegionsFreed) -> None:
-        for offset in message.offsets:
-            self._regions.free(offset)
-
-    def _reclaims_append(self, message: ReclaimQuery) -> None:
-        self._reclaims.append(message)
-
-    def _give_back_idle(self, effect: GiveBackIdle) -> None:
-        self._regions.give_back_idle(EVERYTHING, RECALL_BYTES_MIN)
-
-    def _answer_reclaims(self) -> None:
-        """Ranges of a dead process may be reused once no view of ours looks into them."""
-        waiting = []
-        for query in self._reclaims:
-            if self.owner.pins.touches(query.ranges):
-                waiting.append(query)
-            else:
-                self.to_raylet(ReclaimAck(query.query_id))
-        self._reclaims = waiting
 
     def _on_facts(self, delta: FactsDelta) -> None:
         for listener in list(self.fact_listeners):

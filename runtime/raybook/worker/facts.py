@@ -46,10 +46,8 @@ class FactSource:
                 stats.changed = True
             self._changed = True
 
-    def collect(self, finished: list[tuple[TaskRecord, str, int, int]], now_ms: int) -> None:
+    def collect(self, finished: list[tuple[TaskRecord, str, int, int]]) -> None:
         """Move finished tasks into the ring. Cost: 0.3 µs a task."""
-        if not finished:
-            return
         end = time.time()
         rows = [
             (record.spec.name, record.spec.task_id, state, end, run_us, pid) for record, state, run_us, pid in finished

@@ -16,6 +16,9 @@ from raybook.protocol.messages.store import (
     ExtentRefused,
     RecallAnswered,
     RecallIdle,
+    ReclaimAck,
+    ReclaimQuery,
+    RegionsFreed,
     RequestExtent,
     ReturnExtent,
 )
@@ -49,8 +52,10 @@ class Ticket:
 class Regions:
     """The I/O thread's side. ``send``: to the raylet."""
 
-    def __init__(self, send: Callable[[Any], None]) -> None:
+    def __init__(self, send: Callable[[Any], None], is_looked_at: Callable[[list[tuple[int, int]]], bool]) -> None:
         self._send = send
+        self._is_looked_at = is_looked_at
+        self._reclaims: list[ReclaimQuery] = []
         self.allocator = LocalAllocator()
         self._waiting: dict[int, Ticket] = {}
         self._next_request = 1
@@ -98,16 +103,36 @@ class Regions:
         self.allocator.free(offset)
         self._has_freed = True
 
+    def freed(self, message: RegionsFreed) -> None:
+        """Regions that we wrote for others are garbage."""
+        for offset in message.offsets:
+            self.free(offset)
+
+    def reclaim_asked(self, message: ReclaimQuery) -> None:
+        """A process died; its ranges may be reused once no view of ours looks into them. Answered by ``look``."""
+        self._reclaims.append(message)
+
+    def _answer_reclaims(self) -> None:
+        waiting = []
+        for query in self._reclaims:
+            if self._is_looked_at(query.ranges):
+                waiting.append(query)
+            else:
+                self._send(ReclaimAck(query.query_id))
+        self._reclaims = waiting
+
     def recalled(self, message: RecallIdle) -> None:
         """Somebody waits for room. Answered by ``look``, after what is garbage by now has been freed."""
         self._recalls.append(message)
 
     def look(self, now_ms: int) -> None:
         """Once in each step of the I/O thread: answer recalls, and return what has long been idle. Cost: 0.1 µs."""
+        if self._reclaims:
+            self._answer_reclaims()
         if self._recalls:
             recalls, self._recalls = self._recalls, []
             for recall in recalls:
-                self.give_back_idle(EVERYTHING, RECALL_BYTES_MIN)
+                self.give_back_all()
                 self._send(RecallAnswered(recall.query_id))
         if self._waiting and self._has_freed:
             # Through the raylet, whose queue is first come, first served.
@@ -119,6 +144,10 @@ class Regions:
                 self._has_freed = False
             self._is_quiet = True
             self._looked_ms = now_ms
+
+    def give_back_all(self) -> None:
+        """Return everything that is idle."""
+        self.give_back_idle(EVERYTHING, RECALL_BYTES_MIN)
 
     def give_back_idle(self, bytes_wanted: int, bytes_min: int) -> int:
         """Return whole pages in which nothing lies; how many bytes."""

@@ -26,7 +26,7 @@ class ActorQueue:
 
     __slots__ = (
         "actor_id", "creation", "death", "ended", "ending", "endpoint", "held", "in_flight", "incarnation", "queue",
-        "sequence", "state",
+        "pid", "sequence", "state",
     )  # fmt: skip
 
     def __init__(self, actor_id: bytes) -> None:
@@ -34,6 +34,7 @@ class ActorQueue:
         self.state = ACTOR_PENDING
         self.endpoint: Endpoint | None = None
         self.incarnation = -1
+        self.pid = 0
         self.sequence = 0
         self.ending = -1
         """The life that this process is having ended, or -1."""
@@ -132,6 +133,7 @@ class ActorQueue:
             self.incarnation = update.incarnation
             self.sequence = 0
         self.state = update.state
+        self.pid = update.pid
         self.endpoint = update.endpoint if update.state == ACTOR_ALIVE else None
         return failed
 

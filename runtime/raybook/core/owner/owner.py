@@ -14,12 +14,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from raybook.base.config import Config
-from raybook.base.ids import ACTOR_ID_BYTES, FIRST_RETURN, owner_of, return_id
+from raybook.base.ids import FIRST_RETURN, owner_of, return_id
 from raybook.base.specs import ErrorValue, RefInfo, Value
 from raybook.core.owner.actor_calls import ActorCalls
 from raybook.core.owner.borrows import Borrows
 from raybook.core.owner.dependencies import Dependencies
 from raybook.core.owner.exchange import Exchange
+from raybook.core.owner.garbage import Garbage
 from raybook.core.owner.lease_requester import LeaseRequester
 from raybook.core.owner.object_directory import ObjectDirectory
 from raybook.core.owner.pins import Pins
@@ -27,7 +28,6 @@ from raybook.core.owner.records import (
     CancelCommand,
     CancelWait,
     CreateActorCommand,
-    FreeOwn,
     FromPeer,
     FromRaylet,
     HoldRef,
@@ -40,7 +40,6 @@ from raybook.core.owner.records import (
     SealReply,
     TaskRecord,
     ToPeer,
-    ToRaylet,
     Unpin,
     Wait,
     WakeUp,
@@ -57,7 +56,7 @@ from raybook.protocol.messages.raylet import (
     LeaseGranted,
     LeaseLost,
 )
-from raybook.protocol.messages.store import DeleteSpilled, FreeRegions, ObjectsSpilled, SpillWanted
+from raybook.protocol.messages.store import ObjectsSpilled, SpillWanted
 from raybook.protocol.messages.worker import (
     AddBorrows,
     BorrowsAdded,
@@ -91,6 +90,7 @@ class Owner:
         self.actors = ActorCalls(self.references, self.borrows, self._effects)
         self.pins = Pins()
         self.relocations = Relocations(self.references, self.objects, self.tasks, self.pins, self._effects)
+        self.garbage = Garbage(self.references, self.objects, self.actors, self.relocations, self._effects)
         self.finished: list[tuple[TaskRecord, str, int, int]] = []
         """(task, state, run µs, worker pid) since the shell last looked: the source of panels and the timeline."""
         self._now_ms = 0
@@ -143,7 +143,8 @@ class Owner:
         for event in events:
             dispatch[type(event)](event)
         effects = self._effects
-        self._collect_garbage()
+        self.garbage.collect()
+        self.borrows.give_back()
         self.borrows.announce()
         self.exchange.ask()
         self.relocations.settle(now_ms)
@@ -226,7 +227,7 @@ class Owner:
                 queue = self.actors.queues.get(record.actor_id)
                 if queue is None or not queue.answered(record):
                     continue
-                pid = 0
+                pid = queue.pid
             else:
                 lease = record.lease
                 pid = lease.worker_pid if lease is not None else 0
@@ -390,7 +391,7 @@ class Owner:
     def _become_ready(self, key: bytes, value: Value, own_region: bool) -> None:
         if not self.references.is_alive(key):
             if owner_of(key) == self.client_id:
-                self._discard(value, value.location.offset if own_region and value.location else None)
+                self.garbage.discard(value, value.location.offset if own_region and value.location else None)
             return
         self.objects.put(key, value, own_region)
         if self.waits.is_awaited(key):
@@ -445,42 +446,10 @@ class Owner:
         self.pins.remove(event.offset)
         self.references.drop(event.object_id)
 
-    def _collect_garbage(self) -> None:
-        references = self.references
-        offsets: list[int] = []
-        while references.released:
-            released, references.released = references.released, []
-            for key in released:
-                if references.is_alive(key):
-                    continue
-                if len(key) == ACTOR_ID_BYTES:
-                    self.actors.out_of_scope(key)
-                    continue
-                value, own_offset = self.objects.remove(key)
-                if value is not None and value.location is not None:
-                    if value.location.spill_path:
-                        self.relocations.removed(key, value.location)
-                    elif own_offset is not None:
-                        self._effects.append(FreeOwn(own_offset))
-                    else:
-                        offsets.append(value.location.offset)
-        if offsets:
-            self._effects.append(ToRaylet(FreeRegions(offsets)))
-        self.borrows.give_back()
-
     def _forget(self, key: bytes) -> None:
         """A borrowed object is held here no longer."""
         self.objects.remove(key)
         self.exchange.stop_waiting(key)
-
-    def _discard(self, value: Value, own_offset: int | None) -> None:
-        """A value arrived that nobody wants any more."""
-        if own_offset is not None:
-            self._effects.append(FreeOwn(own_offset))
-        elif value.location is not None and value.location.spill_path:
-            self._effects.append(ToRaylet(DeleteSpilled([value.location.spill_path])))
-        elif value.location is not None:
-            self._effects.append(ToRaylet(FreeRegions([value.location.offset])))
 
     # Peers
 

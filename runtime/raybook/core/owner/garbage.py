@@ -1,0 +1,69 @@
+"""Garbage: what is done about objects and actors that nobody refers to any more.
+
+Decides where the bytes go back to: our own extents, the raylet (regions that another process wrote), or a file on disk.
+Invariant: after ``collect`` the reference counter has no released ids left.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raybook.base.ids import ACTOR_ID_BYTES
+from raybook.base.specs import Value
+from raybook.core.owner.actor_calls import ActorCalls
+from raybook.core.owner.object_directory import ObjectDirectory
+from raybook.core.owner.records import FreeOwn, ToRaylet
+from raybook.core.owner.reference_counter import ReferenceCounter
+from raybook.core.owner.relocations import Relocations
+from raybook.protocol.messages.store import DeleteSpilled, FreeRegions
+
+
+class Garbage:
+    def __init__(
+        self,
+        references: ReferenceCounter,
+        objects: ObjectDirectory,
+        actors: ActorCalls,
+        relocations: Relocations,
+        effects: list[Any],
+    ) -> None:
+        self._references = references
+        self._objects = objects
+        self._actors = actors
+        self._relocations = relocations
+        self._effects = effects
+
+    def collect(self) -> None:
+        """Free what has been released; what that releases in turn, too."""
+        references = self._references
+        if not references.released:
+            return
+        offsets: list[int] = []
+        while references.released:
+            released, references.released = references.released, []
+            for key in released:
+                if references.is_alive(key):
+                    continue
+                if len(key) == ACTOR_ID_BYTES:
+                    self._actors.out_of_scope(key)
+                    continue
+                value, own_offset = self._objects.remove(key)
+                if value is None or value.location is None:
+                    continue
+                if value.location.spill_path:
+                    self._relocations.removed(key, value.location)
+                elif own_offset is not None:
+                    self._effects.append(FreeOwn(own_offset))
+                else:
+                    offsets.append(value.location.offset)
+        if offsets:
+            self._effects.append(ToRaylet(FreeRegions(offsets)))
+
+    def discard(self, value: Value, own_offset: int | None) -> None:
+        """A value arrived that nobody wants any more."""
+        if own_offset is not None:
+            self._effects.append(FreeOwn(own_offset))
+        elif value.location is not None and value.location.spill_path:
+            self._effects.append(ToRaylet(DeleteSpilled([value.location.spill_path])))
+        elif value.location is not None:
+            self._effects.append(ToRaylet(FreeRegions([value.location.offset])))
