@@ -303,12 +303,12 @@ class ObjectReconstructionFailedLineageEvictedError(ObjectReconstructionFailedEr
     """The record of how to rebuild the object was dropped to bound memory."""
 
 
-class TaskPlacementGroupRemoved(RayError):
-    """The task's placement group was removed."""
+class TaskPlacementGroupRemoved(WorkerCrashedError):
+    """The task's placement group was removed, whether it ran already (Ray: WorkerCrashedError) or waited."""
 
 
-class ActorPlacementGroupRemoved(RayError):
-    """The actor's placement group was removed."""
+class ActorPlacementGroupRemoved(ActorDiedError):
+    """The actor's placement group was removed, whether it lived already (Ray: ActorDiedError) or waited."""
 
 
 class RayChannelError(RayError):

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from raybook.core.cluster import actor_events
-from raybook.io.channel import Channel, RemoteError
+from raybook.io.channel import Channel, LocalChannel, RemoteError
 from raybook.io.outbox import Outbox
 from raybook.io.storage import Storage, Write
 from raybook.protocol.messages.node import ActorChanged, PlaceActor, StopActor
@@ -73,6 +73,11 @@ class EffectRunner:
         """For questions that need no order (probes, statistics)."""
         outbox = self._outboxes.get(node_id)
         return None if outbox is None else outbox.channel
+
+    def local_channel(self, node_id: bytes) -> LocalChannel | None:
+        """The channel to a node on this very loop, which answers at once and cannot be out of reach."""
+        channel = self.channel(node_id)
+        return channel if isinstance(channel, LocalChannel) else None
 
     def resume(self, node_id: bytes) -> None:
         outbox = self._outboxes.get(node_id)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from raybook.base.facts import Fact, Row
 from raybook.base.resources import to_user
 from raybook.core.cluster.event_table import EventTable
-from raybook.protocol.messages.gcs import ActorInfo, FactsReply, NodeInfo
+from raybook.protocol.messages.gcs import ActorInfo, FactsReply, NodeInfo, PlacementGroupInfo
 
 OBSERVED_MS = 2_000
 """Eight polls at the panels' 4 Hz: a viewer that missed one is not taken for gone."""
@@ -58,7 +58,7 @@ class FactDesk:
         return self._observed_until_ms
 
     def _reconciled(self, fact: Fact) -> Fact:
-        if fact.row is None or fact.kind not in ("actor", "node"):
+        if fact.row is None or fact.kind not in ("actor", "node", "placement_group"):
             return fact
         try:
             owned = self._owned_row(fact.kind, bytes.fromhex(fact.key))
@@ -102,4 +102,17 @@ def actor_row(info: ActorInfo) -> Row:
         "death": info.death,
         "detached": info.detached,
         "resources": to_user(info.resources),
+    }
+
+
+def placement_group_row(info: PlacementGroupInfo) -> Row:
+    """What the GCS knows of a placement group."""
+    return {
+        "group_id": info.spec.group_id.hex(),
+        "name": info.spec.name,
+        "state": info.state,
+        "strategy": info.spec.strategy,
+        "bundles": [to_user(bundle.shape) for bundle in info.spec.bundles],
+        "nodes": [node.hex() for node in info.nodes],
+        "waiting": info.waiting or info.death,
     }

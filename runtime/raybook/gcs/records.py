@@ -6,7 +6,8 @@ import msgspec
 
 from raybook.core.cluster.actor_record import ActorRecord
 from raybook.core.cluster.job_table import JobRecord
-from raybook.io.storage import ACTORS, JOBS, KEY_VALUES, META, NODES, Storage, Write
+from raybook.core.cluster.placement_groups import GroupRecord
+from raybook.io.storage import ACTORS, JOBS, KEY_VALUES, META, NODES, PLACEMENT_GROUPS, Storage, Write
 from raybook.protocol.messages.gcs import NodeInfo
 
 _encode = msgspec.msgpack.encode
@@ -22,6 +23,7 @@ class SavedState(msgspec.Struct):
     jobs: list[JobRecord]
     nodes: list[NodeInfo]
     key_values: list[tuple[str, bytes, bytes]]
+    groups: list[GroupRecord]
 
 
 def load(storage: Storage) -> SavedState:
@@ -37,6 +39,7 @@ def load(storage: Storage) -> SavedState:
         jobs=[decode(row, type=JobRecord) for row in storage.load(JOBS).values()],
         nodes=[decode(row, type=NodeInfo) for row in storage.load(NODES).values()],
         key_values=key_values,
+        groups=[decode(row, type=GroupRecord) for row in storage.load(PLACEMENT_GROUPS).values()],
     )
 
 
@@ -46,6 +49,10 @@ def write_cluster_id(cluster_id: bytes) -> Write:
 
 def write_actor(actor_id: bytes, record: ActorRecord | None) -> Write:
     return Write(ACTORS, actor_id, None if record is None else _encode(record))
+
+
+def write_group(group_id: bytes, record: GroupRecord | None) -> Write:
+    return Write(PLACEMENT_GROUPS, group_id, None if record is None else _encode(record))
 
 
 def write_job(job_id: bytes, record: JobRecord | None) -> Write:

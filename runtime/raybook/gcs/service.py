@@ -13,9 +13,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from raybook.base.config import Config
-from raybook.base.facts import ACTOR_ALIVE, Row
+from raybook.base.facts import ACTOR_ALIVE, ACTOR_DEAD, GROUP_CREATED, Row
 from raybook.base.specs import ActorSpec
-from raybook.core.cluster import actor_events, node_table
+from raybook.base.strategies import group_target
+from raybook.core.cluster import actor_events, node_table, placement_group_events
 from raybook.core.cluster.actor_table import ActorTable
 from raybook.core.cluster.job_table import JobTable
 from raybook.core.cluster.kv_table import KvTable
@@ -25,6 +26,7 @@ from raybook.core.scheduling.policy import Choice, choose_node
 from raybook.gcs import facts, records
 from raybook.gcs.effects import EffectRunner
 from raybook.gcs.facts import FactDesk
+from raybook.gcs.placement_groups import PlacementGroupDesk
 from raybook.io.channel import Channel, RemoteError
 from raybook.io.clock import Clock
 from raybook.io.storage import Storage, Write
@@ -68,6 +70,14 @@ class GcsService:
         self._facts = FactDesk(config.fact_rows_max, self._owned_row)
         self._probe_timeout_s = config.health_check_timeout_ms / 1000
         self._runner = EffectRunner(storage, self._published, self._answered, self._unreachable)
+        self._groups = PlacementGroupDesk(
+            self._view,
+            clock,
+            storage,
+            self._runner,
+            lambda group_id: self._facts.refresh("placement_group", group_id),
+            self._group_turned,
+        )
         self._next_request = 0
         self._unconfirmed: dict[bytes, None] = {}
         """Nodes of the store that have not registered with this process: it does not know what their clients watch."""
@@ -94,6 +104,7 @@ class GcsService:
             "GetFacts": self._get_facts,
             "ClusterStatus": self._cluster_status,
             "StopCluster": self._stop_cluster,
+            **self._groups.methods,
         }
 
     async def start(self) -> None:
@@ -107,12 +118,14 @@ class GcsService:
             self._keys.put(namespace, key, value)
         self._jobs.load(saved.jobs)
         self._actors.load(saved.actors)
+        called_off = self._groups.load(saved.groups)
         for node in saved.nodes:
             self._unconfirmed[node.node_id] = None
             await self._decide_nodes(node_table.NodeRegistered(node, watched=bool(node.raylet_address)))
             self._spawn(self._take_inventory(node.node_id))
         for info in self._actors.rows():
             self._facts.refresh("actor", info.actor_id)
+        await self._groups.act(called_off)
         await self._execute(self._actors.resume(self._clock()))
 
     async def call(self, method: str, request: Any) -> Any:
@@ -159,6 +172,7 @@ class GcsService:
         if request.node_id in self._unconfirmed:
             raise RemoteError("UnknownNode", "This GCS has been started anew; register again.")
         self._facts.refresh("node", request.node_id)
+        await self._groups.room_changed()
         return messages.Empty()
 
     async def _list_nodes(self, request: messages.ListNodes) -> messages.NodeList:
@@ -197,12 +211,15 @@ class GcsService:
         if self._facts.is_observed:
             self._runner.send(node.node_id, "SetObserved", SetObserved(True))
         await self._decide_actors(actor_events.NodeJoined(node.node_id), writes=[records.write_node(node)])
+        await self._groups.room_changed()
 
     async def _node_died(self, node_id: bytes, reason: str) -> None:
         logger.warning("Node %s is dead: %s", node_id.hex(), reason)
         self._runner.remove_node(node_id)
         self._view.remove(node_id)
         self._facts.refresh("node", node_id)
+        # Before the actors, which must not look for their bundles there.
+        await self._groups.decide(placement_group_events.GroupNodeLost(node_id, reason))
         events: list[Any] = [actor_events.NodeLost(node_id, reason)]
         writes = [records.write_node(node) for node in self._nodes.infos() if node.node_id == node_id]
         for record in self._jobs.running():
@@ -210,6 +227,7 @@ class GcsService:
                 because = f"its node {node_id.hex()} is gone."
                 writes += self._end_job(record.job.job_id, because)
                 events.append(actor_events.JobEnded(record.job.job_id, because))
+                await self._groups.decide(placement_group_events.GroupJobEnded(record.job.job_id, because))
         await self._decide_actors(*events, writes=writes)
 
     async def _probe(self, node_id: bytes) -> None:
@@ -247,6 +265,7 @@ class GcsService:
     async def _finish_job(self, request: messages.FinishJob) -> messages.Empty:
         writes = self._end_job(request.job_id, request.reason)
         await self._decide_actors(actor_events.JobEnded(request.job_id, request.reason), writes=writes)
+        await self._groups.decide(placement_group_events.GroupJobEnded(request.job_id, request.reason))
         return messages.Empty()
 
     def _end_job(self, job_id: bytes, reason: str) -> list[Write]:
@@ -292,7 +311,10 @@ class GcsService:
         return messages.ActorList([self._actors.info(actor_id) for actor_id in request.actor_ids if request.watch])
 
     def _choose(self, spec: ActorSpec, refused: Any) -> Choice:
-        choice = choose_node(spec.placement, spec.strategy, self._view, self._draw, refused)
+        target = group_target(spec.strategy)
+        if target is not None:
+            return self._groups.choose(target, refused)
+        choice = choose_node(spec.placement, spec.strategy, self._view, self._draw, refused, spec.labels)
         if choice.node_id is not None:
             self._view.reserve(choice.node_id, spec.placement)
         return choice
@@ -306,11 +328,25 @@ class GcsService:
                 request.spec.actor_id, request.incarnation, node_id, accepted, reason
             )
             self._spawn(self._decide_actors_quietly(event))
+        elif (answer := self._groups.answer_of(node_id, request, reply)) is not None:
+            self._spawn(self._decide_groups_quietly(answer))
         elif isinstance(reply, RemoteError):
             logger.warning("Node %s refused a %s: %s", node_id.hex(), type(request).__name__, reply)
 
     async def _decide_actors_quietly(self, event: Any) -> None:
         await self._decide_actors(event)
+
+    async def _decide_groups_quietly(self, event: Any) -> None:
+        await self._groups.decide(event)
+
+    async def _group_turned(self, info: messages.PlacementGroupInfo) -> None:
+        """A placement group became CREATED or REMOVED: its actors hear of it."""
+        group_id = info.spec.group_id
+        if self._actors.lives_in(group_id):
+            created = info.state == GROUP_CREATED
+            await self._decide_actors(
+                actor_events.GroupCreated(group_id) if created else actor_events.GroupRemoved(group_id, info.death)
+            )
 
     async def _decide_actors(self, *events: Any, writes: Sequence[Write] = ()) -> list[Any]:
         effects = self._actors.handle(events, self._clock())
@@ -318,6 +354,11 @@ class GcsService:
         deadline_ms = self._actors.next_deadline_ms()
         if deadline_ms is not None:
             self._arm("actors", deadline_ms, self._elapse_actors)
+        for effect in effects:
+            if isinstance(effect, actor_events.Publish) and effect.info.state == ACTOR_DEAD:
+                if self._groups.table.is_creator(effect.info.actor_id):
+                    died = placement_group_events.CreatorActorDied(effect.info.actor_id, effect.info.death)
+                    await self._groups.decide(died)
         return effects
 
     async def _elapse_actors(self) -> None:
@@ -377,6 +418,9 @@ class GcsService:
         if kind == "actor":
             known = self._actors.record(key) is not None
             return facts.actor_row(self._actors.info(key)) if known else {}
+        if kind == "placement_group":
+            group = self._groups.table.info(key)
+            return {} if group is None else facts.placement_group_row(group)
         node = self._nodes.get(key)
         return {} if node is None else facts.node_row(self._with_available(node))
 
@@ -388,7 +432,7 @@ class GcsService:
     async def _cluster_status(self, request: messages.ClusterStatus) -> messages.ClusterStatusReply:
         alive = self._nodes.alive_ids()
         accounts = await asyncio.gather(*(self._ask_stats(node_id, STATS_TIMEOUT_S) for node_id in alive))
-        waiting = self._actors.waiting()
+        waiting = self._actors.waiting() + self._groups.table.waiting()
         for account in accounts:
             waiting += account.waiting if account is not None else []
         return messages.ClusterStatusReply(

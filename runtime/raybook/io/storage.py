@@ -15,8 +15,9 @@ ACTORS = "actors"
 JOBS = "jobs"
 KEY_VALUES = "kv"
 NODES = "nodes"
+PLACEMENT_GROUPS = "placement_groups"
 META = "meta"
-TABLES = (ACTORS, JOBS, KEY_VALUES, NODES, META)
+TABLES = (ACTORS, JOBS, KEY_VALUES, NODES, PLACEMENT_GROUPS, META)
 
 
 class Write(msgspec.Struct, frozen=True):

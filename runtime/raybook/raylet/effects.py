@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from raybook.base.config import Config
@@ -24,6 +24,7 @@ from raybook.core.node.local_resources import LocalResources
 from raybook.protocol.messages.gcs import ActorStateReport
 from raybook.protocol.messages.raylet import (
     DemandInfeasible,
+    DemandRefused,
     ExitWorker,
     LeaseGranted,
     LeaseLost,
@@ -43,7 +44,8 @@ PARALLEL_STARTS_MAX = 8
 
 
 class NodeDecider:
-    """The deciders of one node with their timers. ``report_actor`` and ``resources_changed`` go on to the GCS."""
+    """The deciders of one node with their timers. ``report_actor``, ``resources_changed`` and ``follow_group`` (find out
+    what becomes of a placement group) go on to the GCS. labels: of this node."""
 
     def __init__(
         self,
@@ -53,10 +55,12 @@ class NodeDecider:
         worker_options: Callable[[bytes], WorkerOptions],
         report_actor: Callable[[ActorStateReport], None],
         resources_changed: Callable[[], None],
+        follow_group: Callable[[bytes], None],
+        labels: Mapping[str, str],
     ) -> None:
         cpus = resources.total.get(CPU, 0) // UNIT
         processors = len(os.sched_getaffinity(0))
-        self.leases = LeaseManager(resources, light_leases_max=max(LIGHT_LEASES_MIN, 4 * cpus))
+        self.leases = LeaseManager(resources, light_leases_max=max(LIGHT_LEASES_MIN, 4 * cpus), labels=labels)
         self.pool = wp.WorkerPool(
             kept=cpus,
             # A node may claim more CPUs than it has; starting ahead beyond twice the real ones would only delay.
@@ -70,6 +74,7 @@ class NodeDecider:
         self._worker_options = worker_options
         self._report_actor = report_actor
         self._resources_changed = resources_changed
+        self._follow_group = follow_group
         self._loop = asyncio.get_running_loop()
         self._queue: deque[tuple[Any, Any]] = deque()
         self._running = False
@@ -79,6 +84,8 @@ class NodeDecider:
             le.Grant: self._grant,
             le.LeaseLostEffect: self._lease_lost,
             le.Infeasible: self._infeasible,
+            le.Refuse: self._refuse,
+            le.FollowGroup: lambda effect: self._follow_group(effect.group_id),
             le.AskRevoke: self._ask_revoke,
             le.StartActorOn: self._start_actor,
             le.ActorGone: self._actor_gone,
@@ -156,11 +163,16 @@ class NodeDecider:
         )
 
     def _lease_lost(self, effect: le.LeaseLostEffect) -> None:
-        lost = LeaseLost(effect.lease_id, effect.died, effect.reason, effect.exit_code, effect.out_of_memory)
+        lost = LeaseLost(
+            effect.lease_id, effect.died, effect.reason, effect.exit_code, effect.out_of_memory, effect.code
+        )
         self.send(effect.client, lost)
 
     def _infeasible(self, effect: le.Infeasible) -> None:
         self.send(effect.client, DemandInfeasible(effect.class_key, effect.text))
+
+    def _refuse(self, effect: le.Refuse) -> None:
+        self.send(effect.client, DemandRefused(effect.class_key, effect.code, effect.text))
 
     def _ask_revoke(self, effect: le.AskRevoke) -> None:
         self.send(effect.worker, RevokeLease(effect.epoch, effect.drain))

@@ -31,8 +31,17 @@ RETRY_MS = 200
 """While the GCS is away; a restarted one is found within a fifth of a second."""
 RECONNECT_S = 60.0
 """A question waits this long for a GCS that is away (Ray: ``gcs_rpc_server_reconnect_timeout_s``)."""
-KEEPS_ORDER = frozenset({"CreateActor", "KillActor"})
-"""Relayed calls that must not overtake, or be overtaken by, what this node tells."""
+KEEPS_ORDER = frozenset(
+    {
+        "CreateActor",
+        "KillActor",
+        "CreatePlacementGroup",
+        "RemovePlacementGroup",
+        "GetPlacementGroup",
+        "GetPlacementGroups",
+    }
+)
+"""Relayed calls that must not overtake, or be overtaken by, what this node tells or one another."""
 READS_RESOURCES = frozenset({"ListNodes", "ClusterStatus"})
 """Methods before which this node's amounts are brought up to date."""
 
@@ -315,4 +324,5 @@ def _update_of(info: messages.ActorInfo) -> ActorUpdate:
         info.death,
         info.death_payload,
         info.pid,
+        info.death_code,
     )

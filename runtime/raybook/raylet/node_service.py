@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from raybook.base.resources import describe
+from raybook.base.strategies import group_target
 from raybook.core.node import lease_events as le
 from raybook.io.channel import RemoteError
 from raybook.protocol.messages import node as messages
@@ -24,6 +25,9 @@ class NodeService:
         self._methods: dict[str, Callable[[Any], Any]] = {
             "PlaceActor": self._place_actor,
             "StopActor": self._stop_actor,
+            "PrepareBundles": self._prepare_bundles,
+            "CommitBundles": self._commit_bundles,
+            "ReturnBundles": self._return_bundles,
             "ActorChanged": self._actor_changed,
             "SetObserved": self._set_observed,
             "StopNode": self._stop_node,
@@ -42,7 +46,11 @@ class NodeService:
         if self._raylet.is_stopping:
             return messages.PlaceActorReply(False, "The node is shutting down.")
         wanted = le.wanted_by(request.spec)
-        lacking = decider.leases.resources.missing_for_ever(wanted)
+        target = group_target(request.spec.strategy)
+        lacking = decider.leases.pools.missing_for_ever(wanted, target)
+        if lacking and target is not None:
+            text = f"it asks for {describe(wanted)}, and its bundle lacks {describe(lacking)} of that."
+            return messages.PlaceActorReply(False, text)
         if lacking:
             text = f"{request.spec.class_name} asks for {describe(wanted)}; this node lacks {describe(lacking)}."
             return messages.PlaceActorReply(False, text)
@@ -54,6 +62,28 @@ class NodeService:
             le.ActorCancelled(request.actor_id, request.incarnation, request.graceful, request.reason)
         )
         return Empty()
+
+    def _prepare_bundles(self, request: messages.PrepareBundles) -> messages.PrepareBundlesReply:
+        if self._raylet.is_stopping:
+            return messages.PrepareBundlesReply(False, "The node is shutting down.")
+        bundles = [(bundle.index, bundle.shape) for bundle in request.bundles]
+        event = le.BundlesRequested(request.group_id, request.attempt, bundles, request.commit)
+        self._raylet.decider.lease(event)
+        return messages.PrepareBundlesReply(not event.why_refused, event.why_refused)
+
+    def _commit_bundles(self, request: messages.CommitBundles) -> Empty:
+        self._raylet.decider.lease(le.BundlesCommitted(request.group_id, request.attempt))
+        return Empty()
+
+    def _return_bundles(self, request: messages.ReturnBundles) -> messages.ReturnBundlesReply:
+        decider = self._raylet.decider
+        if request.removed:
+            decider.lease(le.GroupRemoved(request.group_id, request.attempt, request.reason))
+        else:
+            decider.lease(
+                le.BundlesReturned(request.group_id, request.attempt, request.indices, "Its bundle moved away.")
+            )
+        return messages.ReturnBundlesReply(not decider.leases.pools.is_held(request.group_id))
 
     def _actor_changed(self, request: messages.ActorChanged) -> Empty:
         self._raylet.gcs.actor_changed(request.actor)

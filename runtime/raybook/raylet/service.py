@@ -20,8 +20,10 @@ from typing import Any
 from raybook.base.config import Config
 from raybook.base.facts import Fact
 from raybook.base.ids import random_id
+from raybook.base.label_selector import NODE_ID_LABEL
 from raybook.base.resources import Shape
 from raybook.base.specs import PROTOCOL_VERSION, Endpoint
+from raybook.base.strategies import node_target
 from raybook.core.node import lease_events as le
 from raybook.core.node import worker_pool as wp
 from raybook.core.node.local_resources import LocalResources
@@ -35,6 +37,7 @@ from raybook.protocol.messages import store as sm
 from raybook.protocol.messages.node import NodeStats, WorkerInfo
 from raybook.raylet.clients import DRIVER, WORKER, Client, ClientTable, WorkerProcess
 from raybook.raylet.effects import NodeDecider
+from raybook.raylet.followers import Followers
 from raybook.raylet.gcs_link import GcsLink
 from raybook.raylet.idle_probe import IdleProbe
 from raybook.raylet.log_monitor import LogLine, LogMonitor
@@ -87,7 +90,7 @@ class Raylet:
         self._resources = resources
         self._store_budget_bytes = store_budget_bytes
         self._handle = zygote
-        self._labels = labels
+        self._labels = {NODE_ID_LABEL: node_id.hex(), **labels}
         self._is_head = is_head
         self._ip = ip
         self.raylet_address = raylet_address
@@ -121,6 +124,8 @@ class Raylet:
             self._keeper.options,
             lambda report: self.gcs.tell("ActorStateReport", report),
             self._resources_changed,
+            lambda group_id: self._followers.group(group_id),
+            self._labels,
         )
         self._store = StoreService(
             self._config,
@@ -140,6 +145,7 @@ class Raylet:
             self._probe.ask,
             lambda reason: self.on_stop(reason),
         )
+        self._followers = Followers(self.decider, self.gcs)
         self._handlers = self._message_handlers()
         # Forks are ordered before anything else: the zygote works while we talk to the GCS.
         self._keeper.attach(self.decider, self.gcs)
@@ -374,9 +380,7 @@ class Raylet:
             return lambda client, message: self.decider.lease(make(client, message))
 
         handlers: dict[type, Callable[[Client, Any], None]] = {
-            rm.SetDemand: to_leases(
-                lambda c, m: le.DemandSet(c.client_id, m.class_key, m.scheduling_class, m.count, m.name)
-            ),
+            rm.SetDemand: self._set_demand,
             rm.ReturnLease: to_leases(lambda c, m: le.LeaseReturned(c.client_id, m.lease_id, m.worker_broken)),
             rm.RevokeAnswer: to_leases(lambda c, m: le.RevokeAnswered(c.client_id, m.epoch, m.idle)),
             rm.Blocked: to_leases(lambda c, m: le.WorkerBlocked(c.client_id)),
@@ -406,6 +410,14 @@ class Raylet:
         ):
             handlers[kind] = lambda c, m: self._store.received(c.client_id, m)
         return handlers
+
+    def _set_demand(self, client: Client, message: rm.SetDemand) -> None:
+        what = message.scheduling_class
+        demand = le.DemandSet(client.client_id, message.class_key, what, message.count, message.name)
+        self.decider.lease(demand)
+        target = node_target(what.strategy) if what.strategy else None
+        if target is not None and not target.soft and target.node_id != self.node_id and message.count:
+            self._followers.node(demand, target)
 
     # --- looking ------------------------------------------------------------------------------------------------------
 

@@ -63,6 +63,17 @@ class NodeLost(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+class GroupCreated(msgspec.Struct, frozen=True):
+    """All bundles of a placement group are there: its actors can be placed."""
+
+    group_id: bytes
+
+
+class GroupRemoved(msgspec.Struct, frozen=True):
+    group_id: bytes
+    reason: str = ""
+
+
 class InventoryTaken(msgspec.Struct, frozen=True):
     """Which actors a node really runs, asked after the GCS came back from its store."""
 

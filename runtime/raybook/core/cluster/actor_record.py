@@ -29,6 +29,8 @@ class ActorRecord(msgspec.Struct):
     """The row others see, rebuilt at every change."""
     death: str = ""
     death_payload: bytes = b""
+    death_code: str = ""
+    """Exception class that calls raise once it is dead; "" for ActorDiedError."""
     pid: int = 0
     waiting: str = ""
     ending: str = ""
@@ -66,6 +68,7 @@ def row_of(actor: ActorRecord) -> ActorInfo:
         detached=spec.detached,
         waiting=actor.waiting,
         resources=spec.resources,
+        death_code=actor.death_code,
     )
 
 

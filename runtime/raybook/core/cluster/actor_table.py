@@ -19,6 +19,7 @@ import msgspec
 
 from raybook.base.facts import ACTOR_ALIVE, ACTOR_DEAD, ACTOR_PENDING, ACTOR_RESTARTING
 from raybook.base.specs import ActorSpec, Endpoint
+from raybook.base.strategies import group_target
 from raybook.core.cluster import actor_events as on
 from raybook.core.cluster.actor_record import RESTARTS_FOREVER, ActorRecord, label_of, row_of, without_creation
 from raybook.core.cluster.actor_watchers import ActorWatchers
@@ -60,6 +61,7 @@ class ActorTable:
         self._of_job: dict[bytes, dict[bytes, None]] = {}
         self._owners_on_node: dict[bytes, dict[bytes, None]] = {}
         self._on_node: dict[bytes, dict[bytes, None]] = {}
+        self._of_group: dict[bytes, dict[bytes, None]] = {}
         self._unplaced: dict[bytes, None] = {}
         self._dead: dict[bytes, None] = {}
         self._watchers = ActorWatchers()
@@ -75,6 +77,8 @@ class ActorTable:
             on.JobEnded: self._job_ended,
             on.NodeJoined: self._node_joined,
             on.NodeLost: self._node_lost,
+            on.GroupCreated: self._group_created,
+            on.GroupRemoved: self._group_removed,
             on.InventoryTaken: self._inventory,
             on.WatchRequested: self._watch,
         }
@@ -118,6 +122,10 @@ class ActorTable:
         """The living actor of that name, without the bytes only its worker needs."""
         actor_id = self._names.get((namespace, name))
         return None if actor_id is None else without_creation(self._actors[actor_id].spec)
+
+    def lives_in(self, group_id: bytes) -> bool:
+        """Whether an actor lives in this placement group, or waits for it."""
+        return group_id in self._of_group
 
     def rows(self) -> list[ActorInfo]:
         """All rows, oldest actor first."""
@@ -224,6 +232,11 @@ class ActorTable:
         choice = self._choose(actor.spec, actor.refusals)
         actor.accepted = False
         actor.pid = 0
+        if choice.code:
+            self._unplaced.pop(actor_id, None)
+            actor.death_code = choice.code
+            self._die(actor, f"The actor can never run: {choice.reason}")
+            return
         if choice.node_id is None:
             actor.node_id = b""
             actor.waiting = choice.reason
@@ -259,6 +272,22 @@ class ActorTable:
             actor.refusals = {node: why for node, why in actor.refusals.items() if node != event.node_id}
             self._place(actor)
             self._changed(actor)
+
+    def _group_created(self, event: on.GroupCreated) -> None:
+        for actor_id in list(self._of_group.get(event.group_id, ())):
+            if actor_id in self._unplaced:
+                actor = self._actors[actor_id]
+                self._place(actor)
+                self._changed(actor)
+
+    def _group_removed(self, event: on.GroupRemoved) -> None:
+        for actor_id in list(self._of_group.get(event.group_id, ())):
+            actor = self._actors[actor_id]
+            reason = f"The placement group of the actor ({event.group_id.hex()}) was removed: {event.reason}"
+            if actor.node_id:
+                self._stop(actor, reason, graceful=False)
+            actor.death_code = "ActorPlacementGroupRemoved"
+            self._life_ended(actor, reason, may_restart=False)
 
     # ------------------------------------------------------------------ edges: lives and deaths
 
@@ -382,6 +411,9 @@ class ActorTable:
         if owner.client_id not in self._of_owner:
             _drop(self._owners_on_node, owner.node_id, owner.client_id)
         _drop(self._of_job, actor.spec.job_id, actor_id)
+        target = group_target(actor.spec.strategy)
+        if target is not None:
+            _drop(self._of_group, target.group_id, actor_id)
         actor.spec = without_creation(actor.spec)
         self._dead[actor_id] = None
         self._changed(actor)
@@ -437,6 +469,9 @@ class ActorTable:
         self._of_owner.setdefault(spec.owner.client_id, {})[actor_id] = None
         self._owners_on_node.setdefault(spec.owner.node_id, {})[spec.owner.client_id] = None
         self._of_job.setdefault(spec.job_id, {})[actor_id] = None
+        target = group_target(spec.strategy)
+        if target is not None:
+            self._of_group.setdefault(target.group_id, {})[actor_id] = None
         if actor.node_id:
             self._on_node.setdefault(actor.node_id, {})[actor_id] = None
         else:

@@ -109,6 +109,13 @@ class ResourceView:
         for name, amount in shape.items():
             node.available[name] -= amount
 
+    def give_back(self, node_id: bytes, shape: Shape) -> None:
+        """What was reserved there is free again, until the node's next report says so itself."""
+        node = self._nodes.get(node_id)
+        if node is not None:
+            for name, amount in shape.items():
+                node.available[name] = min(node.available.get(name, 0) + amount, node.total.get(name, 0))
+
     def pool(self, request: Shape) -> list[NodeResources]:
         """The smallest group that surely contains every feasible node: those with the rarest requested resource.
         Read-only for the caller. Cost: one look-up per requested resource."""

@@ -25,6 +25,16 @@ class DemandSet:
 
 
 @dataclass(slots=True)
+class DemandImpossible:
+    """It became known elsewhere that this demand can never be served by any node; ``code`` is an exception class."""
+
+    client: bytes
+    class_key: int
+    code: str
+    text: str
+
+
+@dataclass(slots=True)
 class LeaseReturned:
     """``client`` is done with it. ``broken``: it could not talk to the worker."""
 

@@ -11,13 +11,14 @@ Source: Ray's lease protocol.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from raybook.base.label_selector import describe_selector, matches
-from raybook.base.resources import Shape, describe
+from raybook.base.resources import Shape
 from raybook.base.specs import Assignment
-from raybook.base.strategies import GroupTarget, group_target
+from raybook.base.strategies import group_target
+from raybook.core.node.bundle_keeper import BundleKeeper
 from raybook.core.node.lease_events import (
     ActorCancelled,
     ActorFailed,
@@ -29,6 +30,7 @@ from raybook.core.node.lease_events import (
     BundlesRequested,
     BundlesReturned,
     ClientGone,
+    DemandImpossible,
     DemandSet,
     FollowGroup,
     Grant,
@@ -55,9 +57,10 @@ from raybook.core.node.lease_events import (
     wanted_by,
 )
 from raybook.core.node.lease_recall import LeaseRecall
+from raybook.core.node.lease_reports import LeaseReports
 from raybook.core.node.lease_table import Lease, LeaseTable, Worker, WorkerState
 from raybook.core.node.local_resources import LocalResources
-from raybook.core.node.request_queue import Group, GroupKey, Request, RequestKey, RequestQueue
+from raybook.core.node.request_queue import Group, GroupKey, Request, RequestKey, RequestQueue, labels_wanted
 from raybook.core.node.resource_pools import ResourcePools
 
 ORPHAN_GRACE_MS = 200
@@ -65,7 +68,6 @@ ORPHAN_GRACE_MS = 200
 STARTS_COUNTED_MAX = 16
 """No more lacking workers than this are counted in one pass; the pool starts fewer at once anyway."""
 STORY_EVENTS_MAX = 1024
-GROUP_REMOVED_CODE = "TaskPlacementGroupRemoved"
 
 
 class LeaseManager:
@@ -83,17 +85,18 @@ class LeaseManager:
         self._actors: dict[bytes, tuple[int, bytes | None]] = {}
         """Actor id → (incarnation, worker or None while queued)."""
         self._queue = RequestQueue()
+        self.reports = LeaseReports(self._table, self._queue, self.pools)
+        self._bundles = BundleKeeper(self._table, self._queue, self.pools)
         self._recall = LeaseRecall(self._table, self._queue, self.pools)
         self._told_infeasible: dict[bytes, dict[int, bool]] = {}
         self._said_lacking: dict[str, bool] = {}
         self._last_lease_id = 0
         self._effects: list[Any] = []
         self._changed = False
-        self._short_of: list[Group] = []
-        """Bundles that could not be reserved just now: who could make room for them is asked once."""
         self._history: deque[tuple[int, Any]] = deque(maxlen=STORY_EVENTS_MAX)
         self._edges: dict[type, Callable[[Any, int], None]] = {
             DemandSet: self._demand_set,
+            DemandImpossible: self._demand_impossible,
             LeaseReturned: self._lease_returned,
             WorkerReady: self._worker_ready,
             WorkerWithdrawn: self._worker_withdrawn,
@@ -109,9 +112,9 @@ class LeaseManager:
             ActorCancelled: self._actor_cancelled,
             LeaseProbed: self._lease_probed,
             BundlesRequested: self._bundles_requested,
-            BundlesCommitted: self._bundles_committed,
-            BundlesReturned: self._bundles_returned,
-            GroupRemoved: self._group_removed,
+            BundlesCommitted: self._bundles_changed(self._bundles.committed),
+            BundlesReturned: self._bundles_changed(self._bundles.returned),
+            GroupRemoved: self._bundles_changed(self._bundles.removed),
         }
 
     def handle(self, events: Iterable[Any], now_ms: int) -> list[Any]:
@@ -153,16 +156,22 @@ class LeaseManager:
         what = event.scheduling_class
         target = group_target(what.strategy)
         if target is not None and target.group_id in self.pools.removed:
-            self._refuse(event.client, event.class_key, event.name, target.group_id)
+            refusal = self._bundles.refusal(event.client, event.class_key, event.name, target.group_id)
+            self._effects.append(refusal)
             return
         shape = tuple((name, amount) for name, amount in what.resources if amount)
-        group = self._group((shape, what.environment, False, target, what.labels))
+        group = self._group((shape, what.environment, False, target, labels_wanted(what)))
         self._queue.put(group, Request(key, event.client, event.class_key, event.count, event.name))
         told = self._told_infeasible.setdefault(event.client, {})
         if (group.missing or group.refusal) and event.class_key not in told:
             told[event.class_key] = True
-            text = self._explain_missing(event.name or "A task", group)
+            text = self.reports.why_never(event.name or "A task", group)
             self._effects.append(Infeasible(event.client, event.class_key, text))
+            self._changed = True
+
+    def _demand_impossible(self, event: DemandImpossible, now_ms: int) -> None:
+        if self._queue.remove((event.client, event.class_key)) is not None:
+            self._effects.append(Refuse(event.client, event.class_key, event.code, event.text))
             self._changed = True
 
     def _group(self, key: GroupKey) -> Group:
@@ -174,10 +183,6 @@ class LeaseManager:
         if target is not None and not self.pools.has_bundle(target):
             self._effects.append(FollowGroup(target.group_id))
         return group
-
-    def _refuse(self, client: bytes, class_key: int, name: str, group_id: bytes) -> None:
-        text = f"`{name}` was to run in placement group {group_id.hex()}, which was removed: {self.pools.removed[group_id]}"
-        self._effects.append(Refuse(client, class_key, GROUP_REMOVED_CODE, text))
 
     def _client_gone(self, event: ClientGone, now_ms: int) -> None:
         for request in self._queue.of_client(event.client):
@@ -357,55 +362,16 @@ class LeaseManager:
     # --- bundles ------------------------------------------------------------------------------------------------------
 
     def _bundles_requested(self, event: BundlesRequested, now_ms: int) -> None:
-        event.why_refused = self.pools.prepare(event.group_id, event.attempt, event.bundles, event.commit)
-        self._changed = True
-        if event.why_refused:
-            together: Shape = {}
-            for _, shape in event.bundles:
-                for name, amount in shape.items():
-                    together[name] = together.get(name, 0) + amount
-            group = Group((tuple(sorted(together.items())), "", True, None, ()), together, "", {})
-            group.queue.append(Request((event.group_id, -event.attempt), b"", 0, 1))
-            group.count = 1
-            self._short_of.append(group)
-        elif event.commit:
-            self._bundles_came(event.group_id)
+        self._effects += self._bundles.requested(event)
+        # No report when there is no room: the GCS would try again at once, for ever.
+        self._changed = self._changed or not event.why_refused
 
-    def _bundles_committed(self, event: BundlesCommitted, now_ms: int) -> None:
-        self.pools.commit(event.group_id, event.attempt)
-        self._bundles_came(event.group_id)
+    def _bundles_changed(self, handle: Callable[[Any], list[Any]]) -> Callable[[Any, int], None]:
+        def edge(event: Any, now_ms: int) -> None:
+            self._effects += handle(event)
+            self._changed = True
 
-    def _bundles_came(self, group_id: bytes) -> None:
-        """What waited for the group can be compared with its bundles now."""
-        for group in self._queue:
-            if group.target is not None and group.target.group_id == group_id:
-                group.missing = self.pools.missing_for_ever(group.shape, group.target)
-
-    def _bundles_returned(self, event: BundlesReturned, now_ms: int) -> None:
-        self._end_holders(self.pools.give_back(event.group_id, event.attempt, event.indices), event.reason)
-        self._changed = True
-
-    def _group_removed(self, event: GroupRemoved, now_ms: int) -> None:
-        reason = f"Its placement group {event.group_id.hex()} was removed: {event.reason}"
-        self._end_holders(self.pools.remove(event.group_id, event.attempt, event.reason), reason, GROUP_REMOVED_CODE)
-        for request in self._queue.of_group(event.group_id):
-            if request.actor is None:  # Actors are ended by the GCS, which knows their names and handles.
-                self._queue.remove(request.key)
-                self._refuse(request.client, request.class_key, request.name, event.group_id)
-        self._changed = True
-
-    def _end_holders(self, lease_ids: Iterable[Hashable], reason: str, code: str = "") -> None:
-        """Whoever runs under these leases is ended. Owners are told now and with our reason: what ``waitpid`` will say is
-        a signal."""
-        ended = dict.fromkeys(lease_ids)
-        for worker in list(self._table.workers.values()) if ended else ():
-            lease = worker.lease
-            if lease is None or lease.lease_id not in ended or worker.state is WorkerState.ENDING:
-                continue
-            if worker.state is WorkerState.LEASED and lease.orphan_deadline_ms is None:
-                self._effects.append(LeaseLostEffect(lease.client, lease.lease_id, True, reason, code=code))
-            self._effects.append(KillWorker(worker.worker_id, reason))
-            self._table.set_ending(worker)
+        return edge
 
     # --- serving ------------------------------------------------------------------------------------------------------
 
@@ -413,7 +379,7 @@ class LeaseManager:
         lacking: dict[str, int] = {}
         reserved: list[int] = []
         starving = self._serve_in_turns(now_ms, lacking, reserved)
-        short_of, self._short_of = self._short_of, []
+        short_of, self._bundles.short_of = self._bundles.short_of, []
         self._effects += self._recall.ask(starving + short_of, now_ms)
         for lease_id in reserved:
             self.pools.release(lease_id)
@@ -445,7 +411,9 @@ class LeaseManager:
             worker = self._table.pick_idle(group.environment, request.client)
             if worker is not None:
                 self._queue.take_turn(group, request)
-                self._grant(worker, request, group.target, lease_id, light, assignment, now_ms)
+                if group.target is not None:
+                    assignment.strategy = group.target.encode()
+                self._grant(worker, request, lease_id, light, assignment, now_ms)
             else:
                 reserved.append(lease_id)
                 unserved[group.key] = unserved.get(group.key, 0) + 1
@@ -462,19 +430,10 @@ class LeaseManager:
         return next((request for request in group.queue if request.key not in self._table.held_by), group.queue[0])
 
     def _grant(
-        self,
-        worker: Worker,
-        request: Request,
-        target: GroupTarget | None,
-        lease_id: int,
-        light: bool,
-        assignment: Assignment,
-        now_ms: int,
+        self, worker: Worker, request: Request, lease_id: int, light: bool, assignment: Assignment, now_ms: int
     ) -> None:
         worker.epoch += 1
         actor = request.actor
-        if target is not None:
-            assignment.strategy = target.encode()
         lease = Lease(lease_id, worker.epoch, request.client, request.class_key, now_ms, light, actor)
         self._table.bind(worker, lease)
         self._effects.append(WorkerTaken(worker.worker_id, dedicated=actor is not None))
@@ -493,21 +452,11 @@ class LeaseManager:
 
     def available_for_reports(self) -> Shape:
         """Free amounts, counting leases whose workers said that they are idle; never below zero."""
-        amounts = dict(self.resources.available)
-        for worker in self._table.leases.values():
-            lease = worker.lease
-            held = self.resources.held(lease.lease_id) if lease and lease.idle and not lease.blocked else None
-            for name, amount in held.resources.items() if held else ():
-                amounts[name] += amount
-        return {name: max(0, amount) for name, amount in amounts.items()}
+        return self.reports.available()
 
     def task_leases(self) -> list[tuple[bytes, int]]:
         """(worker, epoch) of every task lease that is not blocked: those worth a probe."""
-        return [
-            (worker.worker_id, worker.epoch)
-            for worker in self._table.leases.values()
-            if worker.lease is not None and not worker.lease.blocked
-        ]
+        return self.reports.task_leases()
 
     def worker_states(self) -> list[tuple[bytes, str, Shape, bytes]]:
         """(worker, state, held amounts, actor id or b"") of every registered worker."""
@@ -520,40 +469,11 @@ class LeaseManager:
 
     def queued(self) -> list[WaitingRequest]:
         """Everything that waits, with the reason in words."""
-        rows = []
-        for group in self._queue:
-            for request in group.queue:
-                name = request.name or "tasks"
-                if group.missing or group.refusal:
-                    text = self._explain_missing(name, group)
-                elif group.target is not None and not self._is_here(group):
-                    text = (
-                        f"{request.count} × {name} wait for a bundle of placement group {group.target.group_id.hex()}."
-                    )
-                else:
-                    _, free = self.pools.compared(group.shape, group.target)
-                    place = "here" if group.target is None else "in its placement group"
-                    free = {name.partition("@")[0]: amount for name, amount in free.items()}
-                    text = f"{request.count} × {name} wait for {describe(group.shape)}; free {place}: {describe(free)}."
-                rows.append(WaitingRequest(dict(group.shape), request.count, name, text))
-        return rows
+        return self.reports.queued()
 
     def waiting(self) -> list[str]:
         """One line for each queued demand, for people."""
         return [row.text for row in self.queued()]
-
-    def _explain_missing(self, name: str, group: Group) -> str:
-        if group.refusal:
-            return f"{name} asks for {group.refusal}. It stays queued; add a node that has them, or ask for others."
-        totals = self.pools.total_for(group.target)
-        total = {name: amount for name, amount in totals.items() if name in group.shape}
-        place, remedy = "this node has", "add a node that has it"
-        if group.target is not None:
-            place, remedy = "its placement group has in one bundle", "make a group with larger bundles"
-        return (
-            f"{name} asks for {describe(group.shape)}, but {place} {describe(total)} in all, "
-            f"{describe(group.missing)} too little. It stays queued; ask for less, or {remedy}."
-        )
 
     def story(self, key: bytes) -> str:
         """Recent events and effects that name this client, worker or actor, one a line."""

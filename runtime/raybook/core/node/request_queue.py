@@ -8,11 +8,13 @@ lease each; groups take turns as well. Knows nothing of free resources, workers 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from raybook.base.label_selector import NODE_ID_LABEL
 from raybook.base.resources import Shape
-from raybook.base.strategies import GroupTarget
+from raybook.base.specs import SchedulingClass
+from raybook.base.strategies import GroupTarget, node_target
 from raybook.core.node.lease_events import ActorRequested
 
 GroupKey = tuple[tuple[tuple[str, int], ...], str, bool, GroupTarget | None, tuple[tuple[str, str], ...]]
@@ -139,3 +141,21 @@ class RequestQueue:
             assert group.count == sum(request.count for request in group.queue), f"Group {group.key} miscounts."
             assert all(request.count > 0 for request in group.queue), f"Group {group.key} keeps a served request."
         assert len(self._requests) == sum(len(group.queue) for group in self._groups.values()), "A request is lost."
+
+
+def shortage(group_id: bytes, attempt: int, bundles: Iterable[tuple[int, Shape]]) -> Group:
+    """Bundles that could not be reserved, as if they were queued: so ``lease_recall`` can look for who makes room."""
+    together: Shape = {}
+    for _, shape in bundles:
+        for name, amount in shape.items():
+            together[name] = together.get(name, 0) + amount
+    request = Request((group_id, -attempt), b"", 0, 1)
+    return Group(
+        (tuple(sorted(together.items())), "", True, None, ()), together, "", {}, queue=deque([request]), count=1
+    )
+
+
+def labels_wanted(what: SchedulingClass) -> tuple[tuple[str, str], ...]:
+    """The label selector of a class. A node that it must run on is a label too."""
+    node = node_target(what.strategy)
+    return what.labels if node is None or node.soft else (*what.labels, (NODE_ID_LABEL, node.node_id.hex()))

@@ -161,6 +161,10 @@ class ResourcePools:
         """What ``key`` holds now."""
         return self.pool_of(key).held(key)
 
+    def is_held(self, group_id: bytes) -> bool:
+        """Whether something still draws from any bundle of this group. Cost: linear in what draws from bundles."""
+        return any(bundle.key[0] == group_id for bundle in self._holders.values())
+
     # --- questions ----------------------------------------------------------------------------------------------------
 
     def missing_for_ever(self, shape: Mapping[str, int], target: GroupTarget | None = None) -> Shape:

@@ -164,4 +164,4 @@ def unavailable(queue: ActorQueue) -> ErrorValue:
 
 def death_error(update: ActorUpdate) -> ErrorValue:
     """Why every further call fails."""
-    return ErrorValue("ActorDiedError", update.death, update.death_payload)
+    return ErrorValue(update.death_code or "ActorDiedError", update.death, update.death_payload)

@@ -240,6 +240,14 @@ class LeaseRequester:
         group.infeasible = text
         return len(group.queue)
 
+    def refused(self, class_key: int) -> list[TaskRecord]:
+        """A class will never run, and its demand is gone; the tasks that queue for it, which end with that."""
+        group = self._by_key[class_key]
+        records = list(group.queue)
+        group.queue.clear()
+        group.demand_sent = 0
+        return records
+
     # What to do
 
     def act(self, now_ms: int, effects: list) -> None:

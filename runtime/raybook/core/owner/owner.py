@@ -52,6 +52,7 @@ from raybook.core.owner.wait_set import WaitSet
 from raybook.protocol.messages.raylet import (
     ActorUpdate,
     DemandInfeasible,
+    DemandRefused,
     LeaseGranted,
     LeaseLost,
 )
@@ -127,6 +128,7 @@ class Owner:
             LeaseGranted: self._on_granted,
             LeaseLost: self._on_lease_lost,
             DemandInfeasible: self._on_infeasible,
+            DemandRefused: self._on_refused,
             ActorUpdate: self._on_actor_update,
             SpillWanted: self.relocations.on_spill_wanted,
             ObjectsSpilled: self.relocations.on_objects_spilled,
@@ -364,6 +366,10 @@ class Owner:
     def _on_infeasible(self, message: DemandInfeasible) -> None:
         self.leases.infeasible(message.class_key, message.text)
         self._effects.append(LogLine(message.text))
+
+    def _on_refused(self, message: DemandRefused) -> None:
+        for record in self.leases.refused(message.class_key):
+            self._finish(record, "FAILED", 0, 0, error=ErrorValue(message.code, message.text))
 
     # Actors
 

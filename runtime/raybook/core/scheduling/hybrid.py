@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from raybook.base.label_selector import LabelSelector, matches
 from raybook.base.resources import Shape, fits
 from raybook.core.cluster.resource_view import NodeResources, ResourceView
 
@@ -18,9 +19,11 @@ PACK_BELOW_PERMILLE = 500
 Rng = Callable[[int], int]
 
 
-def pack_then_spread(request: Shape, view: ResourceView, rng: Rng, refused: Mapping[bytes, str]) -> bytes | None:
+def pack_then_spread(
+    request: Shape, view: ResourceView, rng: Rng, refused: Mapping[bytes, str], labels: LabelSelector
+) -> bytes | None:
     """The oldest sampled node under half full with room; else the emptiest with room; else the emptiest feasible."""
-    candidates = feasible_sample(request, view, rng, refused)
+    candidates = feasible_sample(request, view, rng, refused, labels)
     with_room = [node for node in candidates if fits(request, node.available)]
     below_half = [node for node in with_room if load_permille(node) < PACK_BELOW_PERMILLE]
     if below_half:
@@ -28,18 +31,22 @@ def pack_then_spread(request: Shape, view: ResourceView, rng: Rng, refused: Mapp
     return _emptiest(with_room or candidates)
 
 
-def spread(request: Shape, view: ResourceView, rng: Rng, refused: Mapping[bytes, str]) -> bytes | None:
+def spread(
+    request: Shape, view: ResourceView, rng: Rng, refused: Mapping[bytes, str], labels: LabelSelector
+) -> bytes | None:
     """The emptiest sampled node, those with room now first."""
-    candidates = feasible_sample(request, view, rng, refused)
+    candidates = feasible_sample(request, view, rng, refused, labels)
     return _emptiest([node for node in candidates if fits(request, node.available)] or candidates)
 
 
-def feasible_sample(request: Shape, view: ResourceView, rng: Rng, refused: Mapping[bytes, str]) -> list[NodeResources]:
-    """Up to ``SAMPLE`` nodes that could hold the request when empty. A sample without one is followed by a walk over
+def feasible_sample(
+    request: Shape, view: ResourceView, rng: Rng, refused: Mapping[bytes, str], labels: LabelSelector = {}
+) -> list[NodeResources]:
+    """Up to ``SAMPLE`` nodes with these labels that could hold the request when empty. A sample without one is followed by a walk over
     the pool from a random start, so that "nowhere" is certain when it is said."""
 
     def feasible(node: NodeResources) -> bool:
-        return node.node_id not in refused and fits(request, node.total)
+        return node.node_id not in refused and fits(request, node.total) and matches(labels, node.labels)
 
     pool = view.pool(request)
     if len(pool) <= SAMPLE:

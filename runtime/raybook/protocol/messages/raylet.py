@@ -107,6 +107,8 @@ class LeaseLost(msgspec.Struct, tag=7, array_like=True):
     reason: str = ""
     exit_code: int = 0
     out_of_memory: bool = False
+    code: str = ""
+    """Exception class that the running task fails with, without another try; "" when it died like any worker."""
 
 
 class DemandInfeasible(msgspec.Struct, tag=8, array_like=True):
@@ -206,6 +208,8 @@ class ActorUpdate(msgspec.Struct, tag=20, array_like=True):
     death: str = ""
     death_payload: bytes = b""
     pid: int = 0
+    death_code: str = ""
+    """Exception class of calls when DEAD; "" for ActorDiedError."""
 
 
 class PublishFacts(msgspec.Struct, tag=21, array_like=True):
@@ -265,6 +269,15 @@ class Stop(msgspec.Struct, tag=28, array_like=True):
     reason: str = ""
 
 
+class DemandRefused(msgspec.Struct, tag=29, array_like=True):
+    """raylet → client: this class will never run (its placement group was removed, its node is dead): its queued tasks
+    fail with the exception class ``code``. The demand is withdrawn."""
+
+    class_key: int
+    code: str
+    text: str
+
+
 RayletMessage = (
     Register
     | Registered
@@ -274,6 +287,7 @@ RayletMessage = (
     | ReturnLease
     | LeaseLost
     | DemandInfeasible
+    | DemandRefused
     | RevokeLease
     | RevokeAnswer
     | Blocked

@@ -1,0 +1,77 @@
+"""Lease reports: what a node says of its leases and of what waits, in figures and in words. Decides nothing."""
+
+from __future__ import annotations
+
+from raybook.base.resources import Shape, describe
+from raybook.core.node.lease_events import WaitingRequest
+from raybook.core.node.lease_table import LeaseTable
+from raybook.core.node.request_queue import Group, Request, RequestQueue
+from raybook.core.node.resource_pools import ResourcePools
+
+
+class LeaseReports:
+    """Views of the lease manager's tables."""
+
+    def __init__(self, table: LeaseTable, queue: RequestQueue, pools: ResourcePools) -> None:
+        self._table = table
+        self._queue = queue
+        self._pools = pools
+
+    def available(self) -> Shape:
+        """Free amounts, counting leases whose workers said that they are idle; never below zero. What is free inside a
+        bundle is not free for others."""
+        root = self._pools.root
+        amounts = dict(root.available)
+        for worker in self._table.leases.values():
+            lease = worker.lease
+            held = root.held(lease.lease_id) if lease and lease.idle and not lease.blocked else None
+            for name, amount in held.resources.items() if held else ():
+                amounts[name] += amount
+        return {name: max(0, amount) for name, amount in amounts.items()}
+
+    def task_leases(self) -> list[tuple[bytes, int]]:
+        """(worker, epoch) of every task lease that is not blocked: those worth a probe."""
+        return [
+            (worker.worker_id, worker.epoch)
+            for worker in self._table.leases.values()
+            if worker.lease is not None and not worker.lease.blocked
+        ]
+
+    def queued(self) -> list[WaitingRequest]:
+        """Everything that waits, with the reason in words."""
+        return [
+            WaitingRequest(dict(group.shape), request.count, request.name or "tasks", self.why_waiting(group, request))
+            for group in self._queue
+            for request in group.queue
+        ]
+
+    def waits_for_group(self, group_id: bytes) -> bool:
+        """Whether something is queued for a placement group of which there is no bundle here."""
+        targets = [group.target for group in self._queue if group.target is not None]
+        return any(target.group_id == group_id and not self._pools.has_bundle(target) for target in targets)
+
+    def why_waiting(self, group: Group, request: Request) -> str:
+        """What this request waits for."""
+        name, target = request.name or "tasks", group.target
+        if group.missing or group.refusal:
+            return self.why_never(name, group)
+        if target is not None and not self._pools.has_bundle(target):
+            return f"{request.count} × {name} wait for a bundle of placement group {target.group_id.hex()}."
+        _, compared = self._pools.compared(group.shape, target)
+        free = {name.partition("@")[0]: amount for name, amount in compared.items()}
+        place = "here" if target is None else "in its placement group"
+        return f"{request.count} × {name} wait for {describe(group.shape)}; free {place}: {describe(free)}."
+
+    def why_never(self, name: str, group: Group) -> str:
+        """Why this node can never serve a group of requests."""
+        if group.refusal:
+            return f"{name} asks for {group.refusal}. It stays queued; add a node that has them, or ask for others."
+        totals = self._pools.total_for(group.target)
+        total = {name: amount for name, amount in totals.items() if name in group.shape}
+        place, remedy = "this node has", "add a node that has it"
+        if group.target is not None:
+            place, remedy = "its placement group has in one bundle", "make a group with larger bundles"
+        return (
+            f"{name} asks for {describe(group.shape)}, but {place} {describe(total)} in all, "
+            f"{describe(group.missing)} too little. It stays queued; ask for less, or {remedy}."
+        )
