@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from raybook.base.label_selector import LabelSelector, matches
+from raybook.base.label_selector import NO_LABELS, LabelSelector, matches
 from raybook.base.resources import Shape, fits
 from raybook.core.cluster.resource_view import NodeResources, ResourceView
 
@@ -40,10 +40,10 @@ def spread(
 
 
 def feasible_sample(
-    request: Shape, view: ResourceView, rng: Rng, refused: Mapping[bytes, str], labels: LabelSelector = {}
+    request: Shape, view: ResourceView, rng: Rng, refused: Mapping[bytes, str], labels: LabelSelector = NO_LABELS
 ) -> list[NodeResources]:
-    """Up to ``SAMPLE`` nodes with these labels that could hold the request when empty. A sample without one is followed by a walk over
-    the pool from a random start, so that "nowhere" is certain when it is said."""
+    """Up to ``SAMPLE`` nodes with these labels that could hold the request when empty. A sample without one is
+    followed by a walk over the pool from a random start, so that "nowhere" is certain when it is said."""
 
     def feasible(node: NodeResources) -> bool:
         return node.node_id not in refused and fits(request, node.total) and matches(labels, node.labels)
