@@ -79,7 +79,7 @@ def _on_named_node(
     return Choice(None, f"it must run on node {name}, which cannot hold it: {lack}")
 
 
-def why_nowhere(request: Shape, view: ResourceView, refused: Mapping[bytes, str], labels: LabelSelector = {}) -> str:
+def why_nowhere(request: Shape, view: ResourceView, refused: Mapping[bytes, str], labels: LabelSelector) -> str:
     """The sentence people read while something infeasible waits. Cost: one pass over the nodes, only on this path."""
     if not len(view):
         return f"it needs {describe(request)}, and the cluster has no node yet."
