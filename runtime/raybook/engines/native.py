@@ -225,7 +225,8 @@ class NativeEngine:
         return ActorSpec(
             state.actor_id, self.job_id, options.class_name, self._core.me, options.resources, options.placement,
             msgspec.msgpack.encode(creation), options.name, state.namespace, options.detached, options.max_restarts,
-            options.environment, options.strategy, concurrency, options.is_async, msgspec.msgpack.encode(state), options.labels,
+            options.environment, options.strategy, concurrency, options.is_async, msgspec.msgpack.encode(state),
+            options.labels,
         )  # fmt: skip
 
     def _state_of(self, spec: ActorSpec) -> ActorHandleState:
