@@ -4,6 +4,7 @@
 """
 
 import sys
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -31,6 +32,10 @@ class _CallableModule(ModuleType):
 
     def __call__(self, *args: Any, **kwargs: Any) -> PlacementGroup:
         return placement_group(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Remote functions that mention it find it again where they run.
+        return import_module, (__name__,)
 
 
 sys.modules[__name__].__class__ = _CallableModule
