@@ -30,6 +30,7 @@ from raybook.core.owner.records import (
     CreateActorCommand,
     FromPeer,
     FromRaylet,
+    Fulfil,
     HoldRef,
     KillingActor,
     KnowActor,
@@ -100,6 +101,7 @@ class Owner:
             Wait: self._on_wait,
             Put: self._on_put,
             HoldRef: self._on_hold,
+            Fulfil: lambda event: self._become_ready(event.object_id, event.value, False),
             Pin: self._on_pin,
             Unpin: self._on_unpin,
             CancelWait: self._on_cancel_wait,
@@ -285,7 +287,7 @@ class Owner:
                     self._take_contained(key, value, client_id)
                 self._become_ready(key, value, False)
             if taken:
-                self._effects.append(ToPeer(client_id, "", ReturnsTaken(spec.task_id)))
+                self.borrows.returns_taken(client_id, spec.task_id)
         else:
             value = Value(error=error)
             for index in range(spec.num_returns):
