@@ -137,7 +137,9 @@ def test_bundle_index_without_a_group_must_be_minus_one(ray):
 
 def test_task_larger_than_every_bundle_is_refused(group):
     options = {"num_cpus": 2, "scheduling_strategy": PlacementGroupSchedulingStrategy(group)}
-    words = r"Cannot schedule f with the placement group because the resource request {CPU: 2} cannot fit into any bundles"
+    words = (
+        r"Cannot schedule f with the placement group because the resource request {CPU: 2} cannot fit into any bundles"
+    )
     with pytest.raises(ValueError, match=words):
         task_options(options, "f")
 

@@ -172,9 +172,7 @@ def test_child_that_fits_no_bundle_of_its_parents_group_is_refused(cluster, is_f
         return cluster.get(large.remote())
 
     with pytest.raises(ValueError, match="cannot fit into any bundles"):
-        cluster.get(
-            parent.options(scheduling_strategy=inside(group, captures=True)).remote(), timeout=PATIENCE_S
-        )
+        cluster.get(parent.options(scheduling_strategy=inside(group, captures=True)).remote(), timeout=PATIENCE_S)
 
 
 def test_removed_group_ends_its_running_task_at_once_in_spite_of_retries(cluster, is_free, make_group, gate):

@@ -1,9 +1,12 @@
-"""The object store under pressure: room that is freed serves others, and what does not fit is said clearly."""
+"""The object store under pressure: freed room serves others, what has no room goes to disk and comes back, and what
+cannot be done is said clearly."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,17 +21,33 @@ MIB = 1 << 20
 STORE_BYTES = 80 * MIB
 
 
-@pytest.fixture(scope="module")
-def small_store() -> Iterator[None]:
-    ray.shutdown()
-    ray.init(num_cpus=2, object_store_memory=STORE_BYTES)
-    yield
-    ray.shutdown()
+@pytest.fixture
+def small_store(shutdown_after_module: None) -> None:
+    """A store of 80 MiB, shared by the tests of this module that leave it empty."""
+    if not ray.is_initialized() or ray.cluster_resources()["object_store_memory"] != STORE_BYTES:
+        ray.shutdown()
+        ray.init(num_cpus=2, object_store_memory=STORE_BYTES)
 
 
-@ray.remote
-def make(mib: int, seed: int = 0) -> np.ndarray:
-    return np.full(mib * MIB, seed % 251, np.uint8)
+@pytest.fixture
+def tiny_store(own_cluster: Callable[..., object], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Call it for a cluster of one's own with a store of 20 MiB, and these further settings."""
+
+    def start(**settings: object) -> None:
+        for name, value in {"object_store_bytes_min": MIB, **settings}.items():
+            monkeypatch.setenv(f"RAYBOOK_{name.upper()}", str(value))
+        own_cluster(num_cpus=1, object_store_memory=20 * MIB)
+
+    return start
+
+
+def files_on_disk() -> list[Path]:
+    """Where objects went for want of room, in this session."""
+    return sorted(Path(started_engine().session_dir, "spill").glob("*"))
+
+
+def filled(number: int, mib: int = 1) -> np.ndarray:
+    return np.full(mib * MIB, number % 251, np.uint8)
 
 
 @pytest.fixture
@@ -47,11 +66,15 @@ def used_bytes(small_store: None) -> Iterator[Callable[[], int]]:
 
 
 def test_room_a_driver_freed_serves_a_worker(small_store: None) -> None:
-    refs = [ray.put(np.full(MIB, n, np.uint8)) for n in range(60)]
+    @ray.remote
+    def make(mib: int) -> np.ndarray:
+        return np.full(mib * MIB, 3, np.uint8)
+
+    refs = [ray.put(filled(number)) for number in range(60)]
     assert ray.get(refs[7])[0] == 7
     del refs
 
-    value = ray.get(make.remote(50, 3))
+    value = ray.get(make.remote(50))
 
     assert len(value) == 50 * MIB and value[-1] == 3
 
@@ -69,3 +92,148 @@ def test_freed_bytes_leave_the_store_within_a_second_or_so(
 
     assert time.monotonic() - start < 3
     assert len(ray.get(kept)) == 3 * MIB
+
+
+def test_puts_of_ten_times_the_capacity_succeed_and_read_back_equal(
+    tiny_store: Callable[..., None], eventually: Callable[[Callable[[], object]], None]
+) -> None:
+    tiny_store()
+    refs = [ray.put(filled(number)) for number in range(200)]
+
+    assert all((ray.get(ref) == number % 251).all() for number, ref in enumerate(refs))
+    assert sum(path.stat().st_size for path in files_on_disk()) > 150 * MIB
+    assert ray.get(refs[0], timeout=0)[0] == 0
+
+    del refs
+    eventually(lambda: files_on_disk() == [])
+
+
+def test_results_of_tasks_beyond_the_capacity_are_kept_and_passed_on(small_store: None) -> None:
+    @ray.remote
+    def make(number: int) -> np.ndarray:
+        return filled(number, 4)
+
+    @ray.remote
+    def total(array: np.ndarray) -> int:
+        return int(array[::4096].sum())
+
+    results = [make.remote(number) for number in range(40)]
+    sums = ray.get([total.remote(result) for result in results])
+
+    assert sums == [number * 1024 for number in range(40)]
+    assert files_on_disk()
+    assert ray.get(results[0])[-1] == 0
+
+
+def test_views_stay_what_they_are_while_everything_else_goes_to_disk(small_store: None) -> None:
+    refs = [ray.put(filled(number)) for number in range(30)]
+    views = [ray.get(ref) for ref in refs[::3]]
+    more = [ray.put(filled(number)) for number in range(150)]
+
+    assert all((view == 3 * index).all() for index, view in enumerate(views))
+    assert all(ray.get(ref)[-1] == number for number, ref in enumerate(refs))
+    assert ray.get(more[149])[0] == 149
+
+
+def test_store_full_of_what_is_looked_at_lets_new_values_begin_on_disk(small_store: None) -> None:
+    refs = [ray.put(filled(number, 4)) for number in range(40)]
+    views = [ray.get(ref) for ref in refs]
+    more = [ray.put(filled(number, 4)) for number in range(10)]
+    views += [ray.get(ref) for ref in more]
+
+    assert all((view == (index if index < 40 else index - 40)).all() for index, view in enumerate(views))
+
+
+def test_value_larger_than_the_store_lives_on_disk(
+    small_store: None, eventually: Callable[[Callable[[], object]], None]
+) -> None:
+    ref = ray.put(np.arange(12 * MIB))
+
+    assert len(files_on_disk()) == 1
+    assert (ray.get(ref) == np.arange(12 * MIB)).all()
+
+    del ref
+    eventually(lambda: files_on_disk() == [])
+
+
+def test_what_an_actor_has_borrowed_moves_under_it(small_store: None) -> None:
+    @ray.remote
+    class Reader:
+        def keep(self, refs: list) -> int:
+            self.refs = refs
+            self.view = ray.get(refs[0])
+            return int(ray.get(refs[1])[0])
+
+        def read(self) -> list[int]:
+            return [int(self.view[-1]), *(int(ray.get(ref)[-1]) for ref in self.refs)]
+
+    refs = [ray.put(filled(number, 4)) for number in range(6)]
+    reader = Reader.remote()
+    assert ray.get(reader.keep.remote(refs)) == 1
+    more = [ray.put(filled(number, 4)) for number in range(40)]
+
+    assert ray.get(reader.read.remote()) == [0, 0, 1, 2, 3, 4, 5]
+    assert ray.get(more[0])[0] == 0
+
+
+def test_files_of_an_actor_go_with_it(small_store: None, eventually: Callable[[Callable[[], object]], None]) -> None:
+    @ray.remote
+    class Hoarder:
+        def hoard(self) -> int:
+            self.refs = [ray.put(filled(number, 4)) for number in range(40)]
+            return len(self.refs)
+
+    eventually(lambda: files_on_disk() == [])
+    hoarder = Hoarder.remote()
+    assert ray.get(hoarder.hoard.remote()) == 40
+    assert files_on_disk()
+
+    ray.kill(hoarder)
+
+    eventually(lambda: files_on_disk() == [])
+
+
+def test_altered_file_is_an_object_lost_error_that_names_it(tiny_store: Callable[..., None]) -> None:
+    tiny_store()
+
+    @ray.remote
+    def last(array: np.ndarray) -> int:
+        return int(array[-1])
+
+    refs = [ray.put(filled(number)) for number in range(60)]
+    altered = files_on_disk()[0]
+    with altered.open("r+b") as file:
+        file.seek(5000)
+        file.write(b"not what was written")
+
+    with pytest.raises(ray.exceptions.ObjectLostError, match=f"{altered} was altered"):
+        ray.get(refs)
+    with pytest.raises(ray.exceptions.ObjectLostError, match=f"{altered} was altered"):
+        ray.get([last.remote(ref) for ref in refs])
+    assert ray.get(refs[59])[0] == 59
+
+
+def test_full_disk_is_said_clearly_and_costs_no_object(tiny_store: Callable[..., None]) -> None:
+    tiny_store(spill_disk_share_max=0)
+    refs = []
+
+    with pytest.raises(ray.exceptions.OutOfDiskError, match=r"raybook fills no disk above 0%") as caught:
+        refs += [ray.put(filled(number)) for number in range(60)]
+
+    assert "20.0 MiB are in use" in str(caught.value)
+    assert files_on_disk() == []
+    kept = ray.put(filled(7))
+    assert ray.get(kept)[-1] == 7
+
+
+def test_full_store_that_may_not_spill_names_use_capacity_and_holders(tiny_store: Callable[..., None]) -> None:
+    tiny_store(spilling=0)
+    kept = [ray.put(filled(number)) for number in range(18)]
+
+    with pytest.raises(ray.exceptions.ObjectStoreFullError, match=r"cannot hold 4\.0 MiB more") as caught:
+        ray.put(filled(0, 4))
+
+    assert f"of 20.0 MiB are in use. Largest holders: driver {os.getpid()} (" in str(caught.value)
+    with pytest.raises(ray.exceptions.ObjectStoreFullError, match="larger than the whole store"):
+        ray.put(filled(0, 30))
+    assert ray.get(kept[17])[0] == 17

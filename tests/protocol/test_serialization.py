@@ -5,10 +5,12 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import gc
 import pickle
 import subprocess
 import sys
 import threading
+import weakref
 
 import numpy
 import pytest
@@ -433,3 +435,19 @@ def test_small_builtin_values_never_ask_python(monkeypatch):
     monkeypatch.setattr(ValuePickler, "reducer_override", refuse)
 
     assert there_and_back({"a": [1, (2.0, {"b": {3}})], "c": list(range(1000))})
+
+
+def test_what_was_pickled_dies_with_its_last_reference_without_the_collector():
+    class Thing:
+        pass
+
+    thing = Thing()
+    watch = weakref.ref(thing)
+    gc.disable()
+    try:
+        serialize([thing, numpy.zeros(10_000)], SerializationContext())
+        del thing
+
+        assert watch() is None
+    finally:
+        gc.enable()

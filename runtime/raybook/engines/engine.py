@@ -180,6 +180,9 @@ class Engine(Protocol):
     def timeline(self) -> list[dict]:
         """Chrome-trace events of the tasks this process owns."""
 
+    def memory(self) -> list[dict]:
+        """What this process refers to, as rows of ``api.memory.memory_summary``, the largest object first."""
+
     def shutdown(self) -> None:
         """Leave the cluster, and end it if this process owns it. Idempotent; blocks until it is gone."""
 

@@ -420,6 +420,9 @@ class LocalModeEngine:
     def timeline(self) -> list[dict]:
         return list(self._events)
 
+    def memory(self) -> list[dict]:
+        return self._objects.memory()
+
     def shutdown(self) -> None:
         if self.closed:
             return

@@ -11,6 +11,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ from raybook.base.facts import Fact
 from raybook.base.ids import FIRST_RETURN, IdFactory, is_actor_call, owner_of, return_id, task_of
 from raybook.base.specs import ActorSpec, Job, PlacementGroupSpec, RefInfo
 from raybook.base.task_context import CURRENT_TASK
+from raybook.core.owner import memory_report
 from raybook.core.owner.records import (
     CancelCommand,
     CreateActorCommand,
@@ -45,6 +47,9 @@ from raybook.protocol.serialization import SerializationContext, serialize
 from raybook.worker import args as arguments
 from raybook.worker.core_process import CoreProcess, encode
 from raybook.worker.values import Values
+
+MEMORY_LOOK_S = 0.5
+"""How often a caller who waits for the memory report looks whether the cluster is lost."""
 
 NO_ARGUMENTS = serialize(((), {}), SerializationContext()).to_bytes()
 
@@ -380,6 +385,27 @@ class NativeEngine:
 
     def timeline(self) -> list[dict]:
         return self._core.facts.timeline()
+
+    def memory(self) -> list[dict]:
+        if self.closed or self._core.lost_reason:
+            raise self._stale()
+        # Answered between two batches of the I/O thread, so that the tables fit together; and not before the next one,
+        # so that what this thread did earlier is in them.
+        answer: Future[list[dict]] = Future()
+
+        def report() -> None:
+            try:
+                answer.set_result(memory_report.rows(self._core.owner))
+            except Exception as error:  # noqa: BLE001 - a fault in a report belongs to who asked, not to the thread.
+                answer.set_exception(error)
+
+        self._core.submit_call(lambda: self._core.submit_call(report))
+        while True:
+            try:
+                return answer.result(MEMORY_LOOK_S)
+            except TimeoutError:
+                if self._core.lost_reason:
+                    raise self._stale() from None
 
     def shutdown(self) -> None:
         if self.closed:

@@ -44,10 +44,11 @@ from raybook.protocol.messages.zygote import (
 )
 
 PRELOADS = {
-    "plain": ("numpy", "msgspec", "cloudpickle"),
-    "torch": ("numpy", "msgspec", "cloudpickle", "torch"),
+    "plain": ("numpy", "msgspec", "cloudpickle", "raybook.exceptions"),
+    "torch": ("numpy", "msgspec", "cloudpickle", "raybook.exceptions", "torch"),
 }
-"""What a zygote of each kind imports besides the worker's own code."""
+"""What a zygote of each kind imports besides the worker's own code. The module of errors is among it because cloudpickle
+sends a class by value, as another class than the driver's, when the module that names it is not loaded."""
 
 WORKER_OOM_SCORE = 900
 """The kernel ends workers before drivers and daemons when memory runs out (Ray uses 1,000)."""

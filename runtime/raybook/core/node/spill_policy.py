@@ -173,13 +173,13 @@ class SpillPolicy:
         """When a silent owner is given up; or when dry owners, or a full disk, are tried again for a full store."""
         if self._round is not None:
             return None if self._round.stage is Stage.WRITING else self._round.deadline_ms
+        if self._now_ms < self._expected[1] and self._level.used_bytes > self.threshold_bytes:
+            return self._expected[1]
         if self._bytes_to_free() <= 0:
             return None
         waits = [until for until in self._dry.values() if until > self._now_ms]
         if self._disk_pause_until_ms > self._now_ms:
             waits.append(self._disk_pause_until_ms)
-        if self._expected[1] > self._now_ms:
-            waits.append(self._expected[1])
         return min(waits, default=None)
 
     @property

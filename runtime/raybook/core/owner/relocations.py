@@ -6,7 +6,8 @@
 
 A place is looked at by views of this process (pins), by tasks that were pushed with the old location, and by borrowers,
 who may have handed it on. Borrowers are told (ObjectMoved) and answer (MoveNoted) when for them the same holds; those
-who become borrowers meanwhile are told too. Both copies are good until then, so no reader is wrong or waits.
+who become borrowers meanwhile are told too. If one of them had handed it on, all are asked once more: a task of its may
+have run in a process that had answered already. Both copies are good until then, so no reader is wrong or waits.
 
 Why the next batch: a user thread that read the old location has appended its pin before the change, and is seen in the
 next batch; or it notices the change and looks again (`worker/values`). The location is changed inside the Value, which
@@ -51,7 +52,7 @@ ITEMS_MAX = 10_000
 
 class Move(msgspec.Struct):
     """One old place that is being left. asker: who is told when it is: our own raylet (b""), or the object's owner.
-    tasks: pushed with the old location."""
+    tasks: pushed with the old location. passed_on: a borrower had such tasks, too."""
 
     key: bytes
     old_offset: int
@@ -60,6 +61,7 @@ class Move(msgspec.Struct):
     is_own_region: bool
     location: Location
     tasks: list[bytes]
+    passed_on: bool
     is_fresh: bool = True
     told: set[bytes] = set()
     noted: set[bytes] = set()
@@ -156,7 +158,10 @@ class Relocations:
 
     def _start(self, key: bytes, old: Location, new: Location, asker: bytes, tasks: list[bytes]) -> None:
         is_own = self._objects.own_regions.get(key) == old.offset
-        self._moves[key] = Move(key, old.offset, old.size, asker, is_own, new, tasks, told=set(), noted=set())
+        passed_on = bool(asker and tasks)
+        self._moves[key] = Move(
+            key, old.offset, old.size, asker, is_own, new, tasks, passed_on, told=set(), noted=set()
+        )
 
     def _arguments_in_flight(self) -> dict[bytes, list[bytes]]:
         """Objects that pushed tasks have as arguments. Cost: a walk over all unfinished tasks, 40 ns each."""
@@ -174,12 +179,13 @@ class Relocations:
         key = message.object_id
         value = self._objects.values.get(key)
         old = value.location if value is not None else None
+        tasks: list[bytes] = []
         if value is not None and old is not None and not old.spill_path and old.offset == message.old_offset:
             value.location = message.location
             self._objects.elsewhere.pop(key, None)
-        size = message.location.size
-        place = Location(message.location.node_id, message.old_offset, size)
-        self._start(key, place, message.location, owner_id, self._arguments_in_flight().get(key, []))
+            tasks = self._arguments_in_flight().get(key, [])
+        place = Location(message.location.node_id, message.old_offset, message.location.size)
+        self._start(key, place, message.location, owner_id, tasks)
         self._look_ms = 0
         self._effects.append(LookAgain())
 
@@ -188,6 +194,7 @@ class Relocations:
         move = self._moves.get(message.object_id)
         if move is not None and move.old_offset == message.old_offset:
             move.noted.add(client_id)
+            move.passed_on = move.passed_on or message.passed_on
             self._look_ms = 0
 
     # Leaving
@@ -227,12 +234,21 @@ class Relocations:
         for client_id in sorted(borrowers - move.told):
             move.told.add(client_id)
             self._effects.append(ToPeer(client_id, "", ObjectMoved(move.key, move.old_offset, move.location)))
-        return borrowers <= move.noted
+        if not borrowers <= move.noted:
+            return False
+        # A borrower that left without an answer may have handed it on, too.
+        if not move.passed_on and move.told <= move.noted:
+            return True
+        # From now on nobody hands the old place on; who got it meanwhile still looks at it, or answers at once.
+        move.passed_on = False
+        move.told.clear()
+        move.noted.clear()
+        return self._is_left(move)
 
     def _leave(self, move: Move, freed: list[int]) -> None:
         del self._moves[move.key]
         if move.asker:
-            self._effects.append(ToPeer(move.asker, "", MoveNoted(move.key, move.old_offset)))
+            self._effects.append(ToPeer(move.asker, "", MoveNoted(move.key, move.old_offset, move.passed_on)))
             return
         self._free(move, freed)
         if move.is_own_region:
@@ -257,12 +273,17 @@ class Relocations:
         if not spilling.deadline_ms:
             spilling.deadline_ms = now_ms + BORROWER_TIMEOUT_MS
         waiting = [self._moves[key] for key in spilling.moving if key in self._moves]
-        if now_ms < spilling.deadline_ms and any(move.is_fresh or move.told - move.noted for move in waiting):
+        if now_ms < spilling.deadline_ms and any(map(self._is_soon_left, waiting)):
             self._look_ms = min(self._look_ms, now_ms + LOOK_MS)
             return
         self._effects.append(GiveBackIdle())
         self._effects.append(ToRaylet(SpillDone(spilling.query_id, spilling.freed_bytes)))
         self._round = None
+
+    def _is_soon_left(self, move: Move) -> bool:
+        """Whether only answers of borrowers are missing."""
+        borrowers = self._references.borrowers.get(move.key, set())
+        return move.is_fresh or not (move.told & borrowers) <= move.noted
 
     def next_deadline_ms(self) -> int | None:
         """When to look again if nothing else happens."""

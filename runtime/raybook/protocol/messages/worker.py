@@ -186,10 +186,12 @@ class ObjectMoved(msgspec.Struct, tag=30, array_like=True):
 
 
 class MoveNoted(msgspec.Struct, tag=31, array_like=True):
-    """borrower → owner: nothing of mine looks at the object's old place, and nobody has it from me."""
+    """borrower → owner: nothing of mine looks at the object's old place, and I tell nobody of it. ``passed_on``: tasks
+    that I had pushed got it from me; they have ended."""
 
     object_id: bytes
     old_offset: int
+    passed_on: bool = False
 
 
 WorkerMessage = (
