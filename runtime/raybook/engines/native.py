@@ -24,7 +24,7 @@ from raybook.base.errors import (
 )
 from raybook.base.facts import Fact
 from raybook.base.ids import FIRST_RETURN, IdFactory, is_actor_call, owner_of, return_id, task_of
-from raybook.base.specs import ActorSpec, Job, RefInfo
+from raybook.base.specs import ActorSpec, Job, PlacementGroupSpec, RefInfo
 from raybook.base.task_context import CURRENT_TASK
 from raybook.core.owner import memory_report
 from raybook.core.owner.records import (
@@ -39,6 +39,7 @@ from raybook.core.owner.records import (
     Wait,
 )
 from raybook.engines.engine import ActorHandleState, ActorOptions, CallOptions, Function, TaskOptions
+from raybook.engines.placement_groups import PlacementGroups
 from raybook.protocol.messages import gcs
 from raybook.protocol.messages.raylet import PublishFacts, Subscribe
 from raybook.protocol.messages.worker import ActorCreation, ArgRef, TaskSpec
@@ -66,6 +67,7 @@ class NativeEngine:
         self._inline_bytes_max = core.config.inline_bytes_max
         self._stats: dict[bytes, FunctionStats] = {}
         self._method_stats: dict[tuple[str, str], FunctionStats] = {}
+        self.placement_groups = PlacementGroups(core, self._ids)
         self._limited_calls: dict[bytes, int] = {}
         """Calls submitted to actors with a limit of pending ones."""
         self.client_id = core.client_id
@@ -229,6 +231,7 @@ class NativeEngine:
             state.actor_id, self.job_id, options.class_name, self._core.me, options.resources, options.placement,
             msgspec.msgpack.encode(creation), options.name, state.namespace, options.detached, options.max_restarts,
             options.environment, options.strategy, concurrency, options.is_async, msgspec.msgpack.encode(state),
+            options.labels,
         )  # fmt: skip
 
     def _state_of(self, spec: ActorSpec) -> ActorHandleState:
@@ -327,6 +330,32 @@ class NativeEngine:
                 f"everybody. Use cancel without force, or raybook.kill(actor)."
             )
         self._submit(CancelCommand(task_id, force, recursive))
+
+    # Placement groups
+
+    def create_placement_group(self, spec: PlacementGroupSpec) -> bytes:
+        if self.closed:
+            raise self._stale()
+        spec.group_id, spec.job_id, spec.namespace = self._ids.task_id(), self.job_id, self.namespace
+        self.placement_groups.create(spec)
+        return spec.group_id
+
+    def wait_placement_group(self, group_id: bytes, timeout_s: float) -> bool:
+        if self.closed:
+            raise self._stale()
+        return self.placement_groups.wait(group_id, timeout_s)
+
+    def placement_group_ready(self, group_id: bytes, value: Any) -> Any:
+        if self.closed:
+            raise self._stale()
+        packed, _ = self.values.pack(value)
+        make_ref = lambda object_id: self.make_ref(object_id, self._address, self.release)  # noqa: E731
+        return self.placement_groups.ready(group_id, packed, make_ref)
+
+    def remove_placement_group(self, group_id: bytes) -> None:
+        if self.closed:
+            raise self._stale()
+        self.placement_groups.remove(group_id)
 
     # The rest
 
