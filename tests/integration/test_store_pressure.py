@@ -237,3 +237,20 @@ def test_full_store_that_may_not_spill_names_use_capacity_and_holders(tiny_store
     with pytest.raises(ray.exceptions.ObjectStoreFullError, match="larger than the whole store"):
         ray.put(filled(0, 30))
     assert ray.get(kept[17])[0] == 17
+
+
+def test_reference_in_a_return_value_keeps_its_object_until_the_caller_holds_it(small_store: None) -> None:
+    @ray.remote
+    class Maker:
+        def make(self, number: int) -> list:
+            return [ray.put(filled(number))]
+
+    @ray.remote
+    def relay(maker: object, number: int) -> list:
+        return ray.get(maker.make.remote(number))
+
+    maker = Maker.remote()
+    calls = [(number, maker.make.remote(number)) for number in range(60)]
+    calls += [(number, relay.remote(maker, number)) for number in range(60)]
+
+    assert [int(ray.get(ray.get(call)[0])[-1]) for _, call in calls] == [number for number, _ in calls]
