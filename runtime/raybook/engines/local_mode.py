@@ -141,6 +141,9 @@ class LocalModeEngine:
     def _finish(self, call: LocalCall, ended: Ended) -> None:
         self._calls.pop(call.task_id, None)
         self._events.append(_event(call, ended))
+        if ended.error is None:
+            # Before anything is given back: the call's own references to what its results hold are gone already.
+            self._hold([info.object_id for value in ended.values for info in value.contained])
         orphans: list[bytes] = []
         for index, object_id in enumerate(call.return_ids()):
             orphans += self._objects.fill(object_id, ended.error if ended.error is not None else ended.values[index])
