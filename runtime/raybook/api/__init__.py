@@ -5,6 +5,7 @@ context          the one current runtime           (connect makes an engine curr
 decorator        remote                            (remote_function, actor, actor_handle; signature checks arguments)
 options          every keyword and its check       (option_checks, strategies)
 object_ref       ObjectRef                         object_ops: get put wait cancel kill get_actor
+object_ref_generator  ObjectRefGenerator           returns: what a call gives back
 runtime_context  who and where the code is         state: nodes, resources, actors, timeline
 facts            rows for panels, from libraries
 """
@@ -16,19 +17,23 @@ from raybook.api.decorator import remote
 from raybook.api.facts import publish_fact
 from raybook.api.object_ops import cancel, get, get_actor, kill, put, wait
 from raybook.api.object_ref import ObjectRef
+from raybook.api.object_ref_generator import ObjectRefGenerator
 from raybook.api.ray_context import RayContext
 from raybook.api.remote_function import RemoteFunction
 from raybook.api.runtime_context import RuntimeContext, get_gpu_ids, get_runtime_context
 from raybook.api.startup import init, is_initialized, shutdown
 from raybook.api.state import available_resources, cluster_resources, list_actors, nodes, timeline
 from raybook.api.strategies import NodeAffinitySchedulingStrategy
+from raybook.base.dynamic_generator import DynamicObjectRefGenerator
 
 __all__ = [
     "ActorClass",
     "ActorHandle",
     "ActorMethod",
     "NodeAffinitySchedulingStrategy",
+    "DynamicObjectRefGenerator",
     "ObjectRef",
+    "ObjectRefGenerator",
     "RayContext",
     "RemoteFunction",
     "RuntimeContext",

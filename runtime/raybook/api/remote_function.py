@@ -16,14 +16,10 @@ from typing import Any, NoReturn
 
 from raybook.api.context import current_engine, current_runtime
 from raybook.api.options import TASK_OPTIONS, check_call_site_options, check_options, task_options
+from raybook.api.returns import shape_returns
 from raybook.api.signature import CallSignature
 from raybook.engines.engine import Engine, TaskOptions
 from raybook.protocol import functions
-
-GENERATORS_COME_LATER = (
-    "is a generator, whose items would stream back as they are made; that comes with a later version of raybook. "
-    "Return a list, or give the number of items with num_returns=N."
-)
 
 
 class Export:
@@ -69,29 +65,27 @@ class RemoteFunction:
     def _prepare(self) -> TaskOptions:
         """Compute what every call needs. Not in ``__setstate__``: a self-referring function arrives in pieces."""
         function = self._function
-        prepared = task_options(self._options, short_name(function))
+        prepared = task_options(self._options, short_name(function), inspect.isgeneratorfunction(function))
         self._check = CallSignature(function).check
         self._num_returns = prepared.num_returns
-        self._streams = self._options.get("num_returns") is None and inspect.isgeneratorfunction(function)
         self._task_options = prepared
         return prepared
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
-        """Queue one call and return its ObjectRef at once (a list of them for num_returns > 1, None for 0).
+        """Queue one call and return its ObjectRef at once (a list of them for num_returns > 1, None for 0, an
+        ObjectRefGenerator for a generator function).
 
         TypeError for arguments that do not fit the signature or cannot be pickled. Cost: 1 µs above the engine's.
         """
         engine = current_runtime.engine or current_engine()
         options = self._task_options or self._prepare()
         self._check(args, kwargs)
-        if self._streams:
-            raise ValueError(f"{self._function.__qualname__}() {GENERATORS_COME_LATER}")
         export = self._export
         blob = export.blob if export.engine is engine else export.make(engine)
         refs = engine.submit_task(blob, args, kwargs, options)
         if self._num_returns == 1:
             return refs[0]
-        return refs if self._num_returns else None
+        return shape_returns(refs, self._num_returns)
 
     def options(self, **options: Any) -> RemoteFunction:
         """The same function with other options: ``f.options(num_cpus=2).remote(x)``. ValueError or TypeError for

@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from raybook.base.ids import owner_of
-from raybook.base.specs import RefInfo
-from raybook.core.owner.records import SealReply, ToPeer
+from raybook.base.ids import owner_of, return_id
+from raybook.base.specs import RefInfo, Value
+from raybook.core.owner.records import SealItems, SealReply, ToPeer
 from raybook.core.owner.reference_counter import ReferenceCounter
 from raybook.protocol.messages.worker import AddBorrows, BorrowsAdded, DropBorrows, ReturnsTaken, TaskReplies
 
@@ -34,7 +34,7 @@ class Borrows:
         self._announced: set[bytes] = set()
         self._acks: dict[int, bytes] = {}
         self._next_ack = 1
-        self._sealing: list[tuple[SealReply, int]] = []
+        self._sealing: list[tuple[bytes, Any, int]] = []
         self._return_holds: dict[bytes, tuple[bytes, list[bytes]]] = {}
 
     # Holding
@@ -103,8 +103,8 @@ class Borrows:
         if self._acks.pop(ack, None) is None or not self._sealing:
             return
         waiting, self._sealing = self._sealing, []
-        for seal, last_ack in waiting:
-            self._send_when_known(seal, last_ack)
+        for caller, message, last_ack in waiting:
+            self._send_when_known(caller, message, last_ack)
 
     def on_returns_taken(self, client_id: bytes, message: ReturnsTaken) -> None:
         """The caller has borrowed what was in a task's return values."""
@@ -128,19 +128,26 @@ class Borrows:
 
     def on_seal(self, seal: SealReply) -> None:
         """A task ended. What it still holds must be known to the owners before the caller hears of the end."""
-        held = [ref for value in seal.reply.returns for ref in value.contained or ()]
+        self._seal(seal.caller, seal.reply.task_id, seal.reply.returns, TaskReplies([seal.reply]))
+
+    def on_seal_items(self, seal: SealItems) -> None:
+        """The same for items of a stream. What one caller is sent this way stays in order."""
+        items = seal.items
+        self._seal(seal.caller, return_id(items.task_id, items.index), items.values, items)
+
+    def _seal(self, caller: bytes, hold_id: bytes, values: Iterable[Value], message: Any) -> None:
+        held = [ref for value in values for ref in value.contained or ()]
         if held:
             for ref in held:
                 self.hold(ref)
-            self._return_holds[seal.reply.task_id] = (seal.caller, [ref.object_id for ref in held])
+            self._return_holds[hold_id] = (caller, [ref.object_id for ref in held])
         self.announce()
-        self._send_when_known(seal, self._next_ack)
+        self._send_when_known(caller, message, self._next_ack)
 
-    def _send_when_known(self, seal: SealReply, last_ack: int) -> None:
+    def _send_when_known(self, caller: bytes, message: Any, last_ack: int) -> None:
         """The caller itself need not have answered: what we borrow of it was said earlier on the very connection that
         carries the reply."""
-        caller = seal.caller
         if any(ack < last_ack and owner != caller for ack, owner in self._acks.items()):
-            self._sealing.append((seal, last_ack))
+            self._sealing.append((caller, message, last_ack))
             return
-        self._effects.append(ToPeer(caller, "", TaskReplies([seal.reply])))
+        self._effects.append(ToPeer(caller, "", message))
