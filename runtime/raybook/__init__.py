@@ -73,8 +73,8 @@ if TYPE_CHECKING:
 _VERBS = frozenset(
     """
     ActorClass ActorHandle DynamicObjectRefGenerator ObjectRef ObjectRefGenerator RayContext RemoteFunction
-    available_resources cancel cluster_resources get get_actor get_gpu_ids get_runtime_context init is_initialized kill method nodes publish_fact put remote shutdown
-    timeline wait
+    available_resources cancel cluster_resources get get_actor get_gpu_ids get_runtime_context init is_initialized
+    kill method nodes publish_fact put remote shutdown timeline wait
     """.split()
 )
 _HOMES = {"install_as_ray": "raybook.as_ray"}

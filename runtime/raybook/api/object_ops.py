@@ -61,8 +61,9 @@ def wait(
     """Block until ``num_returns`` of the refs are ready or ``timeout`` seconds have passed; (ready, not ready), each in
     the order of the input, ``ready`` never longer than ``num_returns``. A failed object is ready.
 
-    A generator is ready when its next item is there, or its end. fetch_local: also bring large objects to this node. TypeError for what is no list of refs; ValueError for
-    duplicates, a num_returns outside 1..len(refs), or a negative timeout.
+    A generator is ready when its next item is there, or its end. fetch_local: also bring large objects to this node.
+    TypeError for what is no list of refs; ValueError for duplicates, a num_returns outside 1..len(refs),
+    or a negative timeout.
     """
     if isinstance(refs, (ObjectRef, ObjectRefGenerator)):
         raise TypeError(f"wait() expected a list of ObjectRefs, got a single {type(refs).__name__}. Pass [ref].")

@@ -7,12 +7,11 @@ handed out once; after the end it stays at its end. It stays in the process that
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import NoReturn
 
 from raybook.api.context import current_runtime
-from raybook.api.object_ref import ObjectRef, engine_of
+from raybook.api.object_ref import ObjectRef, engine_of, until_ready
 from raybook.base.ids import return_id, stream_id
 from raybook.engines.engine import Engine
 
@@ -70,27 +69,12 @@ class ObjectRefGenerator:
         index = self._next_index
         engine = self._engine()
         if engine.peek_item(self._task_id, index) is None:
-            await self._next_or_end(engine)
+            await until_ready(engine, self)
         ref = engine.next_item(self._task_id, index, None)
         if ref is None:
             raise StopAsyncIteration
         self._next_index = index + 1
         return ref
-
-    async def _next_or_end(self, engine: Engine) -> None:
-        loop = asyncio.get_running_loop()
-        ready = loop.create_future()
-
-        def wake() -> None:
-            if not ready.done():
-                ready.set_result(None)
-
-        def on_ready() -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(wake)
-
-        engine.when_ready(self, on_ready)
-        await ready
 
     # Questions
 

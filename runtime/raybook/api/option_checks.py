@@ -86,7 +86,7 @@ def check_num_returns(name: str, value: Any) -> None:
     """num_returns: None, a whole number from 0 on, or how a generator returns its items."""
     if isinstance(value, str):
         if value not in NUM_RETURNS_OF_WORD:
-            raise ValueError(f"The keyword '{name}' must be a number, 'streaming' or 'dynamic', got {value!r}.")
+            raise wrong_type(name, "int, 'streaming' or 'dynamic'", value)
         return
     check_count(0, none=True)(name, value)
 

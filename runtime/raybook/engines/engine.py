@@ -88,7 +88,9 @@ class Function(Protocol):
 class RefHandle(Protocol):
     """What an engine needs of an ObjectRef."""
 
-    id: bytes
+    @property
+    def id(self) -> bytes:
+        """The object's id."""
 
 
 class Engine(Protocol):

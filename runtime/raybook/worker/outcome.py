@@ -83,10 +83,11 @@ class Outcome:
     def of_error(self, spec: TaskSpec, error: BaseException, run_us: int) -> TaskReply:
         """A task raised. Of a generator that is one more item, and no error of the stream itself, unless it may be tried
         again or was ended from outside."""
-        reply = TaskReply(spec.task_id, spec.attempt, [], int(run_us), self._error_value(spec, error))
-        if spec.stream is not None and reply.error.payload and not reply.error.code.startswith(RETRYABLE):
-            reply.returns = [self._pack(spec, 0, self._all_items(spec, spec.stream.received + 1))]
-        return reply
+        value = self._error_value(spec, error)
+        returns = []
+        if spec.stream is not None and value.payload and not value.code.startswith(RETRYABLE):
+            returns = [self._pack(spec, 0, self._all_items(spec, spec.stream.received + 1))]
+        return TaskReply(spec.task_id, spec.attempt, returns, int(run_us), value)
 
     def _error_value(self, spec: TaskSpec, error: BaseException) -> ErrorValue:
         if isinstance(error, (KeyboardInterrupt, asyncio.CancelledError)):
