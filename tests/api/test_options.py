@@ -101,9 +101,7 @@ def test_task_options_out_of_range_are_refused(options):
     [
         ({"runtime_env": {"pip": ["x"]}}, "runtime environments come with a later version"),
         ({"runtime_env": {"env_vars": {"A": "1"}}}, "runtime environments come with a later version"),
-        ({"label_selector": {"a": "b"}}, "later version"),
-        ({"accelerator_type": "A100"}, "later version"),
-        ({"placement_group": object()}, "later version"),
+        ({"fallback_strategy": [{"label_selector": {"a": "b"}}]}, "later version"),
     ],
 )
 def test_options_that_do_nothing_yet_say_so(options, words):
@@ -112,7 +110,7 @@ def test_options_that_do_nothing_yet_say_so(options, words):
 
 
 def test_harmless_values_of_later_options_pass():
-    check_options({"placement_group": "default", "runtime_env": {}, "label_selector": None}, TASK_OPTIONS, "x")
+    check_options({"placement_group": "default", "runtime_env": {}, "fallback_strategy": None}, TASK_OPTIONS, "x")
 
 
 def test_max_calls_is_for_the_decorator_only():

@@ -4,6 +4,7 @@ startup          init shutdown is_initialized      (options: init_options; engin
 context          the one current runtime           (connect makes an engine current)
 decorator        remote                            (remote_function, actor, actor_handle; signature checks arguments)
 options          every keyword and its check       (option_checks, strategies)
+placement_group  PlacementGroup and its verbs
 object_ref       ObjectRef                         object_ops: get put wait cancel kill get_actor
 object_ref_generator  ObjectRefGenerator           returns: what a call gives back
 runtime_context  who and where the code is         state: nodes, resources, actors, timeline
@@ -18,12 +19,20 @@ from raybook.api.facts import publish_fact
 from raybook.api.object_ops import cancel, get, get_actor, kill, put, wait
 from raybook.api.object_ref import ObjectRef
 from raybook.api.object_ref_generator import ObjectRefGenerator
+from raybook.api.placement_group import (
+    PlacementGroup,
+    get_current_placement_group,
+    get_placement_group,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
 from raybook.api.ray_context import RayContext
 from raybook.api.remote_function import RemoteFunction
 from raybook.api.runtime_context import RuntimeContext, get_gpu_ids, get_runtime_context
 from raybook.api.startup import init, is_initialized, shutdown
 from raybook.api.state import available_resources, cluster_resources, list_actors, nodes, timeline
-from raybook.api.strategies import NodeAffinitySchedulingStrategy
+from raybook.api.strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 from raybook.base.dynamic_generator import DynamicObjectRefGenerator
 
 __all__ = [
@@ -34,6 +43,8 @@ __all__ = [
     "DynamicObjectRefGenerator",
     "ObjectRef",
     "ObjectRefGenerator",
+    "PlacementGroup",
+    "PlacementGroupSchedulingStrategy",
     "RayContext",
     "RemoteFunction",
     "RuntimeContext",
@@ -44,7 +55,9 @@ __all__ = [
     "exit_actor",
     "get",
     "get_actor",
+    "get_current_placement_group",
     "get_gpu_ids",
+    "get_placement_group",
     "get_runtime_context",
     "init",
     "is_initialized",
@@ -52,9 +65,12 @@ __all__ = [
     "list_actors",
     "method",
     "nodes",
+    "placement_group",
+    "placement_group_table",
     "publish_fact",
     "put",
     "remote",
+    "remove_placement_group",
     "shutdown",
     "timeline",
     "wait",

@@ -11,11 +11,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from raybook.api import strategies
 from raybook.api.actor_handle import ActorHandle
-from raybook.api.context import current_engine
+from raybook.api.context import WORKER, current_engine, current_runtime
 from raybook.api.options import (
     ACTOR_OPTIONS,
     METHOD_OPTIONS,
+    actor_into_group,
     actor_options,
     check_call_site_options,
     check_options,
@@ -75,6 +77,10 @@ class ActorClass:
         """
         engine = current_engine()
         options = self._actor_options or self._prepare()
+        if current_runtime.mode == WORKER and strategies.inherits(self._options):
+            target = strategies.captured()
+            if target is not None:
+                options = actor_into_group(options, target)
         self._check_init(args, kwargs)
         export = self._export
         blob = export.blob if export.engine is engine else export.make(engine)

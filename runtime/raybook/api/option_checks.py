@@ -16,6 +16,10 @@ NUM_RETURNS_OF_WORD = {"streaming": STREAMING, "dynamic": DYNAMIC}
 """What words for num_returns stand for in the engine's records."""
 
 RESOURCE_OF_OPTION = {"num_cpus": CPU, "num_gpus": GPU, "memory": MEMORY}
+ACCELERATOR_RESOURCE = "accelerator_type:"
+"""A node with such an accelerator has one unit of the resource of this name and the type (Ray's)."""
+ACCELERATOR_SHARE = UNIT // 1000
+"""So little of it is asked for that it only chooses nodes and never runs out (Ray: 0.001)."""
 _KEYWORD_OF_RESOURCE = {
     CPU: "num_cpus",
     GPU: "num_gpus",
@@ -107,6 +111,12 @@ def check_bool(name: str, value: Any) -> None:
         raise wrong_type(name, "bool", value)
 
 
+def check_optional_bool(name: str, value: Any) -> None:
+    """True, False or None."""
+    if value is not None:
+        check_bool(name, value)
+
+
 def check_name(name: str, value: Any) -> None:
     """None, or a string that is not empty."""
     if value is None:
@@ -183,4 +193,6 @@ def user_shape(options: Mapping[str, Any]) -> dict[str, int]:
         fixed = to_fixed(resource, amount)
         if fixed:
             shape[resource] = fixed
+    if options.get("accelerator_type"):
+        shape[ACCELERATOR_RESOURCE + options["accelerator_type"]] = ACCELERATOR_SHARE
     return shape

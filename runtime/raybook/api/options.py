@@ -23,6 +23,7 @@ from raybook.api.option_checks import (
     check_lifetime,
     check_name,
     check_num_returns,
+    check_optional_bool,
     check_pending_calls,
     check_resources,
     check_retry_exceptions,
@@ -30,8 +31,11 @@ from raybook.api.option_checks import (
     comes_later,
     user_shape,
 )
+from raybook.api.placement_group import PlacementGroup
+from raybook.base.label_selector import check_selector
 from raybook.base.resources import CPU, GPU, UNIT
 from raybook.base.specs import STREAMING, SchedulingClass
+from raybook.base.strategies import GroupTarget
 from raybook.engines.engine import ActorOptions, CallOptions, MethodDefaults, TaskOptions
 
 Check = Callable[[str, Any], None]
@@ -42,10 +46,6 @@ MAX_CONCURRENCY_ASYNC = 1000
 """How many coroutines of an async actor run at once unless it says otherwise (Ray's default)."""
 
 
-def _check_strategy(name: str, value: Any) -> None:
-    strategies.encode(value)
-
-
 _COMMON: dict[str, Check] = {
     "num_cpus": check_amount,
     "num_gpus": check_amount,
@@ -53,13 +53,13 @@ _COMMON: dict[str, Check] = {
     "resources": check_resources,
     "name": check_name,
     "runtime_env": check_runtime_env,
-    "scheduling_strategy": _check_strategy,
-    "accelerator_type": comes_later(),
-    "label_selector": comes_later({}),
+    "scheduling_strategy": strategies.check_strategy,
+    "accelerator_type": check_name,
+    "label_selector": check_selector,
     "fallback_strategy": comes_later([]),
-    "placement_group": comes_later("default"),
-    "placement_group_bundle_index": comes_later(-1),
-    "placement_group_capture_child_tasks": comes_later(False),
+    "placement_group": strategies.check_group,
+    "placement_group_bundle_index": check_count(-1, none=True),
+    "placement_group_capture_child_tasks": check_optional_bool,
     "enable_task_events": check_anything,
     "_metadata": check_anything,
     "_labels": comes_later({}),
@@ -102,6 +102,8 @@ CALL_OPTIONS: dict[str, Check] = {**METHOD_OPTIONS, "name": check_name}
 
 _CALL_FIELDS = frozenset(CallOptions.__struct_fields__)
 
+_RESOURCE_OPTIONS = ("num_gpus", "memory", "resources", "accelerator_type")
+
 _DECORATOR_ONLY = {"max_calls", "concurrency_groups"}
 """They belong to the function or class itself: a worker's life, an actor's threads."""
 
@@ -139,8 +141,9 @@ def task_options(options: Mapping[str, Any], name: str, is_generator: bool = Fal
         name=options.get("name") or name,
         scheduling_class=SchedulingClass(
             resources=tuple(sorted(shape.items())),
-            strategy=strategies.encode(options.get("scheduling_strategy")),
+            strategy=strategies.strategy_of(options, name, shape, shape),
             max_calls=max_calls,
+            labels=tuple(sorted((options.get("label_selector") or {}).items())),
         ),
         num_returns=num_returns_of(options.get("num_returns"), is_generator),
         max_retries=_or_default(options.get("max_retries"), 3),
@@ -173,7 +176,7 @@ def actor_options(
         raise ValueError("The actor name must be specified to use `get_if_exists`.")
     shape = user_shape(options)
     if options.get("num_cpus") is None:
-        asked = any(options.get(name) is not None for name in ("num_gpus", "memory", "resources"))
+        asked = any(options.get(name) is not None for name in _RESOURCE_OPTIONS)
         resources = {**shape, CPU: UNIT} if asked else {}
         placement = resources or {CPU: UNIT}
     else:
@@ -198,11 +201,28 @@ def actor_options(
         max_concurrency=options.get("max_concurrency") or (MAX_CONCURRENCY_ASYNC if is_async else 1),
         max_pending_calls=_or_default(options.get("max_pending_calls"), -1),
         is_async=is_async,
-        strategy=strategies.encode(options.get("scheduling_strategy")),
+        strategy=strategies.strategy_of(options, class_name, resources, placement),
+        labels=dict(options.get("label_selector") or {}),
         methods=methods,
         concurrency_groups=groups,
         method_defaults=method_defaults,
     )
+
+
+def into_group(options: TaskOptions, target: GroupTarget) -> TaskOptions:
+    """The record of a task that a capturing parent takes into its group. ValueError when it fits no bundle of it."""
+    what = options.scheduling_class
+    shape = dict(what.resources)
+    strategies.check_fits(PlacementGroup(target.group_id), options.name, shape, shape)
+    moved = msgspec.structs.replace(what, strategy=target.encode())
+    return msgspec.structs.replace(options, scheduling_class=moved)
+
+
+def actor_into_group(options: ActorOptions, target: GroupTarget) -> ActorOptions:
+    """As ``into_group``, for actors."""
+    group = PlacementGroup(target.group_id)
+    strategies.check_fits(group, options.class_name, options.resources, options.placement)
+    return msgspec.structs.replace(options, strategy=target.encode())
 
 
 def method_defaults(options: Mapping[str, Any]) -> MethodDefaults:

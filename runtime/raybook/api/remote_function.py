@@ -14,8 +14,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from raybook.api.context import current_engine, current_runtime
-from raybook.api.options import TASK_OPTIONS, check_call_site_options, check_options, task_options
+from raybook.api import strategies
+from raybook.api.context import WORKER, current_engine, current_runtime
+from raybook.api.options import TASK_OPTIONS, check_call_site_options, check_options, into_group, task_options
 from raybook.api.returns import shape_returns
 from raybook.api.signature import CallSignature
 from raybook.engines.engine import Engine, TaskOptions
@@ -61,6 +62,7 @@ class RemoteFunction:
         self._options = options
         self._export = export
         self._task_options: TaskOptions | None = None
+        self._in_groups: dict[bytes, TaskOptions] = {}
 
     def _prepare(self) -> TaskOptions:
         """Compute what every call needs. Not in ``__setstate__``: a self-referring function arrives in pieces."""
@@ -68,6 +70,7 @@ class RemoteFunction:
         prepared = task_options(self._options, short_name(function), inspect.isgeneratorfunction(function))
         self._check = CallSignature(function).check
         self._num_returns = prepared.num_returns
+        self._inherits = strategies.inherits(self._options)
         self._task_options = prepared
         return prepared
 
@@ -79,6 +82,8 @@ class RemoteFunction:
         """
         engine = current_runtime.engine or current_engine()
         options = self._task_options or self._prepare()
+        if self._inherits and current_runtime.mode == WORKER:
+            options = self._with_parent(options)
         self._check(args, kwargs)
         export = self._export
         blob = export.blob if export.engine is engine else export.make(engine)
@@ -86,6 +91,16 @@ class RemoteFunction:
         if self._num_returns == 1:
             return refs[0]
         return shape_returns(refs, self._num_returns)
+
+    def _with_parent(self, options: TaskOptions) -> TaskOptions:
+        """The options inside a task whose placement group captures its children: then in that group."""
+        target = strategies.captured()
+        if target is None:
+            return options
+        moved = self._in_groups.get(target.group_id)
+        if moved is None:
+            moved = self._in_groups[target.group_id] = into_group(options, target)
+        return moved
 
     def options(self, **options: Any) -> RemoteFunction:
         """The same function with other options: ``f.options(num_cpus=2).remote(x)``. ValueError or TypeError for

@@ -7,6 +7,7 @@ from typing import Any
 
 from raybook.api.actor_handle import ActorHandle
 from raybook.api.context import current_engine
+from raybook.api.placement_group import get_current_placement_group
 from raybook.api.state import nodes
 from raybook.base.resources import GPU, to_user
 from raybook.base.task_context import CURRENT_TASK, ActorContext, TaskContext
@@ -88,8 +89,9 @@ class RuntimeContext:
         return {GPU: [str(index) for index in assigned_gpus()]}
 
     def get_placement_group_id(self) -> str | None:
-        """None: placement groups come later."""
-        return None
+        """The id of the placement group this runs in; None outside of groups."""
+        group = get_current_placement_group()
+        return None if group is None else group.id.hex()
 
     @property
     def runtime_env(self) -> dict[str, Any]:

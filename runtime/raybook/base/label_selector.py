@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 LabelSelector = Mapping[str, str]
+NO_LABELS: LabelSelector = MappingProxyType({})
 
 NODE_ID_LABEL = "ray.io/node-id"
 ACCELERATOR_TYPE_LABEL = "ray.io/accelerator-type"

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from raybook.base.facts import Fact
-from raybook.base.specs import SchedulingClass
+from raybook.base.specs import PlacementGroupSpec, SchedulingClass
 from raybook.protocol.serialization import SerializationContext
 
 
@@ -50,6 +50,7 @@ class ActorOptions(msgspec.Struct):
     is_async: bool = False
     environment: str = ""
     strategy: str = ""
+    labels: dict[str, str] = {}
     methods: dict[str, int] = {}
     """Method name → declared num_returns; lets a handle refuse unknown methods at the call site."""
     concurrency_groups: dict[str, int] = {}
@@ -170,6 +171,19 @@ class Engine(Protocol):
     def cancel(self, ref: RefHandle, force: bool, recursive: bool) -> None:
         """Cancel the task that returns this object."""
 
+    def create_placement_group(self, spec: PlacementGroupSpec) -> bytes:
+        """Ask for a group; its id (the spec's ids and namespace are filled in). Returns at once unless it has a name
+        (then blocks for one round trip); ValueError when the name is taken."""
+
+    def wait_placement_group(self, group_id: bytes, timeout_s: float) -> bool:
+        """Block until the group is created (True), is removed or time is up (False)."""
+
+    def placement_group_ready(self, group_id: bytes, value: Any) -> Any:
+        """A ref that becomes ``value`` when the group is created."""
+
+    def remove_placement_group(self, group_id: bytes) -> None:
+        """Give a group back and end what runs in it. Returns at once; calls made after it find the group removed."""
+
     def gcs_call(self, method: str, request: Any) -> Any:
         """One call of the GCS by method name, with the structs of protocol/messages/gcs (blocks a round trip)."""
 
@@ -181,6 +195,9 @@ class Engine(Protocol):
 
     def timeline(self) -> list[dict]:
         """Chrome-trace events of the tasks this process owns."""
+
+    def memory(self) -> list[dict]:
+        """What this process refers to, as rows of ``api.memory.memory_summary``, the largest object first."""
 
     def shutdown(self) -> None:
         """Leave the cluster, and end it if this process owns it. Idempotent; blocks until it is gone."""

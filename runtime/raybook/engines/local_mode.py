@@ -25,10 +25,11 @@ from raybook.base.errors import ActorAlreadyExistsError, GetTimeoutError, Pendin
 from raybook.base.facts import Fact, FactDelta
 from raybook.base.ids import ACTOR_ID_BYTES, IdFactory, is_stream, random_id, return_id, task_of
 from raybook.base.resources import CPU, GPU, INSTANCE_RESOURCES, MEMORY, UNIT, Shape, describe, missing, shape_of
-from raybook.base.specs import DYNAMIC, Assignment, ErrorValue
+from raybook.base.specs import DYNAMIC, Assignment, ErrorValue, PlacementGroupSpec
 from raybook.base.task_context import TaskContext
 from raybook.engines.engine import ActorHandleState, ActorOptions, CallOptions, Function, TaskOptions
 from raybook.engines.local_actors import LocalActor
+from raybook.engines.local_groups import LocalPlacementGroups
 from raybook.engines.local_objects import LocalObjects
 from raybook.engines.local_streams import LocalStreams
 from raybook.engines.local_tasks import Ended, LocalCall, LocalRunner, cancelled
@@ -72,6 +73,7 @@ class LocalModeEngine:
         self._objects = LocalObjects()
         self._streams = LocalStreams(self._objects)
         self._runner = LocalRunner(self._objects, self.serialization)
+        self._groups = LocalPlacementGroups(self.node_id, self._totals, self._labels, self._objects)
         self._functions: dict[bytes, Any] = {}
         self._calls: dict[bytes, LocalCall] = {}
         self._actors: dict[bytes, LocalActor] = {}
@@ -90,7 +92,8 @@ class LocalModeEngine:
         call = self._runner.pack(self._ids.task_id(), options.name, options.num_returns, args, kwargs, self.make_ref)
         call.retries, call.retry_exceptions = options.max_retries, options.retry_exceptions
         shape = dict(options.scheduling_class.resources)
-        call.context = TaskContext(call.task_id, call.name, 0, _assign(shape))
+        strategy = options.scheduling_class.strategy
+        call.context = TaskContext(call.task_id, call.name, 0, _assign(shape, strategy))
         refs = self._begin(call)
         lacking = missing(shape, self._totals)
         if lacking:
@@ -217,7 +220,7 @@ class LocalModeEngine:
             options,
             creation,
             lambda: self._load(key, payload),
-            _assign(options.resources),
+            _assign(options.resources, options.strategy),
             self._objects,
             self._runner,
             self._finish,
@@ -374,9 +377,38 @@ class LocalModeEngine:
             raise StaleReferenceError("raybook was shut down; call raybook.init() to start again.")
         self._drain()
 
+    # Placement groups
+
+    def create_placement_group(self, spec: PlacementGroupSpec) -> bytes:
+        self._check_open()
+        spec.group_id, spec.job_id, spec.namespace = self._ids.task_id(), self.job_id, self.namespace
+        with self._lock:
+            self._groups.create(spec)
+        return spec.group_id
+
+    def wait_placement_group(self, group_id: bytes, timeout_s: float) -> bool:
+        self._check_open()
+        return self._groups.is_created(group_id)
+
+    def placement_group_ready(self, group_id: bytes, value: Any) -> Any:
+        self._check_open()
+        object_id = self._ids.put_id()
+        self._objects.add(object_id)
+        with self._lock:
+            self._groups.promise(group_id, object_id, serialize(value, self.serialization, "value"))
+        return self.make_ref(object_id, self.address, self.release)
+
+    def remove_placement_group(self, group_id: bytes) -> None:
+        self._check_open()
+        with self._lock:
+            self._groups.remove(group_id)
+
     # The rest
 
     def gcs_call(self, method: str, request: Any) -> Any:
+        about_groups = self._groups.answer(request)
+        if about_groups is not None:
+            return about_groups
         if isinstance(request, gcs.ListNodes):
             return gcs.NodeList([self._node_info()])
         if isinstance(request, gcs.ListActors):
@@ -434,6 +466,9 @@ class LocalModeEngine:
     def timeline(self) -> list[dict]:
         return list(self._events)
 
+    def memory(self) -> list[dict]:
+        return self._objects.memory()
+
     def shutdown(self) -> None:
         if self.closed:
             return
@@ -450,13 +485,13 @@ def _release_nothing(object_id: bytes) -> None:
     pass
 
 
-def _assign(shape: Mapping[str, int]) -> Assignment:
+def _assign(shape: Mapping[str, int], strategy: str) -> Assignment:
     """The first instances of each kind: in one process nothing else wants them at the same time."""
     instances = {}
     for name in INSTANCE_RESOURCES & shape.keys():
         whole, part = divmod(shape[name], UNIT)
         instances[name] = [[index, UNIT] for index in range(whole)] + ([[whole, part]] if part else [])
-    return Assignment(dict(shape), instances)
+    return Assignment(dict(shape), instances, strategy)
 
 
 def _actor_info(actor: LocalActor) -> gcs.ActorInfo:

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from raybook.base.errors import GetTimeoutError, ObjectLostError, error_from_value
+from raybook.base.ids import owner_of
 from raybook.base.specs import ErrorValue
 from raybook.protocol.serialization import Serialized, deserialize
 
@@ -109,6 +110,33 @@ class LocalObjects:
         if entry.error is not None:
             raise error_from_value(entry.error, deserialize)
         return deserialize(entry.data)
+
+    def memory(self) -> list[dict[str, Any]]:
+        """A row an object, as in ``core/owner/memory_report``; everything is inline and owned here."""
+        with self._lock:
+            entries = list(self._entries.items())
+        report = []
+        for object_id, entry in entries:
+            kind = "PENDING" if not entry.is_ready else "FAILED" if entry.error is not None else "INLINE"
+            report.append(
+                {
+                    "object_id": object_id.hex(),
+                    "kind": kind,
+                    "size_bytes": len(entry.data),
+                    "owner_id": owner_of(object_id).hex(),
+                    "is_owned": True,
+                    "references": entry.count,
+                    "views": 0,
+                    "arguments": 0,
+                    "contained_in": 0,
+                    "borrowers": [],
+                    "task": "",
+                    "call_site": "",
+                    "path": "",
+                }
+            )
+        report.sort(key=lambda row: (-row["size_bytes"], row["object_id"]))
+        return report
 
     def when_ready(self, object_ids: Sequence[bytes], callback: Callable[[], None]) -> None:
         """Call back once for each object, now for those that are ready."""

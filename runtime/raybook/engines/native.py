@@ -11,6 +11,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import msgspec
@@ -24,8 +25,9 @@ from raybook.base.errors import (
 )
 from raybook.base.facts import Fact
 from raybook.base.ids import FIRST_RETURN, IdFactory, is_actor_call, owner_of, return_id, task_of
-from raybook.base.specs import DYNAMIC, END_OF_STREAM, ActorSpec, Job, RefInfo
+from raybook.base.specs import DYNAMIC, END_OF_STREAM, ActorSpec, Job, PlacementGroupSpec, RefInfo
 from raybook.base.task_context import CURRENT_TASK
+from raybook.core.owner import memory_report
 from raybook.core.owner.records import (
     CancelCommand,
     CreateActorCommand,
@@ -39,6 +41,7 @@ from raybook.core.owner.records import (
     Wait,
 )
 from raybook.engines.engine import ActorHandleState, ActorOptions, CallOptions, Function, TaskOptions
+from raybook.engines.placement_groups import PlacementGroups
 from raybook.protocol.messages import gcs
 from raybook.protocol.messages.raylet import PublishFacts, Subscribe
 from raybook.protocol.messages.worker import ActorCreation, ArgRef, StreamOrder, TaskSpec
@@ -46,6 +49,9 @@ from raybook.protocol.serialization import SerializationContext, serialize
 from raybook.worker import args as arguments
 from raybook.worker.core_process import CoreProcess, encode
 from raybook.worker.values import Values
+
+MEMORY_LOOK_S = 0.5
+"""How often a caller who waits for the memory report looks whether the cluster is lost."""
 
 NO_ARGUMENTS = serialize(((), {}), SerializationContext()).to_bytes()
 
@@ -63,6 +69,7 @@ class NativeEngine:
         self._inline_bytes_max = core.config.inline_bytes_max
         self._stats: dict[bytes, FunctionStats] = {}
         self._method_stats: dict[tuple[str, str], FunctionStats] = {}
+        self.placement_groups = PlacementGroups(core, self._ids)
         self._limited_calls: dict[bytes, int] = {}
         """Calls submitted to actors with a limit of pending ones."""
         self.client_id = core.client_id
@@ -228,6 +235,7 @@ class NativeEngine:
             state.actor_id, self.job_id, options.class_name, self._core.me, options.resources, options.placement,
             msgspec.msgpack.encode(creation), options.name, state.namespace, options.detached, options.max_restarts,
             options.environment, options.strategy, concurrency, options.is_async, msgspec.msgpack.encode(state),
+            options.labels,
         )  # fmt: skip
 
     def _state_of(self, spec: ActorSpec) -> ActorHandleState:
@@ -359,6 +367,32 @@ class NativeEngine:
             )
         self._submit(CancelCommand(task_id, force, recursive))
 
+    # Placement groups
+
+    def create_placement_group(self, spec: PlacementGroupSpec) -> bytes:
+        if self.closed:
+            raise self._stale()
+        spec.group_id, spec.job_id, spec.namespace = self._ids.task_id(), self.job_id, self.namespace
+        self.placement_groups.create(spec)
+        return spec.group_id
+
+    def wait_placement_group(self, group_id: bytes, timeout_s: float) -> bool:
+        if self.closed:
+            raise self._stale()
+        return self.placement_groups.wait(group_id, timeout_s)
+
+    def placement_group_ready(self, group_id: bytes, value: Any) -> Any:
+        if self.closed:
+            raise self._stale()
+        packed, _ = self.values.pack(value)
+        make_ref = lambda object_id: self.make_ref(object_id, self._address, self.release)  # noqa: E731
+        return self.placement_groups.ready(group_id, packed, make_ref)
+
+    def remove_placement_group(self, group_id: bytes) -> None:
+        if self.closed:
+            raise self._stale()
+        self.placement_groups.remove(group_id)
+
     # The rest
 
     def gcs_call(self, method: str, request: Any) -> Any:
@@ -387,6 +421,27 @@ class NativeEngine:
 
     def timeline(self) -> list[dict]:
         return self._core.facts.timeline()
+
+    def memory(self) -> list[dict]:
+        if self.closed or self._core.lost_reason:
+            raise self._stale()
+        # Answered between two batches of the I/O thread, so that the tables fit together; and not before the next one,
+        # so that what this thread did earlier is in them.
+        answer: Future[list[dict]] = Future()
+
+        def report() -> None:
+            try:
+                answer.set_result(memory_report.rows(self._core.owner))
+            except Exception as error:  # noqa: BLE001 - a fault in a report belongs to who asked, not to the thread.
+                answer.set_exception(error)
+
+        self._core.submit_call(lambda: self._core.submit_call(report))
+        while True:
+            try:
+                return answer.result(MEMORY_LOOK_S)
+            except TimeoutError:
+                if self._core.lost_reason:
+                    raise self._stale() from None
 
     def shutdown(self) -> None:
         if self.closed:

@@ -5,6 +5,7 @@
     multiprocessing   Pool                  joblib            register_ray
     state             what the cluster has and does           metrics   Counter, Gauge, Histogram
     scheduling_strategies                   check_serialize   inspect_serializability
+    placement_group   PlacementGroup, placement_group, remove_placement_group, placement_group_table, ...
     serialization     register_serializer   named_actors      list_named_actors
 
 Names are found when they are first used: a worker that needs one of them need not load the others.
@@ -21,17 +22,29 @@ if TYPE_CHECKING:
     from raybook.util.helpers import as_completed, map_unordered
     from raybook.util.named_actors import list_named_actors
     from raybook.util.node_address import get_node_ip_address
+    from raybook.util.placement_group import (
+        get_current_placement_group,
+        get_placement_group,
+        placement_group,
+        placement_group_table,
+        remove_placement_group,
+    )
     from raybook.util.serialization import deregister_serializer, register_serializer
 
 _HOMES = {
     "ActorPool": "actor_pool",
     "as_completed": "helpers",
     "deregister_serializer": "serialization",
+    "get_current_placement_group": "placement_group",
     "get_node_ip_address": "node_address",
+    "get_placement_group": "placement_group",
     "inspect_serializability": "check_serialize",
     "list_named_actors": "named_actors",
     "map_unordered": "helpers",
+    "placement_group": "placement_group",
+    "placement_group_table": "placement_group",
     "register_serializer": "serialization",
+    "remove_placement_group": "placement_group",
 }
 """Which module of this package a name is from."""
 
@@ -42,11 +55,16 @@ __all__ = [
     "ActorPool",
     "as_completed",
     "deregister_serializer",
+    "get_current_placement_group",
     "get_node_ip_address",
+    "get_placement_group",
     "inspect_serializability",
     "list_named_actors",
     "map_unordered",
+    "placement_group",
+    "placement_group_table",
     "register_serializer",
+    "remove_placement_group",
 ]
 
 

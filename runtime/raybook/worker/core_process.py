@@ -466,7 +466,9 @@ class CoreProcess:
         for wait in self.owner.waits.abandon():
             _wake_up(WakeUp(wait))
         for event in list(self.queue):
-            if type(event) in (Ticket, GcsRequest, Wait):
+            if type(event) is GcsRequest:
+                event.answer(None)
+            elif type(event) in (Ticket, Wait):
                 _wake_up(WakeUp(event)) if type(event) is Wait else event.lock.release()
         if self._stopping:
             self.queue.clear()

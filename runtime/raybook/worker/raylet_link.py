@@ -9,6 +9,7 @@ from __future__ import annotations
 import _thread
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from raybook.base.ids import random_id
@@ -22,17 +23,34 @@ REGISTER_TIMEOUT_S = 30.0
 
 
 class GcsRequest:
-    """One call of the GCS from a user thread, which waits on ``lock`` unless nobody watches the answer."""
+    """One call of the GCS from a user thread, which waits on ``lock`` unless nobody watches the answer. on_reply: called
+    on the I/O thread with the answer, or with None when there will be none."""
 
-    __slots__ = ("is_watched", "lock", "method", "reply", "request")
+    __slots__ = ("is_watched", "lock", "method", "on_reply", "reply", "request")
 
-    def __init__(self, method: str, request: bytes, is_watched: bool = True) -> None:
+    def __init__(
+        self,
+        method: str,
+        request: bytes,
+        is_watched: bool = True,
+        on_reply: Callable[[GcsReply | None], None] | None = None,
+    ) -> None:
         self.method = method
         self.request = request
         self.reply: GcsReply | None = None
         self.is_watched = is_watched
+        self.on_reply = on_reply
         self.lock = _thread.allocate_lock()
         self.lock.acquire()
+
+    def answer(self, reply: GcsReply | None) -> None:
+        """The answer, or None: the connection ended before there was one. I/O thread; the second time nothing happens."""
+        on_reply, self.on_reply = self.on_reply, None
+        if self.lock.locked():
+            self.reply = reply
+            self.lock.release()
+        if on_reply is not None:
+            on_reply(reply)
 
 
 class RayletLink:
@@ -91,7 +109,7 @@ class RayletLink:
     def call(self, request: GcsRequest) -> None:
         """Send a call of the GCS; the answer opens its lock."""
         if self.framed.closed:
-            request.lock.release()
+            request.answer(None)
             return
         number = self._next_call
         self._next_call += 1
@@ -102,13 +120,12 @@ class RayletLink:
         """Match an answer; the request that it belongs to."""
         request = self._calls.pop(message.call_id, None)
         if request is not None:
-            request.reply = message
-            request.lock.release()
+            request.answer(message)
         return request
 
     def end(self) -> None:
         """Close, and release everybody who waits for an answer. Idempotent."""
         self.framed.close()
-        for request in self._calls.values():
-            request.lock.release()
-        self._calls.clear()
+        unanswered, self._calls = self._calls, {}
+        for request in unanswered.values():
+            request.answer(None)

@@ -24,10 +24,9 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Iterable
 
-import msgspec
-
 from raybook.core.node import store_events as ev
 from raybook.core.node.arena_allocator import PAGE_BYTES, Extent, ExtentTable
+from raybook.core.node.object_records import Pressure, Reclaim, Region, StoreStatistics, Waiting, check_regions
 
 # A request waits so long for idle extents of others, then it is refused. Ray's grace before it falls back, in
 # `oom_grace_period_s`, is 2 s.
@@ -37,66 +36,6 @@ RECALL_SETTLE_MS = 100
 DEAD_IDS_MAX = 65_536
 STORY_EVENTS_MAX = 8_192
 HOLDERS_NAMED_MAX = 3
-
-
-class Region(msgspec.Struct):
-    """A sealed return value. piece_offset: the piece of a carved extent that holds it, or -1 while its client lives."""
-
-    object_id: bytes
-    owner_id: bytes
-    client_id: bytes
-    offset: int
-    size: int
-    is_orphan: bool = False
-    piece_offset: int = -1
-
-
-class Waiting(msgspec.Struct):
-    """A request that does not fit. unanswered: how many answers about idle extents each client still owes."""
-
-    client_id: bytes
-    request_id: int
-    bytes_wanted: int
-    query_id: int
-    deadline_ms: int
-    unanswered: dict[bytes, int]
-    settled_ms: int = 0
-    may_spill: bool = False
-    """Objects may still go to disk to make room for it."""
-    trouble: str = ""
-
-
-class Reclaim(msgspec.Struct):
-    """A question to all clients. orphans: regions to free after it. dead_client: whose extents to carve, or b""."""
-
-    query_id: int
-    unanswered: dict[bytes, None]
-    orphans: list[Region]
-    dead_client: bytes
-
-
-class Pressure(msgspec.Struct, frozen=True):
-    """wanted_bytes: of the first request, while it waits for spilling; request: its query. owners: who have objects
-    here, those with most bytes first."""
-
-    used_bytes: int
-    wanted_bytes: int
-    request: int
-    owners: list[bytes]
-
-
-class StoreStatistics(msgspec.Struct, frozen=True):
-    """An immutable snapshot, in bytes. used_bytes counts whole extents: what is in them, only their clients know."""
-
-    capacity_bytes: int
-    used_bytes: int
-    warm_idle_bytes: int
-    sealed_bytes: int
-    sealed_count: int
-    client_count: int
-    waiting_count: int
-    reclaim_count: int
-    unknown_free_count: int
 
 
 class ObjectTable:
@@ -540,23 +479,7 @@ class ObjectTable:
     def check_invariants(self) -> None:
         """Raise AssertionError naming the first broken rule. Cost: O(n log n)."""
         self._extents.check_invariants()
-        extents = sorted((e, c) for c in self._extents.clients() for e in self._extents.extents_of(c))
-        index, position = 0, 0
-        for offset in sorted(self._regions):
-            region = self._regions[offset]
-            assert region.offset == offset >= position, f"the region at {offset} overlaps the one before"
-            position = offset + region.size
-            while index < len(extents) and extents[index][0].end <= offset:
-                index += 1
-            assert index < len(extents), f"the region at {offset} is in no extent"
-            extent, client_id = extents[index]
-            assert extent.offset <= offset and position <= extent.end, f"the region at {offset} leaves its extent"
-            assert client_id == region.client_id, f"the region at {offset} is in somebody else's extent"
-            assert offset in self._by_owner[region.owner_id], f"the region at {offset} is not indexed by owner"
-            assert offset in self._by_client[region.client_id], f"the region at {offset} is not indexed by client"
-            assert (region.piece_offset >= 0) == (offset in self._pieces.get(region.piece_offset, ()))
-        for by_id in (self._by_owner, self._by_client):
-            assert sum(map(len, by_id.values())) == len(self._regions), "an index holds regions that are gone"
+        check_regions(self._regions, self._extents, self._by_owner, self._by_client, self._pieces)
         assert self._sealed_bytes == sum(region.size for region in self._regions.values())
         for reclaim in self._reclaims.values():
             assert reclaim.unanswered, f"reclaim {reclaim.query_id} waits for nobody"

@@ -4,7 +4,7 @@
     last reference gone    → DropBorrows, but not while any AddBorrows is unanswered: the container that a reference
                              came out of may be all that keeps it alive until then
     a task ends            → its reply waits until third owners have answered; the caller lets go when it hears it
-    refs in return values  → held here until the caller says ReturnsTaken
+    refs in return values  → held here until the caller says ReturnsTaken, which it does after its own AddBorrows
 
 Knows nothing of values, leases or sockets. Invariants: a reference that comes and goes within one batch is never
 mentioned; what was announced is given back exactly once; a reply is sent exactly once.
@@ -34,7 +34,9 @@ class Borrows:
         self._announced: set[bytes] = set()
         self._acks: dict[int, bytes] = {}
         self._next_ack = 1
-        self._sealing: list[tuple[bytes, Any, int]] = []
+        self._waiting: list[tuple[bytes, Any, int]] = []
+        """(peer, message, acknowledgement number): what may be said only when every borrow before it is known."""
+        self._taken: list[tuple[bytes, bytes]] = []
         self._return_holds: dict[bytes, tuple[bytes, list[bytes]]] = {}
 
     # Holding
@@ -51,7 +53,7 @@ class Borrows:
 
     def announce(self) -> None:
         """Tell owners of what this process has come to hold."""
-        if not self._fresh:
+        if not self._fresh and not self._taken:
             return
         fresh, self._fresh = self._fresh, {}
         for key, ref in fresh.items():
@@ -63,6 +65,13 @@ class Borrows:
             owner = owner_of(key)
             self._acks[ack] = owner
             self._effects.append(ToPeer(owner, ref.owner_address, AddBorrows([key], ack)))
+        taken, self._taken = self._taken, []
+        for client_id, task_id in taken:
+            self._send_when_known(client_id, ReturnsTaken(task_id), self._next_ack)
+
+    def returns_taken(self, client_id: bytes, task_id: bytes) -> None:
+        """What the return values of a task held is held here now; its worker may let go once the owners know."""
+        self._taken.append((client_id, task_id))
 
     def give_back(self) -> None:
         """Tell owners of what this process holds no longer."""
@@ -100,11 +109,11 @@ class Borrows:
         self._acknowledge(message.ack_id)
 
     def _acknowledge(self, ack: int) -> None:
-        if self._acks.pop(ack, None) is None or not self._sealing:
+        if self._acks.pop(ack, None) is None or not self._waiting:
             return
-        waiting, self._sealing = self._sealing, []
-        for caller, message, last_ack in waiting:
-            self._send_when_known(caller, message, last_ack)
+        waiting, self._waiting = self._waiting, []
+        for client_id, message, last_ack in waiting:
+            self._send_when_known(client_id, message, last_ack)
 
     def on_returns_taken(self, client_id: bytes, message: ReturnsTaken) -> None:
         """The caller has borrowed what was in a task's return values."""
@@ -144,10 +153,10 @@ class Borrows:
         self.announce()
         self._send_when_known(caller, message, self._next_ack)
 
-    def _send_when_known(self, caller: bytes, message: Any, last_ack: int) -> None:
-        """The caller itself need not have answered: what we borrow of it was said earlier on the very connection that
-        carries the reply."""
-        if any(ack < last_ack and owner != caller for ack, owner in self._acks.items()):
-            self._sealing.append((caller, message, last_ack))
+    def _send_when_known(self, client_id: bytes, message: Any, last_ack: int) -> None:
+        """The addressee itself need not have answered: what we borrow of it was said earlier on the very connection
+        that carries the message."""
+        if any(ack < last_ack and owner != client_id for ack, owner in self._acks.items()):
+            self._waiting.append((client_id, message, last_ack))
             return
-        self._effects.append(ToPeer(caller, "", message))
+        self._effects.append(ToPeer(client_id, "", message))

@@ -26,7 +26,7 @@ from raybook.core.owner.garbage import Garbage
 from raybook.core.owner.object_directory import ObjectDirectory
 from raybook.core.owner.records import TakeItem, TaskRecord, ToPeer
 from raybook.core.owner.reference_counter import ReferenceCounter
-from raybook.protocol.messages.worker import ReturnsTaken, StreamCredit, StreamItems
+from raybook.protocol.messages.worker import StreamCredit, StreamItems
 
 OPEN = "OPEN"
 ENDED = "ENDED"
@@ -95,7 +95,7 @@ class Generators:
             else:
                 self._garbage.discard(value, None)
         if has_refs:
-            self._effects.append(ToPeer(client_id, "", ReturnsTaken(return_id(task_id, message.index))))
+            self._borrows.returns_taken(client_id, return_id(task_id, message.index))
         if stream is None or is_late:
             return
         if stream.state == DROPPED:

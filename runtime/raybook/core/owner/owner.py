@@ -31,6 +31,7 @@ from raybook.core.owner.records import (
     CreateActorCommand,
     FromPeer,
     FromRaylet,
+    Fulfil,
     HoldRef,
     KillingActor,
     KnowActor,
@@ -107,6 +108,7 @@ class Owner:
             Wait: self._on_wait,
             Put: self._on_put,
             HoldRef: lambda event: self.borrows.hold(event.ref),
+            Fulfil: lambda event: self._become_ready(event.object_id, event.value, False),
             Pin: self._on_pin,
             Unpin: self._on_unpin,
             CancelWait: self._on_cancel_wait,
@@ -135,7 +137,7 @@ class Owner:
             MoveNoted: self.relocations.on_move_noted,
         }
         self._raylet_dispatch: dict[type, Any] = {
-            LeaseGranted: self._on_granted,
+            LeaseGranted: lambda message: self.leases.granted(message, self._now_ms, self._effects),
             LeaseLost: self._on_lease_lost,
             DemandInfeasible: self._on_infeasible,
             DemandRefused: self._on_refused,
@@ -300,7 +302,7 @@ class Owner:
                         self.borrows.hold_contained(key, value.contained)
                 self._become_ready(key, value, False)
             if taken:
-                self._effects.append(ToPeer(client_id, "", ReturnsTaken(spec.task_id)))
+                self.borrows.returns_taken(client_id, spec.task_id)
         else:
             value = Value(error=error)
             for index in range(spec.num_returns):
@@ -352,9 +354,6 @@ class Owner:
         return queue.endpoint if queue is not None else None
 
     # Leases
-
-    def _on_granted(self, message: LeaseGranted) -> None:
-        self.leases.granted(message, self._now_ms, self._effects)
 
     def _on_lease_lost(self, message: LeaseLost) -> None:
         self._end_leases([(message, self.leases.lost(message, self._now_ms))])

@@ -88,6 +88,13 @@ class Put(msgspec.Struct, gc=False):
     own_region: bool = False
 
 
+class Fulfil(msgspec.Struct, gc=False):
+    """An id of ours that was handed out before there was a value has one now."""
+
+    object_id: bytes
+    value: Value
+
+
 class HoldRef(msgspec.Struct, gc=False):
     """A reference came to life in this process."""
 

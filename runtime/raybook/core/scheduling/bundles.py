@@ -202,7 +202,8 @@ def _why_not(bundles: Mapping[int, Bundle], strategy: str, view: ResourceView, p
     nodes = "1 node" if len(view) == 1 else f"{len(view)} nodes"
     if possible:
         return f"it waits for room for {wanted} ({strategy}); so much is not free on {nodes} now."
-    most = describe(view.largest()) if len(view) else "nothing"
+    asked = {name: True for bundle in bundles.values() for name in bundle.shape}
+    most = describe({name: view.largest().get(name, 0) for name in asked})
     return (
         f"no room for {wanted} ({strategy}), even if all of {nodes} were empty; the most on one node is {most}. It is "
         "created when nodes that can hold it join; or remove it and ask for less."

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from raybook.base.label_selector import LabelSelector, matches
+from raybook.base.label_selector import matches
 from raybook.base.resources import Shape, fits
 from raybook.core.cluster.resource_view import NodeResources, ResourceView
 
@@ -20,7 +20,7 @@ Rng = Callable[[int], int]
 
 
 def pack_then_spread(
-    request: Shape, view: ResourceView, rng: Rng, refused: Mapping[bytes, str], labels: LabelSelector
+    request: Shape, view: ResourceView, rng: Rng, refused: Mapping[bytes, str], labels: Mapping[str, str]
 ) -> bytes | None:
     """The oldest sampled node under half full with room; else the emptiest with room; else the emptiest feasible."""
     candidates = feasible_sample(request, view, rng, refused, labels)
@@ -32,7 +32,7 @@ def pack_then_spread(
 
 
 def spread(
-    request: Shape, view: ResourceView, rng: Rng, refused: Mapping[bytes, str], labels: LabelSelector
+    request: Shape, view: ResourceView, rng: Rng, refused: Mapping[bytes, str], labels: Mapping[str, str]
 ) -> bytes | None:
     """The emptiest sampled node, those with room now first."""
     candidates = feasible_sample(request, view, rng, refused, labels)
@@ -40,10 +40,10 @@ def spread(
 
 
 def feasible_sample(
-    request: Shape, view: ResourceView, rng: Rng, refused: Mapping[bytes, str], labels: LabelSelector = {}
+    request: Shape, view: ResourceView, rng: Rng, refused: Mapping[bytes, str], labels: Mapping[str, str]
 ) -> list[NodeResources]:
-    """Up to ``SAMPLE`` nodes with these labels that could hold the request when empty. A sample without one is followed by a walk over
-    the pool from a random start, so that "nowhere" is certain when it is said."""
+    """Up to ``SAMPLE`` nodes with these labels that could hold the request when empty. A sample without one is followed
+    by a walk over the pool from a random start, so that "nowhere" is certain when it is said."""
 
     def feasible(node: NodeResources) -> bool:
         return node.node_id not in refused and fits(request, node.total) and matches(labels, node.labels)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from raybook.base.label_selector import LabelSelector, describe_selector, matches
+from raybook.base.label_selector import describe_selector, matches
 from raybook.base.resources import Shape, describe, fits, missing
 from raybook.base.strategies import SPREAD, NodeTarget, node_target
 from raybook.core.cluster.resource_view import ResourceView
@@ -35,7 +35,7 @@ def choose_node(
     view: ResourceView,
     rng: Rng,
     refused: Mapping[bytes, str] = {},
-    labels: LabelSelector = {},
+    labels: Mapping[str, str] = {},
 ) -> Choice:
     """Pick the node to place an actor on.
 
@@ -62,7 +62,7 @@ def _on_named_node(
     view: ResourceView,
     rng: Rng,
     refused: Mapping[bytes, str],
-    labels: LabelSelector,
+    labels: Mapping[str, str],
 ) -> Choice:
     wanted, name = target.node_id, target.node_id.hex()
     node = view.get(wanted)
@@ -79,7 +79,7 @@ def _on_named_node(
     return Choice(None, f"it must run on node {name}, which cannot hold it: {lack}")
 
 
-def why_nowhere(request: Shape, view: ResourceView, refused: Mapping[bytes, str], labels: LabelSelector = {}) -> str:
+def why_nowhere(request: Shape, view: ResourceView, refused: Mapping[bytes, str], labels: Mapping[str, str]) -> str:
     """The sentence people read while something infeasible waits. Cost: one pass over the nodes, only on this path."""
     if not len(view):
         return f"it needs {describe(request)}, and the cluster has no node yet."
