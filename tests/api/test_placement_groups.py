@@ -19,6 +19,8 @@ from raybook.util import (
 )
 from raybook.util.placement_group import PlacementGroup
 from raybook.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from raybook.util.state import get_placement_group as get_state
+from raybook.util.state import list_placement_groups
 
 
 @pytest.fixture
@@ -98,6 +100,15 @@ def test_group_is_found_by_name_until_it_is_removed(ray):
 
 def test_table_of_all_groups_is_keyed_by_id(group):
     assert placement_group_table()[group.id.hex()]["bundles"] == {0: {"CPU": 1}, 1: {"CPU": 1, "GPU": 1}}
+
+
+def test_state_api_lists_groups_and_finds_one(group):
+    row = get_state(group.id.hex())
+    assert row.state == "CREATED" and row.bundles[1]["resources"] == {"CPU": 1, "GPU": 1}
+    assert [found.placement_group_id for found in list_placement_groups(filters=[("state", "=", "CREATED")])] == [
+        group.id.hex()
+    ]
+    assert list_placement_groups(filters=[("state", "!=", "CREATED")]) == []
 
 
 def test_handle_travels_and_stays_equal(group):

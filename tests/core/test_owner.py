@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raybook.base.config import Config
-from raybook.base.specs import ErrorValue, Location, Value
+from raybook.base.specs import ErrorValue, Location, RefInfo, Value
 from raybook.core.owner.lease_requester import LAST_WORDS_MS
 from raybook.core.owner.records import (
     CancelCommand,
@@ -15,12 +15,13 @@ from raybook.core.owner.records import (
     FunctionStats,
     PeerGone,
     Put,
+    ToPeer,
     ToRaylet,
     Wait,
 )
 from raybook.core.owner.task_manager import RETRYABLE
 from raybook.protocol.messages.raylet import LeaseLost, ReturnLease
-from raybook.protocol.messages.worker import TaskReplies, TaskReply
+from raybook.protocol.messages.worker import AddBorrows, BorrowsAdded, ReturnsTaken, TaskReplies, TaskReply
 from raybook.testing.owner_world import ME, World
 
 
@@ -372,3 +373,24 @@ def test_every_task_ends_under_random_faults(seed: int) -> None:
     world.feed(*keys)
     assert world.owner.references.counts == {}
     assert world.owner.objects.values == {}
+
+
+def test_caller_confirms_references_in_a_result_only_when_their_owner_knows_of_it() -> None:
+    world = World()
+    stats = FunctionStats("f")
+    task = world.task(stats)
+    world.grant()
+    worker = next(iter(world.queues))
+    spec = world.queues[worker].popleft()
+    inner = b"third..." + bytes(12)
+    value = Value(inline=b"list", contained=[RefInfo(inner, "unix:/third")])
+    world.effects.clear()
+
+    world.feed(FromPeer(worker, TaskReplies([TaskReply(spec.task_id, spec.attempt, [value], 5)])))
+    sent = [effect.message for effect in world.effects if isinstance(effect, ToPeer)]
+    world.feed(FromPeer(b"third...", BorrowsAdded(sent[0].ack_id)))
+    confirmed = [effect.message for effect in world.effects if isinstance(effect, ToPeer)][1:]
+
+    assert [type(message) for message in sent] == [AddBorrows]
+    assert confirmed == [ReturnsTaken(spec.task_id)]
+    assert world.owner.references.is_held(inner) and world.value(task) is not None

@@ -8,6 +8,7 @@ import types
 import pytest
 
 from raybook.io import gpu, memory
+from raybook.raylet.offer import offered_labels
 
 GIB = 1 << 30
 
@@ -85,3 +86,24 @@ def test_names_are_looked_up_in_nvml(monkeypatch):
 def test_without_a_driver_there_are_no_gpus(monkeypatch):
     monkeypatch.setattr(gpu.os.path, "exists", lambda path: False)
     assert gpu.visible_gpu_ids({}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("NVIDIA A100-SXM4-40GB", "A100"),
+        ("NVIDIA H200", "H200"),
+        ("Tesla V100-SXM2-16GB", "V100"),
+        ("NVIDIA GeForce RTX 3090", "3090"),
+        ("Some Device", ""),
+    ],
+)
+def test_model_is_the_first_word_of_a_device_name_with_a_number_in_it(name, model):
+    assert gpu.model_of(name) == model
+
+
+def test_node_has_a_label_for_its_accelerator_unless_the_user_gave_one():
+    shape = {"CPU": 10_000, "accelerator_type:H200": 10_000}
+    assert offered_labels(shape, {"zone": "a"}) == {"ray.io/accelerator-type": "H200", "zone": "a"}
+    assert offered_labels(shape, {"ray.io/accelerator-type": "mine"}) == {"ray.io/accelerator-type": "mine"}
+    assert offered_labels({"CPU": 10_000}, {}) == {}

@@ -44,6 +44,17 @@ def test_view_outlives_the_file(tmp_path: Path) -> None:
     assert bytes(view) == b"still here"
 
 
+def test_cleared_range_gives_its_space_back_and_its_neighbour_stays(tmp_path: Path) -> None:
+    first, second = spilled(tmp_path, b"x" * (1 << 20), b"y" * (1 << 20))
+    before = os.stat(first.spill_path).st_blocks * 512
+
+    spill_files.clear(first.spill_path, first.offset, first.size)
+    spill_files.clear(first.spill_path + ".gone", 0, PAGE_BYTES)
+
+    assert bytes(SpillReader().read(second)[:2]) == b"yy"
+    assert os.stat(first.spill_path).st_blocks * 512 <= before - (1 << 20)
+
+
 def test_file_that_is_gone_cut_or_altered_is_named(tmp_path: Path) -> None:
     (location,) = spilled(tmp_path, b"x" * 10_000)
     path = location.spill_path

@@ -108,6 +108,25 @@ def test_puts_of_ten_times_the_capacity_succeed_and_read_back_equal(
     eventually(lambda: files_on_disk() == [])
 
 
+def test_object_that_dies_gives_its_disk_space_back_though_its_file_has_others(
+    tiny_store: Callable[..., None], eventually: Callable[[Callable[[], object]], None]
+) -> None:
+    tiny_store()
+    refs = [ray.put(filled(number)) for number in range(60)]
+    view = ray.get(refs[4])
+
+    def bytes_on_disk() -> int:
+        return sum(path.stat().st_blocks * 512 for path in files_on_disk())
+
+    full = bytes_on_disk()
+    kept = refs[::5]
+    del refs
+
+    eventually(lambda: bytes_on_disk() < full // 3)
+    assert [int(ray.get(ref)[-1]) for ref in kept] == list(range(0, 60, 5))
+    assert (view == 4).all()
+
+
 def test_results_of_tasks_beyond_the_capacity_are_kept_and_passed_on(small_store: None) -> None:
     @ray.remote
     def make(number: int) -> np.ndarray:
@@ -237,3 +256,20 @@ def test_full_store_that_may_not_spill_names_use_capacity_and_holders(tiny_store
     with pytest.raises(ray.exceptions.ObjectStoreFullError, match="larger than the whole store"):
         ray.put(filled(0, 30))
     assert ray.get(kept[17])[0] == 17
+
+
+def test_reference_in_a_return_value_keeps_its_object_until_the_caller_holds_it(small_store: None) -> None:
+    @ray.remote
+    class Maker:
+        def make(self, number: int) -> list:
+            return [ray.put(filled(number))]
+
+    @ray.remote
+    def relay(maker: object, number: int) -> list:
+        return ray.get(maker.make.remote(number))
+
+    maker = Maker.remote()
+    calls = [(number, maker.make.remote(number)) for number in range(60)]
+    calls += [(number, relay.remote(maker, number)) for number in range(60)]
+
+    assert [int(ray.get(ray.get(call)[0])[-1]) for _, call in calls] == [number for number, _ in calls]

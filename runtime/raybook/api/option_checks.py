@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from raybook.base.resources import CPU, GPU, MEMORY, OBJECT_STORE_MEMORY, UNIT, to_fixed
+from raybook.base.resources import ACCELERATOR_RESOURCE, CPU, GPU, MEMORY, OBJECT_STORE_MEMORY, UNIT, to_fixed
 from raybook.base.specs import DYNAMIC, STREAMING
 
 NUM_RETURNS_OF_WORD = {"streaming": STREAMING, "dynamic": DYNAMIC}
 """What words for num_returns stand for in the engine's records."""
 
 RESOURCE_OF_OPTION = {"num_cpus": CPU, "num_gpus": GPU, "memory": MEMORY}
-ACCELERATOR_RESOURCE = "accelerator_type:"
-"""A node with such an accelerator has one unit of the resource of this name and the type (Ray's)."""
 ACCELERATOR_SHARE = UNIT // 1000
 """So little of it is asked for that it only chooses nodes and never runs out (Ray: 0.001)."""
 _KEYWORD_OF_RESOURCE = {

@@ -178,6 +178,7 @@ def _row_of(info: PlacementGroupInfo) -> dict[str, Any]:
         "strategy": spec.strategy,
         # Ray knows PREPARED, when all nodes have said yes; while they are being asked a group is pending.
         "state": "PENDING" if info.state == GROUP_PREPARING else info.state,
+        "creator_job_id": spec.job_id.hex(),
         "is_detached": spec.detached,
         "waiting_for": info.waiting,
         "removed_because": info.death,

@@ -16,6 +16,8 @@ OBJECT_STORE_MEMORY = "object_store_memory"
 BYTE_RESOURCES = frozenset({MEMORY, OBJECT_STORE_MEMORY})
 INSTANCE_RESOURCES = frozenset({GPU})
 """Resources whose single instances have identities (GPU 0, GPU 1) that a task is told about."""
+ACCELERATOR_RESOURCE = "accelerator_type:"
+"""A node with such an accelerator has one unit of the resource of this name and the type (Ray's way)."""
 
 Shape = dict[str, int]
 """Fixed-point amounts by resource name; zero amounts are left out."""

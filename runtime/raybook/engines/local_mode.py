@@ -15,7 +15,6 @@ import os
 import platform
 import tempfile
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -31,6 +30,7 @@ from raybook.engines.engine import ActorHandleState, ActorOptions, CallOptions, 
 from raybook.engines.local_actors import LocalActor
 from raybook.engines.local_groups import LocalPlacementGroups
 from raybook.engines.local_objects import LocalObjects
+from raybook.engines.local_rows import actor_info, task_event
 from raybook.engines.local_streams import LocalStreams
 from raybook.engines.local_tasks import Ended, LocalCall, LocalRunner, cancelled
 from raybook.protocol import functions
@@ -145,7 +145,7 @@ class LocalModeEngine:
 
     def _finish(self, call: LocalCall, ended: Ended) -> None:
         self._calls.pop(call.task_id, None)
-        self._events.append(_event(call, ended))
+        self._events.append(task_event(call, ended))
         orphans: list[bytes] = []
         if call.num_returns < 0:
             orphans += self._finish_stream(call, ended)
@@ -412,7 +412,7 @@ class LocalModeEngine:
         if isinstance(request, gcs.ListNodes):
             return gcs.NodeList([self._node_info()])
         if isinstance(request, gcs.ListActors):
-            return gcs.ActorList([_actor_info(actor) for actor in self._actors.values()])
+            return gcs.ActorList([actor_info(actor) for actor in self._actors.values()])
         if isinstance(request, gcs.KvGet):
             return gcs.KvReply(self._kv.get((request.namespace, request.key)))
         if isinstance(request, gcs.KvPut):
@@ -492,35 +492,6 @@ def _assign(shape: Mapping[str, int], strategy: str) -> Assignment:
         whole, part = divmod(shape[name], UNIT)
         instances[name] = [[index, UNIT] for index in range(whole)] + ([[whole, part]] if part else [])
     return Assignment(dict(shape), instances, strategy)
-
-
-def _actor_info(actor: LocalActor) -> gcs.ActorInfo:
-    return gcs.ActorInfo(
-        actor_id=actor.state.actor_id,
-        class_name=actor.state.class_name,
-        state=actor.life,
-        name=actor.state.name,
-        namespace=actor.state.namespace,
-        pid=os.getpid(),
-        incarnation=actor.restarts,
-        death=actor.death.text if actor.death is not None else "",
-        detached=actor.state.detached,
-        resources=dict(actor.options.resources),
-    )
-
-
-def _event(call: LocalCall, ended: Ended) -> dict[str, Any]:
-    end_us = ended.started_us + ended.run_us if ended.started_us else time.time_ns() // 1000
-    return {
-        "name": call.name,
-        "cat": "task",
-        "ph": "X",
-        "ts": end_us - ended.run_us,
-        "dur": ended.run_us,
-        "pid": os.getpid(),
-        "tid": threading.get_ident(),
-        "args": {"task_id": call.task_id.hex(), "failed": ended.error is not None},
-    }
 
 
 def _physical_memory_bytes() -> int:

@@ -115,7 +115,7 @@ class LocalObjects:
         """A row an object, as in ``core/owner/memory_report``; everything is inline and owned here."""
         with self._lock:
             entries = list(self._entries.items())
-        report = []
+        report: list[dict[str, Any]] = []
         for object_id, entry in entries:
             kind = "PENDING" if not entry.is_ready else "FAILED" if entry.error is not None else "INLINE"
             report.append(

@@ -33,7 +33,7 @@ from raybook.io.storage import MemoryStorage
 from raybook.io.watchdog import Watchdog
 from raybook.protocol.auth import new_token
 from raybook.protocol.messages.daemons import HeadOptions, Ready
-from raybook.raylet.offer import offered_resources
+from raybook.raylet.offer import offered_labels, offered_resources
 from raybook.raylet.service import Raylet
 
 logger = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ class Head:
             resources,
             resources[OBJECT_STORE_MEMORY],
             self._zygote,
-            options.labels,
+            offered_labels(resources, options.labels),
         )
         raylet.on_driver_gone = lambda client_id: self._driver_left(gcs, client_id)
         raylet.on_stop = self.stop

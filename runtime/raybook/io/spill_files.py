@@ -5,8 +5,8 @@ owner's id, so that what a dead owner leaves is found without a register. It dec
 long, `core/node/spill_policy` and the owners know.
 
 A reader maps the file: no copy, shared by all readers through the page cache, which the kernel takes back when memory
-is short. A view stays good after the file was deleted. A process that looks at an object for the first time checks its
-sum (2 GB/s).
+is short. A view stays good after the file was deleted, not after its range was cleared. A process that looks at an
+object for the first time checks its sum (2 GB/s).
 
 Invariants: a file is whole when its path is told; what is read is what was written, or an error.
 """
@@ -14,6 +14,7 @@ Invariants: a file is whole when its path is told; what is read is what was writ
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import mmap
 import os
@@ -23,6 +24,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 from raybook.base.specs import Location
+from raybook.io.shm_arena import FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, libc_call
 
 PAGE_BYTES = mmap.PAGESIZE
 CHUNK_BYTES = 1 << 20
@@ -90,6 +92,23 @@ def _check_room(folder: str, size: int, disk_share_max: float) -> None:
             f"the disk of {folder} has {free >> 20} MiB of {total >> 20} MiB left, and raybook fills no disk above "
             f"{disk_share_max:.0%}",
         )
+
+
+def clear(path: str, offset: int, size: int) -> None:
+    """Give the disk space of one object back, whose file stays for others. Views of it read zeros from then on. A file
+    system that cannot do this keeps the space until the file is deleted."""
+    with contextlib.suppress(FileNotFoundError):
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            libc_call(
+                "fallocate",
+                fd,
+                FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE,
+                ctypes.c_long(offset),
+                ctypes.c_long((size + PAGE_BYTES - 1) & -PAGE_BYTES),
+            )
+        finally:
+            os.close(fd)
 
 
 def delete(paths: Iterable[str]) -> None:

@@ -24,7 +24,7 @@ from raybook.io.process import become_subreaper, raise_file_limit
 from raybook.io.rpc import GrpcChannel, serve_grpc
 from raybook.io.watchdog import Watchdog
 from raybook.protocol.messages.daemons import NodeOptions, Ready
-from raybook.raylet.offer import offered_resources
+from raybook.raylet.offer import offered_labels, offered_resources
 from raybook.raylet.service import Raylet
 from raybook.raylet.zygote_client import ZygoteHandle
 
@@ -92,7 +92,7 @@ async def _run(options: NodeOptions, zygote: ZygoteHandle, starter: daemon.Start
         resources,
         resources[OBJECT_STORE_MEMORY],
         zygote,
-        options.labels,
+        offered_labels(resources, options.labels),
         is_head=options.is_head,
         ip=options.host,
         gcs_address=options.gcs_address,

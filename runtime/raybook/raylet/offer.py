@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from raybook.base.config import Config
-from raybook.base.resources import Shape
+from raybook.base.label_selector import ACCELERATOR_TYPE_LABEL
+from raybook.base.resources import ACCELERATOR_RESOURCE, Shape
 from raybook.core.scheduling.node_resources import Machine, node_resources
 from raybook.io import hardware
-from raybook.io.gpu import visible_gpu_ids
+from raybook.io.gpu import gpu_type, visible_gpu_ids
 from raybook.protocol.messages.daemons import NodeAmounts
 
 
@@ -15,6 +16,8 @@ def offered_resources(config: Config, amounts: NodeAmounts) -> Shape:
     where there are GPUs and nobody said how many to use."""
     gpus = 0 if amounts.num_gpus is not None else len(visible_gpu_ids())
     machine = Machine(hardware.cpu_count(), gpus, hardware.memory_bytes())
+    model = gpu_type() if amounts.num_gpus != 0 else ""
+    custom = {f"{ACCELERATOR_RESOURCE}{model}": 1.0, **amounts.custom} if model else amounts.custom
     return node_resources(
         config,
         machine,
@@ -22,5 +25,12 @@ def offered_resources(config: Config, amounts: NodeAmounts) -> Shape:
         amounts.num_gpus,
         amounts.memory_bytes,
         amounts.object_store_bytes,
-        amounts.custom,
+        custom,
     )
+
+
+def offered_labels(resources: Shape, labels: dict[str, str]) -> dict[str, str]:
+    """The labels of a node with these resources: the user's, and the type of its accelerator."""
+    found = (name.removeprefix(ACCELERATOR_RESOURCE) for name in resources if name.startswith(ACCELERATOR_RESOURCE))
+    model = next(found, "")
+    return {ACCELERATOR_TYPE_LABEL: model, **labels} if model else labels

@@ -80,6 +80,9 @@ class Spiller:
         else:
             assert isinstance(message, DeleteSpilled), f"{type(message).__name__} is no message about spilling."
             self._delete([path for path in message.paths if os.path.dirname(path) == self.folder])
+            ranges = [dead for dead in message.ranges if os.path.dirname(dead[0]) == self.folder]
+            if ranges and not self._closed:
+                self._loop.run_in_executor(None, _clear, ranges)
 
     def client_died(self, client_id: bytes) -> None:
         """Its files are of no more use: nobody knows what is in them."""
@@ -145,6 +148,11 @@ class Spiller:
         # In a thread: the file system takes its time with large files.
         if paths and not self._closed:
             self._loop.run_in_executor(None, spill_files.delete, paths)
+
+
+def _clear(ranges: list[tuple[str, int, int]]) -> None:
+    for path, offset, size in ranges:
+        spill_files.clear(path, offset, size)
 
 
 def _placed(items: list[SpillItem], placed: list[tuple[int, int]]) -> list[SpilledItem]:

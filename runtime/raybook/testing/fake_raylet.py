@@ -16,7 +16,7 @@ from raybook.protocol.messages.gcs import ActorStateReport, Empty, NodeInfo, Reg
 
 
 class FakeRaylet:
-    """Accepts every actor and keeps it until told otherwise. ``reachable`` false: its channel is broken."""
+    """Accepts every actor and bundle and keeps actors until told otherwise. ``reachable`` false: its channel is broken."""
 
     def __init__(self, node_id: bytes, cpus: int = 4, raylet_address: str = "") -> None:
         self.info = NodeInfo(
@@ -45,6 +45,10 @@ class FakeRaylet:
             return messages.PlaceActorReply(True)
         if isinstance(request, messages.StopActor):
             self.actors.pop(request.actor_id, None)
+        if isinstance(request, messages.PrepareBundles):
+            return messages.PrepareBundlesReply(not self.refusal, self.refusal)
+        if isinstance(request, messages.ReturnBundles):
+            return messages.ReturnBundlesReply(True)
         if isinstance(request, messages.GetNodeStats):
             workers = [messages.WorkerInfo(b"w", 1, "ACTOR", {}, actor_id) for actor_id in self.actors]
             return messages.NodeStats(workers, 0, 0)

@@ -26,6 +26,7 @@ from raybook.base.task_context import CURRENT_TASK, ActorContext, TaskContext
 from raybook.protocol import functions
 from raybook.protocol.messages.raylet import ActorStarted, ExitWorker, StartActor
 from raybook.protocol.messages.worker import ActorCreation, TaskSpec
+from raybook.worker.outcome import has_refs
 
 if TYPE_CHECKING:
     from raybook.worker.core_process import CoreProcess
@@ -218,7 +219,9 @@ class ActorExecutor:
         except BaseException as error:  # noqa: BLE001 - everything user code raises has a meaning here.
             run_us = (time.perf_counter_ns() - start_ns) // 1000
             reply = executor.error_reply(spec, error, run_us)
-        args = kwargs = result = None  # type: ignore[assignment]
+        args = kwargs = None  # type: ignore[assignment]
+        if not has_refs(reply):
+            result = None
         self._coroutines.pop(spec.task_id, None)
         executor.reply(peer, spec, reply)
         if executor.exiting:

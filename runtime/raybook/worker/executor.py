@@ -56,7 +56,7 @@ from raybook.worker.actor_executor import ActorExecutor
 from raybook.worker.core_process import CoreProcess
 from raybook.worker.executor_base import Executor
 from raybook.worker.item_streams import END, ItemStreams
-from raybook.worker.outcome import Outcome
+from raybook.worker.outcome import Outcome, has_refs
 from raybook.worker.peers import Peer
 from raybook.worker.reply_channel import ReplyChannel
 from raybook.worker.values import Values
@@ -403,7 +403,9 @@ class WorkerExecutor(Executor):
         run_us = (time.perf_counter_ns() - start_ns) // 1000
         if reply is None:
             reply = self.outcome.of_result(spec, result, run_us)
-        args = kwargs = result = None  # type: ignore[assignment]
+        args = kwargs = None  # type: ignore[assignment]
+        if not has_refs(reply):
+            result = None
         self.current = None
         CURRENT_TASK.reset(token)
         self.reply(peer, spec, reply)
@@ -453,8 +455,7 @@ class WorkerExecutor(Executor):
         """Answer. Where references are involved, through the owner machine, which first makes sure that what this
         process still holds is known. Any thread that runs tasks."""
         self._settled += 1
-        has_refs = spec.slots or spec.contained or spec.args_value or spec.stream
-        if has_refs or any(value.contained for value in reply.returns):
+        if spec.slots or spec.contained or spec.args_value or spec.stream or has_refs(reply):
             self.replies.flush()
             self._core.submit(SealReply(peer.client_id, reply))
         else:

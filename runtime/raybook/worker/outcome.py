@@ -117,6 +117,12 @@ class Outcome:
         return TaskReply(spec.task_id, spec.attempt, [], 0, ErrorValue("TaskCancelledError", text))
 
 
+def has_refs(reply: TaskReply) -> bool:
+    """Whether references travel in the return values. Then the result must live until the reply is handed over: it is
+    what holds them."""
+    return any(value.contained for value in reply.returns)
+
+
 def _is_retryable(spec: TaskSpec, error: BaseException) -> bool:
     if not spec.retry_classes:
         return isinstance(error, Exception)

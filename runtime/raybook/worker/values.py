@@ -114,16 +114,23 @@ class Values:
             append(unpin)
             location = value.location
             assert location is not None, "a located value has lost its location"
-        return self._read_from_disk(key, location)
+        return self._read_from_disk(RefInfo(key, owner_address), location)
 
-    def _read_from_disk(self, key: bytes, location: Location) -> Any:
+    def _read_from_disk(self, ref: RefInfo, location: Location) -> Any:
+        key = ref.object_id
         try:
-            return deserialize(self._spilled.read(location))
+            return deserialize(self._spilled.read(location), wrap_buffer=partial(self._hold_while_looked_at, ref))
         except SpilledValueLost as error:
             raise ObjectLostError(
                 f"The object {key.hex()} was moved to disk because the object store was full, and is lost: {error}. "
                 f"Run the code that made it again; if it was not you who touched the file, check the disk."
             ) from error
+
+    def _hold_while_looked_at(self, ref: RefInfo, view: memoryview) -> memoryview:
+        """The object is held as long as any view of it lives: its range of the file is cleared when it dies."""
+        append = self._core.queue.append
+        append(HoldRef(ref))
+        return pinned_buffer(view, partial(append, ref.object_id))
 
     def get(self, refs: Sequence[Any], timeout_s: float | None) -> list[Any]:
         """The objects of several refs in order; blocks until all are there or one has failed."""

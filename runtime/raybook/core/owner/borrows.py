@@ -4,7 +4,7 @@
     last reference gone    → DropBorrows, but not while any AddBorrows is unanswered: the container that a reference
                              came out of may be all that keeps it alive until then
     a task ends            → its reply waits until third owners have answered; the caller lets go when it hears it
-    refs in return values  → held here until the caller says ReturnsTaken, which it does after its own AddBorrows
+    refs in return values  → held here until the caller says ReturnsTaken, which it does once their owners know of it
 
 Knows nothing of values, leases or sockets. Invariants: a reference that comes and goes within one batch is never
 mentioned; what was announced is given back exactly once; a reply is sent exactly once.
@@ -34,9 +34,8 @@ class Borrows:
         self._announced: set[bytes] = set()
         self._acks: dict[int, bytes] = {}
         self._next_ack = 1
-        self._waiting: list[tuple[bytes, Any, int]] = []
-        """(peer, message, acknowledgement number): what may be said only when every borrow before it is known."""
-        self._taken: list[tuple[bytes, bytes]] = []
+        self._waiting: list[tuple[ToPeer, int]] = []
+        self._taken: list[ToPeer] = []
         self._return_holds: dict[bytes, tuple[bytes, list[bytes]]] = {}
 
     # Holding
@@ -52,9 +51,15 @@ class Borrows:
             self._fresh[ref.object_id] = ref
 
     def announce(self) -> None:
-        """Tell owners of what this process has come to hold."""
-        if not self._fresh and not self._taken:
-            return
+        """Tell owners of what this process has come to hold; then those whom it came from."""
+        if self._fresh:
+            self._announce_fresh()
+        if self._taken:
+            taken, self._taken = self._taken, []
+            for message in taken:
+                self._send_when_known(message, self._next_ack)
+
+    def _announce_fresh(self) -> None:
         fresh, self._fresh = self._fresh, {}
         for key, ref in fresh.items():
             if not self._references.is_held(key) or not ref.owner_address or key in self._announced:
@@ -65,13 +70,6 @@ class Borrows:
             owner = owner_of(key)
             self._acks[ack] = owner
             self._effects.append(ToPeer(owner, ref.owner_address, AddBorrows([key], ack)))
-        taken, self._taken = self._taken, []
-        for client_id, task_id in taken:
-            self._send_when_known(client_id, ReturnsTaken(task_id), self._next_ack)
-
-    def returns_taken(self, client_id: bytes, task_id: bytes) -> None:
-        """What the return values of a task held is held here now; its worker may let go once the owners know."""
-        self._taken.append((client_id, task_id))
 
     def give_back(self) -> None:
         """Tell owners of what this process holds no longer."""
@@ -112,8 +110,12 @@ class Borrows:
         if self._acks.pop(ack, None) is None or not self._waiting:
             return
         waiting, self._waiting = self._waiting, []
-        for client_id, message, last_ack in waiting:
-            self._send_when_known(client_id, message, last_ack)
+        for effect, last_ack in waiting:
+            self._send_when_known(effect, last_ack)
+
+    def take_returns(self, client_id: bytes, task_id: bytes) -> None:
+        """The references in a task's return values are held here: their worker may let go, when their owners know."""
+        self._taken.append(ToPeer(client_id, "", ReturnsTaken(task_id)))
 
     def on_returns_taken(self, client_id: bytes, message: ReturnsTaken) -> None:
         """The caller has borrowed what was in a task's return values."""
@@ -151,12 +153,13 @@ class Borrows:
                 self.hold(ref)
             self._return_holds[hold_id] = (caller, [ref.object_id for ref in held])
         self.announce()
-        self._send_when_known(caller, message, self._next_ack)
+        self._send_when_known(ToPeer(caller, "", message), self._next_ack)
 
-    def _send_when_known(self, client_id: bytes, message: Any, last_ack: int) -> None:
-        """The addressee itself need not have answered: what we borrow of it was said earlier on the very connection
-        that carries the message."""
-        if any(ack < last_ack and owner != client_id for ack, owner in self._acks.items()):
-            self._waiting.append((client_id, message, last_ack))
+    def _send_when_known(self, effect: ToPeer, last_ack: int) -> None:
+        """The receiver itself need not have answered: what we borrow of it was said earlier on the very connection that
+        carries the message."""
+        receiver = effect.client_id
+        if any(ack < last_ack and owner != receiver for ack, owner in self._acks.items()):
+            self._waiting.append((effect, last_ack))
             return
-        self._effects.append(ToPeer(client_id, "", message))
+        self._effects.append(effect)

@@ -95,7 +95,7 @@ class Generators:
             else:
                 self._garbage.discard(value, None)
         if has_refs:
-            self._borrows.returns_taken(client_id, return_id(task_id, message.index))
+            self._borrows.take_returns(client_id, return_id(task_id, message.index))
         if stream is None or is_late:
             return
         if stream.state == DROPPED:

@@ -302,7 +302,7 @@ class Owner:
                         self.borrows.hold_contained(key, value.contained)
                 self._become_ready(key, value, False)
             if taken:
-                self.borrows.returns_taken(client_id, spec.task_id)
+                self.borrows.take_returns(client_id, spec.task_id)
         else:
             value = Value(error=error)
             for index in range(spec.num_returns):

@@ -96,6 +96,8 @@ class Relocations:
         self._effects = effects
         self._moves: dict[bytes, Move] = {}
         self._files: dict[str, int] = {}
+        self._dead_files: dict[str, None] = {}
+        self._dead_ranges: list[tuple[str, int, int]] = []
         self._round: Round | None = None
         self._look_ms = 0
         self._pause_ms = LOOK_MS
@@ -201,6 +203,8 @@ class Relocations:
 
     def settle(self, now_ms: int) -> None:
         """At the end of a batch: leave the places at which nothing looks any more. Cost: 0.05 µs if there are none."""
+        if self._dead_files or self._dead_ranges:
+            self._delete()
         if not self._moves and (self._round is None or not self._round.is_written):
             return
         if now_ms < self._look_ms:
@@ -292,7 +296,7 @@ class Relocations:
     # Ends
 
     def removed(self, key: bytes, location: Location) -> None:
-        """An object of ours that was on disk is garbage: so is its file, after the last object in it."""
+        """An object of ours that was on disk is garbage: so is its range of the file, and the file after the last one."""
         move = self._moves.pop(key, None)
         if move is not None and not move.asker:
             freed: list[int] = []
@@ -302,9 +306,17 @@ class Relocations:
         left = self._files.get(location.spill_path, 1) - 1
         if left:
             self._files[location.spill_path] = left
+            self._dead_ranges.append((location.spill_path, location.offset, location.size))
             return
         self._files.pop(location.spill_path, None)
-        self._effects.append(ToRaylet(DeleteSpilled([location.spill_path])))
+        self._dead_files[location.spill_path] = None
+
+    def _delete(self) -> None:
+        """Tell the raylet what died on disk in this batch, in one message."""
+        files, ranges = self._dead_files, self._dead_ranges
+        self._dead_files, self._dead_ranges = {}, []
+        left = [dead for dead in ranges if dead[0] not in files]
+        self._effects.append(ToRaylet(DeleteSpilled(list(files), left)))
 
     def check_invariants(self) -> None:
         for key, move in self._moves.items():

@@ -137,6 +137,8 @@ class SpillDone(msgspec.Struct, tag=54, array_like=True):
 
 
 class DeleteSpilled(msgspec.Struct, tag=55, array_like=True):
-    """owner → raylet: no living object is in these files any more."""
+    """owner → raylet: no living object is in these files any more; nor in these (path, offset, size) ranges of others.
+    Nobody looks at them."""
 
     paths: list[str]
+    ranges: list[tuple[str, int, int]] = []

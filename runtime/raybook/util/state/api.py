@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from raybook.api import get_runtime_context, nodes, timeline
+from raybook.api import get_runtime_context, nodes, placement_group_table, timeline
 from raybook.api import list_actors as actor_rows
 from raybook.api.context import started_engine
 from raybook.api.observed import LOOK_S, fact_rows
@@ -27,6 +27,7 @@ from raybook.util.state.common import (
     JobState,
     NodeState,
     ObjectState,
+    PlacementGroupState,
     TaskState,
     WorkerState,
     select,
@@ -111,6 +112,21 @@ def list_jobs(
     return select(JobState, _jobs(), filters, limit, detail)
 
 
+def list_placement_groups(
+    address: str | None = None,
+    filters: Filters = None,
+    limit: int = LIMIT_DEFAULT,
+    timeout: int = 30,
+    detail: bool = False,
+    raise_on_missing_output: bool = True,
+    _explain: bool = False,
+) -> list[PlacementGroupState]:
+    """The placement groups, removed ones included as long as they are remembered. One round trip."""
+    _check_address(address)
+    rows = [_placement_group(row) for row in placement_group_table().values()]
+    return select(PlacementGroupState, rows, filters, limit, detail)
+
+
 def list_objects(
     address: str | None = None,
     filters: Filters = None,
@@ -149,6 +165,13 @@ def get_task(id: Any, address: str | None = None, timeout: int = 30, _explain: b
     return _only(list_tasks(address, [("task_id", "=", wanted)], detail=True))
 
 
+def get_placement_group(
+    id: str, address: str | None = None, timeout: int = 30, _explain: bool = False
+) -> PlacementGroupState | None:
+    """The placement group of this id, in detail; None when nothing is known of it."""
+    return _only(list_placement_groups(address, [("placement_group_id", "=", id)], detail=True))
+
+
 def get_worker(id: str, address: str | None = None, timeout: int = 30, _explain: bool = False) -> WorkerState | None:
     """The process of this id; None when nothing is known of it."""
     return _only(list_workers(address, [("worker_id", "=", id)], detail=True))
@@ -157,6 +180,23 @@ def get_worker(id: str, address: str | None = None, timeout: int = 30, _explain:
 def get_job(id: str, address: str | None = None, timeout: int = 30, _explain: bool = False) -> JobState | None:
     """The job of this id; None when nothing is known of it."""
     return _only(list_jobs(address, [("job_id", "=", id)], detail=True))
+
+
+def _placement_group(row: dict[str, Any]) -> PlacementGroupState:
+    nodes_of = row["bundles_to_node_id"]
+    return PlacementGroupState(
+        placement_group_id=row["placement_group_id"],
+        name=row["name"],
+        creator_job_id=row["creator_job_id"],
+        state=row["state"],
+        bundles=[
+            {"bundle_index": index, "resources": amounts, "node_id": nodes_of[index]}
+            for index, amounts in row["bundles"].items()
+        ],
+        is_detached=row["is_detached"],
+        stats=row["stats"],
+        waiting_for=row["waiting_for"] or row["removed_because"],
+    )
 
 
 def summarize_actors(

@@ -131,6 +131,21 @@ class WorkerState(StateSchema):
 
 
 @dataclass
+class PlacementGroupState(StateSchema):
+    """A placement group; state: PENDING, CREATED, RESCHEDULING or REMOVED."""
+
+    placement_group_id: str
+    name: str
+    creator_job_id: str
+    state: str
+    bundles: list[dict] | None = detail_only()
+    is_detached: bool | None = detail_only()
+    stats: dict | None = detail_only()
+    waiting_for: str | None = detail_only()
+    """Why it is not created yet, or was removed, for people."""
+
+
+@dataclass
 class ObjectState(StateSchema):
     """An object of the store."""
 
