@@ -192,6 +192,25 @@ def test_error_of_a_generator_comes_after_its_items(ray):
     assert items.is_finished()
 
 
+def test_generators_of_local_actors_stream(ray):
+    @ray.remote
+    class Plain:
+        def numbers(self, n):
+            yield from range(n)
+
+    @ray.remote
+    class Coroutines:
+        async def numbers(self, n):
+            for number in range(n):
+                yield number
+
+    assert ray.get(list(Plain.remote().numbers.remote(3))) == [0, 1, 2]
+    actor = Coroutines.remote()
+    generator = actor.numbers.remote(3)
+    assert ray.wait([generator])[0] == [generator]
+    assert ray.get(list(generator)) == [0, 1, 2]
+
+
 def test_remote_function_travels_inside_another(ray):
     @ray.remote
     def inner(x):

@@ -467,6 +467,74 @@ def test_an_actor_that_dies_ends_its_stream():
     assert list(generator) == []
 
 
+def test_a_restarted_actor_goes_on_with_the_stream(attempts: Callable[[], int]):
+    @ray.remote(max_restarts=1, max_task_retries=1)
+    class Actor:
+        def work(self):
+            attempt = attempts()
+            for number in range(4):
+                if number == 2 and attempt == 1:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                yield number
+
+    actor = Actor.remote()
+    assert ray.get(list(actor.work.remote())) == [0, 1, 2, 3]
+
+
+def test_a_retried_producer_with_a_window_does_not_wait_for_what_was_taken_before(attempts: Callable[[], int]):
+    @ray.remote(max_retries=1, _generator_backpressure_num_objects=1)
+    def work():
+        attempt = attempts()
+        for number in range(6):
+            if number == 3 and attempt == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield number
+
+    assert [ray.get(ref) for ref in work.remote()] == list(range(6))
+
+
+def test_a_handle_from_another_process_streams_too():
+    @ray.remote
+    class Actor:
+        def work(self, n):
+            yield from range(n)
+
+    @ray.remote
+    def read(actor):
+        return [ray.get(ref) for ref in actor.work.remote(3)]
+
+    assert ray.get(read.remote(Actor.remote())) == [0, 1, 2]
+
+
+def test_next_of_a_generator_can_be_interrupted_and_asked_again(gate: object):
+    @ray.remote
+    def work(gate):
+        ray.get(gate.wait.remote())
+        yield 1
+
+    generator = work.remote(gate)
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            next(generator)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    ray.get(gate.open.remote())
+    assert ray.get(next(generator)) == 1
+
+
+def test_a_generator_with_a_large_argument_and_a_ref_streams():
+    @ray.remote
+    def work(array, offset):
+        for number in range(3):
+            yield int(array[number]) + offset
+
+    generator = work.remote(np.arange(200_000), ray.put(10))
+    assert ray.get(list(generator)) == [10, 11, 12]
+
+
 def test_generators_work_inside_tasks():
     @ray.remote
     def total(n):
