@@ -193,7 +193,8 @@ class ActorExecutor:
         """On the loop: start everything that has arrived."""
         self._scheduled = False
         executor = self._executor
-        while (item := executor.take_call()) is not None:
+        # An actor that is ending starts nothing more; what it did not take fails with its death.
+        while not executor.exiting and (item := executor.take_call()) is not None:
             if isinstance(item, ExitWorker):
                 self._finished.set()
                 return
@@ -203,6 +204,9 @@ class ActorExecutor:
 
     async def _execute_async(self, peer: Peer, spec: TaskSpec) -> None:
         executor = self._executor
+        if executor.exiting:
+            self._coroutines.pop(spec.task_id, None)
+            return
         CURRENT_TASK.set(TaskContext(spec.task_id, spec.name, spec.attempt, self._order.assignment, self._context))
         start_ns = time.perf_counter_ns()
         try:
