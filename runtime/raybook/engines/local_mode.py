@@ -146,7 +146,8 @@ class LocalModeEngine:
     def _finish(self, call: LocalCall, ended: Ended) -> None:
         self._calls.pop(call.task_id, None)
         self._events.append(task_event(call, ended))
-        if ended.error is None and call.num_returns >= 0:
+        if ended.error is None:
+            # Before anything is given back: the call's own references to what its results hold are gone already.
             self._hold([info.object_id for value in ended.values for info in value.contained])
         orphans: list[bytes] = []
         if call.num_returns < 0:
@@ -169,7 +170,7 @@ class LocalModeEngine:
         value: Any = None
         if call.num_returns == DYNAMIC:
             keys = [return_id(call.task_id, index) for index in range(1, len(items) + 1)]
-            value = DynamicObjectRefGenerator([self.make_ref(key, self.address, _release_nothing) for key in keys])
+            value = DynamicObjectRefGenerator([self.make_ref(key, self.address, lambda key: None) for key in keys])
         orphans = self._streams.finish(call.task_id, items)
         if ended.error is not None and ended.error.payload:
             ended.error = None
@@ -481,10 +482,6 @@ class LocalModeEngine:
 
 def _no_factory(object_id: bytes, owner_address: str, release: Callable[[bytes], None]) -> Any:
     raise RuntimeError("The API has not introduced its class of references (raybook.api.connect).")
-
-
-def _release_nothing(object_id: bytes) -> None:
-    pass
 
 
 def _assign(shape: Mapping[str, int], strategy: str) -> Assignment:
