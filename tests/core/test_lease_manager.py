@@ -517,3 +517,22 @@ def test_the_story_of_a_worker_names_its_leases():
     lease = only(scene.demand(1), Grant)
     story = scene.machine.story(lease.worker)
     assert "WorkerReady" in story and "Grant" in story
+
+
+def test_an_actor_given_to_a_worker_that_was_leaving_begins_on_another_one():
+    scene = Scene(workers=2)
+    start = only(scene.tell(ActorRequested(actor({"CPU": 1}), 0)), StartActorOn)
+
+    effects = scene.tell(WorkerDied(start.worker, "it left in good order"))
+
+    assert only(effects, StartActorOn).worker != start.worker
+    assert all_of(effects, ActorGone) == []
+
+
+def test_an_actor_whose_process_crashed_before_it_began_is_gone():
+    scene = Scene(workers=2)
+    start = only(scene.tell(ActorRequested(actor({"CPU": 1}), 0)), StartActorOn)
+
+    effects = scene.tell(WorkerDied(start.worker, "killed", -9))
+
+    assert only(effects, ActorGone).incarnation == 0

@@ -123,6 +123,8 @@ class ActorRequested:
     spec: ActorSpec
     incarnation: int
     restarts: int = 0
+    tries: int = 0
+    """Workers that left before they began it."""
 
 
 @dataclass(slots=True)

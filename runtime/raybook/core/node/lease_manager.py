@@ -210,7 +210,6 @@ class LeaseManager:
             self._table.set_ending(self._table.workers[known[1]])
         self._actors[spec.actor_id] = (event.incarnation, None)
         wanted = wanted_by(spec)
-        # Labels and the like were minded by whoever chose this node.
         group = self._group((tuple(sorted(wanted.items())), spec.environment, True, group_target(spec.strategy), ()))
         key = _actor_key(spec.actor_id, event.incarnation)
         self._queue.put(group, Request(key, b"", 0, 1, f"actor {spec.class_name}", event))
@@ -221,7 +220,7 @@ class LeaseManager:
         if acting is not None:
             _, lease, actor = acting
             self.pools.pool_of(lease.lease_id).shrink(lease.lease_id, actor.spec.resources)
-            self._changed = True
+            lease.has_started = self._changed = True
 
     def _actor_failed(self, event: ActorFailed, now_ms: int) -> None:
         acting = self._table.acting(event.worker)
@@ -281,11 +280,13 @@ class LeaseManager:
             return
         self.pools.release(lease.lease_id)
         self._changed = True
-        if lease.actor:
-            self._forget_actor(lease.actor)
-            self._effects.append(
-                ActorGone(lease.actor.spec.actor_id, lease.actor.incarnation, event.reason, True, event.intended)
-            )
+        if (actor := lease.actor) is not None:
+            self._forget_actor(actor)
+            if worker.state is WorkerState.ACTOR and lease.may_begin_elsewhere(event.exit_code):
+                self._actor_requested(actor, now_ms)
+                return
+            gone = ActorGone(actor.spec.actor_id, actor.incarnation, event.reason, True, event.intended)
+            self._effects.append(gone)
         elif worker.state is WorkerState.LEASED:
             self._table.forget(lease)
             if lease.orphan_deadline_ms is None:

@@ -22,6 +22,10 @@ class WorkerState(Enum):
     ENDING = "EXITING"
 
 
+BEGINNINGS_MAX = 3
+"""How often an actor whose worker left before it began is given to another one."""
+
+
 @dataclass(slots=True)
 class Lease:
     """One worker for one class of one client's tasks, or for one actor."""
@@ -43,9 +47,20 @@ class Lease:
     orphan_deadline_ms: int | None = None
     """Set when its client is gone: the worker must say by then that it is idle."""
 
+    has_started: bool = False
+    """Its actor's ``__init__`` has ended well."""
+
     @property
     def key(self) -> RequestKey:
         return (self.client, self.class_key)
+
+    def may_begin_elsewhere(self, exit_code: int) -> bool:
+        """The worker was ending in good order when it was given this actor, and never looked at it. Bounded, because an
+        ``__init__`` that ends its process with code 0 looks the same from here."""
+        if self.has_started or exit_code or self.actor is None or self.actor.tries >= BEGINNINGS_MAX:
+            return False
+        self.actor.tries += 1
+        return True
 
 
 @dataclass(slots=True)
