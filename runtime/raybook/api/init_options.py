@@ -21,6 +21,8 @@ from raybook.api.option_checks import (
 
 LOCAL_ADDRESS = "local"
 ADDRESS_VARIABLES = ("RAYBOOK_ADDRESS", "RAY_ADDRESS")
+FOLDING_VARIABLES = ("RAYBOOK_DEDUP_LOGS", "RAY_DEDUP_LOGS")
+"""Set to 0, every line of every worker is printed in full."""
 
 
 class InitOptions(msgspec.Struct, frozen=True):
@@ -40,6 +42,7 @@ class InitOptions(msgspec.Struct, frozen=True):
     namespace: str | None = None
     local_mode: bool = False
     log_to_driver: bool = True
+    folds_output: bool = True
     persist: bool = False
     name: str = ""
     kernel_id: str = ""
@@ -73,6 +76,7 @@ def make_init_options(address: str | None, environ: Mapping[str, str], asked: Ma
         namespace=asked["namespace"],
         local_mode=bool(asked["local_mode"]),
         log_to_driver=bool(asked["log_to_driver"]),
+        folds_output=all(environ.get(name, "1") != "0" for name in FOLDING_VARIABLES),
         persist=bool(asked["persist"]),
         name=asked["name"] or "",
         kernel_id=asked["_kernel_id"],

@@ -177,6 +177,9 @@ class Engine(Protocol):
     def subscribe_facts(self, callback: Callable[[Any], None]) -> Callable[[], None]:
         """Deliver FactDelta records from a thread of the engine until the returned function is called."""
 
+    def flush_output(self, timeout_s: float) -> None:
+        """Block until what workers have printed by now has been handed to whoever takes it, or time is up."""
+
     def timeline(self) -> list[dict]:
         """Chrome-trace events of the tasks this process owns."""
 

@@ -420,6 +420,9 @@ class LocalModeEngine:
 
         return unsubscribe
 
+    def flush_output(self, timeout_s: float) -> None:
+        """What runs here has printed already."""
+
     def timeline(self) -> list[dict]:
         return list(self._events)
 

@@ -41,6 +41,7 @@ from raybook.core.owner.records import (
 from raybook.engines.engine import ActorHandleState, ActorOptions, CallOptions, Function, TaskOptions
 from raybook.engines.placement_groups import PlacementGroups
 from raybook.protocol.messages import gcs
+from raybook.protocol.messages.output import FlushOutput, OutputFlushed, WorkerLine, WorkerLines
 from raybook.protocol.messages.raylet import PublishFacts, Subscribe
 from raybook.protocol.messages.worker import ActorCreation, ArgRef, TaskSpec
 from raybook.protocol.serialization import SerializationContext, serialize
@@ -91,14 +92,17 @@ class NativeEngine:
     @classmethod
     def connect(
         cls, node_socket: str, token: bytes, *, namespace: str | None = None, kernel_id: str = "",
-        stop_cluster: Callable[[], None] | None = None,
+        stop_cluster: Callable[[], None] | None = None, on_output: Callable[[list[WorkerLine]], None] | None = None,
     ) -> NativeEngine:  # fmt: skip
-        """Connect this process, as a driver, to the raylet at ``node_socket``. ConnectionError when it refuses or is
-        not there. Cost: 2 ms."""
+        """Connect this process, as a driver, to the raylet at ``node_socket``. on_output: is called on the I/O thread
+        with what workers print. ConnectionError when the raylet refuses or is not there. Cost: 2 ms."""
         namespace = namespace or str(uuid.uuid4())
         core = CoreProcess(
-            node_socket, token, "driver", namespace=namespace, kernel_id=kernel_id, entrypoint=sys.argv[0]
-        )
+            node_socket, token, "driver", namespace=namespace, kernel_id=kernel_id, entrypoint=sys.argv[0],
+            wants_output=on_output is not None,
+        )  # fmt: skip
+        if on_output is not None:
+            core.raylet_handlers[WorkerLines] = lambda message: on_output(message.lines)
         core.start()
         import_paths = tuple(os.path.abspath(path) for path in sys.path)
         return cls(core, Job(core.registered.job_id, namespace, import_paths), stop_cluster)
@@ -382,6 +386,14 @@ class NativeEngine:
                         core.send_raylet(Subscribe(0, False))
 
         return unsubscribe
+
+    def flush_output(self, timeout_s: float) -> None:
+        if self.closed or self._core.lost_reason:
+            return
+        flushed = threading.Event()
+        self._core.raylet_handlers[OutputFlushed] = lambda message: flushed.set()
+        self._core.send_raylet(FlushOutput())
+        flushed.wait(timeout_s)
 
     def timeline(self) -> list[dict]:
         return self._core.facts.timeline()

@@ -31,7 +31,15 @@ from raybook.io.channel import Channel, RemoteError
 from raybook.io.clock import Clock
 from raybook.io.storage import Storage, Write
 from raybook.protocol.messages import gcs as messages
-from raybook.protocol.messages.node import GetNodeStats, NodeStats, PlaceActor, PlaceActorReply, SetObserved, StopNode
+from raybook.protocol.messages.node import (
+    DeliverLines,
+    GetNodeStats,
+    NodeStats,
+    PlaceActor,
+    PlaceActorReply,
+    SetObserved,
+    StopNode,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +109,7 @@ class GcsService:
             "KvDelete": self._kv_delete,
             "KvKeys": self._kv_keys,
             "AddFacts": self._add_facts,
+            "PublishLines": self._publish_lines,
             "GetFacts": self._get_facts,
             "ClusterStatus": self._cluster_status,
             "StopCluster": self._stop_cluster,
@@ -399,6 +408,11 @@ class GcsService:
 
     async def _add_facts(self, request: messages.AddFacts) -> messages.Empty:
         self._facts.add(request.facts)
+        return messages.Empty()
+
+    async def _publish_lines(self, request: messages.PublishLines) -> messages.Empty:
+        for node_id, lines in self._jobs.lines_by_node(request.lines).items():
+            self._runner.send(node_id, "DeliverLines", DeliverLines(lines))
         return messages.Empty()
 
     async def _get_facts(self, request: messages.GetFacts) -> messages.FactsReply:

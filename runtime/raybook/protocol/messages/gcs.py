@@ -10,6 +10,7 @@ import msgspec
 
 from raybook.base.facts import Fact
 from raybook.base.specs import ActorSpec, Endpoint, PlacementGroupSpec
+from raybook.protocol.messages.output import WorkerLine
 
 
 class NodeInfo(msgspec.Struct):
@@ -242,6 +243,12 @@ class AddFacts(msgspec.Struct):
     facts: list[Fact]
 
 
+class PublishLines(msgspec.Struct):
+    """Lines that workers printed for drivers on other nodes. Those of jobs that have ended are dropped."""
+
+    lines: list[WorkerLine]
+
+
 class GetFacts(msgspec.Struct):
     """One delta now (polling form; ``SubscribeFacts`` streams)."""
 
@@ -300,6 +307,7 @@ METHODS: dict[str, tuple[type, type]] = {
     "KvDelete": (KvDelete, KvReply),
     "KvKeys": (KvKeys, KvReply),
     "AddFacts": (AddFacts, Empty),
+    "PublishLines": (PublishLines, Empty),
     "GetFacts": (GetFacts, FactsReply),
     "ClusterStatus": (ClusterStatus, ClusterStatusReply),
     "StopCluster": (StopCluster, Empty),

@@ -144,6 +144,11 @@ class GcsStub:
                 request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.AddFacts.SerializeToString,
                 response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
                 _registered_method=True)
+        self.PublishLines = channel.unary_unary(
+                '/raybook.Gcs/PublishLines',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.PublishLines.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+                _registered_method=True)
         self.GetFacts = channel.unary_unary(
                 '/raybook.Gcs/GetFacts',
                 request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.GetFacts.SerializeToString,
@@ -296,6 +301,12 @@ class GcsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PublishLines(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetFacts(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -425,6 +436,11 @@ def add_GcsServicer_to_server(servicer, server):
             'AddFacts': grpc.unary_unary_rpc_method_handler(
                     servicer.AddFacts,
                     request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.AddFacts.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.SerializeToString,
+            ),
+            'PublishLines': grpc.unary_unary_rpc_method_handler(
+                    servicer.PublishLines,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.PublishLines.FromString,
                     response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.SerializeToString,
             ),
             'GetFacts': grpc.unary_unary_rpc_method_handler(
@@ -1036,6 +1052,33 @@ class Gcs:
             target,
             '/raybook.Gcs/AddFacts',
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.AddFacts.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishLines(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Gcs/PublishLines',
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.PublishLines.SerializeToString,
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
             options,
             channel_credentials,
