@@ -44,7 +44,7 @@ class KernelSession:
     @property
     def name(self) -> str:
         """The name of the cluster this kernel is connected to; "" when it is not."""
-        return self._record.name if self._record else ""
+        return self._record.title if self._record else ""
 
     @property
     def is_connected(self) -> bool:

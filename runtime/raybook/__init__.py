@@ -44,7 +44,9 @@ if TYPE_CHECKING:
     from raybook.api import (
         ActorClass,
         ActorHandle,
+        DynamicObjectRefGenerator,
         ObjectRef,
+        ObjectRefGenerator,
         RayContext,
         RemoteFunction,
         available_resources,
@@ -70,9 +72,9 @@ if TYPE_CHECKING:
 
 _VERBS = frozenset(
     """
-    ActorClass ActorHandle ObjectRef RayContext RemoteFunction available_resources cancel cluster_resources get
-    get_actor get_gpu_ids get_runtime_context init is_initialized kill method nodes publish_fact put remote shutdown
-    timeline wait
+    ActorClass ActorHandle DynamicObjectRefGenerator ObjectRef ObjectRefGenerator RayContext RemoteFunction
+    available_resources cancel cluster_resources get get_actor get_gpu_ids get_runtime_context init is_initialized
+    kill method nodes publish_fact put remote shutdown timeline wait
     """.split()
 )
 _HOMES = {"install_as_ray": "raybook.as_ray"}
@@ -84,7 +86,9 @@ _MODULES = frozenset(
 __all__ = [
     "ActorClass",
     "ActorHandle",
+    "DynamicObjectRefGenerator",
     "ObjectRef",
+    "ObjectRefGenerator",
     "RayContext",
     "RemoteFunction",
     "__version__",

@@ -45,6 +45,7 @@ def run(options: WorkerOptions) -> None:
     core.executor = executor
     core.on_cluster_lost = _leave
     attach_engine(engine, WORKER)
+    executor.outcome.make_ref = engine.make_ref
     core.start()
     executor.run()
     with suppress(SystemExit):

@@ -99,8 +99,6 @@ def test_task_options_out_of_range_are_refused(options):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"num_returns": "streaming"}, "stream their items come with a later version"),
-        ({"num_returns": "dynamic"}, "later version"),
         ({"runtime_env": {"pip": ["x"]}}, "runtime environments come with a later version"),
         ({"runtime_env": {"env_vars": {"A": "1"}}}, "runtime environments come with a later version"),
         ({"fallback_strategy": [{"label_selector": {"a": "b"}}]}, "later version"),

@@ -167,15 +167,48 @@ def test_function_that_captures_a_large_array_is_warned_about(ray):
     assert ray.get(ref) == 11 << 20
 
 
-def test_generator_says_that_streams_come_later(ray):
+def test_generator_streams_unless_it_says_how_many_items_it_has(ray):
     @ray.remote
     def numbers():
         yield 1
         yield 2
 
-    with pytest.raises(ValueError, match="comes with a later version"):
-        numbers.remote()
+    assert [ray.get(ref) for ref in numbers.remote()] == [1, 2]
     assert ray.get(numbers.options(num_returns=2).remote()) == [1, 2]
+    assert ray.get(list(ray.get(numbers.options(num_returns="dynamic").remote()))) == [1, 2]
+
+
+def test_error_of_a_generator_comes_after_its_items(ray):
+    @ray.remote
+    def broken():
+        yield 1
+        raise ValueError("no more")
+
+    items = broken.remote()
+    assert ray.get(next(items)) == 1
+    with pytest.raises(ValueError, match="no more"):
+        ray.get(next(items))
+    assert list(items) == []
+    assert items.is_finished()
+
+
+def test_generators_of_local_actors_stream(ray):
+    @ray.remote
+    class Plain:
+        def numbers(self, n):
+            yield from range(n)
+
+    @ray.remote
+    class Coroutines:
+        async def numbers(self, n):
+            for number in range(n):
+                yield number
+
+    assert ray.get(list(Plain.remote().numbers.remote(3))) == [0, 1, 2]
+    actor = Coroutines.remote()
+    generator = actor.numbers.remote(3)
+    assert ray.wait([generator])[0] == [generator]
+    assert ray.get(list(generator)) == [0, 1, 2]
 
 
 def test_remote_function_travels_inside_another(ray):

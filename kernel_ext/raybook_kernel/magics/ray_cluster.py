@@ -78,7 +78,7 @@ class RayClusterMagics(Magics):
             raise ArgumentMistake(f"There is no cluster {target!r}.{nearest(target, known)}{listed}")
         self._session.connect(record.node_socket if record else target)
         if record is not None and not record.persist:
-            print(f"{record.name} belongs to process {record.owner.pid if record.owner else '?'} and ends with it.")
+            print(f"{record.title} belongs to process {record.owner.pid if record.owner else '?'} and ends with it.")
 
     def _status(self, request: Request) -> None:
         mine = self._session.access.record()
@@ -116,10 +116,10 @@ class RayClusterMagics(Magics):
     def _end(self, record: ClusterRecord) -> None:
         if not self._session.stop_cluster(record):
             raise TimeoutError(
-                f"{record.name} was asked to stop and has not ended yet (process {record.head_pid}). "
+                f"{record.title} was asked to stop and has not ended yet (process {record.head_pid}). "
                 "Look again with `%ray_cluster status`."
             )
-        print(f"Stopped {record.name}.")
+        print(f"Stopped {record.title}.")
 
     def _scale(self, request: Request) -> None:
         raise ArgumentMistake(ONE_NODE)
@@ -129,7 +129,7 @@ class RayClusterMagics(Magics):
 
     def _described(self) -> str:
         record = self._session.access.record()
-        return record.name if record else self._session.name or "a cluster"
+        return record.title if record else self._session.name or "a cluster"
 
     def _cluster_names(self) -> list[str]:
         return [record.name or record.cluster_id for record in self._session.access.clusters()]

@@ -6,6 +6,7 @@ decorator        remote                            (remote_function, actor, acto
 options          every keyword and its check       (option_checks, strategies)
 placement_group  PlacementGroup and its verbs
 object_ref       ObjectRef                         object_ops: get put wait cancel kill get_actor
+object_ref_generator  ObjectRefGenerator           returns: what a call gives back
 runtime_context  who and where the code is         state: nodes, resources, actors, timeline
 facts            rows for panels, from libraries
 """
@@ -17,6 +18,7 @@ from raybook.api.decorator import remote
 from raybook.api.facts import publish_fact
 from raybook.api.object_ops import cancel, get, get_actor, kill, put, wait
 from raybook.api.object_ref import ObjectRef
+from raybook.api.object_ref_generator import ObjectRefGenerator
 from raybook.api.placement_group import (
     PlacementGroup,
     get_current_placement_group,
@@ -31,13 +33,16 @@ from raybook.api.runtime_context import RuntimeContext, get_gpu_ids, get_runtime
 from raybook.api.startup import init, is_initialized, shutdown
 from raybook.api.state import available_resources, cluster_resources, list_actors, nodes, timeline
 from raybook.api.strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
+from raybook.base.dynamic_generator import DynamicObjectRefGenerator
 
 __all__ = [
     "ActorClass",
     "ActorHandle",
     "ActorMethod",
     "NodeAffinitySchedulingStrategy",
+    "DynamicObjectRefGenerator",
     "ObjectRef",
+    "ObjectRefGenerator",
     "PlacementGroup",
     "PlacementGroupSchedulingStrategy",
     "RayContext",

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from raybook.api import strategies
-from raybook.api.actor_handle import STREAMING, ActorHandle
+from raybook.api.actor_handle import ActorHandle
 from raybook.api.context import WORKER, current_engine, current_runtime
 from raybook.api.options import (
     ACTOR_OPTIONS,
@@ -22,6 +22,7 @@ from raybook.api.options import (
     check_call_site_options,
     check_options,
     method_defaults,
+    num_returns_of,
 )
 from raybook.api.remote_function import Export, short_name
 from raybook.api.signature import CallSignature
@@ -158,9 +159,8 @@ def _methods_of(cls: type) -> list[tuple[str, Callable[..., Any], bool]]:
 
 
 def _num_returns(function: Callable[..., Any], declared: dict[str, Any]) -> int:
-    if declared.get("num_returns") is not None:
-        return declared["num_returns"]
-    return STREAMING if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function) else 1
+    is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    return num_returns_of(declared.get("num_returns"), is_generator)
 
 
 def _init_check(cls: type) -> Callable[[tuple, dict], None]:

@@ -12,15 +12,13 @@ from typing import Any, NoReturn
 
 from raybook.api.context import started_engine
 from raybook.api.options import CALL_OPTIONS, call_options, check_call_site_options, override_call
+from raybook.api.returns import shape_returns
 from raybook.base.errors import StaleReferenceError
 from raybook.base.specs import RefInfo
 from raybook.engines.engine import ActorHandleState, CallOptions, Engine
 
 SYSTEM_METHODS = {"__ray_ready__": 1, "__ray_terminate__": 1, "__ray_call__": 1}
 """Every actor has them: ready once ``__init__`` ended; end after the queued calls; run a function on the instance."""
-
-STREAMING = -1
-"""num_returns of a method that is a generator and does not say how many items it has."""
 
 
 class ActorHandle:
@@ -104,7 +102,8 @@ class ActorMethod:
         self._options = options
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
-        """Queue one call and return its ObjectRef at once (a list of them for num_returns > 1, None for 0).
+        """Queue one call and return its ObjectRef at once (a list of them for num_returns > 1, None for 0, an
+        ObjectRefGenerator for a generator).
 
         TypeError for arguments that do not fit or cannot be pickled; PendingCallsLimitExceeded; StaleReferenceError for
         a handle of another session. Cost: 1 µs above the engine's.
@@ -118,15 +117,10 @@ class ActorMethod:
             check(args, kwargs)
         options = self._options
         num_returns = options.num_returns
-        if num_returns == STREAMING:
-            raise ValueError(
-                f"{options.name}() is a generator, whose items would stream back as they are made; that comes with a "
-                "later version of raybook. Return a list, or give the number of items with num_returns=N."
-            )
         refs = engine.call_actor(handle._state, self._name, args, kwargs, options)
         if num_returns == 1:
             return refs[0]
-        return refs if num_returns else None
+        return shape_returns(refs, num_returns)
 
     def options(self, **options: Any) -> ActorMethod:
         """The same method with other options: ``handle.method.options(num_returns=2).remote()``."""

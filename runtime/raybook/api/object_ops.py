@@ -10,11 +10,13 @@ from typing import Any, cast
 from raybook.api.actor_handle import ActorHandle, live_engine
 from raybook.api.context import current_engine, current_runtime
 from raybook.api.object_ref import ObjectRef, engine_of, stale
+from raybook.api.object_ref_generator import ObjectRefGenerator
 from raybook.engines.engine import Engine
 
 
 def get(refs: Any, *, timeout: float | None = None) -> Any:
-    """The value of a ref, or a list of the values of a list of refs; blocks until they are ready.
+    """The value of a ref, or a list of the values of a list of refs; blocks until they are ready. A generator comes
+    back as it is: it is its items that are refs.
 
     timeout: seconds; 0 asks whether it is there. Raises what the task raised (as soon as any of them failed),
     GetTimeoutError, or the error of a lost object; ValueError or TypeError for what is no ref. Large arrays come as
@@ -27,6 +29,8 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
         if engine is None or refs._release is not engine.release:
             raise stale(refs)
         return engine.get((refs,), timeout)[0]
+    if isinstance(refs, ObjectRefGenerator):
+        return refs
     if not isinstance(refs, list):
         raise ValueError(
             f"Invalid type of object refs, {type(refs)}, is given. raybook.get takes an ObjectRef or a list of "
@@ -57,11 +61,12 @@ def wait(
     """Block until ``num_returns`` of the refs are ready or ``timeout`` seconds have passed; (ready, not ready), each in
     the order of the input, ``ready`` never longer than ``num_returns``. A failed object is ready.
 
-    fetch_local: also bring large objects to this node. TypeError for what is no list of refs; ValueError for
-    duplicates, a num_returns outside 1..len(refs), or a negative timeout.
+    A generator is ready when its next item is there, or its end. fetch_local: also bring large objects to this node.
+    TypeError for what is no list of refs; ValueError for duplicates, a num_returns outside 1..len(refs),
+    or a negative timeout.
     """
-    if isinstance(refs, ObjectRef):
-        raise TypeError("wait() expected a list of ObjectRefs, got a single ObjectRef. Pass [ref].")
+    if isinstance(refs, (ObjectRef, ObjectRefGenerator)):
+        raise TypeError(f"wait() expected a list of ObjectRefs, got a single {type(refs).__name__}. Pass [ref].")
     if not isinstance(refs, list):
         raise TypeError(f"wait() expected a list of ObjectRefs, got {type(refs)}.{_hint(refs)}")
     if timeout is not None:
@@ -70,7 +75,7 @@ def wait(
         raise TypeError(f"wait() expected a whole number as num_returns, got {num_returns!r}.")
     if not refs:
         return [], []
-    engine = _engine_of("wait", refs, current_runtime.engine)
+    engine = _engine_of("wait", refs, current_runtime.engine, (ObjectRef, ObjectRefGenerator))
     if len({ref.id for ref in refs}) != len(refs):
         raise ValueError("wait() requires a list of unique ObjectRefs: one of them is there more than once.")
     if num_returns <= 0:
@@ -82,10 +87,12 @@ def wait(
     return engine.wait(refs, num_returns, timeout, bool(fetch_local))
 
 
-def cancel(ref: ObjectRef, *, force: bool = False, recursive: bool = True) -> None:
+def cancel(ref: ObjectRef | ObjectRefGenerator, *, force: bool = False, recursive: bool = True) -> None:
     """Cancel the task that makes this object: one that waits never runs, one that runs gets a KeyboardInterrupt, or
     loses its process with ``force``. recursive: also the tasks it submitted. No effect once it ended.
     TypeError for what is no ref."""
+    if isinstance(ref, ObjectRefGenerator):
+        ref = ref.completed()
     if not isinstance(ref, ObjectRef):
         raise TypeError(f"cancel() takes the ObjectRef of a task, got {type(ref)}.{_hint(ref)}")
     engine_of(ref).cancel(ref, force, recursive)
@@ -118,11 +125,11 @@ def check_namespace(namespace: Any) -> None:
         raise ValueError('"" is not a valid namespace. Pass None to not specify a namespace.')
 
 
-def _engine_of(verb: str, refs: list[Any], engine: Engine | None) -> Engine:
+def _engine_of(verb: str, refs: list[Any], engine: Engine | None, kinds: tuple[type, ...] = (ObjectRef,)) -> Engine:
     """The engine of a list of refs. No verb starts a cluster for refs: whoever has one had a session."""
     release = engine.release if engine is not None else None
     for ref in refs:
-        if type(ref) is not ObjectRef:
+        if type(ref) not in kinds:
             raise TypeError(
                 f"{verb}() takes ObjectRefs; item {refs.index(ref)} of the list is a {type(ref)}.{_hint(ref)}"
             )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
+from types import coroutine
 from typing import Any
 
 from raybook.api.context import current_runtime, started_engine
@@ -63,23 +64,8 @@ class ObjectRef:
         return future
 
     def __await__(self) -> Generator[Any, None, Any]:
-        asyncio = sys.modules.get("asyncio")
-        if asyncio is None:
-            raise RuntimeError("An ObjectRef can be awaited only inside an asyncio event loop; use raybook.get(ref).")
         engine = engine_of(self)
-        loop = asyncio.get_running_loop()
-        ready = loop.create_future()
-
-        def wake() -> None:
-            if not ready.done():
-                ready.set_result(None)
-
-        def on_ready() -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(wake)
-
-        engine.when_ready(self, on_ready)
-        yield from ready
+        yield from until_ready(engine, self)
         return engine.get((self,), None)[0]
 
     def __eq__(self, other: object) -> bool:
@@ -107,6 +93,27 @@ class ObjectRef:
             "An ObjectRef is one value and cannot be iterated. Get it first with raybook.get(ref), or let the task "
             "return several refs with num_returns."
         )
+
+
+@coroutine
+def until_ready(engine: Engine, ref: Any) -> Generator[Any, None, None]:
+    """Await that what has this ``id`` is ready. RuntimeError outside an event loop."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        raise RuntimeError("An ObjectRef can be awaited only inside an asyncio event loop; use raybook.get(ref).")
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    def on_ready() -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(wake)
+
+    engine.when_ready(ref, on_ready)
+    yield from ready
 
 
 def engine_of(ref: ObjectRef) -> Engine:

@@ -10,6 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from raybook.base.resources import ACCELERATOR_RESOURCE, CPU, GPU, MEMORY, OBJECT_STORE_MEMORY, UNIT, to_fixed
+from raybook.base.specs import DYNAMIC, STREAMING
+
+NUM_RETURNS_OF_WORD = {"streaming": STREAMING, "dynamic": DYNAMIC}
+"""What words for num_returns stand for in the engine's records."""
 
 RESOURCE_OF_OPTION = {"num_cpus": CPU, "num_gpus": GPU, "memory": MEMORY}
 ACCELERATOR_SHARE = UNIT // 1000
@@ -81,13 +85,22 @@ def check_pending_calls(name: str, value: Any) -> None:
 
 
 def check_num_returns(name: str, value: Any) -> None:
-    """num_returns: None or a whole number from 0 on; streams come later."""
-    if value in ("streaming", "dynamic"):
-        raise ValueError(
-            f"{name}={value!r}: generators that stream their items come with a later version of raybook. Give the "
-            "number of returns, or return a list."
-        )
+    """num_returns: None, a whole number from 0 on, or how a generator returns its items."""
+    if isinstance(value, str):
+        if value not in NUM_RETURNS_OF_WORD:
+            raise wrong_type(name, "int, 'streaming' or 'dynamic'", value)
+        return
     check_count(0, none=True)(name, value)
+
+
+def check_backpressure(name: str, value: Any) -> None:
+    """_generator_backpressure_num_objects: None, -1 (never pause) or at least 1."""
+    check_count(-1, none=True)(name, value)
+    if value == 0:
+        raise ValueError(
+            f"{name}=0 is not allowed: a generator that may have no item waiting could make none. Use 1 to make each "
+            "item when the one before has been taken, a larger number to work ahead, or -1 never to pause."
+        )
 
 
 def check_bool(name: str, value: Any) -> None:

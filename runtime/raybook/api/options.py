@@ -13,8 +13,10 @@ import msgspec
 
 from raybook.api import strategies
 from raybook.api.option_checks import (
+    NUM_RETURNS_OF_WORD,
     check_amount,
     check_anything,
+    check_backpressure,
     check_bool,
     check_concurrency_groups,
     check_count,
@@ -32,11 +34,13 @@ from raybook.api.option_checks import (
 from raybook.api.placement_group import PlacementGroup
 from raybook.base.label_selector import check_selector
 from raybook.base.resources import CPU, GPU, UNIT
-from raybook.base.specs import SchedulingClass
+from raybook.base.specs import STREAMING, SchedulingClass
 from raybook.base.strategies import GroupTarget
 from raybook.engines.engine import ActorOptions, CallOptions, MethodDefaults, TaskOptions
 
 Check = Callable[[str, Any], None]
+
+BACKPRESSURE = "_generator_backpressure_num_objects"
 
 MAX_CONCURRENCY_ASYNC = 1000
 """How many coroutines of an async actor run at once unless it says otherwise (Ray's default)."""
@@ -67,7 +71,7 @@ TASK_OPTIONS: dict[str, Check] = {
     "max_retries": check_count(-1, none=True),
     "retry_exceptions": check_retry_exceptions,
     "max_calls": check_count(0, none=True),
-    "_generator_backpressure_num_objects": comes_later(-1),
+    BACKPRESSURE: check_backpressure,
 }
 
 ACTOR_OPTIONS: dict[str, Check] = {
@@ -91,7 +95,7 @@ METHOD_OPTIONS: dict[str, Check] = {
     "retry_exceptions": check_retry_exceptions,
     "enable_task_events": check_anything,
     "tensor_transport": comes_later("object_store"),
-    "_generator_backpressure_num_objects": comes_later(-1),
+    BACKPRESSURE: check_backpressure,
 }
 
 CALL_OPTIONS: dict[str, Check] = {**METHOD_OPTIONS, "name": check_name}
@@ -124,7 +128,7 @@ def check_call_site_options(options: Mapping[str, Any], table: Mapping[str, Chec
     check_options(options, table, target)
 
 
-def task_options(options: Mapping[str, Any], name: str) -> TaskOptions:
+def task_options(options: Mapping[str, Any], name: str, is_generator: bool = False) -> TaskOptions:
     """The record of checked task options. name: the function's, unless the options give one."""
     shape = user_shape(options)
     if options.get("num_cpus") is None:
@@ -141,11 +145,19 @@ def task_options(options: Mapping[str, Any], name: str) -> TaskOptions:
             max_calls=max_calls,
             labels=tuple(sorted((options.get("label_selector") or {}).items())),
         ),
-        num_returns=_or_default(options.get("num_returns"), 1),
+        num_returns=num_returns_of(options.get("num_returns"), is_generator),
         max_retries=_or_default(options.get("max_retries"), 3),
         retry_exceptions=_retry_exceptions(options.get("retry_exceptions")),
         max_calls=max_calls,
+        backpressure=_or_default(options.get(BACKPRESSURE), -1),
     )
+
+
+def num_returns_of(value: Any, is_generator: bool) -> int:
+    """The checked option as engines have it. A generator streams unless it says otherwise."""
+    if value is None:
+        return STREAMING if is_generator else 1
+    return NUM_RETURNS_OF_WORD.get(value, value)
 
 
 def actor_options(
@@ -222,7 +234,12 @@ def method_defaults(options: Mapping[str, Any]) -> MethodDefaults:
             "@method(retry_exceptions=...) takes True or False. List exception classes where you call: "
             "handle.method.options(retry_exceptions=[...]).remote()."
         )
-    return MethodDefaults(options.get("max_task_retries"), retry, options.get("concurrency_group") or "")
+    return MethodDefaults(
+        max_task_retries=options.get("max_task_retries"),
+        retry_exceptions=retry,
+        concurrency_group=options.get("concurrency_group") or "",
+        backpressure=_or_default(options.get(BACKPRESSURE), -1),
+    )
 
 
 def call_options(name: str, num_returns: int, defaults: MethodDefaults | None, max_task_retries: int) -> CallOptions:
@@ -235,6 +252,7 @@ def call_options(name: str, num_returns: int, defaults: MethodDefaults | None, m
         max_task_retries=_or_default(defaults.max_task_retries, max_task_retries),
         retry_exceptions=bool(defaults.retry_exceptions),
         concurrency_group=defaults.concurrency_group,
+        backpressure=defaults.backpressure,
     )
 
 
@@ -243,6 +261,10 @@ def override_call(declared: CallOptions, options: Mapping[str, Any]) -> CallOpti
     changes = {name: value for name, value in options.items() if value is not None and name in _CALL_FIELDS}
     if "retry_exceptions" in changes:
         changes["retry_exceptions"] = _retry_exceptions(changes["retry_exceptions"])
+    if "num_returns" in changes:
+        changes["num_returns"] = num_returns_of(changes["num_returns"], False)
+    if options.get(BACKPRESSURE) is not None:
+        changes["backpressure"] = options[BACKPRESSURE]
     return msgspec.structs.replace(declared, **changes)
 
 

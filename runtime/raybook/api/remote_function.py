@@ -17,14 +17,10 @@ from typing import Any, NoReturn
 from raybook.api import strategies
 from raybook.api.context import WORKER, current_engine, current_runtime
 from raybook.api.options import TASK_OPTIONS, check_call_site_options, check_options, into_group, task_options
+from raybook.api.returns import shape_returns
 from raybook.api.signature import CallSignature
 from raybook.engines.engine import Engine, TaskOptions
 from raybook.protocol import functions
-
-GENERATORS_COME_LATER = (
-    "is a generator, whose items would stream back as they are made; that comes with a later version of raybook. "
-    "Return a list, or give the number of items with num_returns=N."
-)
 
 
 class Export:
@@ -71,16 +67,16 @@ class RemoteFunction:
     def _prepare(self) -> TaskOptions:
         """Compute what every call needs. Not in ``__setstate__``: a self-referring function arrives in pieces."""
         function = self._function
-        prepared = task_options(self._options, short_name(function))
+        prepared = task_options(self._options, short_name(function), inspect.isgeneratorfunction(function))
         self._check = CallSignature(function).check
         self._num_returns = prepared.num_returns
         self._inherits = strategies.inherits(self._options)
-        self._streams = self._options.get("num_returns") is None and inspect.isgeneratorfunction(function)
         self._task_options = prepared
         return prepared
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
-        """Queue one call and return its ObjectRef at once (a list of them for num_returns > 1, None for 0).
+        """Queue one call and return its ObjectRef at once (a list of them for num_returns > 1, None for 0, an
+        ObjectRefGenerator for a generator function).
 
         TypeError for arguments that do not fit the signature or cannot be pickled. Cost: 1 µs above the engine's.
         """
@@ -89,14 +85,12 @@ class RemoteFunction:
         if self._inherits and current_runtime.mode == WORKER:
             options = self._with_parent(options)
         self._check(args, kwargs)
-        if self._streams:
-            raise ValueError(f"{self._function.__qualname__}() {GENERATORS_COME_LATER}")
         export = self._export
         blob = export.blob if export.engine is engine else export.make(engine)
         refs = engine.submit_task(blob, args, kwargs, options)
         if self._num_returns == 1:
             return refs[0]
-        return refs if self._num_returns else None
+        return shape_returns(refs, self._num_returns)
 
     def _with_parent(self, options: TaskOptions) -> TaskOptions:
         """The options inside a task whose placement group captures its children: then in that group."""

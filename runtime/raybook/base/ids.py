@@ -33,6 +33,8 @@ RETURN_SUFFIXES = tuple(_PACK_INDEX(index) for index in range(64))
 
 FIRST_RETURN = RETURN_SUFFIXES[0]
 
+_STREAM_SUFFIX = b"\xff\xff\xff\xff"
+
 
 def random_id() -> bytes:
     """A fresh 8-byte id for a client, node, job or cluster."""
@@ -74,6 +76,16 @@ def return_id(task_id: bytes, index: int) -> bytes:
     if index < 64:
         return task_id + RETURN_SUFFIXES[index]
     return task_id + _PACK_INDEX(index)
+
+
+def stream_id(task_id: bytes) -> bytes:
+    """The id under which a task's generator itself is counted: it never has a value, its items have."""
+    return task_id + _STREAM_SUFFIX
+
+
+def is_stream(key: bytes) -> bool:
+    """Whether an id is one of ``stream_id``."""
+    return key.endswith(_STREAM_SUFFIX)
 
 
 def owner_of(object_id: bytes) -> bytes:

@@ -56,6 +56,15 @@ class Value(msgspec.Struct, array_like=True, gc=False):
     contained: list[RefInfo] | None = None
 
 
+STREAMING = -1
+"""``num_returns`` of a task whose items are returned one by one, as they are made."""
+DYNAMIC = -2
+"""``num_returns`` of a task that returns one reference to all its items, at its end."""
+
+END_OF_STREAM = "EndOfStream"
+"""Code of the value that stands after a stream's last item. Never raised: whoever reads the stream ends there."""
+
+
 class SchedulingClass(msgspec.Struct, array_like=True, frozen=True):
     """Everything that decides *which worker* may run a task; tasks of one class share leases.
 

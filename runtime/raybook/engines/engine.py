@@ -20,7 +20,8 @@ class TaskOptions(msgspec.Struct, gc=False):
     """Checked options of one task submission (``api/options`` has refused everything wrong already).
 
     scheduling_class: what decides which worker may run it. retry_exceptions: True, False or exception classes.
-    num_returns: count, or -1 for a streaming generator.
+    num_returns: count, STREAMING or DYNAMIC. backpressure: of a generator, at how many items that nobody has taken it
+    pauses; -1: never.
     """
 
     name: str
@@ -29,6 +30,7 @@ class TaskOptions(msgspec.Struct, gc=False):
     max_retries: int = 3
     retry_exceptions: Any = False
     max_calls: int = 0
+    backpressure: int = -1
 
 
 class ActorOptions(msgspec.Struct):
@@ -62,6 +64,7 @@ class MethodDefaults(msgspec.Struct, array_like=True, frozen=True):
     max_task_retries: int | None = None
     retry_exceptions: bool | None = None
     concurrency_group: str = ""
+    backpressure: int = -1
 
 
 class CallOptions(msgspec.Struct, gc=False):
@@ -72,6 +75,7 @@ class CallOptions(msgspec.Struct, gc=False):
     max_task_retries: int = 0
     retry_exceptions: Any = False
     concurrency_group: str = ""
+    backpressure: int = -1
 
 
 class Function(Protocol):
@@ -85,7 +89,9 @@ class Function(Protocol):
 class RefHandle(Protocol):
     """What an engine needs of an ObjectRef."""
 
-    id: bytes
+    @property
+    def id(self) -> bytes:
+        """The object's id."""
 
 
 class Engine(Protocol):
@@ -120,7 +126,9 @@ class Engine(Protocol):
         """Count one more handle of this actor in this process."""
 
     def submit_task(self, function: Function, args: tuple, kwargs: dict, options: TaskOptions) -> list[Any]:
-        """Queue a task; its refs, at once. TypeError (naming the path) for arguments that cannot be pickled."""
+        """Queue a task; its refs, at once. TypeError (naming the path) for arguments that cannot be pickled. Of a
+        generator (num_returns STREAMING or DYNAMIC) that is one ref, ready at its end; whoever reads the items of a
+        STREAMING one gives ``stream_id(task id)`` back through ``release`` when no more are wanted."""
 
     def create_actor(self, function: Function, args: tuple, kwargs: dict, options: ActorOptions) -> ActorHandleState:
         """Register and start an actor; returns at once unless it has a name (then blocks for one round trip).
@@ -133,6 +141,14 @@ class Engine(Protocol):
 
     def get_actor(self, name: str, namespace: str | None) -> ActorHandleState:
         """A handle by name (one round trip). ValueError "Failed to look up actor with name ..."."""
+
+    def peek_item(self, task_id: bytes, index: int) -> bool | None:
+        """Whether item ``index`` (from 1 on) of a generator is there; False after its end, None while nobody knows. Its
+        id is ``return_id(task_id, index)``: ``wait`` and ``when_ready`` wait for the item or the end."""
+
+    def next_item(self, task_id: bytes, index: int, timeout_s: float | None) -> Any:
+        """A ref of that item, which counts as consumed; None after the end. Blocks until there is one or the other;
+        GetTimeoutError."""
 
     def put(self, value: Any) -> Any:
         """Store a value; its ref. ObjectStoreFullError."""

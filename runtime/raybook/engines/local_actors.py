@@ -278,9 +278,14 @@ class LocalActor:
         while True:
             try:
                 args, kwargs = self._runner.unpack(call)
+                call.items.clear()
                 result = self._method(method)(*args, **kwargs)
                 if inspect.isawaitable(result):
                     result = await result
+                if call.num_returns < 0 and hasattr(result, "__anext__"):
+                    async for item in result:
+                        call.items.append(self._runner.pack_item(call, item))
+                    result = None
                 return self._runner.ended(call, result, started)
             except asyncio.CancelledError:
                 raise

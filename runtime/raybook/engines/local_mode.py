@@ -15,21 +15,23 @@ import os
 import platform
 import tempfile
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from raybook.base.errors import ActorAlreadyExistsError, PendingCallsLimitExceeded, StaleReferenceError
+from raybook.base.dynamic_generator import DynamicObjectRefGenerator
+from raybook.base.errors import ActorAlreadyExistsError, GetTimeoutError, PendingCallsLimitExceeded, StaleReferenceError
 from raybook.base.facts import Fact, FactDelta
-from raybook.base.ids import ACTOR_ID_BYTES, IdFactory, random_id, task_of
+from raybook.base.ids import ACTOR_ID_BYTES, IdFactory, is_stream, random_id, return_id, task_of
 from raybook.base.resources import CPU, GPU, INSTANCE_RESOURCES, MEMORY, UNIT, Shape, describe, missing, shape_of
-from raybook.base.specs import Assignment, ErrorValue, PlacementGroupSpec
+from raybook.base.specs import DYNAMIC, Assignment, ErrorValue, PlacementGroupSpec
 from raybook.base.task_context import TaskContext
 from raybook.engines.engine import ActorHandleState, ActorOptions, CallOptions, Function, TaskOptions
 from raybook.engines.local_actors import LocalActor
 from raybook.engines.local_groups import LocalPlacementGroups
 from raybook.engines.local_objects import LocalObjects
+from raybook.engines.local_rows import actor_info, task_event
+from raybook.engines.local_streams import LocalStreams
 from raybook.engines.local_tasks import Ended, LocalCall, LocalRunner, cancelled
 from raybook.protocol import functions
 from raybook.protocol.messages import gcs
@@ -69,6 +71,7 @@ class LocalModeEngine:
         self.release = self._released.append
         self._ids = IdFactory(self.client_id)
         self._objects = LocalObjects()
+        self._streams = LocalStreams(self._objects)
         self._runner = LocalRunner(self._objects, self.serialization)
         self._groups = LocalPlacementGroups(self.node_id, self._totals, self._labels, self._objects)
         self._functions: dict[bytes, Any] = {}
@@ -114,6 +117,8 @@ class LocalModeEngine:
         self._hold(call.held)
         for object_id in call.return_ids():
             self._objects.add(object_id)
+        if call.num_returns < 0:
+            self._streams.begin(call.task_id)
         return [self.make_ref(object_id, self.address, self.release) for object_id in call.return_ids()]
 
     def _when_resolved(self, call: LocalCall, run: Callable[[], None]) -> None:
@@ -140,11 +145,13 @@ class LocalModeEngine:
 
     def _finish(self, call: LocalCall, ended: Ended) -> None:
         self._calls.pop(call.task_id, None)
-        self._events.append(_event(call, ended))
+        self._events.append(task_event(call, ended))
         if ended.error is None:
             # Before anything is given back: the call's own references to what its results hold are gone already.
             self._hold([info.object_id for value in ended.values for info in value.contained])
         orphans: list[bytes] = []
+        if call.num_returns < 0:
+            orphans += self._finish_stream(call, ended)
         for index, object_id in enumerate(call.return_ids()):
             orphans += self._objects.fill(object_id, ended.error if ended.error is not None else ended.values[index])
         orphans += self._objects.drop(call.held)
@@ -152,6 +159,25 @@ class LocalModeEngine:
         self._drain()
         if isinstance(ended.exit, KeyboardInterrupt):
             raise ended.exit
+
+    def _finish_stream(self, call: LocalCall, ended: Ended) -> list[bytes]:
+        """What a generator made becomes its items; an error is the last of them, and no error of the call itself where
+        the generator raised it."""
+        items: list[Any] = list(call.items)
+        self._hold([info.object_id for item in call.items for info in item.contained])
+        if ended.error is not None:
+            items.append(ended.error)
+        value: Any = None
+        if call.num_returns == DYNAMIC:
+            keys = [return_id(call.task_id, index) for index in range(1, len(items) + 1)]
+            value = DynamicObjectRefGenerator([self.make_ref(key, self.address, lambda key: None) for key in keys])
+        orphans = self._streams.finish(call.task_id, items)
+        if ended.error is not None and ended.error.payload:
+            ended.error = None
+        packed = serialize(value, self.serialization, f"return value of `{call.name}`")
+        self._hold([info.object_id for info in packed.contained])
+        ended.values = [packed]
+        return orphans + (self._streams.drop(call.task_id) if call.num_returns == DYNAMIC else [])
 
     def _infeasible(self, code: str, name: str, shape: Shape) -> ErrorValue:
         text = (
@@ -253,6 +279,23 @@ class LocalModeEngine:
         actor = self._names.get((namespace, name)) if name else None
         return actor if actor is not None and not actor.is_dead else None
 
+    # Streams
+
+    def peek_item(self, task_id: bytes, index: int) -> bool | None:
+        return self._streams.peek(task_id, index)
+
+    def next_item(self, task_id: bytes, index: int, timeout_s: float | None) -> Any:
+        self._check_open()
+        key = return_id(task_id, index)
+        self._objects.wait([key], 1, timeout_s, any_error=False)
+        there = self._streams.peek(task_id, index)
+        if there is None:
+            raise GetTimeoutError(f"The next item of a generator ({key.hex()}) was not there after {timeout_s} s.")
+        if not there:
+            return None
+        self._streams.take(task_id, index)
+        return self.make_ref(key, self.address, self.release)
+
     # Objects
 
     def adopt_ref(self, object_id: bytes, owner_address: str) -> Any:
@@ -318,6 +361,9 @@ class LocalModeEngine:
         """Give back what refs and handles released; here and not in their finalizers."""
         while self._released:
             key = self._released.popleft()
+            if is_stream(key):
+                self._forget_handles(self._streams.drop(task_of(key)))
+                continue
             self._forget_handles([key] if len(key) == ACTOR_ID_BYTES else self._objects.drop((key,)))
 
     def _forget_handles(self, ids: list[bytes]) -> None:
@@ -369,7 +415,7 @@ class LocalModeEngine:
         if isinstance(request, gcs.ListNodes):
             return gcs.NodeList([self._node_info()])
         if isinstance(request, gcs.ListActors):
-            return gcs.ActorList([_actor_info(actor) for actor in self._actors.values()])
+            return gcs.ActorList([actor_info(actor) for actor in self._actors.values()])
         if isinstance(request, gcs.KvGet):
             return gcs.KvReply(self._kv.get((request.namespace, request.key)))
         if isinstance(request, gcs.KvPut):
@@ -448,35 +494,6 @@ def _assign(shape: Mapping[str, int], strategy: str) -> Assignment:
         whole, part = divmod(shape[name], UNIT)
         instances[name] = [[index, UNIT] for index in range(whole)] + ([[whole, part]] if part else [])
     return Assignment(dict(shape), instances, strategy)
-
-
-def _actor_info(actor: LocalActor) -> gcs.ActorInfo:
-    return gcs.ActorInfo(
-        actor_id=actor.state.actor_id,
-        class_name=actor.state.class_name,
-        state=actor.life,
-        name=actor.state.name,
-        namespace=actor.state.namespace,
-        pid=os.getpid(),
-        incarnation=actor.restarts,
-        death=actor.death.text if actor.death is not None else "",
-        detached=actor.state.detached,
-        resources=dict(actor.options.resources),
-    )
-
-
-def _event(call: LocalCall, ended: Ended) -> dict[str, Any]:
-    end_us = ended.started_us + ended.run_us if ended.started_us else time.time_ns() // 1000
-    return {
-        "name": call.name,
-        "cat": "task",
-        "ph": "X",
-        "ts": end_us - ended.run_us,
-        "dur": ended.run_us,
-        "pid": os.getpid(),
-        "tid": threading.get_ident(),
-        "args": {"task_id": call.task_id.hex(), "failed": ended.error is not None},
-    }
 
 
 def _physical_memory_bytes() -> int:

@@ -42,13 +42,15 @@ class LocalCall(msgspec.Struct):
     has_started: bool = False
     stop: Callable[[], Any] | None = None
     """Cancels it while it runs, where that can be done (coroutines)."""
+    items: list[Serialized] = []
+    """What a generator has made so far in this attempt."""
 
     @property
     def dependencies(self) -> list[bytes]:
         return [slot.ref.object_id for slot in self.slots]
 
     def return_ids(self) -> list[bytes]:
-        return [return_id(self.task_id, index) for index in range(self.num_returns)]
+        return [return_id(self.task_id, index) for index in range(self.num_returns if self.num_returns >= 0 else 1)]
 
 
 class Ended(msgspec.Struct):
@@ -105,6 +107,7 @@ class LocalRunner:
             try:
                 function = load()
                 args, kwargs = self.unpack(call)
+                call.items.clear()
                 result = function(*args, **kwargs)
                 return self.ended(call, result, started)
             except BaseException as error:  # noqa: BLE001 - all that user code raises has a meaning, SystemExit too.
@@ -119,7 +122,12 @@ class LocalRunner:
         """How a call ends that returned ``result``. Raises when the result does not fit or cannot be pickled."""
         name = f"return value of `{call.name}`"
         run_us = time.time_ns() // 1000 - started_us
-        if call.num_returns == 0:
+        values: list[Serialized]
+        if call.num_returns < 0:
+            if result is not None:
+                self._collect(call, result)
+            values = []
+        elif call.num_returns == 0:
             values = []
         elif call.num_returns == 1:
             values = [serialize(result, self._context, name)]
@@ -131,6 +139,19 @@ class LocalRunner:
                 )
             values = [serialize(item, self._context, name) for item in items]
         return Ended(values, started_us=started_us, run_us=run_us)
+
+    def _collect(self, call: LocalCall, produced: Any) -> None:
+        if not hasattr(produced, "__next__"):
+            raise TypeError(
+                f"`{call.name}` is called as a generator (num_returns='streaming' or 'dynamic') and returned "
+                f"{type(produced).__name__}. Write it with `yield`, or leave num_returns out."
+            )
+        for item in produced:
+            call.items.append(self.pack_item(call, item))
+
+    def pack_item(self, call: LocalCall, item: Any) -> Serialized:
+        """One item of a generator."""
+        return serialize(item, self._context, f"return value of `{call.name}`")
 
     def failed(self, call: LocalCall, error: BaseException, started_us: int) -> Ended:
         """How a call ends that raised."""

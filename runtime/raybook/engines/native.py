@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from raybook.base.errors import (
+    GetTimeoutError,
     LocalRayletDiedError,
     PendingCallsLimitExceeded,
     StaleReferenceError,
@@ -24,7 +25,7 @@ from raybook.base.errors import (
 )
 from raybook.base.facts import Fact
 from raybook.base.ids import FIRST_RETURN, IdFactory, is_actor_call, owner_of, return_id, task_of
-from raybook.base.specs import ActorSpec, Job, PlacementGroupSpec, RefInfo
+from raybook.base.specs import DYNAMIC, END_OF_STREAM, ActorSpec, Job, PlacementGroupSpec, RefInfo
 from raybook.base.task_context import CURRENT_TASK
 from raybook.core.owner import memory_report
 from raybook.core.owner.records import (
@@ -35,6 +36,7 @@ from raybook.core.owner.records import (
     KillingActor,
     KnowActor,
     Put,
+    TakeItem,
     TaskRecord,
     Wait,
 )
@@ -43,7 +45,7 @@ from raybook.engines.placement_groups import PlacementGroups
 from raybook.protocol.messages import gcs
 from raybook.protocol.messages.output import FlushOutput, OutputFlushed, WorkerLine, WorkerLines
 from raybook.protocol.messages.raylet import PublishFacts, Subscribe
-from raybook.protocol.messages.worker import ActorCreation, ArgRef, TaskSpec
+from raybook.protocol.messages.worker import ActorCreation, ArgRef, StreamOrder, TaskSpec
 from raybook.protocol.serialization import SerializationContext, serialize
 from raybook.worker import args as arguments
 from raybook.worker.core_process import CoreProcess, encode
@@ -140,6 +142,8 @@ class NativeEngine:
             self._ask_for_retries(spec, options.retry_exceptions)
         if options.max_calls:
             spec.max_calls = options.max_calls
+        if options.num_returns < 0:
+            spec.stream = self._stream_order(options)
         context = CURRENT_TASK.get()
         if context is not None:
             spec.parent = context.task_id
@@ -151,7 +155,7 @@ class NativeEngine:
 
     def _refs_of(self, task_id: bytes, num_returns: int) -> list[Any]:
         make, release, address = self.make_ref, self.release, self._address
-        if num_returns == 1:
+        if num_returns == 1 or num_returns < 0:
             return [make(task_id + FIRST_RETURN, address, release)]
         return [make(return_id(task_id, index), address, release) for index in range(num_returns)]
 
@@ -263,6 +267,8 @@ class NativeEngine:
             self._ask_for_retries(spec, options.retry_exceptions)
         if options.concurrency_group:
             spec.group = options.concurrency_group
+        if options.num_returns < 0:
+            spec.stream = self._stream_order(options)
         context = CURRENT_TASK.get()
         if context is not None:
             spec.parent = context.task_id
@@ -296,6 +302,36 @@ class NativeEngine:
     def kill_actor(self, actor: ActorHandleState, no_restart: bool) -> None:
         self._submit(KillingActor(actor.actor_id))
         self.gcs_call("KillActor", gcs.KillActor(actor.actor_id, no_restart, False, "it was killed by `ray.kill`"))
+
+    # Streams
+
+    def _stream_order(self, options: TaskOptions | CallOptions) -> StreamOrder:
+        return StreamOrder(options.backpressure, collect=self._address if options.num_returns == DYNAMIC else "")
+
+    def peek_item(self, task_id: bytes, index: int) -> bool | None:
+        value = self._core.owner.objects.values.get(return_id(task_id, index))
+        if value is None:
+            return None
+        return value.error is None or value.error.code != END_OF_STREAM
+
+    def next_item(self, task_id: bytes, index: int, timeout_s: float | None) -> Any:
+        if self.closed:
+            raise self._stale()
+        key = return_id(task_id, index)
+        there = self.peek_item(task_id, index)
+        if there is None:
+            if not self.values.block(Wait([key], 1, False, None), timeout_s):
+                raise GetTimeoutError(
+                    f"The next item of a generator (number {index}, {key.hex()}) was not there after {timeout_s:g} s: "
+                    f"{self._core.owner.explain(key)}. The generator goes on; ask again."
+                )
+            there = self.peek_item(task_id, index)
+        if not there:
+            return None
+        # Only a producer that may wait for this is worth waking the I/O thread.
+        hand_over = self._submit if self._core.owner.generators.has_window(task_id) else self._core.queue.append
+        hand_over(TakeItem(task_id, index))
+        return self.make_ref(key, self._address, self.release)
 
     # Objects
 

@@ -48,6 +48,11 @@ class ClusterRecord(msgspec.Struct):
     resources: dict[str, float] = {}
     version: int = RECORD_VERSION
 
+    @property
+    def title(self) -> str:
+        """What to call it: its name, or its id when nobody named it."""
+        return self.name or f"cluster {self.cluster_id}"
+
 
 def registry_dir(environ: Mapping[str, str] = os.environ) -> Path:
     """Where records live: ``$RAYBOOK_REGISTRY_DIR``, else ``raybook`` in Jupyter's runtime folder."""

@@ -11,7 +11,7 @@ from collections import deque
 
 from raybook.base.config import Config
 from raybook.base.ids import FIRST_RETURN, owner_of
-from raybook.base.specs import Assignment, Endpoint, ErrorValue, RefInfo, SchedulingClass, Value
+from raybook.base.specs import DYNAMIC, STREAMING, Assignment, Endpoint, ErrorValue, RefInfo, SchedulingClass, Value
 from raybook.core.owner.owner import Owner
 from raybook.core.owner.records import (
     FromPeer,
@@ -29,6 +29,8 @@ from raybook.protocol.messages.worker import (
     ArgRef,
     PushTasks,
     StealTasks,
+    StreamItems,
+    StreamOrder,
     TaskReplies,
     TaskReply,
     TasksBounced,
@@ -67,6 +69,25 @@ class World:
             record.held = [slot.ref for slot in spec.slots]
         self.feed(record)
         return task_id + FIRST_RETURN
+
+    def stream(self, stats: FunctionStats, *, window: int = -1, retries: int = 0, collect: str = "") -> bytes:
+        """Submit a generator; its task id."""
+        self.counter += 1
+        task_id = ME + self.counter.to_bytes(8, "big")
+        spec = TaskSpec(task_id, b"key", stats.name, b"", DYNAMIC if collect else STREAMING)
+        spec.stream = StreamOrder(window, collect=collect)
+        self.feed(TaskRecord(spec, stats, ONE_CPU, retries_left=retries))
+        return task_id
+
+    def yield_items(self, worker: bytes, spec: TaskSpec, first: int, values: list[Value]) -> None:
+        """A worker sends items of the generator that it runs."""
+        self.feed(FromPeer(worker, StreamItems(spec.task_id, spec.attempt, first, values)))
+
+    def end_stream(self, worker: bytes, *, error: ErrorValue | None = None) -> None:
+        """The generator that a worker runs returns, or raises."""
+        spec = self.queues[worker].popleft()
+        returns = [] if error is not None and not error.payload else [Value(inline=b"None")]
+        self.feed(FromPeer(worker, TaskReplies([TaskReply(spec.task_id, spec.attempt, returns, 5, error)])))
 
     def feed(self, *events: object) -> None:
         self.absorb(self.owner.handle(events, self.now_ms))

@@ -214,7 +214,9 @@ class ActorExecutor:
                 args, kwargs = executor.read_arguments(spec)
                 start_ns = time.perf_counter_ns()
                 result = self._method(spec)(*args, **kwargs)
-                if inspect.isawaitable(result):
+                if spec.num_returns < 0:
+                    await executor.streams.drain_async(peer, spec, result)
+                elif inspect.isawaitable(result):
                     result = await result
             run_us = (time.perf_counter_ns() - start_ns) // 1000
             reply = executor.outcome.of_result(spec, result, run_us)

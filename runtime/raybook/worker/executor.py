@@ -15,7 +15,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -43,6 +43,7 @@ from raybook.protocol.messages.worker import (
     PushTasks,
     SendFunction,
     StealTasks,
+    StreamCredit,
     TaskReplies,
     TaskReply,
     TasksBounced,
@@ -54,6 +55,7 @@ from raybook.worker.accelerators import expose_gpus
 from raybook.worker.actor_executor import ActorExecutor
 from raybook.worker.core_process import CoreProcess
 from raybook.worker.executor_base import Executor
+from raybook.worker.item_streams import END, ItemStreams
 from raybook.worker.outcome import Outcome, has_refs
 from raybook.worker.peers import Peer
 from raybook.worker.reply_channel import ReplyChannel
@@ -87,10 +89,11 @@ class WorkerExecutor(Executor):
         self._calls_made: dict[bytes, int] = {}
         self.outcome = Outcome(core, values)
         self.replies = ReplyChannel(core)
+        self.streams = ItemStreams(core, self.outcome)
         self.current: TaskSpec | None = None
         self._in_user_code = False
         self._cancel_id = b""
-        self._exiting = False
+        self.exiting = False
         self._draining_epoch = 0
         """Lease that the raylet waits for, 0 for none."""
         self._unbound_epoch = 0
@@ -98,7 +101,7 @@ class WorkerExecutor(Executor):
         self.actor: ActorExecutor | None = None
         self.decode_handle: Callable[[bytes], Any] = bytes
         """Rebuilds the actor's own handle for ``get_runtime_context``; set by the composition."""
-        self.set_job: Callable[[Job], None] = _ignore_job
+        self.set_job: Callable[[Job], None] = lambda job: None
         """Tells the engine on whose behalf this process works; set by the composition."""
         self._main = _thread.get_ident()
         values.before_block = self._before_block
@@ -125,6 +128,8 @@ class WorkerExecutor(Executor):
             self._give_back(peer, message.count, "stolen")
         elif kind is CancelTask:
             self._cancel(peer, message)
+        elif kind is StreamCredit:
+            self.streams.on_credit(message)
 
     def _on_push(self, peer: Peer, message: PushTasks) -> None:
         if message.epoch != self._bound_epoch or message.epoch <= self._revoked_epoch or self._blocked:
@@ -175,6 +180,7 @@ class WorkerExecutor(Executor):
                     self._settled_by_io(1)
                     self._core.send_peer(peer.client_id, TaskReplies([self.outcome.cancelled(item[1])]))
                 return
+        self.streams.cancel(message.task_id)
         if self.actor is not None and self.actor.cancel(message.task_id):
             return
         current = self.current
@@ -252,6 +258,7 @@ class WorkerExecutor(Executor):
 
     def on_peer_gone(self, client_id: bytes) -> None:
         """A caller is gone: what it pushed and has not started is dropped."""
+        self.streams.on_peer_gone(client_id)
         kept = [item for item in self._work if item[0] is None or item[0].client_id != client_id]
         dropped = len(self._work) - len(kept)
         if dropped:
@@ -273,7 +280,7 @@ class WorkerExecutor(Executor):
     def run(self) -> None:
         """Take work until told to exit."""
         work = self._work
-        while not self._exiting:
+        while not self.exiting:
             try:
                 peer, item = work.popleft()
             except IndexError:
@@ -293,17 +300,17 @@ class WorkerExecutor(Executor):
 
     def _run_order(self, order: Any) -> None:
         if type(order) is ExitWorker:
-            self._exiting = True
+            self.exiting = True
             return
         self._assignment = order.assignment
         self._expose_gpus()
         actor = ActorExecutor(self, self._core, self._values, order)
         if not actor.create():
-            self._exiting = True
+            self.exiting = True
             return
         self.actor = actor
         actor.run()
-        self._exiting = True
+        self.exiting = True
 
     def take_call(self) -> tuple[Peer, TaskSpec] | ExitWorker | None:
         """The next call for an actor that runs its own loop; None when there is none."""
@@ -328,7 +335,7 @@ class WorkerExecutor(Executor):
                 self._idle = False
                 continue
             self._gate.acquire()
-            if self._exiting:
+            if self.exiting:
                 return ExitWorker("retired")
 
     def _run_task(self, peer: Peer, spec: TaskSpec) -> None:
@@ -378,8 +385,6 @@ class WorkerExecutor(Executor):
         token = CURRENT_TASK.set(context)
         self.current = spec
         start_ns = time.perf_counter_ns()
-        args: tuple[Any, ...] = ()
-        kwargs: dict[str, Any] = {}
         result: Any = None
         reply: TaskReply | None = None
         try:
@@ -390,6 +395,8 @@ class WorkerExecutor(Executor):
                 result = function(*args, **kwargs)
             finally:
                 self._in_user_code = False
+            if spec.num_returns < 0:
+                self.streams.drain(peer, spec, result, self._step)
         except BaseException as error:  # noqa: BLE001 - everything user code raises has a meaning here.
             self._in_user_code = False
             reply = self.error_reply(spec, error, (time.perf_counter_ns() - start_ns) // 1000)
@@ -403,6 +410,14 @@ class WorkerExecutor(Executor):
         CURRENT_TASK.reset(token)
         self.reply(peer, spec, reply)
         return run_us
+
+    def _step(self, iterator: Iterator[Any]) -> Any:
+        """Run a generator up to its next item."""
+        try:
+            self._in_user_code = True
+            return next(iterator, END)
+        finally:
+            self._in_user_code = False
 
     def read_arguments(self, spec: TaskSpec) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The call's arguments; fetches what the caller did not resolve (arguments of an actor's ``__init__``)."""
@@ -440,7 +455,7 @@ class WorkerExecutor(Executor):
         """Answer. Where references are involved, through the owner machine, which first makes sure that what this
         process still holds is known. Any thread that runs tasks."""
         self._settled += 1
-        if spec.slots or spec.contained or spec.args_value or has_refs(reply):
+        if spec.slots or spec.contained or spec.args_value or spec.stream or has_refs(reply):
             self.replies.flush()
             self._core.submit(SealReply(peer.client_id, reply))
         else:
@@ -459,9 +474,7 @@ class WorkerExecutor(Executor):
             self._core.submit(self._lend)
 
     def _after_block(self) -> None:
-        if _thread.get_ident() != self._main or self.current is None:
-            return
-        if self.actor is None:
+        if self.actor is None and self.current is not None and _thread.get_ident() == self._main:
             self._core.submit(self._unlend)
 
     def _lend(self) -> None:
@@ -476,7 +489,7 @@ class WorkerExecutor(Executor):
 
     def retire(self, reason: str) -> None:
         """End this process after the present work, on purpose."""
-        self._exiting = True
+        self.exiting = True
         self.replies.flush()
         self._core.send_raylet(WorkerExiting(reason))
 
@@ -485,11 +498,3 @@ class WorkerExecutor(Executor):
         self._idle = False
         with suppress(RuntimeError):
             self._gate.release()
-
-    @property
-    def exiting(self) -> bool:
-        return self._exiting
-
-
-def _ignore_job(job: Job) -> None:
-    pass

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from typing import Any
 
+from raybook.base.dynamic_generator import DynamicObjectRefGenerator
 from raybook.base.errors import ActorExit, RayTaskError, TaskCancelledError, value_from_error
 from raybook.base.ids import owner_of, return_id
 from raybook.base.specs import ErrorValue, Value
@@ -31,6 +33,8 @@ class Outcome:
         self._pid = os.getpid()
         self.actor_id = b""
         self.actor_repr = ""
+        self.make_ref: Callable[..., Any] = _no_refs
+        """The public class of references; set by the composition."""
 
     def of_result(self, spec: TaskSpec, result: Any, run_us: int) -> TaskReply:
         """A task returned. A result that cannot be pickled, is not what num_returns says, or does not fit the store
@@ -45,6 +49,8 @@ class Outcome:
             return [self._pack(spec, 0, result)]
         if spec.num_returns == 0:
             return []
+        if spec.stream is not None:
+            return [self._pack(spec, 0, self._all_items(spec, spec.stream.received))]
         values = list(result) if result is not None else []
         if len(values) != spec.num_returns:
             raise ValueError(
@@ -61,9 +67,27 @@ class Outcome:
             self._core.send_raylet(Sealed(object_id, owner_id, location.offset, location.size))
         return value
 
+    def pack_item(self, spec: TaskSpec, index: int, item: Any) -> Value:
+        """Item number ``index`` of a generator, from 1 on. Raises as ``Values.pack`` does."""
+        return self._pack(spec, index, item)
+
+    def _all_items(self, spec: TaskSpec, count: int) -> DynamicObjectRefGenerator | None:
+        """What return 0 of a generator is, after ``count`` items."""
+        order = spec.stream
+        if order is None or not order.collect:
+            return None
+        # Not counted here: whoever sends them holds them until the owner has taken them.
+        keys = [return_id(spec.task_id, index) for index in range(1, count + 1)]
+        return DynamicObjectRefGenerator([self.make_ref(key, order.collect, _release_nothing) for key in keys])
+
     def of_error(self, spec: TaskSpec, error: BaseException, run_us: int) -> TaskReply:
-        """A task raised."""
-        return TaskReply(spec.task_id, spec.attempt, [], int(run_us), self._error_value(spec, error))
+        """A task raised. Of a generator that is one more item, and no error of the stream itself, unless it may be tried
+        again or was ended from outside."""
+        value = self._error_value(spec, error)
+        returns = []
+        if spec.stream is not None and value.payload and not value.code.startswith(RETRYABLE):
+            returns = [self._pack(spec, 0, self._all_items(spec, spec.stream.received + 1))]
+        return TaskReply(spec.task_id, spec.attempt, returns, int(run_us), value)
 
     def _error_value(self, spec: TaskSpec, error: BaseException) -> ErrorValue:
         if isinstance(error, (KeyboardInterrupt, asyncio.CancelledError)):
@@ -104,3 +128,11 @@ def _is_retryable(spec: TaskSpec, error: BaseException) -> bool:
         return isinstance(error, Exception)
     cause = error.cause if isinstance(error, RayTaskError) else error
     return isinstance(cause, tuple(deserialize(spec.retry_classes)))
+
+
+def _release_nothing(key: bytes) -> None:
+    pass
+
+
+def _no_refs(*args: Any) -> Any:
+    raise RuntimeError("No class of references was registered with this worker.")

@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from raybook.base.ids import owner_of
-from raybook.base.specs import RefInfo
-from raybook.core.owner.records import SealReply, ToPeer
+from raybook.base.ids import owner_of, return_id
+from raybook.base.specs import RefInfo, Value
+from raybook.core.owner.records import SealItems, SealReply, ToPeer
 from raybook.core.owner.reference_counter import ReferenceCounter
 from raybook.protocol.messages.worker import AddBorrows, BorrowsAdded, DropBorrows, ReturnsTaken, TaskReplies
 
@@ -139,13 +139,21 @@ class Borrows:
 
     def on_seal(self, seal: SealReply) -> None:
         """A task ended. What it still holds must be known to the owners before the caller hears of the end."""
-        held = [ref for value in seal.reply.returns for ref in value.contained or ()]
+        self._seal(seal.caller, seal.reply.task_id, seal.reply.returns, TaskReplies([seal.reply]))
+
+    def on_seal_items(self, seal: SealItems) -> None:
+        """The same for items of a stream. What one caller is sent this way stays in order."""
+        items = seal.items
+        self._seal(seal.caller, return_id(items.task_id, items.index), items.values, items)
+
+    def _seal(self, caller: bytes, hold_id: bytes, values: Iterable[Value], message: Any) -> None:
+        held = [ref for value in values for ref in value.contained or ()]
         if held:
             for ref in held:
                 self.hold(ref)
-            self._return_holds[seal.reply.task_id] = (seal.caller, [ref.object_id for ref in held])
+            self._return_holds[hold_id] = (caller, [ref.object_id for ref in held])
         self.announce()
-        self._send_when_known(ToPeer(seal.caller, "", TaskReplies([seal.reply])), self._next_ack)
+        self._send_when_known(ToPeer(caller, "", message), self._next_ack)
 
     def _send_when_known(self, effect: ToPeer, last_ack: int) -> None:
         """The receiver itself need not have answered: what we borrow of it was said earlier on the very connection that

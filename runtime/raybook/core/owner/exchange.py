@@ -73,3 +73,12 @@ class Exchange:
         """A value is there: tell everybody who asked."""
         for client_id in self._asked.pop(key, ()):
             self._effects.append(ToPeer(client_id, "", ObjectReady(key, value)))
+
+
+def owner_died(key: bytes, client_id: bytes) -> Value:
+    """What a borrowed object becomes when its owner has died."""
+    text = (
+        f"The object {key.hex()} cannot be read: its owner, process {client_id.hex()}, has died, and with it what "
+        f"it knew of the object. Create objects that must outlive a worker from the driver or an actor."
+    )
+    return Value(error=ErrorValue("OwnerDiedError", text))

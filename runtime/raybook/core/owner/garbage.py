@@ -6,9 +6,10 @@ Invariant: after ``collect`` the reference counter has no released ids left.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from raybook.base.ids import ACTOR_ID_BYTES
+from raybook.base.ids import ACTOR_ID_BYTES, is_stream, task_of
 from raybook.base.specs import Value
 from raybook.core.owner.actor_calls import ActorCalls
 from raybook.core.owner.object_directory import ObjectDirectory
@@ -32,6 +33,8 @@ class Garbage:
         self._actors = actors
         self._relocations = relocations
         self._effects = effects
+        self.on_stream_released: Callable[[bytes], None] = _nothing
+        """Told the task's id when its generator is released."""
 
     def collect(self) -> None:
         """Free what has been released; what that releases in turn, too."""
@@ -48,7 +51,11 @@ class Garbage:
                     self._actors.out_of_scope(key)
                     continue
                 value, own_offset = self._objects.remove(key)
-                if value is None or value.location is None:
+                if value is None:
+                    if is_stream(key):
+                        self.on_stream_released(task_of(key))
+                    continue
+                if value.location is None:
                     continue
                 if value.location.spill_path:
                     self._relocations.removed(key, value.location)
@@ -67,3 +74,7 @@ class Garbage:
             self._effects.append(ToRaylet(DeleteSpilled([value.location.spill_path])))
         elif value.location is not None:
             self._effects.append(ToRaylet(FreeRegions([value.location.offset])))
+
+
+def _nothing(task_id: bytes) -> None:
+    pass

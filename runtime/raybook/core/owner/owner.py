@@ -15,12 +15,13 @@ from typing import Any
 
 from raybook.base.config import Config
 from raybook.base.ids import FIRST_RETURN, owner_of, return_id
-from raybook.base.specs import ErrorValue, RefInfo, Value
+from raybook.base.specs import Endpoint, ErrorValue, RefInfo, Value
 from raybook.core.owner.actor_calls import ActorCalls
 from raybook.core.owner.borrows import Borrows
 from raybook.core.owner.dependencies import Dependencies
-from raybook.core.owner.exchange import Exchange
+from raybook.core.owner.exchange import Exchange, owner_died
 from raybook.core.owner.garbage import Garbage
+from raybook.core.owner.generators import Generators
 from raybook.core.owner.lease_requester import LeaseRequester
 from raybook.core.owner.object_directory import ObjectDirectory
 from raybook.core.owner.pins import Pins
@@ -38,7 +39,9 @@ from raybook.core.owner.records import (
     PeerGone,
     Pin,
     Put,
+    SealItems,
     SealReply,
+    TakeItem,
     TaskRecord,
     ToPeer,
     Unpin,
@@ -68,6 +71,7 @@ from raybook.protocol.messages.worker import (
     ObjectMoved,
     ObjectReady,
     ReturnsTaken,
+    StreamItems,
     TaskReplies,
     TaskReply,
     TasksBounced,
@@ -92,6 +96,9 @@ class Owner:
         self.pins = Pins()
         self.relocations = Relocations(self.references, self.objects, self.tasks, self.pins, self._effects)
         self.garbage = Garbage(self.references, self.objects, self.actors, self.relocations, self._effects)
+        self.generators = Generators(
+            self.references, self.objects, self.borrows, self.garbage, self._effects, self._become_ready, self._place_of
+        )
         self.finished: list[tuple[TaskRecord, str, int, int]] = []
         """(task, state, run µs, worker pid) since the shell last looked: the source of panels and the timeline."""
         self._now_ms = 0
@@ -100,7 +107,7 @@ class Owner:
             bytes: self.references.drop,
             Wait: self._on_wait,
             Put: self._on_put,
-            HoldRef: self._on_hold,
+            HoldRef: lambda event: self.borrows.hold(event.ref),
             Fulfil: lambda event: self._become_ready(event.object_id, event.value, False),
             Pin: self._on_pin,
             Unpin: self._on_unpin,
@@ -110,6 +117,8 @@ class Owner:
             KillingActor: self.actors.on_killing,
             CancelCommand: self._on_cancel,
             SealReply: self.borrows.on_seal,
+            SealItems: self.borrows.on_seal_items,
+            TakeItem: self.generators.taken,
             FromPeer: self._on_peer_message,
             FromRaylet: self._on_raylet_message,
             PeerGone: self._on_peer_gone,
@@ -123,11 +132,12 @@ class Owner:
             BorrowsAdded: self.borrows.on_added,
             DropBorrows: self.borrows.on_drop,
             ReturnsTaken: self.borrows.on_returns_taken,
+            StreamItems: self.generators.on_items,
             ObjectMoved: self.relocations.on_object_moved,
             MoveNoted: self.relocations.on_move_noted,
         }
         self._raylet_dispatch: dict[type, Any] = {
-            LeaseGranted: self._on_granted,
+            LeaseGranted: lambda message: self.leases.granted(message, self._now_ms, self._effects),
             LeaseLost: self._on_lease_lost,
             DemandInfeasible: self._on_infeasible,
             DemandRefused: self._on_refused,
@@ -188,6 +198,8 @@ class Owner:
         counts = self.references.counts
         if spec.num_returns == 1:
             counts[spec.task_id + FIRST_RETURN] = 1
+        elif spec.num_returns < 0:
+            self.generators.open(record)
         else:
             for index in range(spec.num_returns):
                 counts[return_id(spec.task_id, index)] = 1
@@ -247,7 +259,9 @@ class Owner:
                 continue
             error.code = error.code.removeprefix(RETRYABLE)
             state = "CANCELLED" if error.code == "TaskCancelledError" else "FAILED"
-            self._finish(record, state, reply.run_us, pid, error=error)
+            # A generator that raised has a return beside its error.
+            returned = reply if reply.returns else None
+            self._finish(record, state, reply.run_us, pid, reply=returned, client_id=client_id, error=error)
 
     def _again(self, record: TaskRecord) -> None:
         if record.actor_id:
@@ -284,7 +298,8 @@ class Owner:
                 key = spec.task_id + FIRST_RETURN if index == 0 else return_id(spec.task_id, index)
                 if value.contained:
                     taken = True
-                    self._take_contained(key, value, client_id)
+                    if self.references.is_alive(key):
+                        self.borrows.hold_contained(key, value.contained)
                 self._become_ready(key, value, False)
             if taken:
                 self.borrows.take_returns(client_id, spec.task_id)
@@ -292,19 +307,14 @@ class Owner:
             value = Value(error=error)
             for index in range(spec.num_returns):
                 self._become_ready(return_id(spec.task_id, index), value, False)
+        if spec.num_returns < 0:
+            self.generators.ended(record, error)
         if record.held is not None:
             for ref in record.held:
                 self.references.drop(ref.object_id)
         if record.actor_id:
             self.actors.ended(record.actor_id)
             self.references.drop(record.actor_id)
-
-    def _take_contained(self, key: bytes, value: Value, client_id: bytes) -> None:
-        """A return value holds references: borrow them before the worker lets go."""
-        contained = value.contained or []
-        if not self.references.is_alive(key):
-            return
-        self.borrows.hold_contained(key, contained)
 
     def _on_bounced(self, client_id: bytes, message: TasksBounced) -> None:
         blocked = message.reason in ("blocked", "revoked")  # The raylet's word on a revoked lease is on its way.
@@ -326,27 +336,24 @@ class Owner:
         if record is None or record.cancelled:
             return
         record.cancelled = True
-        if record.lease is not None:
-            worker = record.lease.worker
-            message = CancelTask(command.task_id, command.force, command.recursive)
-            self._effects.append(ToPeer(worker.client_id, worker.address, message))
+        if record.lease is not None or (record.actor_id and not self.actors.queue(record.actor_id).withdraw(record)):
+            place = self._place_of(record)
+            if place is not None:
+                message = CancelTask(command.task_id, command.force and not record.actor_id, command.recursive)
+                self._effects.append(ToPeer(place.client_id, place.address, message))
             return
-        if record.actor_id:
-            queue = self.actors.queue(record.actor_id)
-            if not queue.withdraw(record):
-                endpoint = queue.endpoint
-                if endpoint is not None:
-                    message = CancelTask(command.task_id, False, command.recursive)
-                    self._effects.append(ToPeer(endpoint.client_id, endpoint.address, message))
-                return
-        else:
+        if not record.actor_id:
             self.leases.withdraw(record)
         self._finish(record, "CANCELLED", 0, 0, error=cancelled_error(record))
 
-    # Leases
+    def _place_of(self, record: TaskRecord) -> Endpoint | None:
+        """The process a task or call was sent to; None when it was sent to none, or that has gone."""
+        if record.lease is not None:
+            return record.lease.worker
+        queue = self.actors.queues.get(record.actor_id)
+        return queue.endpoint if queue is not None else None
 
-    def _on_granted(self, message: LeaseGranted) -> None:
-        self.leases.granted(message, self._now_ms, self._effects)
+    # Leases
 
     def _on_lease_lost(self, message: LeaseLost) -> None:
         self._end_leases([(message, self.leases.lost(message, self._now_ms))])
@@ -437,9 +444,6 @@ class Owner:
 
     # References
 
-    def _on_hold(self, event: HoldRef) -> None:
-        self.borrows.hold(event.ref)
-
     def _on_pin(self, event: Pin) -> None:
         self.borrows.hold(event.ref)
         self.pins.add(event.offset)
@@ -476,11 +480,7 @@ class Owner:
         known = self.objects.values.get(key)
         if known is not None and known.location is None:
             return
-        text = (
-            f"The object {key.hex()} cannot be read: its owner, process {client_id.hex()}, has died, and with it what "
-            f"it knew of the object. Create objects that must outlive a worker from the driver or an actor."
-        )
-        self._become_ready(key, Value(error=ErrorValue("OwnerDiedError", text)), False)
+        self._become_ready(key, owner_died(key, client_id), False)
 
     # What there is
 
@@ -495,3 +495,4 @@ class Owner:
         self.objects.check_invariants()
         self.leases.check_invariants()
         self.actors.check_invariants()
+        self.generators.check_invariants()

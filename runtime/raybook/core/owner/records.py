@@ -117,6 +117,13 @@ class Unpin(msgspec.Struct, gc=False):
     """For the reader alone: a view has taken over, and hands this in when it goes."""
 
 
+class TakeItem(msgspec.Struct, gc=False):
+    """The next item of a stream was handed to the user: its reference takes over the stream's count."""
+
+    task_id: bytes
+    index: int
+
+
 class CancelWait(msgspec.Struct, gc=False):
     wait: Any
 
@@ -153,6 +160,13 @@ class SealReply(msgspec.Struct):
 
     caller: bytes
     reply: Any
+
+
+class SealItems(msgspec.Struct):
+    """worker: items with references inside them were made; hold those until the owner of the stream does."""
+
+    caller: bytes
+    items: Any
 
 
 # Events from outside.

@@ -24,6 +24,18 @@ class ArgRef(msgspec.Struct, array_like=True, gc=False):
     value: Value | None = None
 
 
+class StreamOrder(msgspec.Struct, array_like=True, gc=False):
+    """How a generator's items come back. ``received`` and ``consumed`` grow with what the owner has and has handed out,
+    so that every attempt begins where the last one broke off. collect: the owner's address, if the task returns one
+    reference to all items at its end (``num_returns="dynamic"``), else empty."""
+
+    window: int = -1
+    """The producer pauses at this many items that nobody has taken; -1: never."""
+    received: int = 0
+    consumed: int = 0
+    collect: str = ""
+
+
 class TaskSpec(msgspec.Struct, array_like=True, gc=False):
     """One task or actor call as the worker sees it.
 
@@ -54,6 +66,8 @@ class TaskSpec(msgspec.Struct, array_like=True, gc=False):
     """Id of the task that submitted it, so that cancelling reaches its children."""
     cell: str = ""
     """Notebook cell that submitted it, for panels and tracebacks."""
+    stream: StreamOrder | None = None
+    """Set for generators: their items are objects 1, 2, … of the task, and 0 is ready at its end."""
 
 
 class ActorCreation(msgspec.Struct, array_like=True):
@@ -171,7 +185,8 @@ class DropBorrows(msgspec.Struct, tag=14, array_like=True):
 
 
 class ReturnsTaken(msgspec.Struct, tag=15, array_like=True):
-    """caller → worker: the refs inside this task's return values are borrowed properly now; drop the hold."""
+    """caller → worker: the refs inside this task's return values are borrowed properly now; drop the hold. Of a
+    stream's items: ``task_id`` is the id of the first item of the message that brought them."""
 
     task_id: bytes
 
@@ -194,6 +209,23 @@ class MoveNoted(msgspec.Struct, tag=31, array_like=True):
     passed_on: bool = False
 
 
+class StreamItems(msgspec.Struct, tag=40, array_like=True):
+    """worker → owner: items of a generator, in order; ``index`` is the number of the first, from 1 on."""
+
+    task_id: bytes
+    attempt: int
+    index: int
+    values: list[Value]
+
+
+class StreamCredit(msgspec.Struct, tag=41, array_like=True):
+    """owner → worker: this many items have been taken; a producer that waits may go on. -1: nobody wants any more, stop
+    at the next item."""
+
+    task_id: bytes
+    consumed: int
+
+
 WorkerMessage = (
     Hello
     | SendFunction
@@ -212,4 +244,6 @@ WorkerMessage = (
     | ReturnsTaken
     | ObjectMoved
     | MoveNoted
+    | StreamItems
+    | StreamCredit
 )
