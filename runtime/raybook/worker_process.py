@@ -36,7 +36,7 @@ def run(options: WorkerOptions) -> None:
     if os.environ.get(AS_RAY_VARIABLE):
         install_as_ray()
     core = CoreProcess(options.raylet_address, options.token, "worker", client_id=options.client_id)
-    engine = NativeEngine(core, Job())
+    engine = NativeEngine(core, Job(), environment=options.runtime_env)
     executor = WorkerExecutor(core, engine.values)
     executor.decode_handle = _decode_handle
     output = MarkedOutput(lambda: executor.outcome.actor_repr)

@@ -39,6 +39,7 @@ def start_engine(options: InitOptions, output: WorkerOutput | None) -> tuple[Eng
             found.token,
             namespace=options.namespace,
             kernel_id=options.kernel_id,
+            environment=options.environment,
             on_output=output.take if output is not None else None,
         )
         return engine, DRIVER, None
@@ -62,6 +63,7 @@ def start_engine(options: InitOptions, output: WorkerOutput | None) -> tuple[Eng
             namespace=options.namespace,
             kernel_id=options.kernel_id,
             stop_cluster=None if options.persist else cluster.stop,
+            environment=options.environment,
             on_output=output.take if output is not None else None,
         )
     except BaseException:

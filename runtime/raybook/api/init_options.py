@@ -8,13 +8,13 @@ from typing import Any
 
 import msgspec
 
+from raybook.api.environment_options import check_runtime_env, environment_key
 from raybook.api.object_ops import check_namespace
 from raybook.api.option_checks import (
     check_amount,
     check_count,
     check_name,
     check_resources,
-    check_runtime_env,
     comes_later,
     wrong_type,
 )
@@ -43,6 +43,8 @@ class InitOptions(msgspec.Struct, frozen=True):
     local_mode: bool = False
     log_to_driver: bool = True
     folds_output: bool = True
+    environment: str = ""
+    """Key of the runtime environment of everything that this driver starts."""
     persist: bool = False
     name: str = ""
     kernel_id: str = ""
@@ -77,6 +79,7 @@ def make_init_options(address: str | None, environ: Mapping[str, str], asked: Ma
         local_mode=bool(asked["local_mode"]),
         log_to_driver=bool(asked["log_to_driver"]),
         folds_output=all(environ.get(name, "1") != "0" for name in FOLDING_VARIABLES),
+        environment=environment_key(asked["runtime_env"]),
         persist=bool(asked["persist"]),
         name=asked["name"] or "",
         kernel_id=asked["_kernel_id"],

@@ -110,6 +110,8 @@ class Engine(Protocol):
     """What another driver on this machine passes to ``init(address=...)``."""
     session_dir: str
     gcs_address: str
+    environment: str
+    """Key of this process's runtime environment (``base/environments``), which what it starts inherits."""
     closed: bool
     """Whether ``shutdown`` was called, or this process was forked from the one that connected: calls raise then."""
     make_ref: Callable[[bytes, str, Callable[[bytes], None]], Any]

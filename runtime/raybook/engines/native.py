@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from raybook.base.environments import PLAIN, merged_key
 from raybook.base.errors import (
     GetTimeoutError,
     LocalRayletDiedError,
@@ -25,7 +26,7 @@ from raybook.base.errors import (
 )
 from raybook.base.facts import Fact
 from raybook.base.ids import FIRST_RETURN, IdFactory, is_actor_call, owner_of, return_id, task_of
-from raybook.base.specs import DYNAMIC, END_OF_STREAM, ActorSpec, Job, PlacementGroupSpec, RefInfo
+from raybook.base.specs import DYNAMIC, END_OF_STREAM, ActorSpec, Job, PlacementGroupSpec, RefInfo, SchedulingClass
 from raybook.base.task_context import CURRENT_TASK
 from raybook.core.owner import memory_report
 from raybook.core.owner.records import (
@@ -60,8 +61,13 @@ NO_ARGUMENTS = serialize(((), {}), SerializationContext()).to_bytes()
 class NativeEngine:
     """One membership of this process in one cluster. See ``engines.engine.Engine`` for the contract."""
 
-    def __init__(self, core: CoreProcess, job: Job, stop_cluster: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, core: CoreProcess, job: Job, stop_cluster: Callable[[], None] | None = None, environment: str = PLAIN
+    ) -> None:
         self._core = core
+        self.environment = environment
+        self._merged: dict[SchedulingClass, SchedulingClass] = {}
+        """Scheduling classes as asked for → with this process's runtime environment."""
         self._submit = core.submit
         self._stop_cluster = stop_cluster
         self._ids = IdFactory(core.client_id)
@@ -94,7 +100,8 @@ class NativeEngine:
     @classmethod
     def connect(
         cls, node_socket: str, token: bytes, *, namespace: str | None = None, kernel_id: str = "",
-        stop_cluster: Callable[[], None] | None = None, on_output: Callable[[list[WorkerLine]], None] | None = None,
+        environment: str = PLAIN, stop_cluster: Callable[[], None] | None = None,
+        on_output: Callable[[list[WorkerLine]], None] | None = None,
     ) -> NativeEngine:  # fmt: skip
         """Connect this process, as a driver, to the raylet at ``node_socket``. on_output: is called on the I/O thread
         with what workers print. ConnectionError when the raylet refuses or is not there. Cost: 2 ms."""
@@ -107,7 +114,7 @@ class NativeEngine:
             core.raylet_handlers[WorkerLines] = lambda message: on_output(message.lines)
         core.start()
         import_paths = tuple(os.path.abspath(path) for path in sys.path)
-        return cls(core, Job(core.registered.job_id, namespace, import_paths), stop_cluster)
+        return cls(core, Job(core.registered.job_id, namespace, import_paths), stop_cluster, environment)
 
     def set_job(self, job: Job) -> None:
         """On whose behalf this process works: a driver's own job, or that of the lease a worker serves."""
@@ -136,7 +143,10 @@ class NativeEngine:
             self._core.facts.register(stats)
         task_id = self._ids.task_id()
         spec = TaskSpec(task_id, key, options.name, NO_ARGUMENTS, options.num_returns)
-        record = TaskRecord(spec, stats, options.scheduling_class, b"", options.max_retries)
+        what = options.scheduling_class
+        if self.environment:
+            what = self._merged.get(what) or self._with_environment(what)
+        record = TaskRecord(spec, stats, what, b"", options.max_retries)
         stored = self._pack_arguments(record, args, kwargs) if args or kwargs else None
         if options.retry_exceptions:
             self._ask_for_retries(spec, options.retry_exceptions)
@@ -152,6 +162,12 @@ class NativeEngine:
         if stored is not None:
             self.release(stored)
         return refs
+
+    def _with_environment(self, what: SchedulingClass) -> SchedulingClass:
+        """The class of a task that is started from here: in this process's environment, with its own on top."""
+        merged = msgspec.structs.replace(what, environment=merged_key(self.environment, what.environment))
+        self._merged[what] = merged
+        return merged
 
     def _refs_of(self, task_id: bytes, num_returns: int) -> list[Any]:
         make, release, address = self.make_ref, self.release, self._address
@@ -238,8 +254,8 @@ class NativeEngine:
         return ActorSpec(
             state.actor_id, self.job_id, options.class_name, self._core.me, options.resources, options.placement,
             msgspec.msgpack.encode(creation), options.name, state.namespace, options.detached, options.max_restarts,
-            options.environment, options.strategy, concurrency, options.is_async, msgspec.msgpack.encode(state),
-            options.labels,
+            merged_key(self.environment, options.environment), options.strategy, concurrency, options.is_async,
+            msgspec.msgpack.encode(state), options.labels,
         )  # fmt: skip
 
     def _state_of(self, spec: ActorSpec) -> ActorHandleState:

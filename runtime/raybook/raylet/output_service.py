@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -97,6 +98,10 @@ class OutputService:
         if active and self._kept:
             self._gcs.publish(list(self._kept))
             self._kept.clear()
+
+    def announce(self, name: str, text: str) -> None:
+        """Something of this node's own for the drivers here: what an installer says."""
+        self.deliver_here([WorkerLine(os.getpid(), "err", name, text, "", self._ip, self._node)])
 
     def deliver_here(self, lines: list[WorkerLine]) -> None:
         """Lines for the drivers of this node, from wherever they were printed."""

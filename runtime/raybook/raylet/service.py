@@ -125,6 +125,7 @@ class Raylet:
             self._resources_changed,
             lambda group_id: self._followers.group(group_id),
             self._labels,
+            lambda line: self.output.announce("runtime_env", line),
         )
         self._store = StoreService(
             self._config,

@@ -89,7 +89,7 @@ class CoreProcess:
         try:
             self._link = RayletLink.register(
                 raylet_address, token, kind, self.client_id, self.address, namespace, kernel_id, entrypoint, wants_output
-            )
+            )  # fmt: skip
         except BaseException:
             self._close_listener()
             raise

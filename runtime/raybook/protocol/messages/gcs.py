@@ -146,6 +146,8 @@ class ActorStateReport(msgspec.Struct):
     intended: bool = False
     creation_failed: bool = False
     payload: bytes = b""
+    code: str = ""
+    """Exception class that calls raise from now on; "" for ActorDiedError."""
 
 
 class WatchActors(msgspec.Struct):
