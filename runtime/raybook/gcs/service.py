@@ -26,20 +26,13 @@ from raybook.core.scheduling.policy import Choice, choose_node
 from raybook.gcs import facts, records
 from raybook.gcs.effects import EffectRunner
 from raybook.gcs.facts import FactDesk
+from raybook.gcs.inventory import Inventory
 from raybook.gcs.placement_groups import PlacementGroupDesk
 from raybook.io.channel import Channel, RemoteError
 from raybook.io.clock import Clock
 from raybook.io.storage import Storage, Write
 from raybook.protocol.messages import gcs as messages
-from raybook.protocol.messages.node import (
-    DeliverLines,
-    GetNodeStats,
-    NodeStats,
-    PlaceActor,
-    PlaceActorReply,
-    SetObserved,
-    StopNode,
-)
+from raybook.protocol.messages.node import GetNodeStats, NodeStats, PlaceActor, PlaceActorReply, SetObserved, StopNode
 
 logger = logging.getLogger(__name__)
 
@@ -109,11 +102,11 @@ class GcsService:
             "KvDelete": self._kv_delete,
             "KvKeys": self._kv_keys,
             "AddFacts": self._add_facts,
-            "PublishLines": self._publish_lines,
             "GetFacts": self._get_facts,
             "ClusterStatus": self._cluster_status,
             "StopCluster": self._stop_cluster,
             **self._groups.methods,
+            **Inventory(self._jobs, self._nodes, self._runner, self._ask_stats).methods,
         }
 
     async def start(self) -> None:
@@ -408,11 +401,6 @@ class GcsService:
 
     async def _add_facts(self, request: messages.AddFacts) -> messages.Empty:
         self._facts.add(request.facts)
-        return messages.Empty()
-
-    async def _publish_lines(self, request: messages.PublishLines) -> messages.Empty:
-        for node_id, lines in self._jobs.lines_by_node(request.lines).items():
-            self._runner.send(node_id, "DeliverLines", DeliverLines(lines))
         return messages.Empty()
 
     async def _get_facts(self, request: messages.GetFacts) -> messages.FactsReply:

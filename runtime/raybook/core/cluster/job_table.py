@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from raybook.protocol.messages.gcs import RegisterJob
+from raybook.protocol.messages.gcs import JobInfo, RegisterJob
 from raybook.protocol.messages.output import WorkerLine
 
 
@@ -74,6 +74,22 @@ class JobTable:
             if record is not None and not record.ended_ms:
                 by_node.setdefault(record.job.driver.node_id, []).append(line)
         return by_node
+
+    def rows(self) -> list[JobInfo]:
+        """All that are remembered, oldest first."""
+        return [
+            JobInfo(
+                record.job.job_id,
+                record.job.driver.node_id,
+                record.job.pid,
+                record.job.namespace,
+                record.job.entrypoint,
+                record.started_ms,
+                record.ended_ms,
+                record.reason,
+            )
+            for record in self._jobs.values()
+        ]
 
     def running(self) -> list[JobRecord]:
         return [record for record in self._jobs.values() if not record.ended_ms]

@@ -65,6 +65,46 @@ class FinishJob(msgspec.Struct):
     reason: str = ""
 
 
+class ListJobs(msgspec.Struct):
+    pass
+
+
+class JobInfo(msgspec.Struct):
+    """One row of the job table. ``ended_ms`` 0: its driver is still here."""
+
+    job_id: bytes
+    node_id: bytes
+    pid: int
+    namespace: str = ""
+    entrypoint: str = ""
+    started_ms: int = 0
+    ended_ms: int = 0
+    reason: str = ""
+
+
+class JobList(msgspec.Struct):
+    jobs: list[JobInfo]
+
+
+class ListWorkers(msgspec.Struct):
+    """The processes of every node that answers within a second."""
+
+
+class WorkerRow(msgspec.Struct):
+    """One worker process. ``state``: STARTING IDLE LEASED ACTOR EXITING."""
+
+    node_id: bytes
+    worker_id: bytes
+    pid: int
+    state: str
+    assigned: dict[str, int] = {}
+    actor_id: bytes = b""
+
+
+class WorkerList(msgspec.Struct):
+    workers: list[WorkerRow]
+
+
 class OwnerGone(msgspec.Struct):
     """A process died: actors it owns are killed unless detached."""
 
@@ -292,6 +332,8 @@ METHODS: dict[str, tuple[type, type]] = {
     "ListNodes": (ListNodes, NodeList),
     "RegisterJob": (RegisterJob, Empty),
     "FinishJob": (FinishJob, Empty),
+    "ListJobs": (ListJobs, JobList),
+    "ListWorkers": (ListWorkers, WorkerList),
     "OwnerGone": (OwnerGone, Empty),
     "CreateActor": (CreateActor, ActorCreated),
     "GetNamedActor": (GetNamedActor, ActorReply),

@@ -59,6 +59,16 @@ class GcsStub:
                 request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.FinishJob.SerializeToString,
                 response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
                 _registered_method=True)
+        self.ListJobs = channel.unary_unary(
+                '/raybook.Gcs/ListJobs',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.ListJobs.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.JobList.FromString,
+                _registered_method=True)
+        self.ListWorkers = channel.unary_unary(
+                '/raybook.Gcs/ListWorkers',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.ListWorkers.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.WorkerList.FromString,
+                _registered_method=True)
         self.OwnerGone = channel.unary_unary(
                 '/raybook.Gcs/OwnerGone',
                 request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.OwnerGone.SerializeToString,
@@ -194,6 +204,18 @@ class GcsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FinishJob(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListJobs(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWorkers(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -352,6 +374,16 @@ def add_GcsServicer_to_server(servicer, server):
                     servicer.FinishJob,
                     request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.FinishJob.FromString,
                     response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.SerializeToString,
+            ),
+            'ListJobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListJobs,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.ListJobs.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.JobList.SerializeToString,
+            ),
+            'ListWorkers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWorkers,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.ListWorkers.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.WorkerList.SerializeToString,
             ),
             'OwnerGone': grpc.unary_unary_rpc_method_handler(
                     servicer.OwnerGone,
@@ -594,6 +626,60 @@ class Gcs:
             '/raybook.Gcs/FinishJob',
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.FinishJob.SerializeToString,
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Gcs/ListJobs',
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.ListJobs.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.JobList.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWorkers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Gcs/ListWorkers',
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.ListWorkers.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.WorkerList.FromString,
             options,
             channel_credentials,
             insecure,
