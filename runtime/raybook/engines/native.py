@@ -79,6 +79,7 @@ class NativeEngine:
         self.placement_groups = PlacementGroups(core, self._ids)
         self._limited_calls: dict[bytes, int] = {}
         """Calls submitted to actors with a limit of pending ones."""
+        core.facts.largest_objects = lambda count: memory_report.largest(core.owner, count)
         self.client_id = core.client_id
         self.node_id = core.registered.node_id
         self.set_job(job)
