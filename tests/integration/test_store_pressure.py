@@ -118,11 +118,12 @@ def test_object_that_dies_gives_its_disk_space_back_though_its_file_has_others(
     def bytes_on_disk() -> int:
         return sum(path.stat().st_blocks * 512 for path in files_on_disk())
 
-    full = bytes_on_disk()
+    # 60 MiB in a store of 20; of these, 12 and the one that is looked at stay.
+    assert bytes_on_disk() > 30 * MIB
     kept = refs[::5]
     del refs
 
-    eventually(lambda: bytes_on_disk() < full // 3)
+    eventually(lambda: bytes_on_disk() < 16 * MIB)
     assert [int(ray.get(ref)[-1]) for ref in kept] == list(range(0, 60, 5))
     assert (view == 4).all()
 
