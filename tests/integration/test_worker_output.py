@@ -8,15 +8,19 @@ import subprocess
 import sys
 import textwrap
 
+import psutil
 import pytest
 
+import raybook as ray
 from raybook.api.output_folding import WINDOW_S, OutputFolding
 from raybook.protocol.messages.output import WorkerLine
 from raybook.protocol.output_marks import mark
 from raybook.raylet.log_monitor import BACKLOG_BYTES_MAX, LogMonitor, last_lines
+from tests.integration.test_split_form import own_world, run, start_head
 
 pytestmark = pytest.mark.raybook_only
 
+_FIXTURES = own_world
 HERE = "aa"
 
 
@@ -128,7 +132,6 @@ def test_the_same_line_of_many_workers_is_counted_unless_folding_is_off(folds):
 
 def test_lines_go_to_the_driver_that_the_work_is_for(own_cluster, capfd):
     own_cluster(num_cpus=1, name="shared-output")
-    import raybook as ray
 
     @ray.remote
     def mine():
@@ -146,6 +149,39 @@ def test_lines_go_to_the_driver_that_the_work_is_for(own_cluster, capfd):
     ray.shutdown()
     printed = capfd.readouterr().out
     assert "for the first driver" in printed and "second" not in printed
+
+
+@pytest.mark.slow
+def test_lines_from_another_node_come_with_its_address(own_world, capfd, eventually):
+    record = start_head()
+    joined = run("start", "--address", record.address, "--num-cpus", "1", "--resources", '{"far": 1}')
+    assert joined.exit_code == 0, joined.output
+    ray.init(address="split")
+    try:
+
+        @ray.remote(resources={"far": 1})
+        class Far:
+            def speak(self):
+                print("far away")
+
+        ray.get(Far.remote().speak.remote(), timeout=20)
+        printed: list[str] = []
+
+        def has_come() -> bool:
+            printed.append(capfd.readouterr().out)
+            return "far away" in "".join(printed)
+
+        eventually(has_come)
+        assert re.search(r"^\(Far pid=\d+, ip=127\.0\.0\.1\) far away$", "".join(printed), re.M)
+    finally:
+        ray.shutdown()
+
+
+def test_the_kernel_tells_the_raylet_of_new_lines(own_cluster):
+    own_cluster(num_cpus=2)
+    ray.get([ray.remote(lambda: print("once")).remote() for _ in range(4)])
+    (head,) = [p for p in psutil.Process().children() if "raybook.head.main" in p.cmdline()]
+    assert any("inotify" in os.readlink(f"/proc/{head.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{head.pid}/fd"))
 
 
 # Folding
