@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
-from raybook.base.environments import environment_of, short_name
+from raybook.base.environments import Environment, environment_of, short_name
 from raybook.runtime_env.packages import prepare
 from raybook.runtime_env.plan import EnvironmentFailed, WorkerPlan, make_plan
 
@@ -60,12 +62,10 @@ class Environments:
 
     async def _make(self, key: str) -> None:
         environment = environment_of(key)
-        loop = asyncio.get_running_loop()
         interpreter = ""
         try:
             if environment.packages:
-                say = partial(loop.call_soon_threadsafe, self._say)
-                interpreter = await loop.run_in_executor(None, prepare, environment, os.environ, say)
+                interpreter = await self._install(environment)
             self._plans[key] = make_plan(environment, os.environ, interpreter)
         except (EnvironmentFailed, OSError) as failure:
             logger.error("%s could not be set up: %s", _title(key), failure)
@@ -75,6 +75,36 @@ class Environments:
             self._ready(key, self._wanted.pop(key, 0))
         finally:
             self._tasks.pop(key, None)
+
+
+    async def _install(self, environment: Environment) -> str:
+        """``prepare`` in a thread of its own; the node's end does not wait for it, and kills the installer with all other
+        descendants."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[str] = loop.create_future()
+
+        def tell(function: Callable[..., object], *arguments: object) -> None:
+            with suppress(RuntimeError):  # The loop is closed: there is nobody to tell.
+                loop.call_soon_threadsafe(function, *arguments)
+
+        def settle(interpreter: str, failure: Exception | None) -> None:
+            if done.done():
+                return
+            if failure is None:
+                done.set_result(interpreter)
+            else:
+                done.set_exception(failure)
+
+        def work() -> None:
+            try:
+                interpreter = prepare(environment, os.environ, partial(tell, self._say))
+            except (EnvironmentFailed, OSError) as failure:
+                tell(settle, "", failure)
+            else:
+                tell(settle, interpreter, None)
+
+        threading.Thread(target=work, name="raybook-installer", daemon=True).start()
+        return await done
 
 
 def _title(key: str) -> str:
