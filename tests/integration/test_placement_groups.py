@@ -186,7 +186,8 @@ def test_removed_group_ends_its_running_task_at_once_in_spite_of_retries(cluster
 
     running = hold.options(scheduling_strategy=inside(group)).remote(gate)
     queued = hold.options(num_cpus=1, scheduling_strategy=inside(group, 0)).remote(gate)
-    assert cluster.get(gate.arrived.remote(1), timeout=PATIENCE_S) == 1
+    # Both may have arrived: while the first waits for the gate, it lends its CPU to the second.
+    assert cluster.get(gate.arrived.remote(1), timeout=PATIENCE_S) >= 1
     remove_placement_group(group)
     for ref in (running, queued):
         with pytest.raises(TaskPlacementGroupRemoved, match="remove_placement_group was called") as caught:
