@@ -214,7 +214,9 @@ def make_wheel(folder: Path, version: str) -> str:
     with zipfile.ZipFile(path, "w") as wheel:
         wheel.writestr("rb_tiny.py", f"VERSION = {version!r}\n")
         wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: rb-tiny\nVersion: {version}\n")
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         wheel.writestr(f"{info}/RECORD", "")
     return str(path)
 
@@ -230,7 +232,9 @@ def test_two_versions_of_a_package_are_used_side_by_side_and_kept(own_cluster, t
         return rb_tiny.VERSION, sys.executable
 
     wheels = [make_wheel(tmp_path, number) for number in ("1.0", "2.0")]
-    refs = [version.options(runtime_env={kind: [wheel]}).remote() for kind, wheel in zip(("pip", "uv"), wheels, strict=True)]
+    refs = [
+        version.options(runtime_env={kind: [wheel]}).remote() for kind, wheel in zip(("pip", "uv"), wheels, strict=True)
+    ]
     (first, one), (second, two) = ray.get(refs)
     assert (first, second) == ("1.0", "2.0")
     assert one != two and all(path.startswith(str(tmp_path / "cache")) for path in (one, two))

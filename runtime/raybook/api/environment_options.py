@@ -87,7 +87,9 @@ def _py_modules(name: str, value: Any) -> dict[str, Any]:
             item = item.__path__[0] if hasattr(item, "__path__") else item.__file__
         path = _local_path(name, item)
         if not os.path.exists(path):
-            raise ValueError(f"{name}: there is no {path}. Give the path of a package's directory, a .py or a .whl file.")
+            raise ValueError(
+                f"{name}: there is no {path}. Give the path of a package's directory, a .py or a .whl file."
+            )
         paths.append(path)
     return {"py_modules": tuple(paths)}
 

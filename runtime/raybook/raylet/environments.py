@@ -76,7 +76,6 @@ class Environments:
         finally:
             self._tasks.pop(key, None)
 
-
     async def _install(self, environment: Environment) -> str:
         """``prepare`` in a thread of its own; the node's end does not wait for it, and kills the installer with all other
         descendants."""

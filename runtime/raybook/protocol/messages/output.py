@@ -1,7 +1,7 @@
 """What workers print, on its way to the drivers that the work is for.
 
-    worker's log file ─▶ its raylet ─▶ drivers of that node
-                                    └▶ GCS ─▶ the driver's raylet ─▶ driver, when that is on another node
+worker's log file ─▶ its raylet ─▶ drivers of that node
+                                └▶ GCS ─▶ the driver's raylet ─▶ driver, when that is on another node
 """
 
 from __future__ import annotations
