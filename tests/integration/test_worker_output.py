@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import psutil
 import pytest
@@ -180,8 +181,19 @@ def test_lines_from_another_node_come_with_its_address(own_world, capfd, eventua
 def test_the_kernel_tells_the_raylet_of_new_lines(own_cluster):
     own_cluster(num_cpus=2)
     ray.get([ray.remote(lambda: print("once")).remote() for _ in range(4)])
-    (head,) = [p for p in psutil.Process().children() if "raybook.head.main" in p.cmdline()]
-    assert any("inotify" in os.readlink(f"/proc/{head.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{head.pid}/fd"))
+    (head,) = [process for process in psutil.Process().children() if "raybook.head.main" in process.cmdline()]
+    watches = [
+        entry.read_text() for entry in Path(f"/proc/{head.pid}/fdinfo").iterdir() if _is_inotify(head.pid, entry)
+    ]
+    assert len(watches) == 1 and watches[0].count("inotify wd:") == 1
+
+
+def _is_inotify(pid: int, entry: Path) -> bool:
+    try:
+        return "inotify" in os.readlink(f"/proc/{pid}/fd/{entry.name}")
+    except FileNotFoundError:
+        # The head closes and opens others meanwhile.
+        return False
 
 
 # Folding
