@@ -25,6 +25,10 @@ class ClusterAccess:
     def __init__(self, kernel_id: str = "") -> None:
         current_runtime.kernel_id = kernel_id
 
+    def route_output(self, is_routed: bool) -> None:
+        """Whether the notebook brings what workers print to its cells; else the runtime prints it itself."""
+        current_runtime.routes_output = is_routed
+
     def start(
         self,
         num_cpus: float | None = None,

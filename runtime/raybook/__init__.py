@@ -80,7 +80,7 @@ _VERBS = frozenset(
 _HOMES = {"install_as_ray": "raybook.as_ray"}
 """Names that are in none of these places."""
 _MODULES = frozenset(
-    "actor api exceptions ml observe remote_function runtime_context train tune data serve util".split()
+    "actor api exceptions ml observe remote_function runtime_context runtime_env train tune data serve util".split()
 )
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""``raybook start | status | stop``: clusters from a terminal.
+"""``raybook start | status | stop``: clusters from a terminal; the commands that look are in ``raybook.commands``.
 
 Reads options and prints; what they mean is in ``api/split_cluster`` and ``api/local_cluster``. ``stop`` ends only what
 the registry of this user says is a cluster of ours. Exit codes: 0 done, 1 it could not be done, 2 wrong usage.
@@ -6,7 +6,6 @@ the registry of this user says is a cluster of ours. Exit codes: 0 done, 1 it co
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 
@@ -14,18 +13,19 @@ import click
 
 from raybook.api import local_cluster, split_cluster
 from raybook.base.errors import RayError
-from raybook.base.resources import to_user
 from raybook.base.version import VERSION
+from raybook.commands.ask import ask
+from raybook.commands.logs import logs
+from raybook.commands.rows import node_rows, used_of_total
+from raybook.commands.state import format_option, list_command, memory, summary, timeline
+from raybook.commands.tables import cell
 from raybook.io import session_dir
-from raybook.io.channel import RemoteError
 from raybook.io.cluster_registry import ClusterRecord
 from raybook.protocol.messages.daemons import NodeAmounts
 from raybook.protocol.messages.gcs import ClusterStatus, ClusterStatusReply
 
 DEFAULT_PORT = 6399
 """Next to the 6379 that Ray and Redis take, so that all can run on one machine."""
-
-STATUS_TIMEOUT_S = 3.0
 
 
 @click.group()
@@ -83,12 +83,17 @@ def start(
 
 @main.command()
 @click.argument("cluster", required=False)
-def status(cluster: str | None) -> None:
-    """Show the clusters of this machine, or one of them: name, id, or address."""
+@format_option
+def status(cluster: str | None, style: str) -> None:
+    """Show the clusters of this machine, or one of them (name, id, or address): nodes, what is used of their resources,
+    and why work waits."""
     try:
         records = [_record(cluster)] if cluster else local_cluster.list_clusters()
     except ConnectionError as error:
         raise click.ClickException(str(error)) from None
+    if style == "json":
+        click.echo(json.dumps([_status_row(record) for record in records], indent=1))
+        return
     if not records:
         click.echo("No cluster is running on this machine.")
     for record in records:
@@ -151,32 +156,36 @@ def _describe(record: ClusterRecord) -> str:
     if not record.address:
         return lines[0]
     try:
-        reply = asyncio.run(_ask(record))
-    except (ConnectionError, RemoteError, OSError) as error:
-        return "\n".join([*lines, f"  its GCS does not answer: {error}"])
+        reply = ask(record, ClusterStatus())[0]
+    except click.ClickException as error:
+        return "\n".join([*lines, f"  {error.message}"])
     alive = [node for node in reply.nodes if node.alive]
     dead = len(reply.nodes) - len(alive)
     lines.append(
         f"  {len(alive)} nodes, {reply.actors_alive} actors, {reply.jobs} jobs" + (f", {dead} dead" * bool(dead))
     )
     for node in alive:
-        free, total = to_user(node.resources_available), to_user(node.resources_total)
-        amounts = ", ".join(f"{name} {free.get(name, 0):g}/{total[name]:g}" for name in sorted(total))
-        lines.append(f"  node {node.node_id.hex()}  {node.hostname}  free {amounts}")
+        used = cell("resources", used_of_total(node))
+        lines.append(f"  node {node.node_id.hex()}  {node.hostname}  used {used}")
     lines += [f"  waiting: {text}" for text in reply.waiting]
     folder = Path(record.session_dir)
     lines.append(f"  logs: {folder / session_dir.LOGS}")
     return "\n".join(lines)
 
 
-async def _ask(record: ClusterRecord) -> ClusterStatusReply:
-    from raybook.io.rpc import GrpcChannel  # 100 ms of imports that `stop` and wrong usage need not pay.
+def _status_row(record: ClusterRecord) -> dict[str, object]:
+    """One cluster for programs."""
+    row: dict[str, object] = {"name": record.name, "cluster_id": record.cluster_id, "address": record.address}
+    row |= {"persist": record.persist, "session_dir": record.session_dir}
+    if record.address:
+        reply: ClusterStatusReply = ask(record, ClusterStatus())[0]
+        row |= {"nodes": node_rows(reply.nodes), "actors_alive": reply.actors_alive, "jobs": reply.jobs}
+        row["waiting"] = reply.waiting
+    return row
 
-    channel = GrpcChannel("Gcs", record.address, Path(record.token_file).read_bytes(), STATUS_TIMEOUT_S)
-    try:
-        return await channel.call("ClusterStatus", ClusterStatus())
-    finally:
-        await channel.close()
+
+for _command in (list_command, summary, memory, timeline, logs):
+    main.add_command(_command)
 
 
 if __name__ == "__main__":

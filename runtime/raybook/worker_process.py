@@ -23,6 +23,7 @@ from raybook.engines.native import NativeEngine
 from raybook.protocol.messages.zygote import WorkerOptions
 from raybook.worker.core_process import CoreProcess
 from raybook.worker.executor import WorkerExecutor
+from raybook.worker.stdio import MarkedOutput
 
 SWITCH_INTERVAL_S = 0.0005
 """How long user code may keep the I/O thread from the interpreter: at Python's 5 ms one computing task cuts calls to
@@ -35,10 +36,12 @@ def run(options: WorkerOptions) -> None:
     if os.environ.get(AS_RAY_VARIABLE):
         install_as_ray()
     core = CoreProcess(options.raylet_address, options.token, "worker", client_id=options.client_id)
-    engine = NativeEngine(core, Job())
+    engine = NativeEngine(core, Job(), environment=options.runtime_env)
     executor = WorkerExecutor(core, engine.values)
     executor.decode_handle = _decode_handle
-    executor.set_job = partial(_work_for, engine)
+    output = MarkedOutput(lambda: executor.outcome.actor_repr)
+    output.install()
+    executor.set_job = partial(_work_for, engine, output)
     core.executor = executor
     core.on_cluster_lost = _leave
     attach_engine(engine, WORKER)
@@ -54,8 +57,9 @@ def _decode_handle(handle: bytes) -> ActorHandleState | None:
     return msgspec.msgpack.decode(handle, type=ActorHandleState) if handle else None
 
 
-def _work_for(engine: NativeEngine, job: Job) -> None:
+def _work_for(engine: NativeEngine, output: MarkedOutput, job: Job) -> None:
     """Another driver's work comes in: find modules where it finds them."""
+    output.set_job(job.job_id)
     if job is not engine.job and job != engine.job:
         known = set(sys.path)
         sys.path.extend(path for path in job.import_paths if path not in known)

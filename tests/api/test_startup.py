@@ -109,7 +109,7 @@ def test_address_from_the_environment_counts():
         ({"namespace": 1}, TypeError),
         ({"namespace": ""}, ValueError),
         ({"name": ""}, ValueError),
-        ({"runtime_env": {"pip": ["x"]}}, ValueError),
+        ({"runtime_env": {"conda": ["x"]}}, ValueError),
         ({"_temp_dir": "/somewhere"}, ValueError),
         ({"job_config": object()}, ValueError),
         ({"enable_resource_isolation": True}, ValueError),

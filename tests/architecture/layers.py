@@ -67,7 +67,7 @@ LAYERS: tuple[Layer, ...] = (
     # Modules that code written for Ray imports by name (`ray.actor`, ...): they only hand on what `api` has.
     _row("ray_names", "api exceptions base", "raybook.actor", "raybook.remote_function", "raybook.runtime_context"),
     _row("as_ray", "root api exceptions base"),
-    _row("cli", f"{_FOUR} root api observe exceptions gcs raylet head jobs serve"),
+    _row("cli", f"{_FOUR} root api observe exceptions gcs raylet head jobs serve", "raybook.cli", "raybook.commands"),
     _row("cluster_utils", f"{_FOUR} root api observe exceptions gcs raylet head engines"),
     # The libraries: the public API, and what stands to their left.
     # Search draws from a seeded generator that it is given, so `random` is theirs; the clock is not.
@@ -104,7 +104,7 @@ LAZY_EDGES: tuple[tuple[str, str], ...] = (
     ("raybook.api.engine_factory", "raybook.engines."),
     ("raybook.api.engine_factory", "raybook.api.local_cluster"),
     # grpc costs 100 ms, and only `raybook status` speaks it.
-    ("raybook.cli", "raybook.io.rpc"),
+    ("raybook.commands.ask", "raybook.io.rpc"),
     # The zygote is started before the head's own imports, so that both import at the same time.
     ("raybook.head.main", "raybook.head.embedded"),
     ("raybook.raylet.main", "raybook.raylet.node_process"),

@@ -92,7 +92,7 @@ def test_started_head_is_two_processes_that_answer_over_grpc_and_stop_leaves_not
     (node,) = alive_nodes(record)
     assert (node.is_head, node.resources_total["licence"]) == (True, 20_000)
     output = run("status").output
-    assert re.search(r"split .*persistent.*\n.*1 nodes, 0 actors.*\n.*licence 2/2", output), output
+    assert re.search(r"split .*persistent.*\n.*1 nodes, 0 actors.*\n.*used .*licence 0/2", output), output
     assert local_cluster.find_cluster(record.address).node_socket == node.socket_address
     assert run("stop").output == "Ended cluster split.\n"
     wait_until(lambda: [pid for pid, started in tree if is_alive(pid, started)] == [], 3)

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from raybook.api import strategies
 from raybook.api.actor_handle import ActorHandle
 from raybook.api.context import WORKER, current_engine, current_runtime
+from raybook.api.environment_options import with_environment
 from raybook.api.options import (
     ACTOR_OPTIONS,
     METHOD_OPTIONS,
@@ -44,7 +45,7 @@ class ActorClass:
 
     def _bind(self, cls: type, options: dict[str, Any], export: Export) -> None:
         self._cls = cls
-        self._options = options
+        self._options = with_environment(options)
         self._export = export
         self._actor_options: ActorOptions | None = None
         self.__name__ = cls.__name__

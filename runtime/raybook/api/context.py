@@ -23,9 +23,13 @@ class CurrentRuntime:
     """What this process is connected to. ``cluster`` is set when it was started here; ``mode`` is DRIVER, WORKER or
     LOCAL. ``kernel_id``: which kernel of a Jupyter server this process is; the notebook's extension sets it.
     ``auto_start`` is what the first verb calls when nothing was started. ``changing`` is held by one ``init`` or
-    ``shutdown`` at a time: the first verbs of two threads must not start two clusters."""
+    ``shutdown`` at a time: the first verbs of two threads must not start two clusters. ``output`` prints what workers
+    print, unless ``routes_output``: a notebook's extension brings it to the cells itself."""
 
-    __slots__ = ("auto_start", "changing", "cluster", "context", "engine", "is_forked", "kernel_id", "mode", "session")
+    __slots__ = (
+        "auto_start", "changing", "cluster", "context", "engine", "is_forked", "kernel_id", "mode", "output",
+        "routes_output", "session",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.engine: Engine | None = None
@@ -34,6 +38,8 @@ class CurrentRuntime:
         self.mode = ""
         self.is_forked = False
         self.kernel_id = ""
+        self.output: Any = None
+        self.routes_output = False
         self.auto_start: Callable[[], Any] | None = None
         self.changing = threading.RLock()
         self.session: dict[str, Any] = {}
@@ -45,6 +51,7 @@ class CurrentRuntime:
         self.cluster = None
         self.context = None
         self.mode = ""
+        self.output = None
         self.session = {}
 
     def forget_in_child(self) -> None:

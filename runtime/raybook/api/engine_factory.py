@@ -10,12 +10,14 @@ from typing import Any
 
 from raybook.api.context import DRIVER, LOCAL
 from raybook.api.init_options import InitOptions
+from raybook.api.worker_output import WorkerOutput
 from raybook.engines.engine import Engine
 
 
-def start_engine(options: InitOptions) -> tuple[Engine, str, Any]:
-    """(engine, mode, cluster that was started here or None). ConnectionError when there is no cluster at the address;
-    RaySystemError, with the log of the step that failed, when one cannot be started. Blocks until it is up."""
+def start_engine(options: InitOptions, output: WorkerOutput | None) -> tuple[Engine, str, Any]:
+    """(engine, mode, cluster that was started here or None). output: gets what workers print; None: nobody does.
+    ConnectionError when there is no cluster at the address; RaySystemError, with the log of the step that failed, when
+    one cannot be started. Blocks until it is up."""
     if options.local_mode:
         from raybook.engines.local_mode import LocalModeEngine
 
@@ -33,7 +35,12 @@ def start_engine(options: InitOptions) -> tuple[Engine, str, Any]:
     if options.address is not None:
         found = find_cluster(options.address)
         engine = _native_engine().connect(
-            found.node_socket, found.token, namespace=options.namespace, kernel_id=options.kernel_id
+            found.node_socket,
+            found.token,
+            namespace=options.namespace,
+            kernel_id=options.kernel_id,
+            environment=options.environment,
+            on_output=output.take if output is not None else None,
         )
         return engine, DRIVER, None
     cluster = start_local(
@@ -56,6 +63,8 @@ def start_engine(options: InitOptions) -> tuple[Engine, str, Any]:
             namespace=options.namespace,
             kernel_id=options.kernel_id,
             stop_cluster=None if options.persist else cluster.stop,
+            environment=options.environment,
+            on_output=output.take if output is not None else None,
         )
     except BaseException:
         cluster.stop()

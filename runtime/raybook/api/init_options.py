@@ -8,19 +8,21 @@ from typing import Any
 
 import msgspec
 
+from raybook.api.environment_options import check_runtime_env, environment_key
 from raybook.api.object_ops import check_namespace
 from raybook.api.option_checks import (
     check_amount,
     check_count,
     check_name,
     check_resources,
-    check_runtime_env,
     comes_later,
     wrong_type,
 )
 
 LOCAL_ADDRESS = "local"
 ADDRESS_VARIABLES = ("RAYBOOK_ADDRESS", "RAY_ADDRESS")
+FOLDING_VARIABLES = ("RAYBOOK_DEDUP_LOGS", "RAY_DEDUP_LOGS")
+"""Set to 0, every line of every worker is printed in full."""
 
 
 class InitOptions(msgspec.Struct, frozen=True):
@@ -40,6 +42,9 @@ class InitOptions(msgspec.Struct, frozen=True):
     namespace: str | None = None
     local_mode: bool = False
     log_to_driver: bool = True
+    folds_output: bool = True
+    environment: str = ""
+    """Key of the runtime environment of everything that this driver starts."""
     persist: bool = False
     name: str = ""
     kernel_id: str = ""
@@ -73,6 +78,8 @@ def make_init_options(address: str | None, environ: Mapping[str, str], asked: Ma
         namespace=asked["namespace"],
         local_mode=bool(asked["local_mode"]),
         log_to_driver=bool(asked["log_to_driver"]),
+        folds_output=all(environ.get(name, "1") != "0" for name in FOLDING_VARIABLES),
+        environment=environment_key(asked["runtime_env"]),
         persist=bool(asked["persist"]),
         name=asked["name"] or "",
         kernel_id=asked["_kernel_id"],

@@ -156,17 +156,6 @@ def check_concurrency_groups(name: str, value: Any) -> None:
         check_count(1)(f"{name}[{group!r}]", size)
 
 
-def check_runtime_env(name: str, value: Any) -> None:
-    """None or an empty one, until runtime environments exist."""
-    if value is not None and not isinstance(value, Mapping):
-        raise wrong_type(name, "dict", value)
-    if value:
-        raise ValueError(
-            f"{name}={dict(value)!r}: runtime environments come with a later version of raybook; nothing of it would "
-            "be applied. Set variables with os.environ inside the task, and install packages where raybook runs."
-        )
-
-
 def comes_later(*harmless: Any) -> Any:
     """A check for an option that is known but does nothing yet: the ``harmless`` values pass, others are refused."""
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from raybook.api import strategies
+from raybook.api.environment_options import check_runtime_env, environment_key
 from raybook.api.option_checks import (
     NUM_RETURNS_OF_WORD,
     check_amount,
@@ -27,7 +28,6 @@ from raybook.api.option_checks import (
     check_pending_calls,
     check_resources,
     check_retry_exceptions,
-    check_runtime_env,
     comes_later,
     user_shape,
 )
@@ -141,6 +141,7 @@ def task_options(options: Mapping[str, Any], name: str, is_generator: bool = Fal
         name=options.get("name") or name,
         scheduling_class=SchedulingClass(
             resources=tuple(sorted(shape.items())),
+            environment=environment_key(options.get("runtime_env")),
             strategy=strategies.strategy_of(options, name, shape, shape),
             max_calls=max_calls,
             labels=tuple(sorted((options.get("label_selector") or {}).items())),
@@ -201,6 +202,7 @@ def actor_options(
         max_concurrency=options.get("max_concurrency") or (MAX_CONCURRENCY_ASYNC if is_async else 1),
         max_pending_calls=_or_default(options.get("max_pending_calls"), -1),
         is_async=is_async,
+        environment=environment_key(options.get("runtime_env")),
         strategy=strategies.strategy_of(options, class_name, resources, placement),
         labels=dict(options.get("label_selector") or {}),
         methods=methods,

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from raybook.api import strategies
 from raybook.api.context import WORKER, current_engine, current_runtime
+from raybook.api.environment_options import with_environment
 from raybook.api.options import TASK_OPTIONS, check_call_site_options, check_options, into_group, task_options
 from raybook.api.returns import shape_returns
 from raybook.api.signature import CallSignature
@@ -59,7 +60,7 @@ class RemoteFunction:
 
     def _bind(self, function: Callable[..., Any], options: dict[str, Any], export: Export) -> None:
         self._function = function
-        self._options = options
+        self._options = with_environment(options)
         self._export = export
         self._task_options: TaskOptions | None = None
         self._in_groups: dict[bytes, TaskOptions] = {}

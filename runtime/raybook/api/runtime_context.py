@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
@@ -9,6 +10,7 @@ from raybook.api.actor_handle import ActorHandle
 from raybook.api.context import current_engine
 from raybook.api.placement_group import get_current_placement_group
 from raybook.api.state import nodes
+from raybook.base.environments import RuntimeEnv, as_user_dict, environment_of
 from raybook.base.resources import GPU, to_user
 from raybook.base.task_context import CURRENT_TASK, ActorContext, TaskContext
 from raybook.engines.engine import Engine
@@ -94,13 +96,13 @@ class RuntimeContext:
         return None if group is None else group.id.hex()
 
     @property
-    def runtime_env(self) -> dict[str, Any]:
-        """Empty: runtime environments come later."""
-        return {}
+    def runtime_env(self) -> RuntimeEnv:
+        """The runtime environment of this process, with what it inherited; {} for the plain one."""
+        return as_user_dict(environment_of(self._engine.environment))
 
     def get_runtime_env_string(self) -> str:
         """The same as JSON."""
-        return "{}"
+        return json.dumps(self.runtime_env)
 
     @property
     def gcs_address(self) -> str:

@@ -17,6 +17,7 @@ from raybook.api.context import WORKER, current_runtime
 from raybook.api.engine_factory import start_engine
 from raybook.api.init_options import make_init_options, python_version
 from raybook.api.ray_context import RayContext
+from raybook.api.worker_output import WorkerOutput
 from raybook.base.version import VERSION
 from raybook.engines.engine import Engine
 
@@ -95,8 +96,12 @@ def init(
         options = make_init_options(address, os.environ, asked)
         if configure_logging:
             logging.getLogger("raybook").setLevel(logging_level)
-        engine, mode, cluster = start_engine(options)
+        output = WorkerOutput(options.folds_output) if options.log_to_driver and not options.local_mode else None
+        engine, mode, cluster = start_engine(options, output)
         attach_engine(engine, mode, cluster)
+        if output is not None:
+            output.attach(engine.node_id, engine.flush_output)
+            current_runtime.output = output
         return _current_context(engine)
 
 
@@ -111,6 +116,8 @@ def shutdown(*, wait_for_processes: bool = False) -> None:
             warnings.warn("raybook.shutdown() has no effect inside a task or actor.", stacklevel=2)
             return
         cluster = current_runtime.cluster
+        if current_runtime.output is not None:
+            current_runtime.output.finish()
         current_runtime.clear()
         try:
             engine.shutdown()

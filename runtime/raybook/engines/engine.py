@@ -110,6 +110,8 @@ class Engine(Protocol):
     """What another driver on this machine passes to ``init(address=...)``."""
     session_dir: str
     gcs_address: str
+    environment: str
+    """Key of this process's runtime environment (``base/environments``), which what it starts inherits."""
     closed: bool
     """Whether ``shutdown`` was called, or this process was forked from the one that connected: calls raise then."""
     make_ref: Callable[[bytes, str, Callable[[bytes], None]], Any]
@@ -192,6 +194,9 @@ class Engine(Protocol):
 
     def subscribe_facts(self, callback: Callable[[Any], None]) -> Callable[[], None]:
         """Deliver FactDelta records from a thread of the engine until the returned function is called."""
+
+    def flush_output(self, timeout_s: float) -> None:
+        """Block until what workers have printed by now has been handed to whoever takes it, or time is up."""
 
     def timeline(self) -> list[dict]:
         """Chrome-trace events of the tasks this process owns."""

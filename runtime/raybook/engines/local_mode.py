@@ -57,7 +57,7 @@ class LocalModeEngine:
         self.job_id = random_id()
         self.namespace = namespace or random_id().hex()
         self.address = "local_mode"
-        self.gcs_address = ""
+        self.gcs_address = self.environment = ""
         self.session_dir = os.path.join(tempfile.gettempdir(), f"raybook-local-{self.client_id.hex()}")
         self.closed = False
         self.make_ref: Callable[[bytes, str, Callable[[bytes], None]], Any] = _no_factory
@@ -465,6 +465,9 @@ class LocalModeEngine:
                     self._listeners.remove(callback)
 
         return unsubscribe
+
+    def flush_output(self, timeout_s: float) -> None:
+        """What runs here has printed already."""
 
     def timeline(self) -> list[dict]:
         return list(self._events)

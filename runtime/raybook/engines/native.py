@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from raybook.base.environments import PLAIN, merged_key
 from raybook.base.errors import (
     GetTimeoutError,
     LocalRayletDiedError,
@@ -25,7 +26,7 @@ from raybook.base.errors import (
 )
 from raybook.base.facts import Fact
 from raybook.base.ids import FIRST_RETURN, IdFactory, is_actor_call, owner_of, return_id, task_of
-from raybook.base.specs import DYNAMIC, END_OF_STREAM, ActorSpec, Job, PlacementGroupSpec, RefInfo
+from raybook.base.specs import DYNAMIC, END_OF_STREAM, ActorSpec, Job, PlacementGroupSpec, RefInfo, SchedulingClass
 from raybook.base.task_context import CURRENT_TASK
 from raybook.core.owner import memory_report
 from raybook.core.owner.records import (
@@ -43,6 +44,7 @@ from raybook.core.owner.records import (
 from raybook.engines.engine import ActorHandleState, ActorOptions, CallOptions, Function, TaskOptions
 from raybook.engines.placement_groups import PlacementGroups
 from raybook.protocol.messages import gcs
+from raybook.protocol.messages.output import FlushOutput, OutputFlushed, WorkerLine, WorkerLines
 from raybook.protocol.messages.raylet import PublishFacts, Subscribe
 from raybook.protocol.messages.worker import ActorCreation, ArgRef, StreamOrder, TaskSpec
 from raybook.protocol.serialization import SerializationContext, serialize
@@ -59,8 +61,13 @@ NO_ARGUMENTS = serialize(((), {}), SerializationContext()).to_bytes()
 class NativeEngine:
     """One membership of this process in one cluster. See ``engines.engine.Engine`` for the contract."""
 
-    def __init__(self, core: CoreProcess, job: Job, stop_cluster: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, core: CoreProcess, job: Job, stop_cluster: Callable[[], None] | None = None, environment: str = PLAIN
+    ) -> None:
         self._core = core
+        self.environment = environment
+        self._merged: dict[SchedulingClass, SchedulingClass] = {}
+        """Scheduling classes as asked for → with this process's runtime environment."""
         self._submit = core.submit
         self._stop_cluster = stop_cluster
         self._ids = IdFactory(core.client_id)
@@ -72,6 +79,7 @@ class NativeEngine:
         self.placement_groups = PlacementGroups(core, self._ids)
         self._limited_calls: dict[bytes, int] = {}
         """Calls submitted to actors with a limit of pending ones."""
+        core.facts.largest_objects = lambda count: memory_report.largest(core.owner, count)
         self.client_id = core.client_id
         self.node_id = core.registered.node_id
         self.set_job(job)
@@ -93,17 +101,21 @@ class NativeEngine:
     @classmethod
     def connect(
         cls, node_socket: str, token: bytes, *, namespace: str | None = None, kernel_id: str = "",
-        stop_cluster: Callable[[], None] | None = None,
+        environment: str = PLAIN, stop_cluster: Callable[[], None] | None = None,
+        on_output: Callable[[list[WorkerLine]], None] | None = None,
     ) -> NativeEngine:  # fmt: skip
-        """Connect this process, as a driver, to the raylet at ``node_socket``. ConnectionError when it refuses or is
-        not there. Cost: 2 ms."""
+        """Connect this process, as a driver, to the raylet at ``node_socket``. on_output: is called on the I/O thread
+        with what workers print. ConnectionError when the raylet refuses or is not there. Cost: 2 ms."""
         namespace = namespace or str(uuid.uuid4())
         core = CoreProcess(
-            node_socket, token, "driver", namespace=namespace, kernel_id=kernel_id, entrypoint=sys.argv[0]
-        )
+            node_socket, token, "driver", namespace=namespace, kernel_id=kernel_id, entrypoint=sys.argv[0],
+            wants_output=on_output is not None,
+        )  # fmt: skip
+        if on_output is not None:
+            core.raylet_handlers[WorkerLines] = lambda message: on_output(message.lines)
         core.start()
         import_paths = tuple(os.path.abspath(path) for path in sys.path)
-        return cls(core, Job(core.registered.job_id, namespace, import_paths), stop_cluster)
+        return cls(core, Job(core.registered.job_id, namespace, import_paths), stop_cluster, environment)
 
     def set_job(self, job: Job) -> None:
         """On whose behalf this process works: a driver's own job, or that of the lease a worker serves."""
@@ -132,7 +144,10 @@ class NativeEngine:
             self._core.facts.register(stats)
         task_id = self._ids.task_id()
         spec = TaskSpec(task_id, key, options.name, NO_ARGUMENTS, options.num_returns)
-        record = TaskRecord(spec, stats, options.scheduling_class, b"", options.max_retries)
+        what = options.scheduling_class
+        if self.environment:
+            what = self._merged.get(what) or self._with_environment(what)
+        record = TaskRecord(spec, stats, what, b"", options.max_retries)
         stored = self._pack_arguments(record, args, kwargs) if args or kwargs else None
         if options.retry_exceptions:
             self._ask_for_retries(spec, options.retry_exceptions)
@@ -148,6 +163,12 @@ class NativeEngine:
         if stored is not None:
             self.release(stored)
         return refs
+
+    def _with_environment(self, what: SchedulingClass) -> SchedulingClass:
+        """The class of a task that is started from here: in this process's environment, with its own on top."""
+        merged = msgspec.structs.replace(what, environment=merged_key(self.environment, what.environment))
+        self._merged[what] = merged
+        return merged
 
     def _refs_of(self, task_id: bytes, num_returns: int) -> list[Any]:
         make, release, address = self.make_ref, self.release, self._address
@@ -234,8 +255,8 @@ class NativeEngine:
         return ActorSpec(
             state.actor_id, self.job_id, options.class_name, self._core.me, options.resources, options.placement,
             msgspec.msgpack.encode(creation), options.name, state.namespace, options.detached, options.max_restarts,
-            options.environment, options.strategy, concurrency, options.is_async, msgspec.msgpack.encode(state),
-            options.labels,
+            merged_key(self.environment, options.environment), options.strategy, concurrency, options.is_async,
+            msgspec.msgpack.encode(state), options.labels,
         )  # fmt: skip
 
     def _state_of(self, spec: ActorSpec) -> ActorHandleState:
@@ -418,6 +439,14 @@ class NativeEngine:
                         core.send_raylet(Subscribe(0, False))
 
         return unsubscribe
+
+    def flush_output(self, timeout_s: float) -> None:
+        if self.closed or self._core.lost_reason:
+            return
+        flushed = threading.Event()
+        self._core.raylet_handlers[OutputFlushed] = lambda message: flushed.set()
+        self._core.send_raylet(FlushOutput())
+        flushed.wait(timeout_s)
 
     def timeline(self) -> list[dict]:
         return self._core.facts.timeline()

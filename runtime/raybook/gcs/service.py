@@ -26,6 +26,7 @@ from raybook.core.scheduling.policy import Choice, choose_node
 from raybook.gcs import facts, records
 from raybook.gcs.effects import EffectRunner
 from raybook.gcs.facts import FactDesk
+from raybook.gcs.inventory import Inventory
 from raybook.gcs.placement_groups import PlacementGroupDesk
 from raybook.io.channel import Channel, RemoteError
 from raybook.io.clock import Clock
@@ -105,6 +106,7 @@ class GcsService:
             "ClusterStatus": self._cluster_status,
             "StopCluster": self._stop_cluster,
             **self._groups.methods,
+            **Inventory(self._jobs, self._nodes, self._runner, self._ask_stats).methods,
         }
 
     async def start(self) -> None:

@@ -31,6 +31,7 @@ class Client:
     watched: dict[bytes, bool] = field(default_factory=dict)
     facts_since: int | None = None
     """Version of the event table it has, while it is subscribed."""
+    wants_output: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from raybook.base.config import Config
+from raybook.base.facts import ACTOR_DEAD
 from raybook.base.ids import random_id
 from raybook.base.resources import CPU, UNIT
 from raybook.core.node import lease_events as le
@@ -33,30 +34,34 @@ from raybook.protocol.messages.raylet import (
 )
 from raybook.protocol.messages.zygote import WorkerOptions
 from raybook.raylet.clients import ClientTable, WorkerProcess
+from raybook.raylet.environments import Environments
 from raybook.raylet.zygote_link import ZygoteLink
 
 logger = logging.getLogger(__name__)
 
 LIGHT_LEASES_MIN = 16
 """Tasks that ask for nothing (num_cpus=0) run this many at once, or four for each CPU."""
+SETUP_ERROR = "RuntimeEnvSetupError"
 PARALLEL_STARTS_MAX = 8
 """A fork takes a millisecond, but registering takes some of CPU time: more at once only wait for each other."""
 
 
 class NodeDecider:
     """The deciders of one node with their timers. ``report_actor``, ``resources_changed`` and ``follow_group`` (find out
-    what becomes of a placement group) go on to the GCS. labels: of this node."""
+    what becomes of a placement group) go on to the GCS. labels: of this node. say: what people should see of a runtime
+    environment that is being made."""
 
     def __init__(
         self,
         config: Config,
         resources: LocalResources,
         clients: ClientTable,
-        worker_options: Callable[[bytes], WorkerOptions],
+        worker_options: Callable[[bytes, str], WorkerOptions],
         report_actor: Callable[[ActorStateReport], None],
         resources_changed: Callable[[], None],
         follow_group: Callable[[bytes], None],
         labels: Mapping[str, str],
+        say: Callable[[str], None],
     ) -> None:
         cpus = resources.total.get(CPU, 0) // UNIT
         processors = len(os.sched_getaffinity(0))
@@ -69,6 +74,7 @@ class NodeDecider:
             worker_idle_ms=config.worker_idle_ms,
             start_timeout_ms=config.worker_start_timeout_ms,
         )
+        self.environments = Environments(self._environment_ready, self._environment_failed, say)
         self.zygote: ZygoteLink | None = None
         self._clients = clients
         self._worker_options = worker_options
@@ -111,6 +117,7 @@ class NodeDecider:
     def close(self) -> None:
         """Decide nothing any more."""
         self._closed = True
+        self.environments.close()
         self.pool.close()
         for timer in self._timers.values():
             timer.cancel()
@@ -195,7 +202,24 @@ class NodeDecider:
     # --- workers ------------------------------------------------------------------------------------------------------
 
     def _start_workers(self, effect: le.StartWorkers) -> None:
-        self.workers(wp.WorkersLacking(effect.environment, effect.count))
+        self.environments.want(effect.environment, effect.count)
+
+    def _environment_ready(self, environment: str, count: int) -> None:
+        self.workers(wp.WorkersLacking(environment, count))
+
+    def _environment_failed(self, environment: str, text: str) -> None:
+        """Whatever waits for it fails."""
+        self.workers(wp.WorkersLacking(environment, 0))
+        for request in self.leases.reports.waiting_in(environment):
+            if request.actor is None:
+                self.lease(le.DemandImpossible(request.client, request.class_key, SETUP_ERROR, text))
+                continue
+            actor_id, incarnation = request.actor.spec.actor_id, request.actor.incarnation
+            report = ActorStateReport(
+                actor_id, incarnation, ACTOR_DEAD, reason=text, creation_failed=True, code=SETUP_ERROR
+            )
+            self._report_actor(report)
+            self.lease(le.ActorCancelled(actor_id, incarnation, reason=text))
 
     def _worker_taken(self, effect: le.WorkerTaken) -> None:
         self.workers(wp.WorkerBusy(effect.worker, effect.dedicated))
@@ -205,7 +229,7 @@ class NodeDecider:
 
     def _start_worker(self, effect: wp.StartWorker) -> None:
         client_id = random_id()
-        options = self._worker_options(client_id)
+        options = self._worker_options(client_id, effect.environment)
         self._clients.add_process(
             WorkerProcess(effect.start_id, client_id, effect.environment, options.worker_log_path)
         )

@@ -1,27 +1,38 @@
 """Log monitor: reads what workers print. The last lines for crash reports, new lines for whoever watches.
 
 Knows files, not processes' lives. Workers write whole lines to ``<path>.out`` and ``<path>.err``; a line without its
-end is left for the next look.
+end is left for the next look. Between them stand marks that say who speaks (``protocol/output_marks``).
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from raybook.protocol.output_marks import split_mark, without_marks
 
 STREAMS = (".out", ".err")
 TAIL_BYTES = 16 * 1024
 READ_BYTES = 64 * 1024
 """One look reads no more than this of one stream, so that a chatty worker delays nobody."""
+LAST_LINES_MAX = 10_000
+"""Of a worker that is dead and had printed more than anybody reads."""
+BACKLOG_BYTES_MAX = 32 * 1024 * 1024
+"""A worker that prints faster than it is read is read on from the end when it is this far ahead; its file has it all."""
 
 
 @dataclass(slots=True)
 class LogLine:
-    """One printed line. ``stream``: "out" or "err"."""
+    """One printed line. ``stream``: "out" or "err". ``name``, ``job``: who printed it, "" when that is not known."""
 
     pid: int
     stream: str
     line: str
+    name: str = ""
+    job: str = ""
+    path: str = ""
+    """Of the worker's logs, without the stream's suffix."""
 
 
 @dataclass(slots=True)
@@ -30,6 +41,8 @@ class _Tail:
     pid: int
     stream: str
     offset: int = 0
+    name: str = ""
+    job: str = ""
 
 
 def last_lines(path: str, count: int) -> list[str]:
@@ -41,10 +54,10 @@ def last_lines(path: str, count: int) -> list[str]:
             data = file.read()
     except FileNotFoundError:
         return []
-    lines = data.decode("utf-8", "replace").splitlines()
+    lines = data.splitlines()
     if size > TAIL_BYTES:
         del lines[:1]
-    return lines[-count:]
+    return [line.decode("utf-8", "replace") for line in without_marks(lines)[-count:]]
 
 
 class LogMonitor:
@@ -52,6 +65,8 @@ class LogMonitor:
 
     def __init__(self) -> None:
         self._tails: dict[str, _Tail] = {}
+        self.behind: dict[str, None] = {}
+        """Files of which the last look left something unread."""
 
     def follow(self, path: str, pid: int) -> None:
         """From the beginning of the worker's life."""
@@ -63,30 +78,64 @@ class LogMonitor:
         lines = []
         for suffix in STREAMS:
             tail = self._tails.pop(path + suffix, None)
-            if tail is not None:
-                lines += self._read(tail, ended=True)
+            self.behind.pop(path + suffix, None)
+            while tail is not None:
+                read = self._read(tail, ended=True)
+                lines += read
+                if not read or len(lines) > LAST_LINES_MAX:
+                    break
         return lines
 
-    def new_lines(self) -> list[LogLine]:
-        """What was printed since the last look. Cost: one ``stat`` for each stream, 1 µs, plus what is new."""
+    def new_lines(self, paths: Iterable[str] | None = None) -> list[LogLine]:
+        """What was printed since the last look, to these files or to all. Cost: one ``stat`` for each, 1 µs, plus what
+        is new."""
+        self.behind.clear()
         lines = []
-        for tail in self._tails.values():
+        tails = self._tails.values() if paths is None else filter(None, map(self._tails.get, paths))
+        for tail in tails:
             lines += self._read(tail, ended=False)
         return lines
 
     def _read(self, tail: _Tail, ended: bool) -> list[LogLine]:
         try:
-            if os.stat(tail.path).st_size <= tail.offset:
+            size = os.stat(tail.path).st_size
+            if size <= tail.offset:
                 return []
+            lines = self._skip(tail, size)
             with open(tail.path, "rb") as file:
                 file.seek(tail.offset)
                 data = file.read(READ_BYTES)
         except FileNotFoundError:
             return []
-        whole = len(data) if ended else data.rfind(b"\n") + 1
-        if not whole and len(data) == READ_BYTES:
-            # A line longer than one look is cut rather than never shown.
+        whole = data.rfind(b"\n") + 1
+        if (ended and tail.offset + len(data) >= size) or (not whole and len(data) == READ_BYTES):
+            # The last words of the dead; or a line longer than one look, which is cut rather than never shown.
             whole = len(data)
         tail.offset += whole
-        text = data[:whole].decode("utf-8", "replace")
-        return [LogLine(tail.pid, tail.stream, line) for line in text.splitlines()]
+        if len(data) == READ_BYTES:
+            self.behind[tail.path] = None
+        texts = data[:whole].split(b"\n")
+        if not texts[-1]:
+            texts.pop()
+        for text in texts:
+            line, said = split_mark(text)
+            if line or said is None:
+                # A progress bar draws over itself: what it showed last counts.
+                shown = line.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace")
+                lines.append(_line(tail, shown))
+            if said is not None:
+                tail.name, tail.job = said
+        return lines
+
+    def _skip(self, tail: _Tail, size: int) -> list[LogLine]:
+        """Leave out what nobody could read any more, and say so."""
+        behind = size - tail.offset
+        if behind <= BACKLOG_BYTES_MAX:
+            return []
+        tail.offset = size - READ_BYTES
+        text = f"[raybook left out {behind - READ_BYTES:,} bytes of output here; all of it is in {tail.path}]"
+        return [_line(tail, text)]
+
+
+def _line(tail: _Tail, text: str) -> LogLine:
+    return LogLine(tail.pid, tail.stream, text, tail.name, tail.job, tail.path.rpartition(".")[0])

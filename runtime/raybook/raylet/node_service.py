@@ -29,6 +29,7 @@ class NodeService:
             "CommitBundles": self._commit_bundles,
             "ReturnBundles": self._return_bundles,
             "ActorChanged": self._actor_changed,
+            "DeliverLines": self._deliver_lines,
             "SetObserved": self._set_observed,
             "StopNode": self._stop_node,
             "GetNodeStats": self._get_node_stats,
@@ -87,6 +88,10 @@ class NodeService:
 
     def _actor_changed(self, request: messages.ActorChanged) -> Empty:
         self._raylet.gcs.actor_changed(request.actor)
+        return Empty()
+
+    def _deliver_lines(self, request: messages.DeliverLines) -> Empty:
+        self._raylet.output.deliver_here(request.lines)
         return Empty()
 
     def _set_observed(self, request: messages.SetObserved) -> Empty:

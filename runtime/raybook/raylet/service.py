@@ -35,13 +35,14 @@ from raybook.protocol.messages import gcs as gcs_messages
 from raybook.protocol.messages import raylet as rm
 from raybook.protocol.messages import store as sm
 from raybook.protocol.messages.node import NodeStats, WorkerInfo
+from raybook.protocol.messages.output import FlushOutput
 from raybook.raylet.clients import DRIVER, WORKER, Client, ClientTable, WorkerProcess
 from raybook.raylet.effects import NodeDecider
 from raybook.raylet.followers import Followers
 from raybook.raylet.gcs_link import GcsLink
 from raybook.raylet.idle_probe import IdleProbe
-from raybook.raylet.log_monitor import LogLine, LogMonitor
 from raybook.raylet.node_service import NodeService
+from raybook.raylet.output_service import OutputService
 from raybook.raylet.store_service import StoreService
 from raybook.raylet.worker_keeper import LOGS, Hooks, WorkerKeeper, Workplace
 from raybook.raylet.zygote_client import ZygoteHandle
@@ -98,8 +99,6 @@ class Raylet:
         self.cluster_id = b""
         self._socket = f"unix:{session_dir}/{SOCKET_NAME}"
         self._clients = ClientTable()
-        self._logs = LogMonitor()
-        self._log_number = 0
         self._observed = False
         self._look: asyncio.TimerHandle | None = None
         self._server: FrameServer | None = None
@@ -115,7 +114,7 @@ class Raylet:
         Path(self._session_dir, LOGS).mkdir(mode=0o700, exist_ok=True)
         resources = LocalResources(self._resources, _gpu_ids(self._resources))
         place = Workplace(self._socket, self._token, self._session_dir, self._worker_environment)
-        hooks = Hooks(self._read_last_messages, self._forget, self._client_gone, self._log_ended)
+        hooks = Hooks(self._read_last_messages, self._forget, self._client_gone, self._output_ended)
         self._keeper = WorkerKeeper(self._config, place, self._handle, self._clients, hooks)
         self.decider = NodeDecider(
             self._config,
@@ -126,6 +125,7 @@ class Raylet:
             self._resources_changed,
             lambda group_id: self._followers.group(group_id),
             self._labels,
+            lambda line: self.output.announce("runtime_env", line),
         )
         self._store = StoreService(
             self._config,
@@ -146,6 +146,8 @@ class Raylet:
             lambda reason: self.on_stop(reason),
         )
         self._followers = Followers(self.decider, self.gcs)
+        logs = Path(self._session_dir, LOGS)
+        self.output = OutputService(logs, self.node_id, self._ip, self._clients, self.gcs, self.decider.leases.actor_of)
         self._handlers = self._message_handlers()
         # Forks are ordered before anything else: the zygote works while we talk to the GCS.
         self._keeper.attach(self.decider, self.gcs)
@@ -177,6 +179,7 @@ class Raylet:
             self._look.cancel()
         self.decider.close()
         self._probe.close()
+        self.output.close()
         self._keeper.end()
         self._server.close()
         for client in self._clients:
@@ -244,6 +247,7 @@ class Raylet:
         endpoint = Endpoint(message.client_id, self.node_id, message.address)
         job_id = message.job_id or (random_id() if message.kind == DRIVER else b"")
         client = Client(message.client_id, message.kind, message.pid, message.start_time, endpoint, job_id, connection)
+        client.wants_output = message.wants_output
         connection.context = client
         self._clients.add(client)
         self._store.client_joined(client.client_id, f"{client.kind} {client.pid}")
@@ -251,7 +255,7 @@ class Raylet:
             self._welcome(client)
             process = self._clients.process(client.client_id)
             assert process is not None
-            self._logs.follow(process.log_path, client.pid)
+            self.output.follow(process.log_path, client)
             self.decider.workers(wp.WorkerRegistered(process.start_id, client.client_id))
             self.decider.lease(le.WorkerReady(client.client_id, process.environment))
             self._has_worker.set()
@@ -395,6 +399,7 @@ class Raylet:
             rm.ActorDown: lambda c, m: self.gcs.tell(
                 "KillActor", gcs_messages.KillActor(m.actor_id, m.no_restart, m.graceful, "ray.kill or its last handle")
             ),
+            FlushOutput: lambda c, m: self.output.flush(c),
             rm.Stop: lambda c, m: self.gcs.tell("StopCluster", gcs_messages.StopCluster(m.reason)),
         }
         for kind in (
@@ -433,29 +438,21 @@ class Raylet:
     def set_observed(self, active: bool) -> None:
         """Somebody looks at the cluster, or nobody any more."""
         self._observed = active
+        self.output.set_observed(active)
         for client in self._clients:
             client.connection.send(rm.Observed(active))
 
+    def _output_ended(self, process: WorkerProcess) -> None:
+        self.output.ended(process.log_path)
+
     def _look_around(self) -> None:
-        """While somebody looks: the store's figures, and what workers printed."""
+        """While somebody looks: the store's figures."""
         self._look = self._loop.call_later(self._config.fact_interval_ms / 1000, self._look_around)
         if not self._observed:
             return
         row = self._store.take_changed()
         if row is not None:
             self.gcs.publish([Fact("store", self.node_id.hex(), row)])
-        self._publish_lines(self._logs.new_lines())
-
-    def _log_ended(self, process: WorkerProcess) -> None:
-        self._publish_lines(self._logs.forget(process.log_path))
-
-    def _publish_lines(self, lines: list[LogLine]) -> None:
-        facts = []
-        for line in lines:
-            self._log_number += 1
-            row = {"source": line.stream, "pid": line.pid, "name": "", "line": line.line}
-            facts.append(Fact("log", f"{self.node_id.hex()}:{self._log_number:012d}", row))
-        self.gcs.publish(facts)
 
 
 def _gpu_ids(resources: dict[str, int]) -> list[int] | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raybook.base.config import Config
+from raybook.base.environments import environment_of
 from raybook.base.facts import ACTOR_ALIVE, ACTOR_DEAD
 from raybook.core.node import lease_events as le
 from raybook.core.node import worker_pool as wp
@@ -91,8 +92,9 @@ class WorkerKeeper:
         if process is not None and not self._closed:
             self._decider.kill(process, reason)
 
-    def options(self, client_id: bytes) -> WorkerOptions:
-        """What a new worker is told."""
+    def options(self, client_id: bytes, environment: str) -> WorkerOptions:
+        """What a new worker is told. environment: of one that is ready."""
+        plan = self._decider.environments.plan(environment)
         return WorkerOptions(
             self._place.raylet_address,
             self._place.token,
@@ -100,7 +102,12 @@ class WorkerKeeper:
             self._place.session_dir,
             f"{self._place.session_dir}/{LOGS}/worker-{client_id.hex()}",
             self._config.worker_niceness,
-            self._place.worker_environment,
+            {**self._place.worker_environment, **plan.variables},
+            environment,
+            plan.interpreter,
+            plan.working_dir,
+            list(plan.import_paths),
+            environment_of(environment).setup_hook,
         )
 
     def _link(self) -> ZygoteLink:
@@ -161,6 +168,8 @@ class WorkerKeeper:
         if client is None:
             logger.error("A worker died before it registered. %s", ending.text)
             self._decider.workers(wp.WorkerStartFailed(process.start_id))
+            if process.environment:
+                self._decider.environments.broken(process.environment, ending.text)
             return
         self._hooks.log_ended(process)
         self._hooks.forget(client)

@@ -78,7 +78,7 @@ class CoreProcess:
 
     def __init__(
         self, raylet_address: str, token: bytes, kind: str, *, namespace: str = "", kernel_id: str = "",
-        entrypoint: str = "", client_id: bytes = b"",
+        entrypoint: str = "", client_id: bytes = b"", wants_output: bool = False,
     ) -> None:  # fmt: skip
         """Register with the raylet; blocks until it answers. ConnectionError when it refuses (with its reason)."""
         self.client_id = client_id or random_id()
@@ -88,8 +88,8 @@ class CoreProcess:
         self._listener_fd = self._listener.fileno()
         try:
             self._link = RayletLink.register(
-                raylet_address, token, kind, self.client_id, self.address, namespace, kernel_id, entrypoint
-            )
+                raylet_address, token, kind, self.client_id, self.address, namespace, kernel_id, entrypoint, wants_output
+            )  # fmt: skip
         except BaseException:
             self._close_listener()
             raise
@@ -136,7 +136,7 @@ class CoreProcess:
             types.MethodType: lambda method: method(),
         }
         """Events that are not the owner machine's; a function or bound method is run on the I/O thread."""
-        self._raylet_handlers: dict[type, Callable[[Any], None]] = {
+        self.raylet_handlers: dict[type, Callable[[Any], None]] = {
             GcsReply: self._on_gcs_reply,
             ExtentGranted: lambda message: self._regions.granted(message),
             ExtentRefused: lambda message: self._regions.refused(message),
@@ -316,7 +316,7 @@ class CoreProcess:
         if self.owner.accepts_raylet(kind):
             inbox.append(FromRaylet(message))
             return
-        handler = self._raylet_handlers.get(kind)
+        handler = self.raylet_handlers.get(kind)
         if handler is not None:
             handler(message)
         elif self.executor is not None:

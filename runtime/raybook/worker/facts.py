@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from raybook.base.facts import Fact
@@ -19,6 +20,10 @@ from raybook.protocol.messages.raylet import PublishFacts
 RING_ROWS = 10_000
 RECENT_ROWS_MAX = 50
 """Single tasks told about in one interval: the newest. Counts cover all."""
+HISTORY_ROWS_MAX = 500
+"""Finished tasks of before that whoever begins to look is told about."""
+OBJECTS_TOLD_MAX = 50
+OBJECTS_INTERVAL_MS = 300
 FOREVER_MS = 60_000
 
 
@@ -32,8 +37,14 @@ class FactSource:
         self._observed = observed
         self._interval_ms = interval_ms
         self._due_ms = 0
+        self._history: list[tuple[str, bytes, str, float, int, int]] = []
         self._recent: deque[tuple[str, bytes, str, float, int, int]] = deque(maxlen=RECENT_ROWS_MAX)
         self._changed = False
+        self.largest_objects: Callable[[int], list[dict[str, Any]]] = lambda count: []
+        """Reads the owner's tables; set by the engine, called on the I/O thread."""
+        self._objects: dict[str, dict[str, Any]] = {}
+        """What was last told of objects."""
+        self._objects_due_ms = 0
 
     def register(self, stats: FunctionStats) -> None:
         """A function that this process submits. Any thread."""
@@ -44,6 +55,9 @@ class FactSource:
         if active:
             for stats in self._stats:
                 stats.changed = True
+            self._history = list(self.ring)[-HISTORY_ROWS_MAX:]
+            self._objects.clear()
+            self._objects_due_ms = 0
             self._changed = True
 
     def collect(self, finished: list[tuple[TaskRecord, str, int, int]]) -> None:
@@ -72,9 +86,22 @@ class FactSource:
         self._due_ms = now_ms + self._interval_ms
         self._changed = False
         facts = [self._group(stats) for stats in self._stats if stats.changed]
-        facts += [self._row(row) for row in self._recent]
+        facts += [self._row(row) for row in (*self._history, *self._recent)]
+        self._history = []
         self._recent.clear()
+        if now_ms >= self._objects_due_ms:
+            self._objects_due_ms = now_ms + OBJECTS_INTERVAL_MS
+            facts += self._object_facts()
         return [PublishFacts(facts)] if facts else []
+
+    def _object_facts(self) -> list[Fact]:
+        """The largest objects, as far as they are others than at the last look."""
+        pid = os.getpid()
+        told = {row["object_id"]: {**row, "owner_pid": pid} for row in self.largest_objects(OBJECTS_TOLD_MAX)}
+        facts = [Fact("object", key, row) for key, row in told.items() if self._objects.get(key) != row]
+        facts += [Fact("object", key, None) for key in self._objects if key not in told]
+        self._objects = told
+        return facts
 
     def _group(self, stats: FunctionStats) -> Fact:
         stats.changed = False

@@ -69,7 +69,7 @@ class RayletLink:
     @classmethod
     def register(
         cls, raylet_address: str, token: bytes, kind: str, client_id: bytes, my_address: str, namespace: str,
-        kernel_id: str, entrypoint: str,
+        kernel_id: str, entrypoint: str, wants_output: bool = False,
     ) -> RayletLink:  # fmt: skip
         """Connect and register; blocks until the raylet answers. ConnectionError with its reason when it refuses."""
         framed = connect(raylet_address, token, RayletMessage)
@@ -87,6 +87,7 @@ class RayletLink:
                 namespace=namespace,
                 kernel_id=kernel_id,
                 entrypoint=entrypoint,
+                wants_output=wants_output,
             )
         )
         framed.flush()

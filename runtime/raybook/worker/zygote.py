@@ -14,9 +14,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import io
 import os
-import random
 import select
 import signal
 import socket
@@ -42,6 +40,8 @@ from raybook.protocol.messages.zygote import (
     ZygoteMessage,
     ZygoteReady,
 )
+from raybook.worker.fresh import become_fresh
+from raybook.worker.preparation import prepare_worker, redirect_output
 
 PRELOADS = {
     "plain": ("numpy", "msgspec", "cloudpickle", "raybook.exceptions"),
@@ -49,11 +49,6 @@ PRELOADS = {
 }
 """What a zygote of each kind imports besides the worker's own code. The module of errors is among it because cloudpickle
 sends a class by value, as another class than the driver's, when the module that names it is not loaded."""
-
-WORKER_OOM_SCORE = 900
-"""The kernel ends workers before drivers and daemons when memory runs out (Ray uses 1,000)."""
-
-IDLE_NAME = b"ray::IDLE"
 
 
 class Zygote:
@@ -119,7 +114,10 @@ class Zygote:
         status = 1
         try:
             self._leave_zygote()
-            _prepare_worker(options)
+            if options.interpreter:
+                redirect_output(options.worker_log_path)
+                become_fresh(options, self._worker_main.__name__)
+            prepare_worker(options)
             self._worker_main.run(options)
             status = 0
         except SystemExit as end:
@@ -169,44 +167,6 @@ class Zygote:
         for pid in descendants(self._pid):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-
-
-def _prepare_worker(options: WorkerOptions) -> None:
-    os.environ.update(options.environment)
-    _redirect_output(options.worker_log_path)
-    if options.niceness:
-        os.nice(options.niceness)
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write(str(WORKER_OOM_SCORE))
-    with contextlib.suppress(OSError), open("/proc/self/comm", "wb") as file:
-        file.write(IDLE_NAME)
-    _reseed()
-    gc.unfreeze()
-    gc.enable()
-    sys.argv[:] = ["raybook-worker"]
-    # User code's ``__main__`` is the notebook, which arrives by value; ours must not be mistaken for it.
-    sys.modules["__main__"] = types.ModuleType("__main__")
-
-
-def _redirect_output(path: str) -> None:
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
-    for target, suffix, stream in ((1, ".out", sys.stdout), (2, ".err", sys.stderr)):
-        descriptor = os.open(path + suffix, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.dup2(descriptor, target)
-        os.close(descriptor)
-        # Whole lines go out at once, so that a crash loses none and a reader sees no halves.
-        assert isinstance(stream, io.TextIOWrapper)
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
-
-
-def _reseed() -> None:
-    """All forks would draw the same numbers otherwise. Modules that are not loaded yet have nothing to share."""
-    random.seed()
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()
 
 
 def _import_everything(kind: str, worker_main: str) -> types.ModuleType:

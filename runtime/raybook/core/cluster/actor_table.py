@@ -300,6 +300,7 @@ class ActorTable:
             self._came_alive(actor, report.endpoint, report.pid)
         elif report.state == ACTOR_DEAD:
             actor.death_payload = report.payload
+            actor.death_code = report.code
             final = report.intended or report.creation_failed
             self._life_ended(actor, report.reason or "Its process ended.", may_restart=not final)
 

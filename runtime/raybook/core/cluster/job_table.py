@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
-from raybook.protocol.messages.gcs import RegisterJob
+from raybook.protocol.messages.gcs import JobInfo, RegisterJob
+from raybook.protocol.messages.output import WorkerLine
 
 
 class JobRecord(msgspec.Struct):
@@ -64,6 +65,31 @@ class JobTable:
     def of_driver(self, client_id: bytes) -> JobRecord | None:
         """The latest job of a driver. Cost: one pass, newest first; asked once for each driver that leaves."""
         return next((r for r in reversed(self._jobs.values()) if r.job.driver.client_id == client_id), None)
+
+    def lines_by_node(self, lines: list[WorkerLine]) -> dict[bytes, list[WorkerLine]]:
+        """Where the drivers are that these lines were printed for; those of jobs that have ended are left out."""
+        by_node: dict[bytes, list[WorkerLine]] = {}
+        for line in lines:
+            record = self._jobs.get(bytes.fromhex(line.job))
+            if record is not None and not record.ended_ms:
+                by_node.setdefault(record.job.driver.node_id, []).append(line)
+        return by_node
+
+    def rows(self) -> list[JobInfo]:
+        """All that are remembered, oldest first."""
+        return [
+            JobInfo(
+                record.job.job_id,
+                record.job.driver.node_id,
+                record.job.pid,
+                record.job.namespace,
+                record.job.entrypoint,
+                record.started_ms,
+                record.ended_ms,
+                record.reason,
+            )
+            for record in self._jobs.values()
+        ]
 
     def running(self) -> list[JobRecord]:
         return [record for record in self._jobs.values() if not record.ended_ms]

@@ -45,6 +45,10 @@ class LeaseReports:
             for request in group.queue
         ]
 
+    def waiting_in(self, environment: str) -> list[Request]:
+        """Every queued request for workers of this runtime environment."""
+        return [request for group in self._queue for request in group.queue if group.environment == environment]
+
     def waits_for_group(self, group_id: bytes) -> bool:
         """Whether something is queued for a placement group of which there is no bundle here."""
         targets = [group.target for group in self._queue if group.target is not None]

@@ -10,6 +10,7 @@ import msgspec
 
 from raybook.base.facts import Fact
 from raybook.base.specs import ActorSpec, Endpoint, PlacementGroupSpec
+from raybook.protocol.messages.output import WorkerLine
 
 
 class NodeInfo(msgspec.Struct):
@@ -62,6 +63,46 @@ class FinishJob(msgspec.Struct):
 
     job_id: bytes
     reason: str = ""
+
+
+class ListJobs(msgspec.Struct):
+    pass
+
+
+class JobInfo(msgspec.Struct):
+    """One row of the job table. ``ended_ms`` 0: its driver is still here."""
+
+    job_id: bytes
+    node_id: bytes
+    pid: int
+    namespace: str = ""
+    entrypoint: str = ""
+    started_ms: int = 0
+    ended_ms: int = 0
+    reason: str = ""
+
+
+class JobList(msgspec.Struct):
+    jobs: list[JobInfo]
+
+
+class ListWorkers(msgspec.Struct):
+    """The processes of every node that answers within a second."""
+
+
+class WorkerRow(msgspec.Struct):
+    """One worker process. ``state``: STARTING IDLE LEASED ACTOR EXITING."""
+
+    node_id: bytes
+    worker_id: bytes
+    pid: int
+    state: str
+    assigned: dict[str, int] = {}
+    actor_id: bytes = b""
+
+
+class WorkerList(msgspec.Struct):
+    workers: list[WorkerRow]
 
 
 class OwnerGone(msgspec.Struct):
@@ -145,6 +186,8 @@ class ActorStateReport(msgspec.Struct):
     intended: bool = False
     creation_failed: bool = False
     payload: bytes = b""
+    code: str = ""
+    """Exception class that calls raise from now on; "" for ActorDiedError."""
 
 
 class WatchActors(msgspec.Struct):
@@ -242,6 +285,12 @@ class AddFacts(msgspec.Struct):
     facts: list[Fact]
 
 
+class PublishLines(msgspec.Struct):
+    """Lines that workers printed for drivers on other nodes. Those of jobs that have ended are dropped."""
+
+    lines: list[WorkerLine]
+
+
 class GetFacts(msgspec.Struct):
     """One delta now (polling form; ``SubscribeFacts`` streams)."""
 
@@ -283,6 +332,8 @@ METHODS: dict[str, tuple[type, type]] = {
     "ListNodes": (ListNodes, NodeList),
     "RegisterJob": (RegisterJob, Empty),
     "FinishJob": (FinishJob, Empty),
+    "ListJobs": (ListJobs, JobList),
+    "ListWorkers": (ListWorkers, WorkerList),
     "OwnerGone": (OwnerGone, Empty),
     "CreateActor": (CreateActor, ActorCreated),
     "GetNamedActor": (GetNamedActor, ActorReply),
@@ -300,6 +351,7 @@ METHODS: dict[str, tuple[type, type]] = {
     "KvDelete": (KvDelete, KvReply),
     "KvKeys": (KvKeys, KvReply),
     "AddFacts": (AddFacts, Empty),
+    "PublishLines": (PublishLines, Empty),
     "GetFacts": (GetFacts, FactsReply),
     "ClusterStatus": (ClusterStatus, ClusterStatusReply),
     "StopCluster": (StopCluster, Empty),

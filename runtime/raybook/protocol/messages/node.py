@@ -6,6 +6,7 @@ import msgspec
 
 from raybook.base.specs import ActorSpec
 from raybook.protocol.messages.gcs import ActorInfo, Empty
+from raybook.protocol.messages.output import WorkerLine
 
 
 class PlaceActor(msgspec.Struct):
@@ -83,6 +84,12 @@ class ActorChanged(msgspec.Struct):
     actor: ActorInfo
 
 
+class DeliverLines(msgspec.Struct):
+    """Workers of other nodes printed this for drivers here."""
+
+    lines: list[WorkerLine]
+
+
 class SetObserved(msgspec.Struct):
     """Somebody looks at the cluster, or nobody any more."""
 
@@ -123,6 +130,7 @@ METHODS: dict[str, tuple[type, type]] = {
     "CommitBundles": (CommitBundles, Empty),
     "ReturnBundles": (ReturnBundles, ReturnBundlesReply),
     "ActorChanged": (ActorChanged, Empty),
+    "DeliverLines": (DeliverLines, Empty),
     "SetObserved": (SetObserved, Empty),
     "StopNode": (StopNode, Empty),
     "GetNodeStats": (GetNodeStats, NodeStats),

@@ -12,6 +12,7 @@ import msgspec
 from raybook.base.config import Config
 from raybook.base.facts import Fact
 from raybook.base.specs import ActorSpec, Assignment, Endpoint, SchedulingClass
+from raybook.protocol.messages.output import FlushOutput, OutputFlushed, WorkerLines
 from raybook.protocol.messages.store import (
     DeleteSpilled,
     ExtentGranted,
@@ -47,6 +48,8 @@ class Register(msgspec.Struct, tag=1, array_like=True):
     namespace: str = ""
     kernel_id: str = ""
     entrypoint: str = ""
+    wants_output: bool = False
+    """A driver's: send it what its workers print."""
 
 
 class Registered(msgspec.Struct, tag=2, array_like=True):
@@ -324,4 +327,7 @@ RayletMessage = (
     | ObjectsSpilled
     | SpillDone
     | DeleteSpilled
+    | WorkerLines
+    | FlushOutput
+    | OutputFlushed
 )

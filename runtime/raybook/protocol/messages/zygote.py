@@ -19,6 +19,14 @@ class WorkerOptions(msgspec.Struct, array_like=True):
     worker_log_path: str
     niceness: int = 0
     environment: dict[str, str] = {}
+    runtime_env: str = ""
+    """Key of the runtime environment (``base/environments``), which its tasks' children inherit."""
+    interpreter: str = ""
+    """Start this one anew instead of forking, "" to fork."""
+    working_dir: str = ""
+    import_paths: list[str] = []
+    """Come before all others."""
+    setup_hook: str = ""
 
 
 class ForkWorker(msgspec.Struct, tag=1, array_like=True):

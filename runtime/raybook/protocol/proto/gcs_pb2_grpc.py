@@ -59,6 +59,16 @@ class GcsStub:
                 request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.FinishJob.SerializeToString,
                 response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
                 _registered_method=True)
+        self.ListJobs = channel.unary_unary(
+                '/raybook.Gcs/ListJobs',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.ListJobs.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.JobList.FromString,
+                _registered_method=True)
+        self.ListWorkers = channel.unary_unary(
+                '/raybook.Gcs/ListWorkers',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.ListWorkers.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.WorkerList.FromString,
+                _registered_method=True)
         self.OwnerGone = channel.unary_unary(
                 '/raybook.Gcs/OwnerGone',
                 request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.OwnerGone.SerializeToString,
@@ -144,6 +154,11 @@ class GcsStub:
                 request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.AddFacts.SerializeToString,
                 response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
                 _registered_method=True)
+        self.PublishLines = channel.unary_unary(
+                '/raybook.Gcs/PublishLines',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.PublishLines.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+                _registered_method=True)
         self.GetFacts = channel.unary_unary(
                 '/raybook.Gcs/GetFacts',
                 request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.GetFacts.SerializeToString,
@@ -189,6 +204,18 @@ class GcsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FinishJob(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListJobs(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWorkers(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -296,6 +323,12 @@ class GcsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PublishLines(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetFacts(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -341,6 +374,16 @@ def add_GcsServicer_to_server(servicer, server):
                     servicer.FinishJob,
                     request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.FinishJob.FromString,
                     response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.SerializeToString,
+            ),
+            'ListJobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListJobs,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.ListJobs.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.JobList.SerializeToString,
+            ),
+            'ListWorkers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWorkers,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.ListWorkers.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.WorkerList.SerializeToString,
             ),
             'OwnerGone': grpc.unary_unary_rpc_method_handler(
                     servicer.OwnerGone,
@@ -425,6 +468,11 @@ def add_GcsServicer_to_server(servicer, server):
             'AddFacts': grpc.unary_unary_rpc_method_handler(
                     servicer.AddFacts,
                     request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.AddFacts.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.SerializeToString,
+            ),
+            'PublishLines': grpc.unary_unary_rpc_method_handler(
+                    servicer.PublishLines,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.PublishLines.FromString,
                     response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.SerializeToString,
             ),
             'GetFacts': grpc.unary_unary_rpc_method_handler(
@@ -578,6 +626,60 @@ class Gcs:
             '/raybook.Gcs/FinishJob',
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.FinishJob.SerializeToString,
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Gcs/ListJobs',
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.ListJobs.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.JobList.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWorkers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Gcs/ListWorkers',
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.ListWorkers.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.WorkerList.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1036,6 +1138,33 @@ class Gcs:
             target,
             '/raybook.Gcs/AddFacts',
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.AddFacts.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishLines(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Gcs/PublishLines',
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.PublishLines.SerializeToString,
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
             options,
             channel_credentials,

@@ -65,6 +65,11 @@ class RayletStub:
                 request_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.ActorChanged.SerializeToString,
                 response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
                 _registered_method=True)
+        self.DeliverLines = channel.unary_unary(
+                '/raybook.Raylet/DeliverLines',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.DeliverLines.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+                _registered_method=True)
         self.SetObserved = channel.unary_unary(
                 '/raybook.Raylet/SetObserved',
                 request_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.SetObserved.SerializeToString,
@@ -121,6 +126,12 @@ class RayletServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeliverLines(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetObserved(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -170,6 +181,11 @@ def add_RayletServicer_to_server(servicer, server):
             'ActorChanged': grpc.unary_unary_rpc_method_handler(
                     servicer.ActorChanged,
                     request_deserializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.ActorChanged.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.SerializeToString,
+            ),
+            'DeliverLines': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeliverLines,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.DeliverLines.FromString,
                     response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.SerializeToString,
             ),
             'SetObserved': grpc.unary_unary_rpc_method_handler(
@@ -349,6 +365,33 @@ class Raylet:
             target,
             '/raybook.Raylet/ActorChanged',
             raybook_dot_protocol_dot_proto_dot_raylet__pb2.ActorChanged.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeliverLines(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Raylet/DeliverLines',
+            raybook_dot_protocol_dot_proto_dot_raylet__pb2.DeliverLines.SerializeToString,
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
             options,
             channel_credentials,

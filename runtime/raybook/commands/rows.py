@@ -1,0 +1,156 @@
+"""Rows: what a cluster has, as plain dicts for tables and JSON. Pure: answers and facts in, rows out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from raybook.base.facts import Row
+from raybook.base.resources import to_user
+from raybook.protocol.messages.gcs import ActorInfo, JobInfo, NodeInfo, WorkerRow
+
+STATES = ("pending", "running", "finished", "failed", "cancelled")
+
+
+def node_rows(nodes: Iterable[NodeInfo]) -> list[Row]:
+    """Nodes with what of each resource is in use and how much there is."""
+    return [
+        {
+            "node_id": node.node_id.hex(),
+            "state": "ALIVE" if node.alive else "DEAD",
+            "is_head": node.is_head,
+            "hostname": node.hostname,
+            "ip": node.ip,
+            "pid": node.pid,
+            "resources": used_of_total(node) if node.alive else {},
+            "death": node.death_reason,
+        }
+        for node in nodes
+    ]
+
+
+def used_of_total(node: NodeInfo) -> dict[str, list[float]]:
+    """Resource → [used, total], in user numbers."""
+    total, free = to_user(node.resources_total), to_user(node.resources_available)
+    return {name: [round(total[name] - free.get(name, 0), 4), total[name]] for name in sorted(total)}
+
+
+def actor_rows(actors: Iterable[ActorInfo]) -> list[Row]:
+    return [
+        {
+            "actor_id": actor.actor_id.hex(),
+            "class_name": actor.class_name,
+            "state": actor.state,
+            "name": actor.name,
+            "pid": actor.pid,
+            "node_id": actor.node_id.hex(),
+            "job_id": actor.job_id.hex(),
+            "restarts": actor.incarnation,
+            "resources": to_user(actor.resources),
+            "why": actor.waiting or actor.death,
+        }
+        for actor in actors
+    ]
+
+
+def job_rows(jobs: Iterable[JobInfo]) -> list[Row]:
+    return [
+        {
+            "job_id": job.job_id.hex(),
+            "state": "FINISHED" if job.ended_ms else "RUNNING",
+            "pid": job.pid,
+            "entrypoint": job.entrypoint,
+            "namespace": job.namespace,
+            "node_id": job.node_id.hex(),
+            "started_ms": job.started_ms,
+            "ended_ms": job.ended_ms or None,
+            "why": job.reason,
+        }
+        for job in jobs
+    ]
+
+
+def worker_rows(workers: Iterable[WorkerRow]) -> list[Row]:
+    return [
+        {
+            "worker_id": worker.worker_id.hex(),
+            "pid": worker.pid,
+            "state": worker.state,
+            "node_id": worker.node_id.hex(),
+            "resources": to_user(worker.assigned),
+            "actor_id": worker.actor_id.hex(),
+        }
+        for worker in workers
+    ]
+
+
+def task_rows(facts: Mapping[str, Row]) -> list[Row]:
+    """Single tasks that their owners told of, the latest first."""
+    rows = [
+        {
+            "task_id": row.get("task_id") or key,
+            "name": row.get("name", ""),
+            "state": row.get("state", ""),
+            "worker_pid": row.get("worker_pid"),
+            "node_id": row.get("node_id", ""),
+            "started_ms": row.get("started_ms"),
+            "ended_ms": row.get("ended_ms"),
+            "error": row.get("error", ""),
+        }
+        for key, row in facts.items()
+    ]
+    return sorted(rows, key=lambda row: (-(row["ended_ms"] or row["started_ms"] or 0), row["task_id"]))
+
+
+def object_rows(facts: Mapping[str, Row]) -> list[Row]:
+    """The largest objects of each owner, the largest first."""
+    rows = [{"object_id": key, **row} for key, row in facts.items()]
+    return sorted(rows, key=lambda row: (-row.get("size_bytes", 0), row["object_id"]))
+
+
+def task_summary(facts: Mapping[str, Row]) -> list[Row]:
+    """Tasks and calls of each function by state, of all owners together; the busiest first."""
+    summary: dict[str, Row] = {}
+    for row in facts.values():
+        name = row.get("name", "")
+        entry = summary.setdefault(name, {"name": name, **dict.fromkeys(STATES, 0)})
+        for state in STATES:
+            entry[state] += row.get(state, 0)
+    return sorted(summary.values(), key=lambda entry: (-sum(entry[state] for state in STATES), entry["name"]))
+
+
+def actor_summary(actors: Iterable[ActorInfo]) -> list[Row]:
+    """Actors of each class by state."""
+    summary: dict[str, Row] = {}
+    for actor in actors:
+        entry = summary.setdefault(actor.class_name, {"class_name": actor.class_name})
+        entry[actor.state] = entry.get(actor.state, 0) + 1
+    states = sorted({state for entry in summary.values() for state in entry if state != "class_name"})
+    empty: dict[str, Any] = dict.fromkeys(states, 0)
+    return [{"class_name": name, **empty, **entry} for name, entry in sorted(summary.items())]
+
+
+def store_rows(facts: Mapping[str, Row]) -> list[Row]:
+    """How full each node's object store is."""
+    return [
+        {
+            "node_id": key,
+            "objects": row.get("objects", 0),
+            "used_bytes": row.get("used_bytes", 0),
+            "capacity_bytes": row.get("capacity_bytes", 0),
+        }
+        for key, row in sorted(facts.items())
+    ]
+
+
+def chosen(rows: list[Row], filters: Iterable[str], limit: int) -> list[Row]:
+    """The first ``limit`` rows that pass all filters, ``field=value`` or ``field!=value``. ValueError for others."""
+    for text in filters:
+        name, found, value = text.partition("=")
+        is_equal = not name.endswith("!")
+        name = name.removesuffix("!")
+        if not found or (rows and name not in rows[0]):
+            known = f" Fields are {', '.join(rows[0])}." if rows else ""
+            raise ValueError(f"{text!r} is no filter: write field=value or field!=value.{known}")
+        rows = [row for row in rows if (str(row[name]).lower() == value.lower()) is is_equal]
+    return rows[:limit]

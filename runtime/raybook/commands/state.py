@@ -1,0 +1,95 @@
+"""``raybook list | summary | memory | timeline``: what a running cluster has and does."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from raybook.base.facts import Row
+from raybook.commands import rows
+from raybook.commands.ask import ask, cluster_at, look
+from raybook.commands.tables import show
+from raybook.io.cluster_registry import ClusterRecord
+from raybook.observe import chrome_trace
+from raybook.protocol.messages.gcs import ListActors, ListJobs, ListNodes, ListWorkers
+
+Source = Callable[[ClusterRecord], list[Row]]
+
+LISTS: dict[str, Source] = {
+    "actors": lambda record: rows.actor_rows(ask(record, ListActors())[0].actors),
+    "nodes": lambda record: rows.node_rows(ask(record, ListNodes())[0].nodes),
+    "tasks": lambda record: rows.task_rows(look(record).get("task", {})),
+    "objects": lambda record: rows.object_rows(look(record).get("object", {})),
+    "jobs": lambda record: rows.job_rows(ask(record, ListJobs())[0].jobs),
+    "workers": lambda record: rows.worker_rows(ask(record, ListWorkers())[0].workers),
+}
+
+SUMMARIES: dict[str, Source] = {
+    "tasks": lambda record: rows.task_summary(look(record).get("task_group", {})),
+    "actors": lambda record: rows.actor_summary(ask(record, ListActors())[0].actors),
+    "objects": lambda record: rows.store_rows(look(record).get("store", {})),
+}
+
+address_option = click.option(
+    "--address", default="auto", show_default=True, help="A cluster's name, id or address; auto: the newest one here."
+)
+format_option = click.option(
+    "--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
+
+
+@click.command("list")
+@click.argument("kind", type=click.Choice(sorted(LISTS)))
+@click.option(
+    "--filter", "-f", "filters", multiple=True, metavar="FIELD=VALUE", help="Also FIELD!=VALUE; may be repeated."
+)
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
+@address_option
+@format_option
+def list_command(kind: str, filters: tuple[str, ...], limit: int, address: str, style: str) -> None:
+    """List what a cluster has. Of tasks: those that ended lately; of objects: the largest of each process."""
+    found = LISTS[kind](cluster_at(address))
+    try:
+        show(rows.chosen(found, filters, limit), kind.capitalize(), style)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(sorted(SUMMARIES)))
+@address_option
+@format_option
+def summary(kind: str, address: str, style: str) -> None:
+    """Count what a cluster has: tasks by function and state, actors by class and state, objects by node."""
+    show(SUMMARIES[kind](cluster_at(address)), kind.capitalize(), style)
+
+
+@click.command()
+@address_option
+@format_option
+def memory(address: str, style: str) -> None:
+    """Show how full the object stores are, and the largest objects with who owns them."""
+    tables = look(cluster_at(address))
+    stores, objects = rows.store_rows(tables.get("store", {})), rows.object_rows(tables.get("object", {}))
+    if style == "json":
+        click.echo(json.dumps({"stores": stores, "objects": objects}, indent=1))
+        return
+    show(stores, "Object stores", style)
+    show(objects, "Largest objects", style)
+
+
+@click.command()
+@click.argument("file", required=False, type=click.Path(dir_okay=False, writable=True))
+@address_option
+def timeline(file: str | None, address: str) -> None:
+    """Write the tasks that ended lately into FILE, for chrome://tracing or Perfetto."""
+    path = file or f"raybook-timeline-{time.strftime('%Y-%m-%d_%H-%M-%S')}.json"
+    events: list[Any] = chrome_trace(look(cluster_at(address)), time.time() * 1_000)
+    with open(path, "w", encoding="utf-8") as out:
+        json.dump(events, out)
+    spans = sum(event["ph"] == "X" for event in events)
+    click.echo(f"Wrote {spans} tasks to {path}; open it in https://ui.perfetto.dev or chrome://tracing.")

@@ -1,0 +1,52 @@
+"""Plan: how a worker of an environment is started on this node: which variables, paths, folder and interpreter.
+
+Most workers are forked, in a millisecond. What an interpreter or a loader reads only once, at its start, cannot be given
+to a fork: such an environment's workers are started afresh, as are those with packages of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+
+import msgspec
+
+from raybook.base.environments import Environment
+
+READ_AT_START = ("PYTHON", "LD_", "OMP_", "MALLOC_", "MKL_", "OPENBLAS_", "KMP_", "NUMEXPR_", "GLIBC_")
+"""Beginnings of variables that count only when a process begins (ARCHITECTURE §13)."""
+_REFERENCE = re.compile(r"\$\{(\w+)\}")
+
+
+class EnvironmentFailed(Exception):
+    """The environment cannot be had on this node; the text says why, with the end of the log where there is one."""
+
+
+class WorkerPlan(msgspec.Struct, frozen=True):
+    """interpreter: "" for a fork. import_paths: come before all others."""
+
+    variables: dict[str, str] = {}
+    import_paths: tuple[str, ...] = ()
+    working_dir: str = ""
+    interpreter: str = ""
+
+
+def make_plan(environment: Environment, environ: Mapping[str, str], interpreter: str = "") -> WorkerPlan:
+    """The plan. environ: of this node, for ``${NAME}`` in values. interpreter: of the environment's packages.
+    EnvironmentFailed when a folder is not here. Cost: a ``stat`` for each path."""
+    variables = {
+        name: _REFERENCE.sub(lambda match: environ.get(match[1], ""), value)
+        for name, value in environment.env_vars.items()
+    }
+    if environment.working_dir and not os.path.isdir(environment.working_dir):
+        raise EnvironmentFailed(f"There is no directory {environment.working_dir} (working_dir) on this node.")
+    paths = [environment.working_dir] if environment.working_dir else []
+    for module in environment.py_modules:
+        if not os.path.exists(module):
+            raise EnvironmentFailed(f"There is no {module} (py_modules) on this node.")
+        paths.append(module if module.endswith(".whl") else os.path.dirname(module))
+    if not interpreter and any(name.startswith(READ_AT_START) for name in variables):
+        interpreter = sys.executable
+    return WorkerPlan(variables, tuple(dict.fromkeys(paths)), environment.working_dir, interpreter)
