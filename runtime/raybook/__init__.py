@@ -19,7 +19,7 @@ The rooms, in reading order; each opens with what it decides and what it does no
     gcs raylet worker head    the daemons: thin shells that carry out what core decides
     engines     who runs tasks: the owner in this process, or in-process for debuggers; one protocol
     api         the verbs below, decorators, handles, options
-    observe     what panels see: facts, mirror, timeline
+    observe     what panels see: facts, mirror, views
     ml train tune    the libraries, above the API
 
 A task's way: api/remote_function → engines/native → core/owner → core/node/lease_manager → worker/executor →

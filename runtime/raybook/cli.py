@@ -17,7 +17,7 @@ from raybook.base.version import VERSION
 from raybook.commands.ask import ask
 from raybook.commands.logs import logs
 from raybook.commands.rows import node_rows, used_of_total
-from raybook.commands.state import format_option, list_command, memory, summary, timeline
+from raybook.commands.state import format_option, get_command, list_command, memory, summary, timeline
 from raybook.commands.tables import cell
 from raybook.io import session_dir
 from raybook.io.cluster_registry import ClusterRecord
@@ -184,7 +184,7 @@ def _status_row(record: ClusterRecord) -> dict[str, object]:
     return row
 
 
-for _command in (list_command, summary, memory, timeline, logs):
+for _command in (list_command, get_command, summary, memory, timeline, logs):
     main.add_command(_command)
 
 

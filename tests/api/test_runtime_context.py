@@ -103,4 +103,4 @@ def test_timeline_is_written_as_chrome_events(ray, tmp_path):
     ray.get(work.remote())
     assert ray.timeline(str(tmp_path / "timeline.json")) is None
     events = json.loads((tmp_path / "timeline.json").read_text())
-    assert [(event["name"], event["ph"]) for event in events] == [("work", "X")]
+    assert [(event["name"], event["ph"]) for event in events] == [("thread_name", "M"), ("work", "X")]

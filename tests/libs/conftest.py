@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -48,3 +49,16 @@ def cluster() -> Iterator[None]:
     api.init(num_cpus=2)
     yield
     api.shutdown()
+
+
+@pytest.fixture
+def eventually():
+    """Wait until a condition about other processes holds; fail after ten seconds. For what no message announces."""
+
+    def wait_until(condition):
+        end = time.monotonic() + 10
+        while not condition():
+            assert time.monotonic() < end, "the condition did not come true within 10 s"
+            time.sleep(0.02)
+
+    return wait_until

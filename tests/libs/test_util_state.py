@@ -111,21 +111,50 @@ def test_a_task_is_found_by_its_ref():
     assert row.name == "fine" and row.task_id == ref.task_id().hex()
 
 
-def test_waiting_and_running_tasks_are_counted(make_gate):
+def states_of(name):
+    return sorted(row.state for row in list_tasks(filters=[("name", "=", name)]))
+
+
+def test_waiting_and_running_tasks_are_listed_and_counted(make_gate, eventually):
     gate = make_gate()
 
     @ray.remote(num_cpus=4)
     def hold():
         ray.get(gate.wait.remote())
 
+    @ray.remote
+    def after(held):
+        return held
+
     held = [hold.remote() for _ in range(3)]
+    last = after.remote(held[0])
+    # One runs, on all CPUs; it waits in `get`, which lends them to the next.
+    eventually(lambda: states_of("hold") == ["RUNNING"] * 3)
+    assert states_of("after") == ["PENDING_ARGS_AVAIL"]
     counts = summarize_tasks()["cluster"]["summary"]["hold"]["state_counts"]
-    assert sum(counts.values()) == 3 and set(counts) <= {"PENDING_NODE_ASSIGNMENT", "RUNNING"}
+    assert counts == {"RUNNING": 3}
     ray.get(gate.open.remote())
-    ray.get(held)
+    ray.get([*held, last])
     summary = summarize_tasks()["cluster"]
     assert summary["summary"]["hold"]["state_counts"] == {"FINISHED": 3}
     assert summary["summary_by"] == "func_name" and summary["total_tasks"] >= 3
+
+
+def test_tasks_of_other_owners_are_listed_with_who_submitted_them():
+    @ray.remote
+    def outer():
+        return ray.get(fine.options(name="inner").remote()), ray.get_runtime_context().get_task_id()
+
+    _, outer_id = ray.get(outer.remote())
+    [row] = list_tasks(filters=[("name", "=", "inner")], detail=True)
+    assert row.state == "FINISHED" and row.parent_task_id == outer_id
+
+
+def test_a_failed_task_is_listed_with_the_kind_and_the_text_of_its_error():
+    with pytest.raises(ValueError):
+        ray.get(broken.options(name="broken here").remote())
+    [row] = list_tasks(filters=[("name", "=", "broken here")], detail=True)
+    assert (row.state, row.error_type) == ("FAILED", "TASK_EXECUTION_EXCEPTION") and "broken" in row.error_message
 
 
 def test_actors_are_summed_up_by_class(keeper):

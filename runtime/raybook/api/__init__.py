@@ -7,7 +7,7 @@ options          every keyword and its check       (option_checks, strategies)
 placement_group  PlacementGroup and its verbs
 object_ref       ObjectRef                         object_ops: get put wait cancel kill get_actor
 object_ref_generator  ObjectRefGenerator           returns: what a call gives back
-runtime_context  who and where the code is         state: nodes, resources, actors, timeline
+runtime_context  who and where the code is         state: nodes, resources, actors
 facts            rows for panels, from libraries
 """
 
@@ -31,8 +31,9 @@ from raybook.api.ray_context import RayContext
 from raybook.api.remote_function import RemoteFunction
 from raybook.api.runtime_context import RuntimeContext, get_gpu_ids, get_runtime_context
 from raybook.api.startup import init, is_initialized, shutdown
-from raybook.api.state import available_resources, cluster_resources, list_actors, nodes, timeline
+from raybook.api.state import available_resources, cluster_resources, list_actors, nodes
 from raybook.api.strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
+from raybook.api.timeline import timeline
 from raybook.base.dynamic_generator import DynamicObjectRefGenerator
 
 __all__ = [

@@ -1,8 +1,7 @@
-"""State: what the cluster has and does, asked of the GCS and shown in user numbers. One round trip each."""
+"""State: what the cluster has, asked of the GCS and shown in user numbers. One round trip each."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from raybook.api.context import started_engine
@@ -46,16 +45,6 @@ def list_actors() -> list[dict[str, Any]]:
         }
         for info in infos
     ]
-
-
-def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
-    """The tasks this process submitted, as events for chrome://tracing or Perfetto; into ``filename`` if given."""
-    events = started_engine().timeline()
-    if filename is None:
-        return events
-    with open(filename, "w", encoding="utf-8") as file:
-        json.dump(events, file)
-    return None
 
 
 def _node_infos() -> list[NodeInfo]:

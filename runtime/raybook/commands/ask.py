@@ -10,10 +10,12 @@ from typing import Any
 import click
 
 from raybook.api.local_cluster import find_cluster
+from raybook.api.survey import object_rows, task_rows
 from raybook.base.facts import Row
 from raybook.io.channel import RemoteError
 from raybook.io.cluster_registry import ClusterRecord
 from raybook.protocol.messages.gcs import GetFacts
+from raybook.protocol.messages.survey import TASKS, Survey
 
 TIMEOUT_S = 3.0
 LOOK_S = 0.6
@@ -48,6 +50,16 @@ def ask(record: ClusterRecord, *requests: Any) -> list[Any]:
 def look(record: ClusterRecord) -> Tables:
     """The event table, once everybody has had time to tell. Blocks for ``LOOK_S``."""
     return _run(record, _look(record))
+
+
+def survey(record: ClusterRecord, kind: str) -> list[Row]:
+    """Rows of every process's own account (``api.survey``); says so when a process did not answer."""
+    (reply,) = ask(record, Survey(kind))
+    found = task_rows(reply) if kind == TASKS else object_rows(reply)
+    if found.silent:
+        pids = ", ".join(map(str, found.silent))
+        click.echo(f"Left out: what pid {pids} submitted; they did not answer within a second.", err=True)
+    return found.rows
 
 
 def _run(record: ClusterRecord, work: Any) -> Any:

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from raybook.base.facts import Row
+from raybook.base.facts import TASK_FAILED, TASK_FINISHED, TASK_RUNNING, Row
 from raybook.base.resources import to_user
-from raybook.protocol.messages.gcs import ActorInfo, JobInfo, NodeInfo, WorkerRow
+from raybook.protocol.messages.gcs import ActorInfo, JobInfo, NodeInfo, PlacementGroupInfo, WorkerRow
 
 STATES = ("pending", "running", "finished", "failed", "cancelled")
+_COLUMNS = {
+    (TASK_RUNNING, ""): "running",
+    (TASK_FINISHED, ""): "finished",
+    (TASK_FAILED, ""): "failed",
+    (TASK_FAILED, "TASK_CANCELLED"): "cancelled",
+}
+"""(state, error type) → column; every other state is one of waiting."""
 
 
 def node_rows(nodes: Iterable[NodeInfo]) -> list[Row]:
@@ -33,6 +40,21 @@ def used_of_total(node: NodeInfo) -> dict[str, list[float]]:
     """Resource → [used, total], in user numbers."""
     total, free = to_user(node.resources_total), to_user(node.resources_available)
     return {name: [round(total[name] - free.get(name, 0), 4), total[name]] for name in sorted(total)}
+
+
+def group_rows(groups: Iterable[PlacementGroupInfo]) -> list[Row]:
+    return [
+        {
+            "placement_group_id": group.spec.group_id.hex(),
+            "name": group.spec.name,
+            "state": group.state,
+            "strategy": group.spec.strategy,
+            "bundles": [to_user(bundle.shape) for bundle in group.spec.bundles],
+            "nodes": [node.hex() for node in group.nodes],
+            "why": group.waiting or group.death,
+        }
+        for group in groups
+    ]
 
 
 def actor_rows(actors: Iterable[ActorInfo]) -> list[Row]:
@@ -84,38 +106,55 @@ def worker_rows(workers: Iterable[WorkerRow]) -> list[Row]:
     ]
 
 
-def task_rows(facts: Mapping[str, Row]) -> list[Row]:
-    """Single tasks that their owners told of, the latest first."""
+def task_rows(tasks: Iterable[Row]) -> list[Row]:
+    """Single tasks as their owners told of them (``api.survey``): what waits and runs, then the latest ended first."""
     rows = [
         {
-            "task_id": row.get("task_id") or key,
-            "name": row.get("name", ""),
-            "state": row.get("state", ""),
-            "worker_pid": row.get("worker_pid"),
-            "node_id": row.get("node_id", ""),
+            "task_id": row["task_id"],
+            "name": row["name"],
+            "state": row["state"],
+            "attempt": row["attempt"],
+            "worker_pid": row.get("worker_pid") or None,
+            "owner_pid": row["owner_pid"],
+            "actor_id": row["actor_id"],
+            "job_id": row["job_id"],
             "started_ms": row.get("started_ms"),
             "ended_ms": row.get("ended_ms"),
-            "error": row.get("error", ""),
+            "error_type": row.get("error_type", ""),
+            "error": row.get("error_message", ""),
         }
-        for key, row in facts.items()
+        for row in tasks
     ]
-    return sorted(rows, key=lambda row: (-(row["ended_ms"] or row["started_ms"] or 0), row["task_id"]))
+    return sorted(rows, key=lambda row: (-(row["ended_ms"] or 2**62), row["task_id"]))
 
 
-def object_rows(facts: Mapping[str, Row]) -> list[Row]:
-    """The largest objects of each owner, the largest first."""
-    rows = [{"object_id": key, **row} for key, row in facts.items()]
-    return sorted(rows, key=lambda row: (-row.get("size_bytes", 0), row["object_id"]))
+def object_rows(objects: Iterable[Row]) -> list[Row]:
+    """Objects, a row for each process that refers to one, the largest first."""
+    rows = [
+        {
+            "object_id": row["object_id"],
+            "size_bytes": row["size_bytes"],
+            "kind": row["kind"],
+            "owner_pid": row["owner_pid"],
+            "references": row["references"],
+            "views": row["views"],
+            "arguments": row["arguments"],
+            "contained_in": row["contained_in"],
+            "task": row["task"],
+            "call_site": row["call_site"],
+            "path": row["path"],
+        }
+        for row in objects
+    ]
+    return sorted(rows, key=lambda row: (-row["size_bytes"], row["object_id"]))
 
 
-def task_summary(facts: Mapping[str, Row]) -> list[Row]:
+def task_summary(tasks: Iterable[Row]) -> list[Row]:
     """Tasks and calls of each function by state, of all owners together; the busiest first."""
     summary: dict[str, Row] = {}
-    for row in facts.values():
-        name = row.get("name", "")
-        entry = summary.setdefault(name, {"name": name, **dict.fromkeys(STATES, 0)})
-        for state in STATES:
-            entry[state] += row.get(state, 0)
+    for row in tasks:
+        entry = summary.setdefault(row["name"], {"name": row["name"], **dict.fromkeys(STATES, 0)})
+        entry[_COLUMNS.get((row["state"], row.get("error_type", "")), _COLUMNS.get((row["state"], ""), "pending"))] += 1
     return sorted(summary.values(), key=lambda entry: (-sum(entry[state] for state in STATES), entry["name"]))
 
 

@@ -5,31 +5,32 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from typing import Any
 
 import click
 
+from raybook.api.timeline import timeline_events
 from raybook.base.facts import Row
 from raybook.commands import rows
-from raybook.commands.ask import ask, cluster_at, look
-from raybook.commands.tables import show
+from raybook.commands.ask import ask, cluster_at, look, survey
+from raybook.commands.tables import cell, show
 from raybook.io.cluster_registry import ClusterRecord
-from raybook.observe import chrome_trace
-from raybook.protocol.messages.gcs import ListActors, ListJobs, ListNodes, ListWorkers
+from raybook.protocol.messages.gcs import GetPlacementGroups, ListActors, ListJobs, ListNodes, ListWorkers
+from raybook.protocol.messages.survey import OBJECTS, TASKS
 
 Source = Callable[[ClusterRecord], list[Row]]
 
 LISTS: dict[str, Source] = {
     "actors": lambda record: rows.actor_rows(ask(record, ListActors())[0].actors),
     "nodes": lambda record: rows.node_rows(ask(record, ListNodes())[0].nodes),
-    "tasks": lambda record: rows.task_rows(look(record).get("task", {})),
-    "objects": lambda record: rows.object_rows(look(record).get("object", {})),
+    "tasks": lambda record: rows.task_rows(survey(record, TASKS)),
+    "objects": lambda record: rows.object_rows(survey(record, OBJECTS)),
+    "placement-groups": lambda record: rows.group_rows(ask(record, GetPlacementGroups())[0].groups),
     "jobs": lambda record: rows.job_rows(ask(record, ListJobs())[0].jobs),
     "workers": lambda record: rows.worker_rows(ask(record, ListWorkers())[0].workers),
 }
 
 SUMMARIES: dict[str, Source] = {
-    "tasks": lambda record: rows.task_summary(look(record).get("task_group", {})),
+    "tasks": lambda record: rows.task_summary(survey(record, TASKS)),
     "actors": lambda record: rows.actor_summary(ask(record, ListActors())[0].actors),
     "objects": lambda record: rows.store_rows(look(record).get("store", {})),
 }
@@ -51,12 +52,37 @@ format_option = click.option(
 @address_option
 @format_option
 def list_command(kind: str, filters: tuple[str, ...], limit: int, address: str, style: str) -> None:
-    """List what a cluster has. Of tasks: those that ended lately; of objects: the largest of each process."""
+    """List what a cluster has. Of tasks: those that wait and run, and the last 10,000 that ended of each owner."""
     found = LISTS[kind](cluster_at(address))
     try:
         show(rows.chosen(found, filters, limit), kind.capitalize(), style)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+
+
+@click.command("get")
+@click.argument("kind", type=click.Choice(sorted(LISTS)))
+@click.argument("id")
+@address_option
+@format_option
+def get_command(kind: str, id: str, address: str, style: str) -> None:
+    """Show everything about one thing, by its id or the beginning of it (workers, drivers: also by pid)."""
+    found = [row for row in LISTS[kind](cluster_at(address)) if _is_called(row, id)]
+    if not found:
+        raise click.ClickException(f"The cluster knows none of its {kind} by {id!r}. `raybook list {kind}` shows them.")
+    if style == "json":
+        click.echo(json.dumps(found, indent=1, default=str))
+        return
+    for row in found:
+        for name, value in row.items():
+            if value not in ("", None, {}):
+                click.echo(f"{name:>20}  {cell(name, value)}")
+        click.echo()
+
+
+def _is_called(row: Row, id: str) -> bool:
+    """Rows begin with the id that they go by."""
+    return str(next(iter(row.values()))).startswith(id) or str(row.get("pid", "")) == id
 
 
 @click.command()
@@ -73,8 +99,8 @@ def summary(kind: str, address: str, style: str) -> None:
 @format_option
 def memory(address: str, style: str) -> None:
     """Show how full the object stores are, and the largest objects with who owns them."""
-    tables = look(cluster_at(address))
-    stores, objects = rows.store_rows(tables.get("store", {})), rows.object_rows(tables.get("object", {}))
+    record = cluster_at(address)
+    stores, objects = rows.store_rows(look(record).get("store", {})), rows.object_rows(survey(record, OBJECTS))
     if style == "json":
         click.echo(json.dumps({"stores": stores, "objects": objects}, indent=1))
         return
@@ -86,9 +112,9 @@ def memory(address: str, style: str) -> None:
 @click.argument("file", required=False, type=click.Path(dir_okay=False, writable=True))
 @address_option
 def timeline(file: str | None, address: str) -> None:
-    """Write the tasks that ended lately into FILE, for chrome://tracing or Perfetto."""
+    """Write the tasks that run and that ended lately into FILE, for chrome://tracing or Perfetto."""
     path = file or f"raybook-timeline-{time.strftime('%Y-%m-%d_%H-%M-%S')}.json"
-    events: list[Any] = chrome_trace(look(cluster_at(address)), time.time() * 1_000)
+    events = timeline_events(survey(cluster_at(address), TASKS), time.time() * 1_000)
     with open(path, "w", encoding="utf-8") as out:
         json.dump(events, out)
     spans = sum(event["ph"] == "X" for event in events)

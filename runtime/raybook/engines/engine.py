@@ -198,9 +198,6 @@ class Engine(Protocol):
     def flush_output(self, timeout_s: float) -> None:
         """Block until what workers have printed by now has been handed to whoever takes it, or time is up."""
 
-    def timeline(self) -> list[dict]:
-        """Chrome-trace events of the tasks this process owns."""
-
     def memory(self) -> list[dict]:
         """What this process refers to, as rows of ``api.memory.memory_summary``, the largest object first."""
 

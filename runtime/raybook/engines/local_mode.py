@@ -30,11 +30,12 @@ from raybook.engines.engine import ActorHandleState, ActorOptions, CallOptions, 
 from raybook.engines.local_actors import LocalActor
 from raybook.engines.local_groups import LocalPlacementGroups
 from raybook.engines.local_objects import LocalObjects
-from raybook.engines.local_rows import actor_info, task_event
+from raybook.engines.local_rows import actor_info, survey_reply, task_row
 from raybook.engines.local_streams import LocalStreams
 from raybook.engines.local_tasks import Ended, LocalCall, LocalRunner, cancelled
 from raybook.protocol import functions
 from raybook.protocol.messages import gcs
+from raybook.protocol.messages.survey import Survey
 from raybook.protocol.serialization import SerializationContext, serialize
 
 TIMELINE_EVENTS_MAX = 10_000
@@ -145,7 +146,7 @@ class LocalModeEngine:
 
     def _finish(self, call: LocalCall, ended: Ended) -> None:
         self._calls.pop(call.task_id, None)
-        self._events.append(task_event(call, ended))
+        self._events.append(task_row(call, ended))
         if ended.error is None:
             # Before anything is given back: the call's own references to what its results hold are gone already.
             self._hold([info.object_id for value in ended.values for info in value.contained])
@@ -416,6 +417,8 @@ class LocalModeEngine:
             return gcs.NodeList([self._node_info()])
         if isinstance(request, gcs.ListActors):
             return gcs.ActorList([actor_info(actor) for actor in self._actors.values()])
+        if isinstance(request, Survey):
+            return survey_reply(request, self.client_id, self.node_id, self._events, self._objects.memory())
         if isinstance(request, gcs.KvGet):
             return gcs.KvReply(self._kv.get((request.namespace, request.key)))
         if isinstance(request, gcs.KvPut):
@@ -468,9 +471,6 @@ class LocalModeEngine:
 
     def flush_output(self, timeout_s: float) -> None:
         """What runs here has printed already."""
-
-    def timeline(self) -> list[dict]:
-        return list(self._events)
 
     def memory(self) -> list[dict]:
         return self._objects.memory()

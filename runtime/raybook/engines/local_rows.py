@@ -1,15 +1,19 @@
-"""Local rows: how the actors and tasks of local mode look in the state API and in the timeline."""
+"""Local rows: how the actors and tasks of local mode look to the state API."""
 
 from __future__ import annotations
 
 import os
-import threading
 import time
+from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
+from raybook.base.facts import TASK_FAILED, TASK_FINISHED
 from raybook.engines.local_actors import LocalActor
 from raybook.engines.local_tasks import Ended, LocalCall
 from raybook.protocol.messages import gcs
+from raybook.protocol.messages.survey import TASKS, ProcessAccount, Survey, SurveyReply
 
 
 def actor_info(actor: LocalActor) -> gcs.ActorInfo:
@@ -28,16 +32,29 @@ def actor_info(actor: LocalActor) -> gcs.ActorInfo:
     )
 
 
-def task_event(call: LocalCall, ended: Ended) -> dict[str, Any]:
-    """One run as a Chrome-trace event."""
+def task_row(call: LocalCall, ended: Ended) -> dict[str, Any]:
+    """One run as its owner would tell of it in a survey."""
     end_us = ended.started_us + ended.run_us if ended.started_us else time.time_ns() // 1000
     return {
+        "task_id": call.task_id.hex(),
         "name": call.name,
-        "cat": "task",
-        "ph": "X",
-        "ts": end_us - ended.run_us,
-        "dur": ended.run_us,
-        "pid": os.getpid(),
-        "tid": threading.get_ident(),
-        "args": {"task_id": call.task_id.hex(), "failed": ended.error is not None},
+        "state": TASK_FINISHED if ended.error is None else TASK_FAILED,
+        "attempt": 0,
+        "parent": "",
+        "actor_id": "",
+        "call_site": "",
+        "worker_pid": os.getpid(),
+        "started_ms": (end_us - ended.run_us) // 1000,
+        "ended_ms": end_us // 1000,
+        "run_us": ended.run_us,
+        "job_id": "",
     }
+
+
+def survey_reply(
+    request: Survey, client_id: bytes, node_id: bytes, tasks: Iterable[dict[str, Any]], objects: list[dict[str, Any]]
+) -> SurveyReply:
+    """This process's account, the only one."""
+    rows = list(tasks)[::-1] if request.kind == TASKS else [{**row, "job_id": ""} for row in objects]
+    account = ProcessAccount(client_id, os.getpid(), node_id, msgspec.msgpack.encode(rows[: request.limit]))
+    return SurveyReply([account])

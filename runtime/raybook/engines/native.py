@@ -50,6 +50,7 @@ from raybook.protocol.messages.worker import ActorCreation, ArgRef, StreamOrder,
 from raybook.protocol.serialization import SerializationContext, serialize
 from raybook.worker import args as arguments
 from raybook.worker.core_process import CoreProcess, encode
+from raybook.worker.survey import Surveyor
 from raybook.worker.values import Values
 
 MEMORY_LOOK_S = 0.5
@@ -80,6 +81,7 @@ class NativeEngine:
         self._limited_calls: dict[bytes, int] = {}
         """Calls submitted to actors with a limit of pending ones."""
         core.facts.largest_objects = lambda count: memory_report.largest(core.owner, count)
+        Surveyor(core, lambda: self.job.job_id)
         self.client_id = core.client_id
         self.node_id = core.registered.node_id
         self.set_job(job)
@@ -447,9 +449,6 @@ class NativeEngine:
         self._core.raylet_handlers[OutputFlushed] = lambda message: flushed.set()
         self._core.send_raylet(FlushOutput())
         flushed.wait(timeout_s)
-
-    def timeline(self) -> list[dict]:
-        return self._core.facts.timeline()
 
     def memory(self) -> list[dict]:
         if self.closed or self._core.lost_reason:

@@ -1,6 +1,7 @@
-"""Inventory: what the GCS can say of jobs and worker processes, and where a job's output goes. Answers, and changes nothing.
+"""Inventory: what the GCS can say of jobs, processes and single tasks, and where a job's output goes. Changes nothing.
 
-Processes are the raylets' affair: they are asked, each for a second at most, and one that does not answer is left out.
+Processes are the raylets' affair, and single tasks and objects their owners': they are asked, each for a second or two at
+most, and who does not answer is left out, or named.
 """
 
 from __future__ import annotations
@@ -12,21 +13,25 @@ from typing import Any
 from raybook.core.cluster.job_table import JobTable
 from raybook.core.cluster.node_table import NodeTable
 from raybook.gcs.effects import EffectRunner
+from raybook.io.channel import RemoteError
 from raybook.protocol.messages import gcs as messages
-from raybook.protocol.messages.node import DeliverLines, NodeStats
+from raybook.protocol.messages.node import DeliverLines, GetNodeStats
+from raybook.protocol.messages.survey import KINDS, Survey, SurveyNode, SurveyReply
 
 STATS_TIMEOUT_S = 1.0
+SURVEY_TIMEOUT_S = 3.0
+"""A raylet waits a second for its processes."""
 
 
 class Inventory:
-    """ask(node, timeout in seconds): a raylet's own account, None when there is none."""
+    """ask(node, request, timeout in seconds): a raylet's answer, None when there is none."""
 
     def __init__(
         self,
         jobs: JobTable,
         nodes: NodeTable,
         runner: EffectRunner,
-        ask: Callable[[bytes, float], Awaitable[NodeStats | None]],
+        ask: Callable[[bytes, Any, float], Awaitable[Any]],
     ) -> None:
         self._jobs = jobs
         self._nodes = nodes
@@ -35,6 +40,7 @@ class Inventory:
         self.methods: dict[str, Callable[[Any], Awaitable[Any]]] = {
             "ListJobs": self._list_jobs,
             "ListWorkers": self._list_workers,
+            "Survey": self._survey,
             "PublishLines": self._publish_lines,
         }
 
@@ -43,7 +49,7 @@ class Inventory:
 
     async def _list_workers(self, request: messages.ListWorkers) -> messages.WorkerList:
         alive = self._nodes.alive_ids()
-        accounts = await asyncio.gather(*(self._ask(node_id, STATS_TIMEOUT_S) for node_id in alive))
+        accounts = await asyncio.gather(*(self._ask(node_id, GetNodeStats(), STATS_TIMEOUT_S) for node_id in alive))
         rows = []
         for node_id, account in zip(alive, accounts, strict=True):
             for each in account.workers if account is not None else ():
@@ -51,6 +57,20 @@ class Inventory:
                     messages.WorkerRow(node_id, each.worker_id, each.pid, each.state, each.assigned, each.actor_id)
                 )
         return messages.WorkerList(rows)
+
+    async def _survey(self, request: Survey) -> SurveyReply:
+        if request.kind not in KINDS:
+            raise RemoteError(
+                "ValueError", f"There is no survey of {request.kind!r}; there is one of {', '.join(KINDS)}."
+            )
+        question = SurveyNode(request.kind, request.limit)
+        nodes = self._nodes.alive_ids()
+        answers = await asyncio.gather(*(self._ask(node_id, question, SURVEY_TIMEOUT_S) for node_id in nodes))
+        told = [answer for answer in answers if answer is not None]
+        return SurveyReply(
+            [account for answer in told for account in answer.accounts],
+            [pid for answer in told for pid in answer.silent],
+        )
 
     async def _publish_lines(self, request: messages.PublishLines) -> messages.Empty:
         for node_id, lines in self._jobs.lines_by_node(request.lines).items():

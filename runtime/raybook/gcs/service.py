@@ -106,7 +106,7 @@ class GcsService:
             "ClusterStatus": self._cluster_status,
             "StopCluster": self._stop_cluster,
             **self._groups.methods,
-            **Inventory(self._jobs, self._nodes, self._runner, self._ask_stats).methods,
+            **Inventory(self._jobs, self._nodes, self._runner, self._ask).methods,
         }
 
     async def start(self) -> None:
@@ -243,11 +243,15 @@ class GcsService:
             await self._decide_actors(actor_events.InventoryTaken(node_id, present))
 
     async def _ask_stats(self, node_id: bytes, timeout_s: float) -> NodeStats | None:
+        return await self._ask(node_id, GetNodeStats(), timeout_s)
+
+    async def _ask(self, node_id: bytes, request: Any, timeout_s: float) -> Any:
+        """A node's answer; None when there is none in time."""
         channel = self._runner.channel(node_id)
         if channel is None:
             return None
         try:
-            return await asyncio.wait_for(channel.call("GetNodeStats", GetNodeStats()), timeout_s)
+            return await asyncio.wait_for(channel.call(type(request).__name__, request), timeout_s)
         except (ConnectionError, TimeoutError, asyncio.TimeoutError):
             return None
         except RemoteError as error:

@@ -1,4 +1,4 @@
-"""Looking at a cluster: facts in, views out. Reading order: schema → mirror → view → subscribe → text → timeline.
+"""Looking at a cluster: facts in, views out. Reading order: schema → mirror → view → subscribe → text.
 
     engine ──FactDelta──▶ Feed (subscribe) ──▶ Mirror ──▶ build_view ──▶ View ──▶ text, HTML, widgets, browser
 
@@ -46,7 +46,6 @@ from raybook.observe.text import (
     task_parts,
     view_text,
 )
-from raybook.observe.timeline import chrome_trace
 from raybook.observe.view import Caps, Label, build_view
 
 __all__ = [
@@ -76,7 +75,6 @@ __all__ = [
     "build_view",
     "bytes_pair_text",
     "bytes_text",
-    "chrome_trace",
     "cluster_of_kernel",
     "count_text",
     "duration_text",

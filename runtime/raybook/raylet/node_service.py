@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ class NodeService:
             "SetObserved": self._set_observed,
             "StopNode": self._stop_node,
             "GetNodeStats": self._get_node_stats,
+            "SurveyNode": lambda request: self._raylet.surveys.ask(request),
         }
 
     async def call(self, method: str, request: Any) -> Any:
@@ -40,7 +42,8 @@ class NodeService:
         handler = self._methods.get(method)
         if handler is None:
             raise RemoteError("ValueError", f"A raylet has no method {method!r}.")
-        return handler(request)
+        answer = handler(request)
+        return await answer if inspect.isawaitable(answer) else answer
 
     def _place_actor(self, request: messages.PlaceActor) -> messages.PlaceActorReply:
         decider = self._raylet.decider

@@ -36,6 +36,7 @@ from raybook.protocol.messages import raylet as rm
 from raybook.protocol.messages import store as sm
 from raybook.protocol.messages.node import NodeStats, WorkerInfo
 from raybook.protocol.messages.output import FlushOutput
+from raybook.protocol.messages.survey import SurveyAnswer
 from raybook.raylet.clients import DRIVER, WORKER, Client, ClientTable, WorkerProcess
 from raybook.raylet.effects import NodeDecider
 from raybook.raylet.followers import Followers
@@ -44,6 +45,7 @@ from raybook.raylet.idle_probe import IdleProbe
 from raybook.raylet.node_service import NodeService
 from raybook.raylet.output_service import OutputService
 from raybook.raylet.store_service import StoreService
+from raybook.raylet.surveys import Surveys
 from raybook.raylet.worker_keeper import LOGS, Hooks, WorkerKeeper, Workplace
 from raybook.raylet.zygote_client import ZygoteHandle
 
@@ -99,6 +101,7 @@ class Raylet:
         self.cluster_id = b""
         self._socket = f"unix:{session_dir}/{SOCKET_NAME}"
         self._clients = ClientTable()
+        self.surveys = Surveys(node_id, self._clients)
         self._observed = False
         self._look: asyncio.TimerHandle | None = None
         self._server: FrameServer | None = None
@@ -356,6 +359,7 @@ class Raylet:
 
     def _forget(self, client: Client) -> None:
         self._clients.remove(client)
+        self.surveys.gone(client)
         if client.pidfd >= 0:
             self._loop.remove_reader(client.pidfd)
             os.close(client.pidfd)
@@ -400,6 +404,7 @@ class Raylet:
                 "KillActor", gcs_messages.KillActor(m.actor_id, m.no_restart, m.graceful, "ray.kill or its last handle")
             ),
             FlushOutput: lambda c, m: self.output.flush(c),
+            SurveyAnswer: lambda c, m: self.surveys.answered(c, m),
             rm.Stop: lambda c, m: self.gcs.tell("StopCluster", gcs_messages.StopCluster(m.reason)),
         }
         for kind in (

@@ -109,6 +109,10 @@ class ActorExecutor:
         context.is_cancelled = True
         return True
 
+    def running(self) -> list[bytes]:
+        """Calls that have begun here and not ended. Any thread."""
+        return [*self._running.copy(), *self._coroutines.copy()]
+
     # One call
 
     def _method(self, spec: TaskSpec) -> Callable[..., Any]:

@@ -10,6 +10,11 @@ from raybook.worker.peers import Peer
 class Executor:
     """What the I/O thread needs of a worker's executor; a driver has none. All of it runs on the I/O thread."""
 
+    current: Any = None
+    """Spec of the task or call that runs on the main thread."""
+    actor: Any = None
+    """The actor executor, once this worker is an actor."""
+
     def on_message(self, peer: Peer, message: Any) -> None:
         """A push, cancel or steal from an owner."""
 

@@ -99,7 +99,7 @@ class Owner:
         self.generators = Generators(
             self.references, self.objects, self.borrows, self.garbage, self._effects, self._become_ready, self._place_of
         )
-        self.finished: list[tuple[TaskRecord, str, int, int]] = []
+        self.finished: list[tuple[TaskRecord, str, int, int, ErrorValue | None]] = []
         """(task, state, run µs, worker pid) since the shell last looked: the source of panels and the timeline."""
         self._now_ms = 0
         self._dispatch: dict[type, Any] = {
@@ -291,7 +291,7 @@ class Owner:
             stats.cancelled += 1
         else:
             stats.failed += 1
-        self.finished.append((record, state, run_us, pid))
+        self.finished.append((record, state, run_us, pid, error))
         if reply is not None:
             taken = False
             for index, value in enumerate(reply.returns):

@@ -11,6 +11,7 @@ import msgspec
 from raybook.base.facts import Fact
 from raybook.base.specs import ActorSpec, Endpoint, PlacementGroupSpec
 from raybook.protocol.messages.output import WorkerLine
+from raybook.protocol.messages.survey import Survey, SurveyReply
 
 
 class NodeInfo(msgspec.Struct):
@@ -334,6 +335,7 @@ METHODS: dict[str, tuple[type, type]] = {
     "FinishJob": (FinishJob, Empty),
     "ListJobs": (ListJobs, JobList),
     "ListWorkers": (ListWorkers, WorkerList),
+    "Survey": (Survey, SurveyReply),
     "OwnerGone": (OwnerGone, Empty),
     "CreateActor": (CreateActor, ActorCreated),
     "GetNamedActor": (GetNamedActor, ActorReply),

@@ -7,6 +7,7 @@ import msgspec
 from raybook.base.specs import ActorSpec
 from raybook.protocol.messages.gcs import ActorInfo, Empty
 from raybook.protocol.messages.output import WorkerLine
+from raybook.protocol.messages.survey import NodeSurvey, SurveyNode
 
 
 class PlaceActor(msgspec.Struct):
@@ -134,4 +135,5 @@ METHODS: dict[str, tuple[type, type]] = {
     "SetObserved": (SetObserved, Empty),
     "StopNode": (StopNode, Empty),
     "GetNodeStats": (GetNodeStats, NodeStats),
+    "SurveyNode": (SurveyNode, NodeSurvey),
 }

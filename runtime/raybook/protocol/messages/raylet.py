@@ -31,6 +31,7 @@ from raybook.protocol.messages.store import (
     SpillObjects,
     SpillWanted,
 )
+from raybook.protocol.messages.survey import SurveyAnswer, SurveyQuery
 
 
 class Register(msgspec.Struct, tag=1, array_like=True):
@@ -330,4 +331,6 @@ RayletMessage = (
     | WorkerLines
     | FlushOutput
     | OutputFlushed
+    | SurveyQuery
+    | SurveyAnswer
 )

@@ -69,6 +69,11 @@ class GcsStub:
                 request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.ListWorkers.SerializeToString,
                 response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.WorkerList.FromString,
                 _registered_method=True)
+        self.Survey = channel.unary_unary(
+                '/raybook.Gcs/Survey',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Survey.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.SurveyReply.FromString,
+                _registered_method=True)
         self.OwnerGone = channel.unary_unary(
                 '/raybook.Gcs/OwnerGone',
                 request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.OwnerGone.SerializeToString,
@@ -216,6 +221,12 @@ class GcsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListWorkers(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Survey(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -384,6 +395,11 @@ def add_GcsServicer_to_server(servicer, server):
                     servicer.ListWorkers,
                     request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.ListWorkers.FromString,
                     response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.WorkerList.SerializeToString,
+            ),
+            'Survey': grpc.unary_unary_rpc_method_handler(
+                    servicer.Survey,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Survey.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.SurveyReply.SerializeToString,
             ),
             'OwnerGone': grpc.unary_unary_rpc_method_handler(
                     servicer.OwnerGone,
@@ -680,6 +696,33 @@ class Gcs:
             '/raybook.Gcs/ListWorkers',
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.ListWorkers.SerializeToString,
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.WorkerList.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Survey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Gcs/Survey',
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.Survey.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.SurveyReply.FromString,
             options,
             channel_credentials,
             insecure,

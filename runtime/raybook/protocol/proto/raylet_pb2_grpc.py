@@ -85,6 +85,11 @@ class RayletStub:
                 request_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.GetNodeStats.SerializeToString,
                 response_deserializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.NodeStats.FromString,
                 _registered_method=True)
+        self.SurveyNode = channel.unary_unary(
+                '/raybook.Raylet/SurveyNode',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.SurveyNode.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.NodeSurvey.FromString,
+                _registered_method=True)
 
 
 class RayletServicer:
@@ -150,6 +155,12 @@ class RayletServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SurveyNode(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RayletServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -202,6 +213,11 @@ def add_RayletServicer_to_server(servicer, server):
                     servicer.GetNodeStats,
                     request_deserializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.GetNodeStats.FromString,
                     response_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.NodeStats.SerializeToString,
+            ),
+            'SurveyNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.SurveyNode,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.SurveyNode.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.NodeSurvey.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -474,6 +490,33 @@ class Raylet:
             '/raybook.Raylet/GetNodeStats',
             raybook_dot_protocol_dot_proto_dot_raylet__pb2.GetNodeStats.SerializeToString,
             raybook_dot_protocol_dot_proto_dot_raylet__pb2.NodeStats.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SurveyNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Raylet/SurveyNode',
+            raybook_dot_protocol_dot_proto_dot_raylet__pb2.SurveyNode.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_raylet__pb2.NodeSurvey.FromString,
             options,
             channel_credentials,
             insecure,

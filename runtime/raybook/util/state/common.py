@@ -97,7 +97,8 @@ class NodeState(StateSchema):
 
 @dataclass
 class TaskState(StateSchema):
-    """A task or actor call; state: FINISHED or FAILED."""
+    """An attempt of a task or actor call; state: PENDING_ARGS_AVAIL, PENDING_NODE_ASSIGNMENT, RUNNING, FINISHED or FAILED.
+    A task that was cancelled has FAILED with error type TASK_CANCELLED."""
 
     task_id: str
     attempt_number: int
@@ -115,6 +116,8 @@ class TaskState(StateSchema):
     start_time_ms: int | None = detail_only()
     end_time_ms: int | None = detail_only()
     error_message: str | None = detail_only()
+    call_site: str | None = detail_only()
+    """The notebook cell that submitted it."""
 
 
 @dataclass
@@ -147,7 +150,7 @@ class PlacementGroupState(StateSchema):
 
 @dataclass
 class ObjectState(StateSchema):
-    """An object of the store."""
+    """An object, as one process refers to it; object_size: bytes, -1 while there is no value."""
 
     object_id: str
     object_size: int
@@ -161,13 +164,16 @@ class ObjectState(StateSchema):
 
 @dataclass
 class JobState(StateSchema):
-    """One driver's work; status: RUNNING."""
+    """One driver's work; status: RUNNING, or SUCCEEDED when its driver has left."""
 
     job_id: str
     type: str
     status: str
     entrypoint: str | None
     submission_id: str | None = None
+    start_time: int | None = None
+    end_time: int | None = None
+    driver_info: dict | None = None
     driver_node_id: str | None = detail_only()
     message: str | None = detail_only()
 

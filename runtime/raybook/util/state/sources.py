@@ -1,0 +1,182 @@
+"""Sources: where the state API's rows come from, each as Ray's record of it. One round trip each; see ``api`` for who
+is asked."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from raybook.api import get_runtime_context, nodes, placement_group_table
+from raybook.api import list_actors as actor_rows
+from raybook.api.inventory import job_rows, worker_rows
+from raybook.api.survey import Surveyed, surveyed_objects, surveyed_tasks
+from raybook.base.facts import TASK_PENDING_NODE, TASK_SUBMITTED
+from raybook.base.ids import is_actor_call
+from raybook.util.state.common import (
+    ActorState,
+    JobState,
+    NodeState,
+    ObjectState,
+    PlacementGroupState,
+    TaskState,
+    WorkerState,
+)
+
+
+def actors() -> list[ActorState]:
+    """All that the GCS remembers, by id."""
+    found = [
+        ActorState(
+            actor_id=row["actor_id"],
+            class_name=row["class_name"],
+            state=row["state"],
+            job_id=row["job_id"],
+            name=row["name"],
+            node_id=row["node_id"] or None,
+            pid=row["pid"],
+            ray_namespace=row["ray_namespace"],
+            required_resources=row["required_resources"],
+            death_cause=row["death_cause"] or None,
+            is_detached=row["is_detached"],
+            num_restarts=row["num_restarts"],
+            waiting_for=row["waiting_for"] or None,
+        )
+        for row in actor_rows()
+    ]
+    return sorted(found, key=lambda actor: actor.actor_id)
+
+
+def cluster_nodes() -> list[NodeState]:
+    """All that the GCS remembers, by id."""
+    found = [
+        NodeState(
+            node_id=row["NodeID"],
+            node_ip=row["NodeManagerAddress"],
+            is_head_node=row["IsHeadNode"],
+            state="ALIVE" if row["Alive"] else "DEAD",
+            state_message=row["DeathReasonMessage"] or None,
+            node_name=row["NodeManagerHostname"],
+            resources_total=row["Resources"],
+            labels=row["Labels"],
+        )
+        for row in nodes()
+    ]
+    return sorted(found, key=lambda node: node.node_id)
+
+
+def placement_groups() -> list[PlacementGroupState]:
+    """All that the GCS remembers."""
+    return [_placement_group(row) for row in placement_group_table().values()]
+
+
+def tasks() -> tuple[list[TaskState], Surveyed]:
+    """Of every living owner: what waits and runs, then what has ended, the latest first."""
+    survey = surveyed_tasks()
+    found = [_task(row) for row in survey.rows]
+    found.sort(key=lambda task: -(task.end_time_ms or 2**62))
+    return found, survey
+
+
+def workers() -> list[WorkerState]:
+    """The processes of living nodes: workers, and drivers that are still here."""
+    addresses = {node.node_id: node.node_ip for node in cluster_nodes()}
+    found = []
+    for job in job_rows():
+        if not job["ended_ms"]:
+            node = job["node_id"]
+            worker_id = get_runtime_context().get_worker_id() if job["pid"] == os.getpid() else None
+            found.append(WorkerState(worker_id, True, "DRIVER", None, node, addresses.get(node), job["pid"]))
+    for row in worker_rows():
+        if row["pid"]:
+            node = row["node_id"]
+            found.append(WorkerState(row["worker_id"], True, "WORKER", None, node, addresses.get(node), row["pid"]))
+    return found
+
+
+def jobs() -> list[JobState]:
+    """Drivers' work, ended work included as long as the GCS remembers it, oldest first."""
+    return [
+        JobState(
+            job_id=row["job_id"],
+            type="DRIVER",
+            status="SUCCEEDED" if row["ended_ms"] else "RUNNING",
+            entrypoint=row["entrypoint"] or None,
+            start_time=row["started_ms"],
+            end_time=row["ended_ms"] or None,
+            driver_info={"id": row["job_id"], "pid": str(row["pid"])},
+            driver_node_id=row["node_id"],
+            message=row["reason"] or None,
+        )
+        for row in job_rows()
+    ]
+
+
+def objects() -> tuple[list[ObjectState], Surveyed]:
+    """One row an object and process that refers to it, the largest first."""
+    survey = surveyed_objects()
+    addresses = {node.node_id: node.node_ip for node in cluster_nodes()}
+    drivers = {job["pid"] for job in job_rows()}
+    found = [
+        ObjectState(
+            object_id=row["object_id"],
+            object_size=row["size_bytes"] if row["kind"] != "PENDING" else -1,
+            pid=row["owner_pid"],
+            reference_type=_reference_type(row),
+            call_site=row["call_site"] or "disabled",
+            task_status="NIL" if row["kind"] != "PENDING" else TASK_PENDING_NODE,
+            type="DRIVER" if row["owner_pid"] in drivers else "WORKER",
+            ip=addresses.get(row["owner_node_id"]),
+        )
+        for row in survey.rows
+    ]
+    found.sort(key=lambda row: (-row.object_size, row.object_id))
+    return found, survey
+
+
+def _reference_type(row: dict[str, Any]) -> str:
+    if row["arguments"]:
+        return "USED_BY_PENDING_TASK"
+    if row["contained_in"] and not row["references"]:
+        return "CAPTURED_IN_OBJECT"
+    return "PINNED_IN_MEMORY" if row["views"] and row["kind"] == "IN_ARENA" else "LOCAL_REFERENCE"
+
+
+def _placement_group(row: dict[str, Any]) -> PlacementGroupState:
+    nodes_of = row["bundles_to_node_id"]
+    return PlacementGroupState(
+        placement_group_id=row["placement_group_id"],
+        name=row["name"],
+        creator_job_id=row["creator_job_id"],
+        state=row["state"],
+        bundles=[
+            {"bundle_index": index, "resources": amounts, "node_id": nodes_of[index]}
+            for index, amounts in row["bundles"].items()
+        ],
+        is_detached=row["is_detached"],
+        stats=row["stats"],
+        waiting_for=row["waiting_for"] or row["removed_because"],
+    )
+
+
+def _task(row: dict[str, Any]) -> TaskState:
+    state = row["state"]
+    return TaskState(
+        task_id=row["task_id"],
+        attempt_number=row["attempt"],
+        name=row["name"],
+        # Sent ahead to a worker that is busy: it waits there as it would wait here.
+        state=TASK_PENDING_NODE if state == TASK_SUBMITTED else state,
+        job_id=row["job_id"] or None,
+        type="ACTOR_TASK" if is_actor_call(bytes.fromhex(row["task_id"])) else "NORMAL_TASK",
+        func_or_class_name=row["name"],
+        node_id=row.get("node_id") or (row["owner_node_id"] if row.get("worker_pid") else None),
+        worker_pid=row.get("worker_pid") or None,
+        error_type=row.get("error_type"),
+        actor_id=row["actor_id"] or None,
+        parent_task_id=row["parent"] or None,
+        worker_id=row.get("worker_id"),
+        start_time_ms=row.get("started_ms"),
+        end_time_ms=row.get("ended_ms"),
+        error_message=row.get("error_message"),
+        call_site=row["call_site"] or None,
+    )
