@@ -47,6 +47,13 @@ def main() -> None:
 @click.option("--resources", default="{}", metavar="JSON", help="Custom resources, as in '{\"licence\": 2}'.")
 @click.option("--store", default="", metavar="FILE", help="Where the GCS keeps its tables; in its session by default.")
 @click.option("--token-file", metavar="FILE", help="Of the cluster to join, when it runs on another machine.")
+@click.option(
+    "--metrics-export-port",
+    type=click.IntRange(-1, 65535),
+    default=0,
+    show_default=True,
+    help="Of the page for Prometheus; 0: any free one, -1: no page.",
+)
 def start(
     head: bool,
     address: str | None,
@@ -60,6 +67,7 @@ def start(
     resources: str,
     store: str,
     token_file: str | None,
+    metrics_export_port: int,
 ) -> None:
     """Start a cluster here, or join one."""
     if head == (address is not None):
@@ -68,9 +76,14 @@ def start(
     try:
         if head:
             store_path = str(Path(store).resolve()) if store else ""
-            record = split_cluster.start_head(amounts, name=name, host=host, port=port, store=store_path)
+            metrics_port = metrics_export_port if metrics_export_port >= 0 else None
+            record = split_cluster.start_head(
+                amounts, name=name, host=host, port=port, store=store_path, metrics_port=metrics_port
+            )
             click.echo(f"Cluster {record.name or record.cluster_id} is running; its GCS listens at {record.address}.")
             click.echo(f'  from Python here:  raybook.init(address="{record.name or record.cluster_id}")')
+            if record.metrics_address:
+                click.echo(f"  for Prometheus:    http://{record.metrics_address}/metrics")
             click.echo(f"  another node:      raybook start --address {record.address}")
             click.echo(f"  end it:            raybook stop {record.name or record.cluster_id}")
         else:
@@ -169,6 +182,8 @@ def _describe(record: ClusterRecord) -> str:
         lines.append(f"  node {node.node_id.hex()}  {node.hostname}  used {used}")
     lines += [f"  waiting: {text}" for text in reply.waiting]
     folder = Path(record.session_dir)
+    if record.metrics_address:
+        lines.append(f"  metrics: http://{record.metrics_address}/metrics")
     lines.append(f"  logs: {folder / session_dir.LOGS}")
     return "\n".join(lines)
 
@@ -177,6 +192,7 @@ def _status_row(record: ClusterRecord) -> dict[str, object]:
     """One cluster for programs."""
     row: dict[str, object] = {"name": record.name, "cluster_id": record.cluster_id, "address": record.address}
     row |= {"persist": record.persist, "session_dir": record.session_dir}
+    row["metrics_address"] = record.metrics_address
     if record.address:
         reply: ClusterStatusReply = ask(record, ClusterStatus())[0]
         row |= {"nodes": node_rows(reply.nodes), "actors_alive": reply.actors_alive, "jobs": reply.jobs}

@@ -106,6 +106,17 @@ def test_large_objects_are_listed_with_their_owner_and_vanish_with_their_last_re
     eventually(lambda: gone not in [row["object_id"] for row in rows_of("list", "objects")])
 
 
+def test_one_thing_is_shown_whole_by_the_beginning_of_its_id(cluster):
+    ref = make_counter().up.remote()
+    ray.get(ref)
+    (row,) = rows_of("get", "tasks", ref.task_id().hex())
+    assert row["state"] == "FINISHED" and row["owner_pid"] == os.getpid()
+    shown = run("get", "tasks", ref.task_id().hex()[:20], "--address", NAME)
+    assert shown.exit_code == 0 and "owner_pid" in shown.output
+    refused = run("get", "nodes", "no-such-node", "--address", NAME)
+    assert refused.exit_code == 1 and "raybook list nodes" in refused.output
+
+
 def test_timeline_is_a_chrome_trace_of_what_ran(cluster, tmp_path: Path):
     @ray.remote
     def traced():

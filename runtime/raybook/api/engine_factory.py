@@ -51,6 +51,7 @@ def start_engine(options: InitOptions, output: WorkerOutput | None) -> tuple[Eng
         resources=options.resources,
         labels=options.labels,
         persist=options.persist,
+        metrics_port=options.metrics_port,
         name=options.name,
         kernel_id=options.kernel_id,
         # The engine's imports take as long as half the head's start, so they happen during it.

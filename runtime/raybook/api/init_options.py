@@ -46,6 +46,7 @@ class InitOptions(msgspec.Struct, frozen=True):
     environment: str = ""
     """Key of the runtime environment of everything that this driver starts."""
     persist: bool = False
+    metrics_port: int | None = None
     name: str = ""
     kernel_id: str = ""
 
@@ -81,6 +82,7 @@ def make_init_options(address: str | None, environ: Mapping[str, str], asked: Ma
         folds_output=all(environ.get(name, "1") != "0" for name in FOLDING_VARIABLES),
         environment=environment_key(asked["runtime_env"]),
         persist=bool(asked["persist"]),
+        metrics_port=asked["metrics_port"],
         name=asked["name"] or "",
         kernel_id=asked["_kernel_id"],
     )
@@ -93,6 +95,7 @@ def _check_values(asked: Mapping[str, Any]) -> None:
     check_count(1, none=True)("object_store_memory", asked["object_store_memory"])
     check_runtime_env("runtime_env", asked["runtime_env"])
     comes_later()("_temp_dir", asked["_temp_dir"])
+    check_count(0, none=True)("_metrics_export_port", asked["metrics_port"])
     check_name("name", asked["name"])
     if asked["namespace"] is not None:
         check_namespace(asked["namespace"])
@@ -108,6 +111,8 @@ def _refuse_cluster_settings(address: str, asked: Mapping[str, Any]) -> None:
     given = [name for name in names if asked[name] is not None]
     if asked["persist"]:
         given.append("persist")
+    if asked["metrics_port"] is not None:
+        given.append("_metrics_export_port")
     if asked["local_mode"]:
         given.append("local_mode")
     if given:

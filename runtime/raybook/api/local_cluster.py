@@ -92,6 +92,7 @@ def start_local(
     resources: Mapping[str, float] | None = None,
     labels: Mapping[str, str] | None = None,
     persist: bool = False,
+    metrics_port: int | None = None,
     name: str = "",
     kernel_id: str = "",
     timeout_s: float = START_TIMEOUT_S,
@@ -100,6 +101,7 @@ def start_local(
     """Start a cluster on this machine and wait until it serves.
 
     Amounts are the user's numbers, None for what the machine has; memory in bytes. persist: it outlives this process.
+    metrics_port: of the page for Prometheus (0: any free one), None for none.
     name: for people and ``find_cluster``; unique among the living. ValueError for a taken name; RaySystemError, with
     the end of the head's log, when it does not start. meanwhile: called once while the head starts. Cost: 0.2 s.
     """
@@ -117,6 +119,7 @@ def start_local(
         owner=None if persist else OwnerProcess(os.getpid(), start_time(os.getpid()) or 0, kernel_id),
         amounts=NodeAmounts(num_cpus, num_gpus, memory, object_store_memory, dict(resources or {})),
         labels=dict(labels or {}),
+        metrics_port=metrics_port,
     )
     log_path = folder / session_dir.LOGS / "head.log"
     try:

@@ -44,10 +44,12 @@ def start_head(
     port: int = 0,
     store: str = "",
     labels: dict[str, str] | None = None,
+    metrics_port: int | None = 0,
 ) -> ClusterRecord:
     """Start a GCS and the raylet of its machine; returns the cluster's record when both serve. store: SQLite file, by
     default one in the session folder. ValueError for a taken name; RaySystemError, with the end of the log, when one of
-    them does not start (the other one is ended then)."""
+    them does not start (the other one is ended then). metrics_port: of the page for Prometheus; 0: any free one, None: no
+    page."""
     if name and any(record.name == name for record in list_clusters()):
         raise ValueError(f"A cluster named {name!r} is running already; stop it, or choose another name.")
     cluster_id = ids.random_id().hex()
@@ -64,6 +66,7 @@ def start_head(
             host,
             port,
             store or str(folder / STORE_FILE),
+            metrics_port,
         )
         started.append(start_gcs(options))
         gcs = started[0].ready
@@ -139,4 +142,5 @@ def _record(name: str, gcs: Ready, node: Ready, amounts: NodeAmounts) -> Cluster
         raybook_version=VERSION,
         created_unix_ms=time.time_ns() // 1_000_000,
         resources={"CPU": amounts.num_cpus} if amounts.num_cpus is not None else {},
+        metrics_address=gcs.metrics_address,
     )

@@ -49,6 +49,7 @@ def init(
     name: str | None = None,
     persist: bool = False,
     _memory: float | None = None,
+    _metrics_export_port: int | None = None,
     _kernel_id: str = "",
 ) -> RayContext:
     """Start a cluster on this machine, or connect to one, and make it current.
@@ -57,6 +58,7 @@ def init(
     RAY_ADDRESS first); "auto" connects to the newest on this machine; a name, an id or a socket to that one.
     num_cpus, num_gpus, memory (bytes), resources, labels, object_store_memory (bytes): of the node that is started;
     found out where left out. name: by which others on this machine find the cluster; persist: it outlives this process.
+    _metrics_export_port: of a page for Prometheus on the head; 0: any free one; none is served without it.
     local_mode: everything in this process, for debuggers. The dashboard and logging_format
     arguments are accepted and have no effect.
 
@@ -81,6 +83,7 @@ def init(
         "runtime_env": runtime_env,
         "_temp_dir": _temp_dir,
         "persist": persist,
+        "metrics_port": _metrics_export_port,
         "name": name,
         "_kernel_id": _kernel_id or current_runtime.kernel_id,
     }

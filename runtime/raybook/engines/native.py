@@ -12,6 +12,7 @@ import threading
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from time import time as now_s
 from typing import Any
 
 import msgspec
@@ -150,6 +151,7 @@ class NativeEngine:
         if self.environment:
             what = self._merged.get(what) or self._with_environment(what)
         record = TaskRecord(spec, stats, what, b"", options.max_retries)
+        record.submitted_s = now_s()
         stored = self._pack_arguments(record, args, kwargs) if args or kwargs else None
         if options.retry_exceptions:
             self._ask_for_retries(spec, options.retry_exceptions)
@@ -281,6 +283,7 @@ class NativeEngine:
         spec = TaskSpec(task_id, b"", stats.name, NO_ARGUMENTS, options.num_returns)
         spec.method = method
         record = TaskRecord(spec, stats, None, actor.actor_id, options.max_task_retries)
+        record.submitted_s = now_s()
         stored = self._pack_arguments(record, args, kwargs) if args or kwargs else None
         if options.retry_exceptions:
             self._ask_for_retries(spec, options.retry_exceptions)

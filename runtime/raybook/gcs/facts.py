@@ -38,6 +38,10 @@ class FactDesk:
         """Facts of others."""
         self._events.add(self._reconciled(fact) for fact in facts)
 
+    def rows(self, kind: str) -> list[Row]:
+        """The present rows of a kind."""
+        return self._events.rows(kind)
+
     def refresh(self, kind: str, key: bytes) -> None:
         """The GCS's own fields of a row have changed."""
         owned = self._owned_row(kind, key)

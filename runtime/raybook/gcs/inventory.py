@@ -15,7 +15,7 @@ from raybook.core.cluster.node_table import NodeTable
 from raybook.gcs.effects import EffectRunner
 from raybook.io.channel import RemoteError
 from raybook.protocol.messages import gcs as messages
-from raybook.protocol.messages.node import DeliverLines, GetNodeStats
+from raybook.protocol.messages.node import DeliverLines, GetNodeStats, NodeStats
 from raybook.protocol.messages.survey import KINDS, Survey, SurveyNode, SurveyReply
 
 STATS_TIMEOUT_S = 1.0
@@ -47,12 +47,16 @@ class Inventory:
     async def _list_jobs(self, request: messages.ListJobs) -> messages.JobList:
         return messages.JobList(self._jobs.rows())
 
-    async def _list_workers(self, request: messages.ListWorkers) -> messages.WorkerList:
+    async def node_statistics(self) -> dict[bytes, NodeStats]:
+        """What every living node that answers says of itself."""
         alive = self._nodes.alive_ids()
         accounts = await asyncio.gather(*(self._ask(node_id, GetNodeStats(), STATS_TIMEOUT_S) for node_id in alive))
+        return {node: account for node, account in zip(alive, accounts, strict=True) if account is not None}
+
+    async def _list_workers(self, request: messages.ListWorkers) -> messages.WorkerList:
         rows = []
-        for node_id, account in zip(alive, accounts, strict=True):
-            for each in account.workers if account is not None else ():
+        for node_id, account in (await self.node_statistics()).items():
+            for each in account.workers:
                 rows.append(
                     messages.WorkerRow(node_id, each.worker_id, each.pid, each.state, each.assigned, each.actor_id)
                 )

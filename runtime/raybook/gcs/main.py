@@ -17,6 +17,7 @@ import msgspec
 
 from raybook.base import ids
 from raybook.base.config import read_environment
+from raybook.gcs.metrics_page import MetricsPage
 from raybook.gcs.service import GcsService
 from raybook.io import cluster_registry, daemon, session_dir
 from raybook.io.clock import anchored_clock
@@ -68,16 +69,23 @@ async def _run(options: GcsOptions, starter: daemon.Starter) -> None:
     loop.add_signal_handler(signal.SIGTERM, gcs.request_stop, "the GCS was terminated")
     await gcs.start()
     server = await serve_grpc(gcs, "Gcs", f"{options.host}:{options.port}", token)
+    page = None
+    if options.metrics_port is not None:
+        page = MetricsPage(gcs, loop)
+        page.serve(options.host, options.metrics_port)
     ready = Ready(
         cluster_id=gcs.cluster_id.hex(),
         address=server.address,
         session_dir=options.session_dir,
         token_file=options.token_file,
         pid=os.getpid(),
+        metrics_address=page.address if page is not None else "",
     )
     starter.tell(msgspec.to_builtins(ready))
     reason = await ended
     logger.info("The GCS ends: %s.", reason)
+    if page is not None:
+        page.close()
     await gcs.say_farewell(FAREWELL_S)
     await server.stop()
     await gcs.close()

@@ -84,6 +84,7 @@ class GcsService:
         """Nodes of the store that have not registered with this process: it does not know what their clients watch."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.inventory = Inventory(self._jobs, self._nodes, self._runner, self._ask)
         self._methods: dict[str, Callable[[Any], Awaitable[Any]]] = {
             "RegisterNode": self._register_node,
             "ReportNode": self._report_node,
@@ -106,7 +107,7 @@ class GcsService:
             "ClusterStatus": self._cluster_status,
             "StopCluster": self._stop_cluster,
             **self._groups.methods,
-            **Inventory(self._jobs, self._nodes, self._runner, self._ask).methods,
+            **self.inventory.methods,
         }
 
     async def start(self) -> None:
@@ -414,6 +415,10 @@ class GcsService:
             await self._check_observers()
         return reply
 
+    def fact_rows(self, kind: str) -> list[Row]:
+        """What was told of a kind of things."""
+        return self._facts.rows(kind)
+
     async def _check_observers(self) -> None:
         again_ms = self._facts.look_again_ms(self._clock())
         if again_ms is None:
@@ -436,11 +441,9 @@ class GcsService:
     # ------------------------------------------------------------------ the cluster
 
     async def _cluster_status(self, request: messages.ClusterStatus) -> messages.ClusterStatusReply:
-        alive = self._nodes.alive_ids()
-        accounts = await asyncio.gather(*(self._ask_stats(node_id, STATS_TIMEOUT_S) for node_id in alive))
         waiting = self._actors.waiting() + self._groups.table.waiting()
-        for account in accounts:
-            waiting += account.waiting if account is not None else []
+        for account in (await self.inventory.node_statistics()).values():
+            waiting += account.waiting
         return messages.ClusterStatusReply(
             cluster_id=self.cluster_id,
             started_ms=self._started_ms,

@@ -210,8 +210,37 @@ class Head:
         swept = await self._loop.run_in_executor(None, session_dir.sweep, self._session.parent)
         for folder in swept:
             logger.info("Removed %s, which a killed head had left.", folder)
+        page = await self._serve_metrics(gcs)
+        record.metrics_address = page.address if page is not None else ""
+        try:
+            await self._serve_grpc(gcs, token, record)
+        finally:
+            if page is not None:
+                page.close()
+
+    async def _serve_metrics(self, gcs: GcsService) -> Any:
+        """Prometheus' page, where it was asked for. Imported late: most clusters have none."""
         options = self._options
+        if options.metrics_port is None:
+            return None
+        assert self._loop is not None
+        module = await self._loop.run_in_executor(None, importlib.import_module, "raybook.gcs.metrics_page")
+        page = module.MetricsPage(gcs, self._loop)
+        try:
+            page.serve(options.host, options.metrics_port)
+        except OSError:
+            logger.exception("The page for Prometheus is not served.")
+            return None
+        logger.info("Prometheus can read http://%s/metrics.", page.address)
+        return page
+
+    async def _serve_grpc(self, gcs: GcsService, token: bytes, record: cluster_registry.ClusterRecord) -> None:
+        """Until cancelled."""
+        options = self._options
+        assert self._loop is not None
         if not options.serve_grpc:
+            cluster_registry.write_record(record, self._registry)
+            await self._loop.create_future()
             return
         await asyncio.sleep(GRPC_DELAY_S)
         rpc = await self._loop.run_in_executor(None, importlib.import_module, "raybook.io.rpc")

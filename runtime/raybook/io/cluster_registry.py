@@ -46,6 +46,8 @@ class ClusterRecord(msgspec.Struct):
     raybook_version: str = ""
     created_unix_ms: int = 0
     resources: dict[str, float] = {}
+    metrics_address: str = ""
+    """Of the page for Prometheus, host:port; "" when none is served."""
     version: int = RECORD_VERSION
 
     @property

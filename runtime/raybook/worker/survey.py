@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from raybook.core.owner import memory_report, task_report
-from raybook.protocol.messages.survey import OBJECTS, TASKS, SurveyAnswer, SurveyQuery
+from raybook.protocol.messages.survey import FUNCTIONS, OBJECTS, TASKS, SurveyAnswer, SurveyQuery
 from raybook.worker.core_process import CoreProcess
 
 
@@ -48,6 +48,8 @@ class Surveyor:
         elif kind == OBJECTS:
             every = memory_report.rows(core.owner)
             found, left_out = every[:limit], max(0, len(every) - limit)
+        elif kind == FUNCTIONS:
+            found, left_out = [*core.facts.function_rows(), core.facts.latency_row()], 0
         else:
             return [], 0
         for row in found:

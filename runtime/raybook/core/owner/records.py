@@ -59,6 +59,7 @@ class TaskRecord(msgspec.Struct, gc=False):
     unresolved: int = 0
     cancelled: bool = False
     submitted_s: float = 0.0
+    """Seconds since the epoch."""
     lease: Any = None
     """Lease that the task was pushed under, or None."""
 

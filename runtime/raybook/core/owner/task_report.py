@@ -32,6 +32,7 @@ class EndedTask(msgspec.Struct, gc=False):
     parent: bytes = b""
     actor_id: bytes = b""
     call_site: str = ""
+    submitted_s: float = 0.0
     error_code: str = ""
     error_text: str = ""
 
@@ -62,6 +63,7 @@ def _unfinished(owner: Any, record: TaskRecord) -> Row:
         "parent": spec.parent.hex(),
         "actor_id": record.actor_id.hex(),
         "call_site": spec.cell,
+        "created_ms": int(record.submitted_s * 1000),
     }
 
 
@@ -88,6 +90,7 @@ def _ended(task: EndedTask) -> Row:
         "actor_id": task.actor_id.hex(),
         "call_site": task.call_site,
         "worker_pid": task.pid,
+        "created_ms": int(task.submitted_s * 1000),
         "started_ms": ended_ms - task.run_us // 1000,
         "ended_ms": ended_ms,
         "run_us": task.run_us,

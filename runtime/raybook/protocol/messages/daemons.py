@@ -40,6 +40,8 @@ class HeadOptions(msgspec.Struct):
     serve_grpc: bool = True
     host: str = "127.0.0.1"
     port: int = 0
+    metrics_port: int | None = None
+    """Serve Prometheus' page there, on ``host``; 0: on any free port; None: not at all."""
 
 
 class GcsOptions(msgspec.Struct):
@@ -53,6 +55,7 @@ class GcsOptions(msgspec.Struct):
     host: str = "127.0.0.1"
     port: int = 0
     store: str = ""
+    metrics_port: int | None = None
 
 
 class NodeOptions(msgspec.Struct):
@@ -79,3 +82,5 @@ class Ready(msgspec.Struct):
     session_dir: str = ""
     token_file: str = ""
     pid: int = 0
+    metrics_address: str = ""
+    """host:port of Prometheus' page, when it is served."""

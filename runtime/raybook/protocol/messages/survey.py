@@ -10,7 +10,8 @@ import msgspec
 
 TASKS = "tasks"
 OBJECTS = "objects"
-KINDS = (TASKS, OBJECTS)
+FUNCTIONS = "functions"
+KINDS = (TASKS, OBJECTS, FUNCTIONS)
 
 
 class SurveyQuery(msgspec.Struct, tag=63, array_like=True):

@@ -113,6 +113,7 @@ class TaskState(StateSchema):
     actor_id: str | None = None
     parent_task_id: str | None = None
     worker_id: str | None = None
+    creation_time_ms: int | None = detail_only()
     start_time_ms: int | None = detail_only()
     end_time_ms: int | None = detail_only()
     error_message: str | None = detail_only()

@@ -175,6 +175,7 @@ def _task(row: dict[str, Any]) -> TaskState:
         actor_id=row["actor_id"] or None,
         parent_task_id=row["parent"] or None,
         worker_id=row.get("worker_id"),
+        creation_time_ms=row.get("created_ms") or None,
         start_time_ms=row.get("started_ms"),
         end_time_ms=row.get("ended_ms"),
         error_message=row.get("error_message"),

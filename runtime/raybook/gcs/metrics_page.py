@@ -1,0 +1,188 @@
+"""Metrics page: what the cluster has and does, and what users' code counted, in Prometheus' text form.
+
+Served by prometheus-client's own HTTP thread; every scrape asks the GCS on its loop, so nothing is computed while nobody
+scrapes. Names and labels are Ray's where the figure is the same (``ray_tasks``, ``ray_actors``, ``ray_resources``,
+``ray_object_store_memory``); users' metrics get the prefix ``ray_``, as they do there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from raybook.base.facts import Row
+from raybook.base.resources import to_user
+from raybook.gcs.service import GcsService
+from raybook.protocol.messages import gcs as messages
+from raybook.protocol.messages.node import NodeStats
+from raybook.protocol.messages.survey import FUNCTIONS, Survey
+
+SCRAPE_S_MAX = 8.0
+"""Prometheus gives up after ten."""
+
+STATES = {
+    "pending": "PENDING_NODE_ASSIGNMENT",
+    "running": "RUNNING",
+    "finished": "FINISHED",
+    "failed": "FAILED",
+    "cancelled": "FAILED",
+}
+
+
+class MetricsPage:
+    """One page. ``address``: host:port once it is served."""
+
+    def __init__(self, gcs: GcsService, loop: asyncio.AbstractEventLoop) -> None:
+        self._gcs = gcs
+        self._loop = loop
+        self.address = ""
+        self._server: Any = None
+
+    def serve(self, host: str, port: int) -> None:
+        """OSError when the port is taken."""
+        registry = CollectorRegistry()
+        registry.register(self)
+        self._server, _ = start_http_server(port, host, registry)
+        self.address = f"{host}:{self._server.server_port}"
+
+    def close(self) -> None:
+        """Stop serving. Idempotent."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.shutdown()
+            server.server_close()
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: what users count is not known beforehand, and a registration must ask nobody."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """One scrape, on the server's thread."""
+        return asyncio.run_coroutine_threadsafe(self._ask(), self._loop).result(SCRAPE_S_MAX)
+
+    async def _ask(self) -> list[Metric]:
+        gcs = self._gcs
+        status, actors, survey, stats = await asyncio.gather(
+            gcs.call("ClusterStatus", messages.ClusterStatus()),
+            gcs.call("ListActors", messages.ListActors()),
+            gcs.call("Survey", Survey(FUNCTIONS)),
+            gcs.inventory.node_statistics(),
+        )
+        rows = [row for account in survey.accounts for row in msgspec.msgpack.decode(account.rows)]
+        return [
+            *node_metrics(status.nodes),
+            *actor_metrics(actors.actors),
+            *task_metrics(rows),
+            *store_metrics(stats),
+            *process_metrics(stats),
+            *user_metrics(gcs.fact_rows("metric")),
+        ]
+
+
+def node_metrics(nodes: Iterable[messages.NodeInfo]) -> list[Metric]:
+    """Nodes, and their resources by name and state."""
+    active = GaugeMetricFamily("ray_cluster_active_nodes", "Nodes that are alive.")
+    resources = GaugeMetricFamily("ray_resources", "Logical resources.", labels=["Name", "State", "NodeId"])
+    alive = [node for node in nodes if node.alive]
+    active.add_metric([], len(alive))
+    for node in alive:
+        total, free = to_user(node.resources_total), to_user(node.resources_available)
+        for name, amount in total.items():
+            available = free.get(name, 0)
+            resources.add_metric([name, "USED", node.node_id.hex()], amount - available)
+            resources.add_metric([name, "AVAILABLE", node.node_id.hex()], available)
+    return [active, resources]
+
+
+def actor_metrics(actors: Iterable[messages.ActorInfo]) -> list[Metric]:
+    """Actors by class and state; dead ones as long as they are remembered."""
+    family = GaugeMetricFamily("ray_actors", "Actors.", labels=["Name", "State"])
+    _count(family, ([actor.class_name, actor.state] for actor in actors))
+    return [family]
+
+
+def task_metrics(rows: Iterable[Row]) -> list[Metric]:
+    """Tasks and calls by function and state, and how long the last ones waited. Rows: of a survey of functions."""
+    counts: dict[tuple[str, str], int] = {}
+    worst: dict[str, float] = {}
+    for row in rows:
+        for share, seconds in row.get("latency_s", {}).items():
+            worst[share] = max(worst.get(share, 0.0), seconds)
+        for ours, state in STATES.items():
+            if count := row.get(ours, 0):
+                counts[row["name"], state] = counts.get((row["name"], state), 0) + count
+    tasks = GaugeMetricFamily("ray_tasks", "Tasks and actor calls of living owners.", labels=["Name", "State"])
+    for key, count in counts.items():
+        tasks.add_metric(list(key), count)
+    latency = GaugeMetricFamily(
+        "ray_scheduler_placement_time_s", "From submission to start; the slowest owner's.", labels=["quantile"]
+    )
+    for share, seconds in sorted(worst.items()):
+        latency.add_metric([share], seconds)
+    return [tasks, latency]
+
+
+def store_metrics(stats: dict[bytes, NodeStats]) -> list[Metric]:
+    """The object stores, in bytes."""
+    used = GaugeMetricFamily("ray_object_store_memory", "Bytes of the object store in use.", labels=["NodeId"])
+    capacity = GaugeMetricFamily("ray_object_store_capacity", "Bytes the object store may hold.", labels=["NodeId"])
+    for node_id, node in stats.items():
+        used.add_metric([node_id.hex()], node.store_used_bytes)
+        capacity.add_metric([node_id.hex()], node.store_capacity_bytes)
+    return [used, capacity]
+
+
+def process_metrics(stats: dict[bytes, NodeStats]) -> list[Metric]:
+    """Worker processes by state."""
+    family = GaugeMetricFamily("ray_workers", "Worker processes.", labels=["State", "NodeId"])
+    _count(family, ([worker.state, node_id.hex()] for node_id, node in stats.items() for worker in node.workers))
+    return [family]
+
+
+def user_metrics(rows: Iterable[Row]) -> list[Metric]:
+    """What users' code counted: counters and histograms summed over processes, gauges by process."""
+    sums: dict[tuple[str, tuple[tuple[str, str], ...]], Row] = {}
+    for row in rows:
+        tags = {**row["tags"], "pid": str(row["pid"])} if row["type"] == "gauge" else row["tags"]
+        key = (row["name"], tuple(tags.items()))
+        sums[key] = _added(sums[key], row) if key in sums else {**row, "tags": tags}
+    families: dict[str, Any] = {}
+    for row in sums.values():
+        _add_sample(families, row)
+    return list(families.values())
+
+
+def _added(known: Row, row: Row) -> Row:
+    total = {**known, "value": known["value"] + row["value"]}
+    if row["type"] == "histogram" and row["boundaries"] == known["boundaries"]:
+        total["buckets"] = [a + b for a, b in zip(known["buckets"], row["buckets"], strict=True)]
+    return total
+
+
+def _add_sample(families: dict[str, Any], row: Row) -> None:
+    name, labels, values = f"ray_{row['name']}", list(row["tags"]), list(row["tags"].values())
+    text = row["description"] or row["name"]
+    family = families.get(name)
+    if row["type"] == "histogram":
+        if family is None:
+            family = families[name] = HistogramMetricFamily(name, text, labels=labels)
+        edges = [*(str(float(edge)) for edge in row["boundaries"]), "+Inf"]
+        family.add_metric(values, list(zip(edges, row["buckets"], strict=True)), row["value"])
+        return
+    if family is None:
+        kind = CounterMetricFamily if row["type"] == "counter" else GaugeMetricFamily
+        family = families[name] = kind(name, text, labels=labels)
+    family.add_metric(values, row["value"])
+
+
+def _count(family: GaugeMetricFamily, labels: Iterable[list[str]]) -> None:
+    counts: dict[tuple[str, ...], int] = {}
+    for each in labels:
+        counts[tuple(each)] = counts.get(tuple(each), 0) + 1
+    for key, count in counts.items():
+        family.add_metric(list(key), count)
