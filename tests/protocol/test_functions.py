@@ -108,3 +108,15 @@ def test_unpicklable_capture_names_function_and_variable():
 
     with pytest.raises(TypeError, match=r"at `lock` \(captured by function `train` as variable `lock`\)"):
         export(train, CONTEXT)
+
+
+def test_code_that_travels_by_value_keeps_the_name_of_its_file():
+    function = exec_function("def from_a_cell():\n    return 1\n", "<cell 7>")
+    blob = export(function, SerializationContext())
+    assert load(blob.payload).__code__.co_filename == "<cell 7>"
+
+
+def exec_function(source, filename):
+    names = {"__name__": "__main__"}
+    exec(compile(source, filename, "exec"), names)
+    return names["from_a_cell"]

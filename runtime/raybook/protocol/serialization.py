@@ -23,7 +23,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pickle import PickleBuffer
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 import cloudpickle
@@ -102,6 +102,10 @@ class Serialized(msgspec.Struct, gc=False):
         return b"".join(self.parts())
 
 
+NAMELESS_CODE = "<dynamic-code>"
+"""What cloudpickle writes for the file of code that travels by value."""
+
+
 class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
     """The C pickler, asking Python only about objects that are not of builtin types.
 
@@ -129,12 +133,21 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no type
         if kind is FunctionType and obj.__module__ == reducers.__name__:
             # Ours can be imported everywhere; cloudpickle would spend 5 µs on finding that out.
             return NotImplemented
+        if kind is CodeType:
+            return _code_with_its_file(obj)
         library_reducer = reducers.LIBRARY_REDUCERS.get(kind.__module__)
         if library_reducer is not None:
             reduced = library_reducer(obj)
             if reduced is not NotImplemented:
                 return reduced
         return super().reducer_override(obj)
+
+
+def _code_with_its_file(code: CodeType) -> Any:
+    """As cloudpickle does it, but with the name of the file: from 3.1.3 on it leaves that out, and tracebacks of workers
+    could not show the user's lines any more."""
+    make, parts = cloudpickle.Pickler.dispatch_table[CodeType](code)
+    return make, tuple(code.co_filename if part == NAMELESS_CODE else part for part in parts)
 
 
 def _take_buffer(buffers: list[memoryview], buffer: PickleBuffer) -> bool:
