@@ -52,6 +52,10 @@ class World:
         self.free_workers = deque(b"worker-" + bytes([48 + index]) for index in range(workers))
         self.leases: dict[int, tuple[bytes, int]] = {}
         self.queues: dict[bytes, deque[TaskSpec]] = {}
+        self.made: dict[bytes, set[bytes]] = {}
+        """Task ids whose results a worker has made and kept."""
+        self.ahead: dict[bytes, list[bytes]] = {}
+        """Tasks pushed before all their arguments had values, and which were missing."""
         self.next_lease = 1
         self.pushes: list[list[bytes]] = []
         self.runs: list[tuple[bytes, int]] = []
@@ -101,6 +105,8 @@ class World:
             elif isinstance(effect, PushTo) and isinstance(effect.message, PushTasks):
                 self.pushes.append([spec.task_id for spec in effect.message.tasks])
                 self.queues[effect.client_id].extend(effect.message.tasks)
+                for spec in effect.message.tasks:
+                    self.ahead[spec.task_id] = [slot.ref.object_id for slot in spec.slots or () if slot.value is None]
             elif isinstance(effect, ToPeer) and isinstance(effect.message, StealTasks):
                 self.bounce(effect.client_id, effect.message.count, "stolen", keep=1)
             elif isinstance(effect, WakeUp):
@@ -129,19 +135,25 @@ class World:
         self.next_lease += 1
         self.leases[lease] = (worker, key)
         self.queues[worker] = deque()
+        self.made[worker] = set()
         endpoint = Endpoint(worker, NODE, "unix:/" + worker.decode())
         self.feed(FromRaylet(LeaseGranted(key, lease, lease, endpoint, Assignment({}), 1000 + lease)))
         return True
 
     def run_one(self, worker: bytes | None = None, *, run_us: int = 5, error: ErrorValue | None = None) -> bool:
-        """One worker finishes its first task."""
+        """One worker finishes its first task, or bounces it when an argument that it should have made is missing."""
         busy = [worker] if worker else [name for name, queue in self.queues.items() if queue]
         if not busy or not self.queues[busy[0]]:
             return False
         name = self.rng.choice(busy)
         spec = self.queues[name].popleft()
+        if not self.made[name].issuperset(self.ahead[spec.task_id]):
+            self.feed(FromPeer(name, TasksBounced([spec.task_id], 0, "argument")))
+            return True
         self.runs.append((spec.task_id, spec.attempt))
         returns = [] if error else [Value(inline=b"value")]
+        if not error:
+            self.made[name].add(spec.task_id + FIRST_RETURN)
         self.feed(FromPeer(name, TaskReplies([TaskReply(spec.task_id, spec.attempt, returns, run_us, error)])))
         return True
 

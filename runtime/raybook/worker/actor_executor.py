@@ -71,7 +71,7 @@ class ActorExecutor:
         token = CURRENT_TASK.set(context)
         try:
             actor_class = functions.load(creation.class_payload)
-            args, kwargs = self._executor.read_arguments(creation.spec)
+            args, kwargs = self._executor.arguments.read(creation.spec)
             self._instance = actor_class(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - whatever user code raises makes the actor dead.
             self._report_failure(error)
@@ -215,7 +215,7 @@ class ActorExecutor:
         start_ns = time.perf_counter_ns()
         try:
             async with self._slots.get(spec.group, self._slots[DEFAULT_GROUP]):
-                args, kwargs = executor.read_arguments(spec)
+                args, kwargs = executor.arguments.read(spec)
                 start_ns = time.perf_counter_ns()
                 result = self._method(spec)(*args, **kwargs)
                 if spec.num_returns < 0:

@@ -36,7 +36,6 @@ from raybook.protocol.messages.raylet import (
     WorkerExiting,
 )
 from raybook.protocol.messages.worker import (
-    ArgRef,
     BindLease,
     CancelTask,
     PushCalls,
@@ -49,10 +48,9 @@ from raybook.protocol.messages.worker import (
     TasksBounced,
     TaskSpec,
 )
-from raybook.protocol.serialization import deserialize
-from raybook.worker import args as arguments
 from raybook.worker.accelerators import expose_gpus
 from raybook.worker.actor_executor import ActorExecutor
+from raybook.worker.argument_reader import ArgumentReader, may_hold
 from raybook.worker.core_process import CoreProcess
 from raybook.worker.executor_base import Executor
 from raybook.worker.item_streams import END, ItemStreams
@@ -90,6 +88,7 @@ class WorkerExecutor(Executor):
         self.outcome = Outcome(core, values)
         self.replies = ReplyChannel(core)
         self.streams = ItemStreams(core, self.outcome)
+        self.arguments = ArgumentReader(values, core.config.pipeline_depth_max)
         self.current: TaskSpec | None = None
         self._in_user_code = False
         self._cancel_id = b""
@@ -340,6 +339,9 @@ class WorkerExecutor(Executor):
 
     def _run_task(self, peer: Peer, spec: TaskSpec) -> None:
         key = spec.function_key
+        if spec.slots is not None and not self.arguments.resolve(spec):
+            self._bounce_early(peer, spec)
+            return
         if not self.replies.is_empty() and self._run_us.get(key, SHORT_US) >= SHORT_US:
             self.replies.flush()
         function = self._functions.get(key)
@@ -356,6 +358,15 @@ class WorkerExecutor(Executor):
             self._calls_made[key] = made
             if made >= spec.max_calls:
                 self.retire(f"`{spec.name}` may run {spec.max_calls} times in one process (max_calls)")
+
+    def _bounce_early(self, peer: Peer, spec: TaskSpec) -> None:
+        """The argument that was to be made here before this task was not: back to the owner, who waits for it."""
+        self.replies.flush()
+        self._settled += 1
+        bounced = TasksBounced([spec.task_id], self._bound_epoch, "argument")
+        self._core.submit(lambda: self._core.send_peer(peer.client_id, bounced))
+        if self._draining_epoch:
+            self._core.submit(self._answer_drain)
 
     def _expose_gpus(self) -> None:
         if self._exposed is not self._assignment:
@@ -388,7 +399,7 @@ class WorkerExecutor(Executor):
         result: Any = None
         reply: TaskReply | None = None
         try:
-            args, kwargs = self.read_arguments(spec)
+            args, kwargs = self.arguments.read(spec)
             start_ns = time.perf_counter_ns()
             try:
                 self._in_user_code = True
@@ -419,25 +430,6 @@ class WorkerExecutor(Executor):
         finally:
             self._in_user_code = False
 
-    def read_arguments(self, spec: TaskSpec) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The call's arguments; fetches what the caller did not resolve (arguments of an actor's ``__init__``)."""
-        payload = spec.args
-        if not payload:
-            if spec.args_value is None:
-                return (), {}
-            args, kwargs = self._read_slot(spec.args_value)
-        else:
-            args, kwargs = deserialize(payload)
-        if spec.slots:
-            values = [self._read_slot(slot) for slot in spec.slots]
-            args, kwargs = arguments.join(args, kwargs, values)
-        return args, kwargs
-
-    def _read_slot(self, slot: ArgRef) -> Any:
-        if slot.value is None:
-            return self._values.fetch(slot.ref)
-        return self._values.unpack(slot.ref.object_id, slot.value, slot.ref.owner_address)
-
     # Answers
 
     def error_reply(self, spec: TaskSpec, error: BaseException, run_us: int) -> TaskReply:
@@ -455,7 +447,9 @@ class WorkerExecutor(Executor):
         """Answer. Where references are involved, through the owner machine, which first makes sure that what this
         process still holds is known. Any thread that runs tasks."""
         self._settled += 1
-        if spec.slots or spec.contained or spec.args_value or spec.stream or has_refs(reply):
+        if self.actor is None:
+            self.arguments.keep(reply)
+        if spec.stream or has_refs(reply) or may_hold(spec):
             self.replies.flush()
             self._core.submit(SealReply(peer.client_id, reply))
         else:

@@ -8,6 +8,7 @@ its slots without a value.
 from __future__ import annotations
 
 from raybook.base.errors import failed_argument
+from raybook.base.ids import task_of
 from raybook.base.specs import ErrorValue, Value
 from raybook.core.owner.exchange import Exchange
 from raybook.core.owner.object_directory import ObjectDirectory
@@ -29,7 +30,9 @@ class Dependencies:
             value = self._objects.values.get(key)
             if value is None:
                 record.unresolved += 1
-                self._waiting.setdefault(key, []).append(record)
+                waiting = self._waiting.setdefault(key, [])
+                if not waiting or waiting[-1] is not record:
+                    waiting.append(record)
                 self._exchange.need(slot.ref)
             elif value.error is not None:
                 return failed_argument(value.error, record.spec.name)
@@ -51,6 +54,19 @@ class Dependencies:
             if not record.unresolved:
                 ended.append((record, None))
         return ended
+
+    def only_producer(self, record: TaskRecord) -> bytes:
+        """Id of the task whose results are all that is missing; b"" when more than one task or something else is."""
+        producers = {task_of(slot.ref.object_id) for slot in _slots(record) if slot.value is None}
+        return producers.pop() if len(producers) == 1 else b""
+
+    def error_of(self, record: TaskRecord) -> ErrorValue | None:
+        """Of a task that was pushed ahead of its arguments and came back: the error of one that has failed meanwhile."""
+        for slot in _slots(record):
+            value = self._objects.values.get(slot.ref.object_id)
+            if slot.value is None and value is not None and value.error is not None:
+                return failed_argument(value.error, record.spec.name)
+        return None
 
 
 def _slots(record: TaskRecord) -> list[ArgRef]:

@@ -3,7 +3,8 @@
 One group for each scheduling class, with a queue of resolved tasks and the leases it holds. Short tasks are pipelined
 up to ``pipeline_target_us`` of estimated work a worker; a function that was never measured goes alone. A worker that
 makes no progress, or says that it is blocked, is *stalled*: its unstarted tasks come back and it gets no more until it
-replies. Knows nothing of sockets, values or retries.
+replies. A task whose only missing argument is made by a task in flight is pushed right behind that one: the value never
+leaves the worker on its way. Knows nothing of sockets, values or retries.
 
 The end of a lease comes by another socket than the replies of its worker, and may overtake them. So what is in flight
 then stays so until its reply or bounce has come or the worker is out of reach (everything it said has been read).
@@ -42,7 +43,7 @@ class Lease:
     """One worker on loan."""
 
     __slots__ = (
-        "assignment", "cost_us", "epoch", "group", "idle_since_ms", "in_flight", "lease_id", "lost", "lost_ms",
+        "assignment", "cost_us", "epoch", "following", "group", "idle_since_ms", "in_flight", "lease_id", "lost", "lost_ms",
         "out_of_reach", "progress_ms", "stalled", "stealing", "unmeasured", "worker", "worker_pid",
     )  # fmt: skip
 
@@ -54,6 +55,8 @@ class Lease:
         self.worker_pid = granted.worker_pid
         self.assignment: Assignment = granted.assignment
         self.in_flight: dict[bytes, TaskRecord] = {}
+        self.following: deque[tuple[TaskRecord, TaskRecord]] = deque()
+        """(task in flight, task that waits for it alone): to be pushed next, unless one of the two has moved on."""
         self.cost_us = 0.0
         self.unmeasured = 0
         self.stalled = False
@@ -109,6 +112,22 @@ class LeaseRequester:
             self._by_key.append(group)
         group.queue.append(record)
         self._dirty[group.class_key] = group
+
+    def follow(self, producer: TaskRecord | None, record: TaskRecord) -> None:
+        """A task that waits for results of ``producer`` alone: it may be pushed right behind it, on the same worker."""
+        if producer is None or producer.actor_id or producer.spec.num_returns < 0:
+            return
+        if producer.scheduling_class is not record.scheduling_class:
+            if producer.scheduling_class != record.scheduling_class:
+                return
+        lease: Lease | None = producer.lease
+        if lease is not None:
+            lease.following.append((producer, record))
+            self._dirty[lease.group.class_key] = lease.group
+        elif producer.followers is None:
+            producer.followers = [record]
+        else:
+            producer.followers.append(record)
 
     def requeue(self, record: TaskRecord) -> None:
         """A task that came back unstarted, or is tried again: to the front, it has waited longest."""
@@ -203,7 +222,8 @@ class LeaseRequester:
         self._dirty[lease.group.class_key] = lease.group
 
     def bounced(self, record: TaskRecord, blocked: bool) -> None:
-        """A worker gave a task back unstarted. ``blocked``: it waits in get and takes nothing for now."""
+        """A worker gave a task back unstarted; it is in no queue now. ``blocked``: the worker waits in get and takes
+        nothing for now."""
         lease: Lease = record.lease
         if lease is not None and lease.in_flight.pop(record.spec.task_id, None) is not None:
             self._settle(lease, record)
@@ -211,7 +231,7 @@ class LeaseRequester:
                 self._ending.pop(lease.lease_id, None)
             lease.stealing = False
             lease.stalled = lease.stalled or blocked
-        self.requeue(record)
+            self._dirty[lease.group.class_key] = lease.group
 
     def steal_answered(self, client_id: bytes) -> None:
         """A worker answered a steal request (perhaps with nothing)."""
@@ -256,7 +276,7 @@ class LeaseRequester:
             return
         dirty, self._dirty = self._dirty, {}
         for group in dirty.values():
-            if group.queue:
+            if group.queue or any(lease.following for lease in group.leases.values()):
                 self._assign(group, now_ms, effects)
             self._balance(group, now_ms, effects)
             self._demand(group, effects)
@@ -270,42 +290,60 @@ class LeaseRequester:
         if not usable:
             return
         queue = group.queue
-        if len(queue) == 1 and not usable[0].in_flight:
-            # A loop of sync calls: always this.
-            usable = usable[:1]
+        if len(queue) == 1 and not usable[0].in_flight and len(usable) > 1:
+            # A loop of sync calls: always this; beside it, leases with followers.
+            usable = [usable[0], *(lease for lease in usable[1:] if lease.following)]
         usable.sort(key=_load)
-        share = -(-(len(queue) + sum(len(lease.in_flight) for lease in usable)) // len(usable))
-        target_us = self._config.pipeline_target_us
+        share = max(1, -(-(len(queue) + sum(len(lease.in_flight) for lease in usable)) // len(usable)))
         depth_max = min(self._config.pipeline_depth_max, share)
         for lease in usable:
-            in_flight = lease.in_flight
-            batch = []
-            while queue:
-                record = queue[0]
-                stats = record.stats
-                average = stats.average_us
-                if in_flight:
-                    if len(in_flight) >= depth_max or average < 0 or lease.unmeasured:
-                        break
-                    if lease.cost_us + average > target_us:
-                        break
-                else:
-                    lease.progress_ms = now_ms
+            batch: list[TaskRecord] = []
+            if lease.following:
+                self._take_followers(lease, batch)
+            while queue and self._take(lease, queue[0], depth_max, batch):
                 queue.popleft()
-                if average < 0:
-                    lease.unmeasured = 1
-                else:
-                    lease.cost_us += average + OVERHEAD_US
-                in_flight[record.spec.task_id] = record
-                record.lease = lease
-                stats.in_flight += 1
-                stats.changed = True
-                batch.append(record)
+                if lease.following:
+                    self._take_followers(lease, batch)
             if batch:
+                if len(batch) == len(lease.in_flight):
+                    lease.progress_ms = now_ms
                 message = PushTasks(lease.epoch, [record.spec for record in batch])
                 effects.append(PushTo(lease.worker.client_id, lease.worker.address, message, batch))
-            if not queue:
-                break
+
+    def _take(self, lease: Lease, record: TaskRecord, depth_max: int, batch: list[TaskRecord]) -> bool:
+        """Put one task in flight under a lease, if it may be."""
+        in_flight = lease.in_flight
+        stats = record.stats
+        average = stats.average_us
+        if in_flight:
+            if len(in_flight) >= depth_max or average < 0 or lease.unmeasured:
+                return False
+            if lease.cost_us + average > self._config.pipeline_target_us:
+                return False
+        if average < 0:
+            lease.unmeasured = 1
+        else:
+            lease.cost_us += average + OVERHEAD_US
+        in_flight[record.spec.task_id] = record
+        record.lease = lease
+        stats.in_flight += 1
+        stats.changed = True
+        batch.append(record)
+        if record.followers is not None:
+            lease.following.extend((record, follower) for follower in record.followers)
+            record.followers = None
+        return True
+
+    def _take_followers(self, lease: Lease, batch: list[TaskRecord]) -> None:
+        """Push what follows a task in flight here. Who follows one that has ended or moved waits or queues already."""
+        following = lease.following
+        depth_max = self._config.pipeline_depth_max
+        while following:
+            producer, record = following[0]
+            if producer.lease is lease and record.lease is None and record.unresolved > 0 and not record.cancelled:
+                if not self._take(lease, record, depth_max, batch):
+                    return
+            following.popleft()
 
     def _balance(self, group: Group, now_ms: int, effects: list) -> None:
         """An idle worker beside a backlog: take half of the longest one back."""
@@ -315,7 +353,8 @@ class LeaseRequester:
         if not idle:
             return
         longest = max(group.leases.values(), key=_load)
-        unstarted = len(longest.in_flight) - 1
+        # Those that follow another task here could not run anywhere else.
+        unstarted = sum(not record.unresolved for record in longest.in_flight.values()) - 1
         if unstarted < 1 or longest.stealing or longest.cost_us < 4 * OVERHEAD_US * unstarted:
             return
         longest.stealing = True

@@ -18,6 +18,7 @@ from raybook.base.ids import FIRST_RETURN, owner_of, return_id
 from raybook.base.specs import Endpoint, ErrorValue, RefInfo, Value
 from raybook.core.owner.actor_calls import ActorCalls
 from raybook.core.owner.borrows import Borrows
+from raybook.core.owner.cancellation import Cancellation
 from raybook.core.owner.dependencies import Dependencies
 from raybook.core.owner.exchange import Exchange, owner_died
 from raybook.core.owner.garbage import Garbage
@@ -64,7 +65,6 @@ from raybook.protocol.messages.store import ObjectsSpilled, SpillWanted
 from raybook.protocol.messages.worker import (
     AddBorrows,
     BorrowsAdded,
-    CancelTask,
     DropBorrows,
     GetObject,
     MoveNoted,
@@ -96,8 +96,15 @@ class Owner:
         self.pins = Pins()
         self.relocations = Relocations(self.references, self.objects, self.tasks, self.pins, self._effects)
         self.garbage = Garbage(self.references, self.objects, self.actors, self.relocations, self._effects)
+        self.cancellation = Cancellation(self.tasks, self.leases, self.actors, self._effects, self._end_cancelled)
         self.generators = Generators(
-            self.references, self.objects, self.borrows, self.garbage, self._effects, self._become_ready, self._place_of
+            self.references,
+            self.objects,
+            self.borrows,
+            self.garbage,
+            self._effects,
+            self._become_ready,
+            self.cancellation.place_of,
         )
         self.finished: list[tuple[TaskRecord, str, int, int, ErrorValue | None]] = []
         """(task, state, run µs, worker pid) since the shell last looked: the source of panels and the timeline."""
@@ -115,7 +122,7 @@ class Owner:
             CreateActorCommand: self.actors.on_create,
             KnowActor: self.actors.on_know,
             KillingActor: self.actors.on_killing,
-            CancelCommand: self._on_cancel,
+            CancelCommand: self.cancellation.on_cancel,
             SealReply: self.borrows.on_seal,
             SealItems: self.borrows.on_seal_items,
             TakeItem: self.generators.taken,
@@ -211,6 +218,8 @@ class Owner:
             self._submit_call(record)
         elif not record.unresolved:
             self.leases.enqueue(record)
+        elif record.unresolved > 0:
+            self.leases.follow(self.tasks.tasks.get(self.dependencies.only_producer(record)), record)
 
     def _hold_arguments(self, record: TaskRecord) -> None:
         for ref in record.held or ():
@@ -267,7 +276,15 @@ class Owner:
         if record.actor_id:
             self.actors.queue(record.actor_id).queue.append(record)
         else:
+            self._requeue(record)
+
+    def _requeue(self, record: TaskRecord) -> None:
+        """To the front of its queue. One that was pushed ahead of its argument waits for that, as others do."""
+        record.lease = None
+        if not record.unresolved:
             self.leases.requeue(record)
+        elif (error := self.dependencies.error_of(record)) is not None:
+            self._fail_unrun(record, error)
 
     def _finish(
         self,
@@ -327,31 +344,13 @@ class Owner:
             else:
                 self.leases.bounced(record, blocked)
                 if record.cancelled:
-                    self.leases.withdraw(record)
-                    self._finish(record, "CANCELLED", 0, 0, error=cancelled_error(record))
+                    self._end_cancelled(record)
+                else:
+                    self._requeue(record)
         self.leases.steal_answered(client_id)
 
-    def _on_cancel(self, command: CancelCommand) -> None:
-        record = self.tasks.tasks.get(command.task_id)
-        if record is None or record.cancelled:
-            return
-        record.cancelled = True
-        if record.lease is not None or (record.actor_id and not self.actors.queue(record.actor_id).withdraw(record)):
-            place = self._place_of(record)
-            if place is not None:
-                message = CancelTask(command.task_id, command.force and not record.actor_id, command.recursive)
-                self._effects.append(ToPeer(place.client_id, place.address, message))
-            return
-        if not record.actor_id:
-            self.leases.withdraw(record)
+    def _end_cancelled(self, record: TaskRecord) -> None:
         self._finish(record, "CANCELLED", 0, 0, error=cancelled_error(record))
-
-    def _place_of(self, record: TaskRecord) -> Endpoint | None:
-        """The process a task or call was sent to; None when it was sent to none, or that has gone."""
-        if record.lease is not None:
-            return record.lease.worker
-        queue = self.actors.queues.get(record.actor_id)
-        return queue.endpoint if queue is not None else None
 
     # Leases
 
@@ -362,13 +361,13 @@ class Owner:
         """These tasks of ended leases will not be answered."""
         for message, records in ended:
             for index, record in enumerate(reversed(records)):
-                started = message.died and index == len(records) - 1
+                started = message.died and index == len(records) - 1 and not record.unresolved
                 if not started:
-                    self.leases.requeue(record)
+                    self._requeue(record)
                 elif record.cancelled:
-                    self._finish(record, "CANCELLED", 0, 0, error=cancelled_error(record))
+                    self._end_cancelled(record)
                 elif self.tasks.should_retry_crash(record, message):
-                    self.leases.requeue(record)
+                    self._requeue(record)
                 else:
                     self._finish(record, "FAILED", 0, 0, error=crash_error(record, message))
 
@@ -385,7 +384,7 @@ class Owner:
     def _on_actor_update(self, update: ActorUpdate) -> None:
         for record, error in self.actors.on_update(update):
             if record.cancelled:
-                self._finish(record, "CANCELLED", 0, 0, error=cancelled_error(record))
+                self._end_cancelled(record)
             else:
                 self._finish(record, "FAILED", 0, 0, error=error)
 
@@ -411,8 +410,8 @@ class Owner:
             self._resolved(record, error)
 
     def _resolved(self, record: TaskRecord, error: ErrorValue | None) -> None:
-        """The last argument of a task is there, or one has failed."""
-        if record.spec.task_id not in self.tasks.tasks or record.unresolved < 0:
+        """The last argument of a task is there, or one has failed. What was pushed before that runs, or comes back."""
+        if record.spec.task_id not in self.tasks.tasks or record.unresolved < 0 or record.lease is not None:
             return
         if record.actor_id:
             queue = self.actors.queue(record.actor_id)

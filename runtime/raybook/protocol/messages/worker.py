@@ -18,7 +18,8 @@ class Hello(msgspec.Struct, tag=1, array_like=True):
 
 
 class ArgRef(msgspec.Struct, array_like=True, gc=False):
-    """A top-level reference among the arguments, resolved by the caller before the push when it owns the value."""
+    """A top-level reference among the arguments, resolved by the caller before the push when it owns the value. Empty in a
+    pushed task: a task pushed before it makes the value, in the same process."""
 
     ref: RefInfo
     value: Value | None = None
@@ -131,7 +132,8 @@ class TaskReplies(msgspec.Struct, tag=6, array_like=True):
 
 
 class TasksBounced(msgspec.Struct, tag=7, array_like=True):
-    """worker → owner: these never started (lease revoked, worker blocked in get, stolen back, or actor gone)."""
+    """worker → owner: these never started (lease revoked, worker blocked in get, stolen back, actor gone, or an
+    argument that was to be made here was not)."""
 
     task_ids: list[bytes]
     epoch: int

@@ -1,0 +1,82 @@
+"""Argument reader: the arguments of a task, out of its message, the arena, and what was made here just before it.
+
+An owner may push a task behind the one that makes its argument, before there is a value; the slot is empty then. So the
+last results of this worker are kept for a while. Between a task and what was pushed while it was in flight lie no more
+tasks than an owner has in flight at one worker, so as many results are kept, if they are small together. What is not
+found (it failed, holds references, was too large) is no error: the task goes back to its owner, who knows.
+
+Main thread only. Invariant: ``_kept_bytes`` is the sum of the inline bytes of ``_made``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raybook.base.ids import FIRST_RETURN, return_id
+from raybook.base.specs import Value
+from raybook.protocol.messages.worker import ArgRef, TaskReply, TaskSpec
+from raybook.protocol.serialization import deserialize
+from raybook.worker import args as arguments
+from raybook.worker.values import Values
+
+KEPT_BYTES_MAX = 1 << 20
+"""Inline results kept at most. A miss costs the round trip through the owner that all such tasks would make otherwise."""
+
+
+class ArgumentReader:
+    """One per worker. ``kept_max``: how many results are kept."""
+
+    def __init__(self, values: Values, kept_max: int) -> None:
+        self._values = values
+        self._kept_max = kept_max
+        self._made: dict[bytes, Value] = {}
+        self._kept_bytes = 0
+
+    def keep(self, reply: TaskReply) -> None:
+        """Results of a task, for those that follow it. Cost: 0.3 µs for one."""
+        made = self._made
+        for index, value in enumerate(reply.returns):
+            if value.contained or reply.error is not None:
+                continue
+            key = reply.task_id + FIRST_RETURN if index == 0 else return_id(reply.task_id, index)
+            made[key] = value
+            self._kept_bytes += len(value.inline or b"")
+            while len(made) > self._kept_max or self._kept_bytes > KEPT_BYTES_MAX:
+                oldest = made.pop(next(iter(made)))
+                self._kept_bytes -= len(oldest.inline or b"")
+
+    def resolve(self, spec: TaskSpec) -> bool:
+        """Fill the empty slots of a task with what was made here. False when something is missing."""
+        for slot in spec.slots or ():
+            if slot.value is None:
+                slot.value = self._made.get(slot.ref.object_id)
+                if slot.value is None:
+                    return False
+        return True
+
+    def read(self, spec: TaskSpec) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The call's arguments; fetches what the caller did not resolve (arguments of an actor's ``__init__``)."""
+        payload = spec.args
+        if not payload:
+            if spec.args_value is None:
+                return (), {}
+            args, kwargs = self._read_slot(spec.args_value)
+        else:
+            args, kwargs = deserialize(payload)
+        if spec.slots:
+            values = [self._read_slot(slot) for slot in spec.slots]
+            args, kwargs = arguments.join(args, kwargs, values)
+        return args, kwargs
+
+    def _read_slot(self, slot: ArgRef) -> Any:
+        if slot.value is None:
+            return self._values.fetch(slot.ref)
+        return self._values.unpack(slot.ref.object_id, slot.value, slot.ref.owner_address)
+
+
+def may_hold(spec: TaskSpec) -> bool:
+    """Whether user code could have kept something of its arguments that an owner must know of: a reference, or a view of
+    the arena. Plain inline values hold neither."""
+    if spec.contained or spec.args_value:
+        return True
+    return any(slot.value is None or slot.value.inline is None or slot.value.contained for slot in spec.slots or ())
