@@ -137,6 +137,7 @@ def test_a_task_whose_argument_failed_fails_without_running() -> None:
     world.grant()
 
     world.run_one(error=ErrorValue("task", "boom"))
+    world.settle()
 
     for key in (first, second, third):
         value = world.value(key)

@@ -24,7 +24,7 @@ SYSTEM_METHODS = {"__ray_ready__": 1, "__ray_terminate__": 1, "__ray_call__": 1}
 class ActorHandle:
     """``handle.method.remote(...)``. Compares and hashes by actor; may be passed to tasks and actors."""
 
-    __slots__ = ("__weakref__", "_calls", "_engine", "_release", "_signatures", "_state")
+    __slots__ = ("__weakref__", "_calls", "_engine", "_give_back", "_signatures", "_state")
 
     def __init__(
         self,
@@ -34,13 +34,13 @@ class ActorHandle:
     ) -> None:
         self._state = state
         self._engine = engine
-        self._release = engine.release
+        self._give_back = engine.release
         # Known only where the class is: a handle from get_actor leaves arguments to the actor's process.
         self._signatures = signatures or {}
         self._calls: dict[str, CallOptions] = {}
 
     def __del__(self) -> None:
-        self._release(self._state.actor_id)
+        self._give_back(self._state.actor_id)
 
     @property
     def _actor_id(self) -> bytes:

@@ -62,12 +62,19 @@ class World:
         self.woken: list[object] = []
         self.effects: list[object] = []
 
-    def task(self, stats: FunctionStats, *, args: list[bytes] | None = None, retries: int = 0) -> bytes:
+    def task(
+        self,
+        stats: FunctionStats,
+        *,
+        args: list[bytes] | None = None,
+        retries: int = 0,
+        scheduling_class: SchedulingClass = ONE_CPU,
+    ) -> bytes:
         """Submit one; its object id."""
         self.counter += 1
         task_id = ME + self.counter.to_bytes(8, "big")
         spec = TaskSpec(task_id, b"key", stats.name, b"")
-        record = TaskRecord(spec, stats, ONE_CPU, retries_left=retries)
+        record = TaskRecord(spec, stats, scheduling_class, retries_left=retries)
         if args:
             spec.slots = [ArgRef(RefInfo(key, "unix:/me")) for key in args]
             record.held = [slot.ref for slot in spec.slots]

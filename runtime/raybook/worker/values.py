@@ -196,18 +196,29 @@ class Values:
 
     def wait(self, refs: Sequence[Any], num_returns: int, timeout_s: float | None) -> tuple[list[Any], list[Any]]:
         """(ready, not ready), both in input order; ``ready`` has at most ``num_returns``."""
-        ready = self._ready
-        keys = [ref.id for ref in refs]
-        if sum(key in ready for key in keys) < num_returns and (timeout_s is None or timeout_s > 0 or self._core.queue):
-            self.block(Wait(keys, num_returns, False, None), timeout_s)
-        done: list[Any] = []
+        places = self._ready_places(refs, num_returns)
+        if len(places) < num_returns and (timeout_s is None or timeout_s > 0 or self._core.queue):
+            self.block(Wait([ref.id for ref in refs], num_returns, False, None), timeout_s)
+            places = self._ready_places(refs, num_returns)
         rest: list[Any] = []
-        for ref in refs:
-            if len(done) < num_returns and ref.id in ready:
-                done.append(ref)
-            else:
-                rest.append(ref)
-        return done, rest
+        begin = 0
+        for place in places:
+            rest += refs[begin:place]
+            begin = place + 1
+        rest += refs[begin:]
+        return [refs[place] for place in places], rest
+
+    def _ready_places(self, refs: Sequence[Any], count_max: int) -> list[int]:
+        """Where the first ready ones stand. Stops as soon as there are enough: who collects many refs one by one finds
+        one near the front."""
+        ready = self._ready
+        places: list[int] = []
+        for place, ref in enumerate(refs):
+            if ref.id in ready:
+                places.append(place)
+                if len(places) == count_max:
+                    break
+        return places
 
     def fetch(self, ref: RefInfo) -> Any:
         """An object that may be somebody else's, and is not held here yet; blocks until its owner tells where it is. It

@@ -15,7 +15,7 @@ from typing import Any
 
 from raybook.base.config import Config
 from raybook.base.ids import FIRST_RETURN, owner_of, return_id
-from raybook.base.specs import Endpoint, ErrorValue, RefInfo, Value
+from raybook.base.specs import ErrorValue, RefInfo, Value
 from raybook.core.owner.actor_calls import ActorCalls
 from raybook.core.owner.borrows import Borrows
 from raybook.core.owner.cancellation import Cancellation
@@ -44,7 +44,6 @@ from raybook.core.owner.records import (
     SealReply,
     TakeItem,
     TaskRecord,
-    ToPeer,
     Unpin,
     Wait,
     WakeUp,
@@ -105,7 +104,7 @@ class Owner:
             self._effects,
             self._become_ready,
             self.cancellation.place_of,
-        )
+        )  # fmt: skip
         self.finished: list[tuple[TaskRecord, str, int, int, ErrorValue | None]] = []
         """(task, state, run µs, worker pid) since the shell last looked: the source of panels and the timeline."""
         self._now_ms = 0
