@@ -80,9 +80,13 @@ class ArgumentReader:
         return self._values.unpack(slot.ref.object_id, slot.value, slot.ref.owner_address)
 
 
-def may_hold(spec: TaskSpec) -> bool:
-    """Whether user code could have kept something of its arguments that an owner must know of: a reference, or a view of
-    the arena. Plain inline values hold neither."""
+def only_plain_values(spec: TaskSpec) -> bool:
+    """Whether user code could have kept nothing of the arguments that an owner must know of: no reference, and no view of
+    the arena."""
     if spec.contained or spec.args_value:
-        return True
-    return any(slot.value is None or slot.value.inline is None or slot.value.contained for slot in spec.slots or ())
+        return False
+    for slot in spec.slots or ():
+        value = slot.value
+        if value is None or value.inline is None or value.contained:
+            return False
+    return True

@@ -50,7 +50,7 @@ from raybook.protocol.messages.worker import (
 )
 from raybook.worker.accelerators import expose_gpus
 from raybook.worker.actor_executor import ActorExecutor
-from raybook.worker.argument_reader import ArgumentReader, may_hold
+from raybook.worker.argument_reader import ArgumentReader, only_plain_values
 from raybook.worker.core_process import CoreProcess
 from raybook.worker.executor_base import Executor
 from raybook.worker.item_streams import END, ItemStreams
@@ -449,7 +449,8 @@ class WorkerExecutor(Executor):
         self._settled += 1
         if self.actor is None:
             self.arguments.keep(reply)
-        if spec.stream or has_refs(reply) or may_hold(spec):
+        is_plain = not (spec.slots or spec.contained or spec.args_value)
+        if spec.stream or has_refs(reply) or not (is_plain or only_plain_values(spec)):
             self.replies.flush()
             self._core.submit(SealReply(peer.client_id, reply))
         else:
