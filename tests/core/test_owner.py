@@ -66,6 +66,36 @@ def test_a_long_function_is_never_pipelined() -> None:
     assert [len(push) for push in world.pushes] == [1, 1]
 
 
+def test_a_function_of_ten_milliseconds_has_one_task_waiting_at_its_worker() -> None:
+    world = World(workers=1)
+    stats = FunctionStats("middling")
+    for _ in range(5):
+        world.task(stats)
+    world.grant()
+
+    world.run_one(run_us=10_000)
+    world.run_one(run_us=10_000)
+
+    assert [len(push) for push in world.pushes] == [1, 2, 1]
+
+
+def test_a_task_waiting_at_a_busy_worker_is_taken_back_for_an_idle_one() -> None:
+    world = World(workers=2)
+    stats = FunctionStats("middling")
+    stats.average_us = 10_000.0
+    keys = [world.task(stats) for _ in range(2)]
+    world.grant()
+    assert [len(push) for push in world.pushes] == [2]
+
+    world.now_ms += 1
+    idle = world.task(FunctionStats("other"))
+    world.grant()
+    world.run_one(next(name for name, queue in world.queues.items() if queue and queue[0].task_id == idle[:16]))
+
+    assert sorted(len(queue) for queue in world.queues.values()) == [1, 1]
+    assert not any(world.value(key) for key in keys)
+
+
 def test_a_backlog_is_shared_evenly_by_the_leases() -> None:
     world = World(workers=2)
     stats = FunctionStats("short")
