@@ -73,9 +73,6 @@ class WorkerExecutor(Executor):
         self._core = core
         self._values = values
         self._work: deque[tuple[Peer | None, Any]] = deque()
-        self._gate = _thread.allocate_lock()
-        self._gate.acquire()
-        self._idle = False
         self._accepted = 0
         self._settled = 0
         self._bound_epoch = 0
@@ -145,10 +142,6 @@ class WorkerExecutor(Executor):
         actor = self.actor
         if actor is not None and actor.wake is not None:
             actor.wake()
-        elif self._idle:
-            self._idle = False
-            with suppress(RuntimeError):
-                self._gate.release()
 
     def _give_back(self, peer: Peer, count: int, reason: str) -> None:
         """Bounce up to ``count`` unstarted tasks of this peer, newest first."""
@@ -270,7 +263,10 @@ class WorkerExecutor(Executor):
         self.replies.flush_left_behind()
 
     def is_busy(self) -> bool:
-        return not self.replies.is_empty() or (bool(self._work) and not self._idle)
+        return not self.replies.is_empty() or bool(self._work)
+
+    def _is_wanted(self) -> bool:
+        return bool(self._work) or self.exiting
 
     def _is_idle(self) -> bool:
         return self._accepted == self._settled and self.actor is None
@@ -285,11 +281,7 @@ class WorkerExecutor(Executor):
                 peer, item = work.popleft()
             except IndexError:
                 self.replies.flush()
-                self._idle = True
-                if work:
-                    self._idle = False
-                    continue
-                self._gate.acquire()
+                self._core.lead_until(self._is_wanted)
                 continue
             if peer is not None:
                 self._run_task(peer, item)
@@ -330,11 +322,7 @@ class WorkerExecutor(Executor):
             if item is not None:
                 return item
             self.replies.flush()
-            self._idle = True
-            if self._work:
-                self._idle = False
-                continue
-            self._gate.acquire()
+            self._core.lead_until(self._is_wanted)
             if self.exiting:
                 return ExitWorker("retired")
 
@@ -495,6 +483,4 @@ class WorkerExecutor(Executor):
 
     def nudge(self) -> None:
         """Make the main thread look whether it should exit."""
-        self._idle = False
-        with suppress(RuntimeError):
-            self._gate.release()
+        self._core.wake()
