@@ -80,13 +80,15 @@ class Baton:
         """Park: until nobody has led for a while, or somebody says that there is something to do."""
         while not self.is_needed:
             turns = self.turns
+            self._park.acquire(True, PARK_S)
             if self.is_led:
-                # Raised before the second look: a leader that ends after that look sees the flag.
+                # Raised before the second look: a leader that ends after that look sees the flag, and wakes us. At most
+                # once in ``PARK_S``: a loop of synchronous calls leads almost always when we look.
                 self.is_parked = True
-                if self.is_led:
+                if self.is_led and not self.is_needed:
                     self._park.acquire()
                 self.is_parked = False
-            elif not self._park.acquire(True, PARK_S) and turns == self.turns and not self.is_led:
+            elif turns == self.turns:
                 return
 
     def unpark(self) -> None:
