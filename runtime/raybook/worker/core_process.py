@@ -228,6 +228,25 @@ class CoreProcess:
             self.baton.claim(self.wake)
         self._lead_until(is_busy, None, False)
 
+    @property
+    def epoll_fd(self) -> int:
+        """Readable when the loop has something to read, or was woken."""
+        return self._epoll.fileno()
+
+    def turn(self) -> bool:
+        """Turn the loop once, without sleeping: for a thread that saw ``epoll_fd`` readable and will watch it again.
+        False: the I/O thread does."""
+        if not self.baton.lead():
+            return False
+        self._left_to_lie = 0
+        try:
+            self._step(0.0)
+        except Exception:  # noqa: BLE001 - it is logged, and ends this process's membership.
+            self._fail()
+        finally:
+            self.baton.rest(not self._stopping)
+        return True
+
     def _lead_until(self, is_over: Callable[[], bool], timeout_s: float | None, heeds_signals: bool) -> bool:
         """Holding the baton: turn the loop, then lay the baton down."""
         self._left_to_lie = 0

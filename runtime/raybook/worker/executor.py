@@ -439,15 +439,15 @@ class WorkerExecutor(Executor):
             self.retire("its code called sys.exit()")
         return self.outcome.of_error(spec, error, run_us)
 
-    def reply(self, peer: Peer, spec: TaskSpec, reply: TaskReply) -> None:
+    def reply(self, peer: Peer, spec: TaskSpec, reply: TaskReply, more_soon: bool = False) -> None:
         """Answer. Where references are involved, through the owner machine, which first makes sure that what this
-        process still holds is known. Any thread that runs tasks."""
+        process still holds is known. more_soon: the caller flushes when no more come. Any thread that runs tasks."""
         self._settled += 1
         if spec.slots or spec.contained or spec.args_value or spec.stream or has_refs(reply):
             self.replies.flush()
             self._core.submit(SealReply(peer.client_id, reply))
         else:
-            self.replies.add(peer, reply, bool(self._work))
+            self.replies.add(peer, reply, more_soon or bool(self._work))
         if self._draining_epoch:
             self._core.submit(self._answer_drain)
 
