@@ -124,6 +124,7 @@ class CoreProcess:
         self._deferred = DeferredSignals(self.wake)
         self._sleeping = False
         self._stopping = False
+        self._has_polled = False
         self._timer_ms = 0
         self._left_to_lie = 0
         """Events handed over without hurry since the baton was laid down."""
@@ -371,7 +372,10 @@ class CoreProcess:
         self._sleeping = True
         if self.queue or self._stopping or self._deferred.noted:
             self._sleeping = False
-            return self._epoll.poll(0)
+            # Every second time at most: what was just handed over goes out first, but starves nobody.
+            self._has_polled = not self._has_polled
+            return self._epoll.poll(0) if self._has_polled else []
+        self._has_polled = True
         wake_s = self._timer_ms / 1000
         if end_s is not None and end_s < wake_s:
             wake_s = end_s
