@@ -14,8 +14,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-DEFERRED = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGHUP, signal.SIGUSR1)
-"""Those that people give handlers which raise."""
+DEFERRED = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Those that people give handlers which raise; the last one cancels tasks in workers."""
 _NUMBERS = tuple(int(number) for number in DEFERRED)
 
 # The module's C half: its Python half turns every number into an enum, which costs more than the system call.
