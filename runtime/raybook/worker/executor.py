@@ -196,6 +196,13 @@ class WorkerExecutor(Executor):
             self._cancel_id = b""
             raise KeyboardInterrupt
 
+    def _heed_cancel(self) -> None:
+        """User code begins: a signal that came before it found nothing to interrupt."""
+        current = self.current
+        if current is not None and current.task_id == self._cancel_id:
+            self._cancel_id = b""
+            raise KeyboardInterrupt
+
     def on_raylet(self, message: Any) -> None:
         kind = type(message)
         if kind is RevokeLease:
@@ -380,6 +387,8 @@ class WorkerExecutor(Executor):
             start_ns = time.perf_counter_ns()
             try:
                 self._in_user_code = True
+                if self._cancel_id:
+                    self._heed_cancel()
                 result = function(*args, **kwargs)
             finally:
                 self._in_user_code = False
@@ -403,6 +412,8 @@ class WorkerExecutor(Executor):
         """Run a generator up to its next item."""
         try:
             self._in_user_code = True
+            if self._cancel_id:
+                self._heed_cancel()
             return next(iterator, END)
         finally:
             self._in_user_code = False
