@@ -288,7 +288,7 @@ class CoreProcess:
             self._on_timer(now_ms, bool(inbox))
         if mail.unsent:
             mail.flush()
-        if self._link.framed.unsent_bytes or self._link.is_writing:
+        if self._link.is_unsent:
             self._flush_link()
 
     def _sleep(self, end_s: float | None) -> list[tuple[int, int]]:
@@ -416,6 +416,7 @@ class CoreProcess:
         except ConnectionClosed:
             self._lose_cluster("The cluster's head ended, or this node's raylet died.")
             return
+        link.is_unsent = not done
         if done == link.is_writing:
             link.is_writing = not done
             self._epoll.modify(link.fd, select.EPOLLIN | (0 if done else select.EPOLLOUT))
