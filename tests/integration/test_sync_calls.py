@@ -182,6 +182,29 @@ def test_an_interrupt_ends_a_wait_that_leads_at_once():
         ray.get(ref, timeout=5)
 
 
+def test_a_signal_whose_handler_returns_ends_no_wait():
+    @ray.remote
+    def slow():
+        time.sleep(0.3)
+        return "slept"
+
+    for _ in range(20):
+        ray.get(same.remote(1))
+    seen: list[int] = []
+    previous = signal.signal(signal.SIGUSR1, lambda number, frame: seen.append(number))
+    main = threading.main_thread().ident
+    timers = [threading.Timer(after_s, signal.pthread_kill, (main, signal.SIGUSR1)) for after_s in (0.05, 0.1, 0.15)]
+    try:
+        for timer in timers:
+            timer.start()
+        assert ray.get(slow.remote()) == "slept"
+    finally:
+        for timer in timers:
+            timer.join()
+        signal.signal(signal.SIGUSR1, previous)
+    assert seen == [signal.SIGUSR1] * 3
+
+
 def test_threads_that_wait_at_once_all_get_their_own():
     counters = [Counter.remote() for _ in range(2)]
 

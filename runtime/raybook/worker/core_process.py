@@ -8,7 +8,6 @@ can deadlock on them. Policy-free: message → event → machine → effects.
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import logging
 import os
@@ -60,6 +59,7 @@ from raybook.worker.baton import Baton
 from raybook.worker.deferred_signals import DeferredSignals
 from raybook.worker.executor_base import Executor
 from raybook.worker.facts import FactSource
+from raybook.worker.leading import Leading
 from raybook.worker.mail import Mail
 from raybook.worker.peers import Peer
 from raybook.worker.raylet_link import GcsRequest, RayletLink
@@ -73,12 +73,6 @@ BUSY_WAIT_MS = 20
 """Sleep after activity: releases that follow a burst are handled soon, without a wake-up for each."""
 EXECUTOR_WAIT_MS = 5
 """Sleep while tasks run here: replies that a long one keeps waiting are sent after this at the latest."""
-OFTEN_NS = 5_000_000
-"""Threads that wait again this soon call synchronously, and lead from then on."""
-SUBMITTED_BEFORE_WAIT_MAX = 1
-"""A synchronous call hands over one record and waits. More records before a wait: the loop should turn meanwhile."""
-TIMEOUT_S_MAX = 4_000_000.0
-_MAIN_THREAD = threading.main_thread().ident
 
 
 class CoreProcess:
@@ -122,14 +116,11 @@ class CoreProcess:
         self._mail = Mail(self.me, token, self._listener, self._epoll, self.owner.accepts, self.queue.append)
         self.baton = Baton()
         self._deferred = DeferredSignals(self.wake)
+        self.leading = Leading(self, self._step, self._is_quiet, self._is_ending, self._fail, self._deferred)
         self._sleeping = False
         self._stopping = False
         self._has_polled = False
         self._timer_ms = 0
-        self._left_to_lie = 0
-        """Events handed over without hurry since the baton was laid down."""
-        self._waited_ns = 0
-        """When a thread last had to wait while the I/O thread led."""
         self._thread = threading.Thread(target=self._run, name="raybook-io", daemon=True)
         self._effects: dict[type, Callable[[Any], None]] = {
             ToPeer: self._mail.send,
@@ -186,102 +177,36 @@ class CoreProcess:
         if self._sleeping:
             self.wake()
         elif self.baton.is_lying:
-            self._left_to_lie += 1
-            if self._left_to_lie > SUBMITTED_BEFORE_WAIT_MAX:
-                self.baton.unpark()
+            self.leading.leave_to_lie()
 
     def wake(self) -> None:
         """End the sleep of whoever turns the loop."""
         self._sleeping = False
         os.eventfd_write(self._wake_fd, 1)
 
-    def wait_for(self, lock: Any, event: Any, timeout_s: float | None = None) -> bool:
-        """Hand an event over and wait until the loop opens a lock; turns the loop meanwhile if nobody else does. False on
-        time-out. Whatever a signal's handler raises comes out of here, with nothing half done."""
-        baton = self.baton
-        if baton.leader == _thread.get_ident():
-            raise RuntimeError(
-                "A blocking call of raybook was made by a finalizer or callback that runs inside raybook itself; it would "
-                "wait for itself. Nothing was done. Make the call from ordinary code."
-            )
-        is_main = _thread.get_ident() == _MAIN_THREAD
-        if is_main:
-            self._deferred.begin()
-        try:
-            self.queue.append(event)
-            if baton.lead():
-                return self._lead_until(lambda: not lock.locked(), timeout_s, is_main)
-        finally:
-            if is_main:
-                self._deferred.end()
+    def rouse(self) -> None:
+        """Something was put into the queue: whoever turns the loop, or should, shall see it."""
         if self._sleeping:
             self.wake()
-        elif baton.is_lying:
-            baton.unpark()
-        self._ask_to_lead()
-        if timeout_s is None:
-            return lock.acquire()
-        return lock.acquire(True, min(timeout_s, TIMEOUT_S_MAX))
-
-    def lead_until(self, is_busy: Callable[[], bool]) -> None:
-        """A worker's main thread: turn the loop as long as there is nothing else to do."""
-        if not self.baton.lead():
-            self.baton.claim(self.wake)
-        self._lead_until(is_busy, None, False)
+        elif self.baton.is_lying:
+            self.baton.unpark()
 
     @property
     def epoll_fd(self) -> int:
         """Readable when the loop has something to read, or was woken."""
         return self._epoll.fileno()
 
-    def turn(self) -> bool:
-        """Turn the loop once, without sleeping: for a thread that saw ``epoll_fd`` readable and will watch it again.
-        False: the I/O thread does."""
-        if not self.baton.lead():
-            return False
-        self._left_to_lie = 0
-        try:
-            self._step(0.0)
-        except Exception:  # noqa: BLE001 - it is logged, and ends this process's membership.
-            self._fail()
-        finally:
-            self.baton.rest(not self._stopping)
-        return True
-
-    def _lead_until(self, is_over: Callable[[], bool], timeout_s: float | None, heeds_signals: bool) -> bool:
-        """Holding the baton: turn the loop, then lay the baton down."""
-        self._left_to_lie = 0
-        end_s = None if timeout_s is None else time.monotonic() + timeout_s
-        deferred = self._deferred
-        try:
-            while not is_over():
-                if self._stopping or self.lost_reason or (heeds_signals and deferred.noted):
-                    break
-                if end_s is not None and time.monotonic() >= end_s:
-                    break
-                self._step(end_s)
-            return is_over()
-        except Exception:  # noqa: BLE001 - it is logged, and ends this process's membership.
-            self._fail()
-            return is_over()
-        finally:
-            self.baton.rest(self._is_quiet() and not self._stopping)
-
     def _is_quiet(self) -> bool:
         """Nothing is in flight that would be late if the sockets were read some milliseconds later."""
         return not self.queue and not self.owner.tasks.tasks and not self.owner.waits.is_waiting()
 
-    def _ask_to_lead(self) -> None:
-        """The I/O thread led while this one waits. Who waits often would rather lead."""
-        now_ns = time.monotonic_ns()
-        if now_ns - self._waited_ns < OFTEN_NS:
-            self.baton.is_wanted = True
-        self._waited_ns = now_ns
+    def _is_ending(self) -> bool:
+        return self._stopping or bool(self.lost_reason)
 
     def allocate(self, size: int) -> Ticket:
         """Room for ``size`` bytes in the arena; blocks until there is some. ``refusal`` is set when there is none."""
         ticket = Ticket(size)
-        self.wait_for(ticket.lock, ticket)
+        self.leading.wait_for(ticket.lock, ticket)
         return ticket
 
     def call_gcs(self, method: str, request: bytes) -> GcsReply:
@@ -289,7 +214,7 @@ class CoreProcess:
         if self.lost_reason:
             return GcsReply(0, error_code="LocalRayletDiedError", error_text=self.lost_reason)
         call = GcsRequest(method, request)
-        self.wait_for(call.lock, call)
+        self.leading.wait_for(call.lock, call)
         return call.reply or GcsReply(0, error_code="LocalRayletDiedError", error_text=self.lost_reason)
 
     def send_gcs(self, method: str, request: bytes) -> None:
@@ -363,7 +288,7 @@ class CoreProcess:
             self._on_timer(now_ms, bool(inbox))
         if mail.unsent:
             mail.flush()
-        if self._link.framed.unsent_bytes or self._link.is_writing:
+        if self._link.is_unsent:
             self._flush_link()
 
     def _sleep(self, end_s: float | None) -> list[tuple[int, int]]:
@@ -491,6 +416,7 @@ class CoreProcess:
         except ConnectionClosed:
             self._lose_cluster("The cluster's head ended, or this node's raylet died.")
             return
+        link.is_unsent = not done
         if done == link.is_writing:
             link.is_writing = not done
             self._epoll.modify(link.fd, select.EPOLLIN | (0 if done else select.EPOLLOUT))

@@ -50,26 +50,36 @@ class DeferredSignals:
     def end(self) -> None:
         """Hand the signals back; what came meanwhile is delivered now, and may raise."""
         handlers, self._handlers = self._handlers, []
+        real = dict(handlers)
         try:
-            _hand_back(handlers, len(handlers))
+            _hand_back(handlers)
         finally:
             if self.noted:
                 noted, self.noted = self.noted, []
-                known = dict(handlers)
-                for number in noted:
-                    known[number](number, sys._getframe(1))
+                _deliver(noted, real)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.noted.append(number)
         self._wake()
 
 
-def _hand_back(handlers: list[tuple[int, Any]], count: int) -> None:
-    """The first ``count``, the last one first; also when one of them comes at once, and raises."""
-    if not count:
-        return
-    number, handler = handlers[count - 1]
+def _hand_back(handlers: list[tuple[int, Any]]) -> None:
+    """All of them, also when one that is handed back comes at once, and raises: then its entry may still be there, and
+    is set once more, which does no harm."""
     try:
-        _set(number, handler)
+        while handlers:
+            _set(*handlers[-1])
+            handlers.pop()
     finally:
-        _hand_back(handlers, count - 1)
+        if handlers:
+            _hand_back(handlers)
+
+
+def _deliver(noted: list[int], real: dict[int, Any]) -> None:
+    """Call the handlers in the order in which their signals came; all of them, whichever raises."""
+    number = noted.pop(0)
+    try:
+        real[number](number, sys._getframe(2))
+    finally:
+        if noted:
+            _deliver(noted, real)

@@ -288,7 +288,7 @@ class WorkerExecutor(Executor):
                 peer, item = work.popleft()
             except IndexError:
                 self.replies.flush()
-                self._core.lead_until(self._is_wanted)
+                self._core.leading.lead_until(self._is_wanted)
                 continue
             if peer is not None:
                 self._run_task(peer, item)
@@ -329,7 +329,7 @@ class WorkerExecutor(Executor):
             if item is not None:
                 return item
             self.replies.flush()
-            self._core.lead_until(self._is_wanted)
+            self._core.leading.lead_until(self._is_wanted)
             if self.exiting:
                 return ExitWorker("retired")
 

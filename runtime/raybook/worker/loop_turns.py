@@ -19,7 +19,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from raybook.worker.core_process import OFTEN_NS, CoreProcess
+from raybook.worker.core_process import CoreProcess
+from raybook.worker.leading import OFTEN_NS
 
 
 class LoopTurns:
@@ -56,7 +57,7 @@ class LoopTurns:
 
     def _on_readable(self) -> None:
         self.is_turning = True
-        if not self._core.turn():
+        if not self._core.leading.turn():
             # The I/O thread reads it; were this watched meanwhile, the loop would spin.
             self.end()
         # In this order: what came before the flag fell is found by the call.

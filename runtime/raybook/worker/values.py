@@ -179,7 +179,7 @@ class Values:
             timeout_s = 0.005
         self.before_block()
         try:
-            done = core.wait_for(lock, wait, timeout_s)
+            done = core.leading.wait_for(lock, wait, timeout_s)
         except BaseException:
             core.submit(CancelWait(wait))
             raise
