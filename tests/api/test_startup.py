@@ -22,6 +22,7 @@ DEFAULTS = {
     "persist": False,
     "name": None,
     "_kernel_id": "",
+    "metrics_port": None,
 }
 
 

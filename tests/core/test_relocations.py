@@ -88,6 +88,7 @@ class World:
     """Four processes, their connections, the raylet's side of spilling, and the arena's regions."""
 
     def __init__(self) -> None:
+        self.cleared: list[tuple[str, int, int]] = []
         self.processes = {process.id: process for process in map(Process, range(4))}
         self.all = list(self.processes.values())
         self.channels: dict[tuple[bytes, bytes], list[bytes]] = {}
@@ -180,6 +181,7 @@ class World:
             for path in message.paths:
                 assert path in self.files, "a file was deleted twice"
                 del self.files[path]
+            self.cleared += message.ranges
 
     # What threads do
 
@@ -457,6 +459,26 @@ def test_object_that_nobody_looks_at_goes_to_disk_and_comes_back_from_it():
         anna.queue.append(key)
     settled(world)
     assert world.files == {}
+
+
+def test_range_of_an_object_that_died_while_it_was_written_is_cleared_in_a_file_that_others_keep():
+    world = World()
+    anna = world.all[0]
+    for _ in range(3):
+        world.put(anna)
+    world.step(anna)
+    world.want_spilling(anna)
+    world.step(anna)
+    dead = anna.refs.pop(1)
+    place = anna.owner.objects.values[dead].location
+    anna.queue.append(dead)
+    world.step(anna)
+
+    world.write(0, True)
+    settled(world)
+
+    [(path, _, size)] = world.cleared
+    assert path in world.files and size == place.size
 
 
 def test_place_stays_while_a_view_looks_at_it_and_goes_with_the_view():

@@ -70,7 +70,7 @@ class NativeEngine:
         self.environment = environment
         self._merged: dict[SchedulingClass, SchedulingClass] = {}
         """Scheduling classes as asked for → with this process's runtime environment."""
-        self._submit = core.submit
+        self._submit = core.submit_soon
         self._stop_cluster = stop_cluster
         self._ids = IdFactory(core.client_id)
         self.serialization = SerializationContext({})

@@ -82,11 +82,23 @@ def _locked(path: Path) -> Iterator[dict[int, int]]:
     descriptor = os.open(path / HEAD_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        claims = {int(pid): int(started) for pid, started in (line.split() for line in file)}
+        claims = dict(_claims(file.read()))
+        known = dict(claims)
         yield claims
-        file.seek(0)
-        file.truncate()
-        file.writelines(f"{pid} {started}\n" for pid, started in claims.items())
+        if claims != known:
+            # The new text lies over the old one before that is cut off: whoever is killed here leaves claims, not an
+            # empty file, which would pass for a folder that is being made.
+            file.seek(0)
+            file.write("".join(f"{pid} {started}\n" for pid, started in claims.items()))
+            file.truncate()
+
+
+def _claims(text: str) -> Iterator[tuple[int, int]]:
+    """(pid, start time) of each whole line."""
+    for line in text.splitlines():
+        pid, _, started = line.partition(" ")
+        if pid.isdigit() and started.isdigit():
+            yield int(pid), int(started)
 
 
 def write_token(path: Path, token: bytes) -> Path:

@@ -26,6 +26,7 @@ from raybook.base.task_context import CURRENT_TASK, ActorContext, TaskContext
 from raybook.protocol import functions
 from raybook.protocol.messages.raylet import ActorStarted, ExitWorker, StartActor
 from raybook.protocol.messages.worker import ActorCreation, TaskSpec
+from raybook.worker.loop_turns import LoopTurns
 from raybook.worker.outcome import has_refs
 
 if TYPE_CHECKING:
@@ -179,11 +180,15 @@ class ActorExecutor:
         self._finished = asyncio.Event()
         self._slots = {group: asyncio.Semaphore(size) for group, size in self._lanes().items()}
         self._scheduled = False
+        self._is_flush_due = False
+        self._turns = LoopTurns(self._core, loop, self._drain)
+
+        turns = self._turns
 
         def wake() -> None:
-            if not self._scheduled:
+            if not (self._scheduled or turns.is_turning):
                 self._scheduled = True
-                loop.call_soon_threadsafe(self._drain)
+                loop.call_soon_threadsafe(self._drain_told)
 
         self.wake = wake
         self._executor.actor = self
@@ -191,7 +196,12 @@ class ActorExecutor:
         await self._finished.wait()
         if self._coroutines:
             await asyncio.wait(list(self._coroutines.values()), timeout=30.0)
+        self._turns.end()
         self.wake = None
+
+    def _drain_told(self) -> None:
+        self._turns.told()
+        self._drain()
 
     def _drain(self) -> None:
         """On the loop: start everything that has arrived."""
@@ -231,9 +241,18 @@ class ActorExecutor:
         if not has_refs(reply):
             result = None
         self._coroutines.pop(spec.task_id, None)
-        executor.reply(peer, spec, reply)
+        has_others = bool(self._coroutines)
+        executor.reply(peer, spec, reply, has_others)
+        if has_others and not self._is_flush_due:
+            # Others may end in this round of the loop; what ends together is sent together.
+            self._is_flush_due = True
+            asyncio.get_running_loop().call_soon(self._flush)
         if executor.exiting:
             self._finished.set()
+
+    def _flush(self) -> None:
+        self._is_flush_due = False
+        self._executor.replies.flush()
 
 
 def _return_true() -> bool:

@@ -1,8 +1,9 @@
-"""Core process: the I/O thread of a driver or worker. It alone touches the sockets and drives the owner machine.
+"""Core process: the I/O loop of a driver or worker. It alone touches the sockets and drives the owner machine.
 
-User threads hand over records by appending to a deque and wake the thread if it sleeps; they wait on raw locks, which a
-SIGINT interrupts at once. So no interrupt can tear the owner's tables, and no finalizer can deadlock on them.
-Policy-free: message → event → machine → effects.
+One thread at a time turns the loop: the I/O thread, or one that waits for something (see ``baton``). User threads hand
+over records by appending to a deque and wake whoever sleeps in the loop. Who waits and does not lead waits on a raw lock,
+which a SIGINT interrupts at once; who leads defers signals. So no interrupt can tear the owner's tables, and no finalizer
+can deadlock on them. Policy-free: message → event → machine → effects.
 """
 
 from __future__ import annotations
@@ -28,12 +29,10 @@ from raybook.base.specs import Endpoint
 from raybook.core.owner.owner import Owner
 from raybook.core.owner.records import (
     FreeOwn,
-    FromPeer,
     FromRaylet,
     GiveBackIdle,
     LogLine,
     LookAgain,
-    PeerGone,
     PushTo,
     ToPeer,
     ToRaylet,
@@ -41,7 +40,7 @@ from raybook.core.owner.records import (
     WakeUp,
 )
 from raybook.io.shm_arena import Arena
-from raybook.io.transport import ConnectionClosed, accept, listen
+from raybook.io.transport import ConnectionClosed, listen
 from raybook.protocol.messages.raylet import (
     FactsDelta,
     GcsReply,
@@ -56,10 +55,13 @@ from raybook.protocol.messages.store import (
     RegionsFreed,
     SpillWanted,
 )
-from raybook.protocol.messages.worker import Hello, SendFunction, WorkerMessage
+from raybook.worker.baton import Baton
+from raybook.worker.deferred_signals import DeferredSignals
 from raybook.worker.executor_base import Executor
 from raybook.worker.facts import FactSource
-from raybook.worker.peers import Peer, Peers
+from raybook.worker.leading import Leading
+from raybook.worker.mail import Mail
+from raybook.worker.peers import Peer
 from raybook.worker.raylet_link import GcsRequest, RayletLink
 from raybook.worker.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ticket
 
@@ -106,21 +108,23 @@ class CoreProcess:
         self.on_cluster_lost: Callable[[str], None] = lambda reason: None
         self.fact_listeners: list[Callable[[FactsDelta], None]] = []
         self.lost_reason = ""
-        self._token = token
-        self._peers = Peers(self.me, token, self._watch)
         self._regions = Regions(self.to_raylet, self.owner.pins.touches)
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         # Closed with this object, not with the I/O thread or at exit: another thread may be about to write to it.
         weakref.finalize(self, os.close, self._wake_fd).atexit = False
         self._epoll = select.epoll()
+        self._mail = Mail(self.me, token, self._listener, self._epoll, self.owner.accepts, self.queue.append)
+        self.baton = Baton()
+        self._deferred = DeferredSignals(self.wake)
+        self.leading = Leading(self, self._step, self._is_quiet, self._is_ending, self._fail, self._deferred)
         self._sleeping = False
         self._stopping = False
+        self._has_polled = False
         self._timer_ms = 0
-        self._dirty: dict[int, Peer] = {}
         self._thread = threading.Thread(target=self._run, name="raybook-io", daemon=True)
         self._effects: dict[type, Callable[[Any], None]] = {
-            ToPeer: self._to_peer,
-            PushTo: self._push_to,
+            ToPeer: self._mail.send,
+            PushTo: self._mail.push,
             ToRaylet: lambda effect: self.to_raylet(effect.message),
             WakeUp: _wake_up,
             FreeOwn: lambda effect: self._regions.free(effect.offset),
@@ -155,24 +159,54 @@ class CoreProcess:
         self._epoll.register(self._wake_fd, select.EPOLLIN | select.EPOLLET)
         self._epoll.register(self._listener_fd, select.EPOLLIN)
         self._epoll.register(self._link.fd, select.EPOLLIN)
+        self._mail.executor = self.executor
         self._thread.start()
 
     def submit(self, event: Any) -> None:
-        """Hand an event to the owner machine. Cost: 0.1 µs, and a wake-up (1 µs) when the I/O thread sleeps."""
+        """Hand an event to the loop, to be handled at once. Cost: 0.1 µs, and a wake-up (1–5 µs) when it sleeps."""
         self.queue.append(event)
         if self._sleeping:
             self.wake()
+        elif self.baton.is_lying:
+            self.baton.unpark()
+
+    def submit_soon(self, event: Any) -> None:
+        """As ``submit``, for what the same thread will probably wait for next: the first one after the baton was laid
+        down stays in the queue, for at most 4 ms, until that thread leads."""
+        self.queue.append(event)
+        if self._sleeping:
+            self.wake()
+        elif self.baton.is_lying:
+            self.leading.leave_to_lie()
 
     def wake(self) -> None:
-        """End the I/O thread's sleep."""
+        """End the sleep of whoever turns the loop."""
         self._sleeping = False
         os.eventfd_write(self._wake_fd, 1)
+
+    def rouse(self) -> None:
+        """Something was put into the queue: whoever turns the loop, or should, shall see it."""
+        if self._sleeping:
+            self.wake()
+        elif self.baton.is_lying:
+            self.baton.unpark()
+
+    @property
+    def epoll_fd(self) -> int:
+        """Readable when the loop has something to read, or was woken."""
+        return self._epoll.fileno()
+
+    def _is_quiet(self) -> bool:
+        """Nothing is in flight that would be late if the sockets were read some milliseconds later."""
+        return not self.queue and not self.owner.tasks.tasks and not self.owner.waits.is_waiting()
+
+    def _is_ending(self) -> bool:
+        return self._stopping or bool(self.lost_reason)
 
     def allocate(self, size: int) -> Ticket:
         """Room for ``size`` bytes in the arena; blocks until there is some. ``refusal`` is set when there is none."""
         ticket = Ticket(size)
-        self.submit(ticket)
-        ticket.lock.acquire()
+        self.leading.wait_for(ticket.lock, ticket)
         return ticket
 
     def call_gcs(self, method: str, request: bytes) -> GcsReply:
@@ -180,8 +214,7 @@ class CoreProcess:
         if self.lost_reason:
             return GcsReply(0, error_code="LocalRayletDiedError", error_text=self.lost_reason)
         call = GcsRequest(method, request)
-        self.submit(call)
-        call.lock.acquire()
+        self.leading.wait_for(call.lock, call)
         return call.reply or GcsReply(0, error_code="LocalRayletDiedError", error_text=self.lost_reason)
 
     def send_gcs(self, method: str, request: bytes) -> None:
@@ -198,12 +231,16 @@ class CoreProcess:
             return
         self._stopping = True
         self.wake()
+        self.baton.unpark()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(timeout_s)
 
     # The loop
 
     def _run(self) -> None:
+        """The I/O thread."""
+        baton = self.baton
+        baton.take_up()
         try:
             for message in self._link.early:
                 self._on_raylet_message(message, [])
@@ -212,26 +249,33 @@ class CoreProcess:
                 # Once more after the stop: what was handed over before it must still go out.
                 stopping = self._stopping
                 self._step()
-        except Exception:
-            logger.exception("The I/O thread of raybook failed; this process leaves its cluster.")
-            self._lose_cluster("raybook's I/O thread failed; its traceback is in the log. Please report it.")
+                if (baton.is_claimed or (baton.is_wanted and self._is_quiet())) and not stopping:
+                    baton.lay_down()
+                    baton.wait_until_needed()
+                    baton.take_up()
+        except Exception:  # noqa: BLE001 - it is logged, and ends this process's membership.
+            self._fail()
         finally:
             self._close()
 
-    def _step(self) -> None:
+    def _fail(self) -> None:
+        logger.exception("The I/O loop of raybook failed; this process leaves its cluster.")
+        self._lose_cluster("raybook's I/O loop failed; its traceback is in the log. Please report it.")
+        self._stopping = True
+
+    def _step(self, end_s: float | None = None) -> None:
+        """One turn. Sleeps until something happens, a timer is due, or ``end_s`` (monotonic) has come."""
         inbox: list[Any] = []
-        for fd, mask in self._sleep():
-            if fd == self._wake_fd:
-                # Edge-triggered: nothing to read.
-                continue
-            peer = self._peers.by_fd.get(fd)
+        mail = self._mail
+        for fd, mask in self._sleep(end_s):
+            peer = mail.by_fd.get(fd)
             if peer is not None:
-                self._serve_peer(peer, mask, inbox)
+                mail.read(peer, mask, inbox)
             elif fd == self._link.fd:
                 self._serve_raylet(mask, inbox)
             elif fd == self._listener_fd:
-                while (framed := accept(self._listener, self._token, WorkerMessage)) is not None:
-                    self._peers.adopt(framed)
+                mail.welcome()
+            # Else it was a wake-up; edge-triggered: nothing to read.
         if self.queue:
             self._take_commands(inbox)
         now_ms = int(time.monotonic() * 1000)
@@ -242,17 +286,25 @@ class CoreProcess:
                 self.facts.collect(self.owner.finished)
         if now_ms >= self._timer_ms:
             self._on_timer(now_ms, bool(inbox))
-        if self._dirty or self._link.framed.unsent_bytes or self._link.is_writing:
-            self._flush()
+        if mail.unsent:
+            mail.flush()
+        if self._link.is_unsent:
+            self._flush_link()
 
-    def _sleep(self) -> list[tuple[int, int]]:
+    def _sleep(self, end_s: float | None) -> list[tuple[int, int]]:
         """Wait for something to happen, or for the timer. The flag is raised before the queue is looked at, so that
         whoever appends after that look sees it and wakes us."""
         self._sleeping = True
-        if self.queue or self._stopping:
+        if self.queue or self._stopping or self._deferred.noted:
             self._sleeping = False
-            return self._epoll.poll(0)
-        ready = self._epoll.poll(max(0.0, self._timer_ms / 1000 - time.monotonic()))
+            # Every second time at most: what was just handed over goes out first, but starves nobody.
+            self._has_polled = not self._has_polled
+            return self._epoll.poll(0) if self._has_polled else []
+        self._has_polled = True
+        wake_s = self._timer_ms / 1000
+        if end_s is not None and end_s < wake_s:
+            wake_s = end_s
+        ready = self._epoll.poll(max(0.0, wake_s - time.monotonic()))
         self._sleeping = False
         return ready
 
@@ -343,108 +395,31 @@ class CoreProcess:
 
     # Peers
 
-    def _watch(self, peer: Peer) -> None:
-        self._epoll.register(peer.framed.fd, select.EPOLLIN)
-
-    def _serve_peer(self, peer: Peer, mask: int, inbox: list[Any]) -> None:
-        if mask & select.EPOLLOUT:
-            self._dirty[peer.framed.fd] = peer
-            if mask == select.EPOLLOUT:
-                return
-        try:
-            messages = peer.framed.receive()
-        except ConnectionError:
-            self._drop_peer(peer, inbox)
-            return
-        if not peer.is_open:
-            peer.is_open = peer.framed.is_connected
-            self._dirty[peer.framed.fd] = peer
-        client_id = peer.client_id
-        accepts = self.owner.accepts
-        for message in messages:
-            kind = type(message)
-            if accepts(kind):
-                inbox.append(FromPeer(client_id, message))
-            elif kind is Hello:
-                self._peers.introduce(peer, message.endpoint)
-                client_id = peer.client_id
-            elif self.executor is not None:
-                self.executor.on_message(peer, message)
-
-    def _drop_peer(self, peer: Peer, inbox: list[Any] | None) -> None:
-        self._dirty.pop(peer.framed.fd, None)
-        with contextlib.suppress(OSError, ValueError):
-            self._epoll.unregister(peer.framed.fd)
-        if not self._peers.remove(peer):
-            return
-        gone = PeerGone(peer.client_id)
-        if inbox is None:
-            self.queue.append(gone)
-        else:
-            inbox.append(gone)
-        if self.executor is not None:
-            self.executor.on_peer_gone(peer.client_id)
-
-    def _to_peer(self, effect: ToPeer) -> None:
-        peer = self._peers.reach(effect.client_id, effect.address)
-        if peer is None:
-            self.queue.append(PeerGone(effect.client_id))
-            return
-        with peer.lock:
-            peer.framed.queue(effect.message)
-        self._dirty[peer.framed.fd] = peer
-
-    def _push_to(self, effect: PushTo) -> None:
-        peer = self._peers.reach(effect.client_id, effect.address)
-        if peer is None:
-            self.queue.append(PeerGone(effect.client_id))
-            return
-        functions = peer.functions
-        with peer.lock:
-            for record in effect.records:
-                key = record.spec.function_key
-                if key and key not in functions:
-                    functions.add(key)
-                    if record.stats.payload:
-                        peer.framed.queue(SendFunction(key, record.stats.payload))
-            peer.framed.queue(effect.message)
-        self._dirty[peer.framed.fd] = peer
-
     def send_peer(self, client_id: bytes, message: Any) -> None:
         """Send to a connected peer (I/O thread only)."""
-        self._to_peer(ToPeer(client_id, "", message))
+        self._mail.send(ToPeer(client_id, "", message))
 
     def finish_write(self, peer: Peer) -> None:
         """Another thread's write was cut short; take over."""
-        self.submit_call(lambda: self._dirty.__setitem__(peer.framed.fd, peer))
+        self.submit_call(lambda: self._mail.unsent.__setitem__(peer.framed.fd, peer))
 
     def submit_call(self, function: Callable[[], None]) -> None:
         """Run a function on the I/O thread."""
         self.submit(function)
 
-    def _flush(self) -> None:
-        if self._dirty:
-            dirty, self._dirty = self._dirty, {}
-            for fd, peer in dirty.items():
-                try:
-                    with peer.lock:
-                        done = peer.framed.flush()
-                except ConnectionClosed:
-                    self._drop_peer(peer, None)
-                    continue
-                if done == peer.writing:
-                    peer.writing = not done
-                    self._epoll.modify(fd, select.EPOLLIN | (0 if done else select.EPOLLOUT))
+    def _flush_link(self) -> None:
         link = self._link
-        if not self.lost_reason and (link.framed.unsent_bytes or link.is_writing):
-            try:
-                done = link.framed.flush()
-            except ConnectionClosed:
-                self._lose_cluster("The cluster's head ended, or this node's raylet died.")
-                return
-            if done == link.is_writing:
-                link.is_writing = not done
-                self._epoll.modify(link.fd, select.EPOLLIN | (0 if done else select.EPOLLOUT))
+        if self.lost_reason:
+            return
+        try:
+            done = link.framed.flush()
+        except ConnectionClosed:
+            self._lose_cluster("The cluster's head ended, or this node's raylet died.")
+            return
+        link.is_unsent = not done
+        if done == link.is_writing:
+            link.is_writing = not done
+            self._epoll.modify(link.fd, select.EPOLLIN | (0 if done else select.EPOLLOUT))
 
     # The end
 
@@ -454,7 +429,7 @@ class CoreProcess:
                 self._link.framed.flush()
         self.lost_reason = self.lost_reason or "This process has left its cluster (shutdown was called)."
         self._fail_waiting(self.lost_reason)
-        self._peers.close()
+        self._mail.close()
         self._close_listener()
         self._epoll.close()
         self.arena.close()

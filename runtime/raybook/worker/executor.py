@@ -71,9 +71,6 @@ class WorkerExecutor(Executor):
         self._core = core
         self._values = values
         self._work: deque[tuple[Peer | None, Any]] = deque()
-        self._gate = _thread.allocate_lock()
-        self._gate.acquire()
-        self._idle = False
         self._accepted = 0
         self._settled = 0
         self._bound_epoch = 0
@@ -144,10 +141,6 @@ class WorkerExecutor(Executor):
         actor = self.actor
         if actor is not None and actor.wake is not None:
             actor.wake()
-        elif self._idle:
-            self._idle = False
-            with suppress(RuntimeError):
-                self._gate.release()
 
     def _give_back(self, peer: Peer, count: int, reason: str) -> None:
         """Bounce up to ``count`` unstarted tasks of this peer, newest first."""
@@ -199,6 +192,13 @@ class WorkerExecutor(Executor):
         """Runs on the main thread between two byte codes: only the target, and only its own code, is interrupted."""
         current = self.current
         if current is not None and current.task_id == self._cancel_id and self._in_user_code:
+            self._cancel_id = b""
+            raise KeyboardInterrupt
+
+    def _heed_cancel(self) -> None:
+        """User code begins: a signal that came before it found nothing to interrupt."""
+        current = self.current
+        if current is not None and current.task_id == self._cancel_id:
             self._cancel_id = b""
             raise KeyboardInterrupt
 
@@ -269,7 +269,10 @@ class WorkerExecutor(Executor):
         self.replies.flush_left_behind()
 
     def is_busy(self) -> bool:
-        return not self.replies.is_empty() or (bool(self._work) and not self._idle)
+        return not self.replies.is_empty() or bool(self._work)
+
+    def _is_wanted(self) -> bool:
+        return bool(self._work) or self.exiting
 
     def _is_idle(self) -> bool:
         return self._accepted == self._settled and self.actor is None
@@ -284,11 +287,7 @@ class WorkerExecutor(Executor):
                 peer, item = work.popleft()
             except IndexError:
                 self.replies.flush()
-                self._idle = True
-                if work:
-                    self._idle = False
-                    continue
-                self._gate.acquire()
+                self._core.leading.lead_until(self._is_wanted)
                 continue
             if peer is not None:
                 self._run_task(peer, item)
@@ -329,11 +328,7 @@ class WorkerExecutor(Executor):
             if item is not None:
                 return item
             self.replies.flush()
-            self._idle = True
-            if self._work:
-                self._idle = False
-                continue
-            self._gate.acquire()
+            self._core.leading.lead_until(self._is_wanted)
             if self.exiting:
                 return ExitWorker("retired")
 
@@ -403,6 +398,8 @@ class WorkerExecutor(Executor):
             start_ns = time.perf_counter_ns()
             try:
                 self._in_user_code = True
+                if self._cancel_id:
+                    self._heed_cancel()
                 result = function(*args, **kwargs)
             finally:
                 self._in_user_code = False
@@ -426,6 +423,8 @@ class WorkerExecutor(Executor):
         """Run a generator up to its next item."""
         try:
             self._in_user_code = True
+            if self._cancel_id:
+                self._heed_cancel()
             return next(iterator, END)
         finally:
             self._in_user_code = False
@@ -443,9 +442,9 @@ class WorkerExecutor(Executor):
             self.retire("its code called sys.exit()")
         return self.outcome.of_error(spec, error, run_us)
 
-    def reply(self, peer: Peer, spec: TaskSpec, reply: TaskReply) -> None:
+    def reply(self, peer: Peer, spec: TaskSpec, reply: TaskReply, more_soon: bool = False) -> None:
         """Answer. Where references are involved, through the owner machine, which first makes sure that what this
-        process still holds is known. Any thread that runs tasks."""
+        process still holds is known. more_soon: the caller flushes when no more come. Any thread that runs tasks."""
         self._settled += 1
         if self.actor is None:
             self.arguments.keep(reply)
@@ -454,7 +453,7 @@ class WorkerExecutor(Executor):
             self.replies.flush()
             self._core.submit(SealReply(peer.client_id, reply))
         else:
-            self.replies.add(peer, reply, bool(self._work))
+            self.replies.add(peer, reply, more_soon or bool(self._work))
         if self._draining_epoch:
             self._core.submit(self._answer_drain)
 
@@ -490,6 +489,4 @@ class WorkerExecutor(Executor):
 
     def nudge(self) -> None:
         """Make the main thread look whether it should exit."""
-        self._idle = False
-        with suppress(RuntimeError):
-            self._gate.release()
+        self._core.wake()

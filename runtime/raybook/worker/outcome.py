@@ -120,7 +120,11 @@ class Outcome:
 def has_refs(reply: TaskReply) -> bool:
     """Whether references travel in the return values. Then the result must live until the reply is handed over: it is
     what holds them."""
-    return any(value.contained for value in reply.returns)
+    # No generator: it is asked twice for every task.
+    for value in reply.returns:  # noqa: SIM110
+        if value.contained:
+            return True
+    return False
 
 
 def _is_retryable(spec: TaskSpec, error: BaseException) -> bool:

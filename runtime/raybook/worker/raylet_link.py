@@ -63,6 +63,8 @@ class RayletLink:
         self.early = early
         """Messages that arrived together with the welcome."""
         self.is_writing = False
+        self.is_unsent = False
+        """Something was queued that ``flush`` has not written yet. A flag: it is asked at every turn of the loop."""
         self._calls: dict[int, GcsRequest] = {}
         self._next_call = 1
 
@@ -106,6 +108,7 @@ class RayletLink:
         """Queue a message; ``flush`` writes it. After the end it goes nowhere."""
         if not self.framed.closed:
             self.framed.queue(message)
+            self.is_unsent = True
 
     def call(self, request: GcsRequest) -> None:
         """Send a call of the GCS; the answer opens its lock."""

@@ -174,15 +174,12 @@ class Values:
         core = self._core
         if core.lost_reason:
             raise LocalRayletDiedError(core.lost_reason)
-        core.submit(wait)
         if timeout_s is not None and timeout_s <= 0:
             # What was submitted before this call must have been looked at once.
             timeout_s = 0.005
-        if lock.acquire(False):
-            return True
         self.before_block()
         try:
-            done = lock.acquire() if timeout_s is None else lock.acquire(True, min(timeout_s, 4_000_000.0))
+            done = core.leading.wait_for(lock, wait, timeout_s)
         except BaseException:
             core.submit(CancelWait(wait))
             raise

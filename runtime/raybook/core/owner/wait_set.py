@@ -39,6 +39,10 @@ class WaitSet:
                 others.append(wait)
         return False
 
+    def is_waiting(self) -> bool:
+        """Whether anybody waits for anything."""
+        return bool(self._waiting)
+
     def is_awaited(self, key: bytes) -> bool:
         return key in self._waiting
 

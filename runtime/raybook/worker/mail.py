@@ -1,0 +1,144 @@
+"""Mail: the sockets of one process to its peers, and what lies in them: read, queue, write.
+
+Run by whoever runs the I/O loop (see ``baton``); only ``Peer.send_now`` may be called beside it. Knows which messages
+are for the owner machine and which for the executor, and nothing of what they mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from raybook.base.specs import Endpoint
+from raybook.core.owner.records import FromPeer, PeerGone, PushTo, ToPeer
+from raybook.io.transport import ConnectionClosed, accept
+from raybook.protocol.messages.worker import Hello, SendFunction, WorkerMessage
+from raybook.worker.executor_base import Executor
+from raybook.worker.peers import Peer, Peers
+
+Inbox = list[Any]
+
+
+class Mail:
+    """accepts: whether a message type is for the owner machine. lost: called with a PeerGone found while writing."""
+
+    def __init__(
+        self,
+        me: Endpoint,
+        token: bytes,
+        listener: socket.socket,
+        epoll: select.epoll,
+        accepts: Callable[[type], bool],
+        lost: Callable[[PeerGone], None],
+    ) -> None:
+        self._token = token
+        self._listener = listener
+        self._epoll = epoll
+        self._accepts = accepts
+        self._lost = lost
+        self.peers = Peers(me, token, self._watch)
+        self.by_fd = self.peers.by_fd
+        self.unsent: dict[int, Peer] = {}
+        """Connections with something to write."""
+        self.executor: Executor | None = None
+
+    def _watch(self, peer: Peer) -> None:
+        self._epoll.register(peer.framed.fd, select.EPOLLIN)
+
+    # In
+
+    def welcome(self) -> None:
+        """Take in everybody who knocks."""
+        while (framed := accept(self._listener, self._token, WorkerMessage)) is not None:
+            self.peers.adopt(framed)
+
+    def read(self, peer: Peer, mask: int, inbox: Inbox) -> None:
+        """What a peer has sent: into the inbox, or to the executor."""
+        if mask & select.EPOLLOUT:
+            self.unsent[peer.framed.fd] = peer
+            if mask == select.EPOLLOUT:
+                return
+        try:
+            messages = peer.framed.receive()
+        except ConnectionError:
+            gone = self.drop(peer)
+            if gone is not None:
+                inbox.append(gone)
+            return
+        if not peer.is_open:
+            peer.is_open = peer.framed.is_connected
+            self.unsent[peer.framed.fd] = peer
+        client_id = peer.client_id
+        accepts = self._accepts
+        for message in messages:
+            kind = type(message)
+            if accepts(kind):
+                inbox.append(FromPeer(client_id, message))
+            elif kind is Hello:
+                self.peers.introduce(peer, message.endpoint)
+                client_id = peer.client_id
+            elif self.executor is not None:
+                self.executor.on_message(peer, message)
+
+    def drop(self, peer: Peer) -> PeerGone | None:
+        """Close a connection. What to tell the owner machine, when the process cannot be reached any more."""
+        self.unsent.pop(peer.framed.fd, None)
+        with contextlib.suppress(OSError, ValueError):
+            self._epoll.unregister(peer.framed.fd)
+        if not self.peers.remove(peer):
+            return None
+        if self.executor is not None:
+            self.executor.on_peer_gone(peer.client_id)
+        return PeerGone(peer.client_id)
+
+    # Out
+
+    def send(self, effect: ToPeer) -> None:
+        """Queue a message; ``flush`` writes it."""
+        peer = self.peers.reach(effect.client_id, effect.address)
+        if peer is None:
+            self._lost(PeerGone(effect.client_id))
+            return
+        with peer.lock:
+            peer.framed.queue(effect.message)
+        self.unsent[peer.framed.fd] = peer
+
+    def push(self, effect: PushTo) -> None:
+        """Queue tasks or calls, and before them the functions that the peer does not have yet."""
+        peer = self.peers.reach(effect.client_id, effect.address)
+        if peer is None:
+            self._lost(PeerGone(effect.client_id))
+            return
+        functions = peer.functions
+        with peer.lock:
+            for record in effect.records:
+                key = record.spec.function_key
+                if key and key not in functions:
+                    functions.add(key)
+                    if record.stats.payload:
+                        peer.framed.queue(SendFunction(key, record.stats.payload))
+            peer.framed.queue(effect.message)
+        self.unsent[peer.framed.fd] = peer
+
+    def flush(self) -> None:
+        """Write what the kernel takes; the rest when it says so."""
+        unsent, self.unsent = self.unsent, {}
+        for fd, peer in unsent.items():
+            try:
+                with peer.lock:
+                    done = peer.framed.flush()
+            except ConnectionClosed:
+                gone = self.drop(peer)
+                if gone is not None:
+                    self._lost(gone)
+                continue
+            if done == peer.writing:
+                peer.writing = not done
+                self._epoll.modify(fd, select.EPOLLIN | (0 if done else select.EPOLLOUT))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.peers.close()
