@@ -15,11 +15,12 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from raybook.api import ActorHandle, ObjectRef, get, kill
 from raybook.api.context import current_runtime
-from raybook.base.errors import ActorDiedError, RayActorError, RayError
+from raybook.base.errors import ActorDiedError, LocalRayletDiedError, RayActorError, RayError
 from raybook.util.batching import BATCH_BYTES_MAX, TARGET_S, Outcome
 from raybook.util.completion import when_ready
 from raybook.util.give_back import LATE_S, Late, new_batch_id
@@ -167,7 +168,9 @@ class Dispatcher:
         engine = current_runtime.engine
         for seat in self._seats:
             if engine is not None and not engine.closed and seat.actor._engine is engine:
-                kill(seat.actor)
+                # The session may end right here; its actors end with it.
+                with suppress(LocalRayletDiedError):
+                    kill(seat.actor)
         error = ActorDiedError("The pool was terminated before this result was there. Submit the work to a new pool.")
         left = [chunk for seat in self._seats if seat.call is not None for chunk in seat.call.undone()]
         self._fail([*left, *self._pending], error)
