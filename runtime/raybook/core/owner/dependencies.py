@@ -32,6 +32,7 @@ class Dependencies:
                 self._waiting.setdefault(key, []).append(record)
                 self._exchange.need(slot.ref)
             elif value.error is not None:
+                value.error.seen = True
                 return failed_argument(value.error, record.spec.name)
             else:
                 slot.value = value
@@ -42,6 +43,7 @@ class Dependencies:
         ended: list[tuple[TaskRecord, ErrorValue | None]] = []
         for record in self._waiting.pop(key, ()):
             if value.error is not None:
+                value.error.seen = True
                 ended.append((record, failed_argument(value.error, record.spec.name)))
                 continue
             for slot in _slots(record):
