@@ -94,6 +94,7 @@ class World:
         self.from_raylet: dict[bytes, list] = {process.id: [] for process in self.all}
         self.regions: dict[int, bytes] = {}
         self.files: dict[str, int] = {}
+        self.cleared: list[tuple[str, int, int]] = []
         self.chosen: list[tuple[bytes, SpillObjects]] = []
         self.rounds: dict[bytes, int] = {}
         self.locks: list[tuple[Process, Process, HoldRef]] = []
@@ -180,6 +181,7 @@ class World:
             for path in message.paths:
                 assert path in self.files, "a file was deleted twice"
                 del self.files[path]
+            self.cleared += message.ranges
 
     # What threads do
 
@@ -457,6 +459,25 @@ def test_object_that_nobody_looks_at_goes_to_disk_and_comes_back_from_it():
         anna.queue.append(key)
     settled(world)
     assert world.files == {}
+
+
+def test_object_that_dies_while_it_is_written_leaves_no_range_behind_in_a_file_that_others_share():
+    world = World()
+    anna = world.all[0]
+    for _ in range(3):
+        world.put(anna)
+    world.step(anna)
+    world.want_spilling(anna)
+    world.step(anna)
+    sizes = [anna.owner.objects.values[key].location.size for key in anna.refs]
+
+    anna.queue.append(anna.refs[1])
+    world.step(anna)
+    world.write(0, True)
+    settled(world)
+
+    (path,) = world.files
+    assert world.cleared == [(path, 1, sizes[1])]
 
 
 def test_place_stays_while_a_view_looks_at_it_and_goes_with_the_view():

@@ -71,7 +71,7 @@ class Round(msgspec.Struct):
     """One SpillWanted of the raylet, from its arrival to SpillDone."""
 
     query_id: int
-    offered: dict[bytes, int]
+    offered: dict[bytes, tuple[int, int]]
     moving: set[bytes] = set()
     freed_bytes: int = 0
     is_written: bool = False
@@ -116,7 +116,7 @@ class Relocations:
                 if (key in self._references.borrowers) is lent and key not in busy and key not in self._moves:
                     items.append(SpillItem(key, location.offset, location.size))
                     found += location.size
-        self._round = Round(message.query_id, {item.object_id: item.offset for item in items})
+        self._round = Round(message.query_id, {item.object_id: (item.offset, item.size) for item in items})
         self._effects.append(ToRaylet(SpillObjects(message.query_id, items)))
 
     def _places(self, node_id: bytes) -> Iterator[tuple[bytes, Location]]:
@@ -139,11 +139,14 @@ class Relocations:
             return
         busy = self._arguments_in_flight() if message.items else {}
         alive = 0
+        dead: list[tuple[str, int, int]] = []
         for item in message.items:
             key = item.object_id
+            offset, size = spilling.offered.get(key, (-1, 0))
             value = self._objects.values.get(key)
             old = value.location if value is not None else None
-            if value is None or old is None or old.spill_path or old.offset != spilling.offered.get(key):
+            if value is None or old is None or old.spill_path or old.offset != offset:
+                dead.append((message.path, item.offset, size))
                 continue
             alive += 1
             new = Location(old.node_id, item.offset, old.size, message.path, item.checksum)
@@ -152,6 +155,7 @@ class Relocations:
             spilling.moving.add(key)
         if alive:
             self._files[message.path] = alive
+            self._dead_ranges += dead
         elif message.path:
             self._effects.append(ToRaylet(DeleteSpilled([message.path])))
         spilling.is_written = True
