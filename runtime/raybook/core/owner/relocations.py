@@ -72,6 +72,7 @@ class Round(msgspec.Struct):
 
     query_id: int
     offered: dict[bytes, tuple[int, int]]
+    """Object → (offset, size) of its place in the arena."""
     moving: set[bytes] = set()
     freed_bytes: int = 0
     is_written: bool = False
@@ -142,9 +143,9 @@ class Relocations:
         dead: list[tuple[str, int, int]] = []
         for item in message.items:
             key = item.object_id
-            offset, size = spilling.offered.get(key, (-1, 0))
             value = self._objects.values.get(key)
             old = value.location if value is not None else None
+            offset, size = spilling.offered.get(key, (-1, 0))
             if value is None or old is None or old.spill_path or old.offset != offset:
                 dead.append((message.path, item.offset, size))
                 continue
