@@ -72,15 +72,27 @@ if TYPE_CHECKING:
 
 _VERBS = frozenset(
     """
-    ActorClass ActorHandle DynamicObjectRefGenerator ObjectRef ObjectRefGenerator RayContext RemoteFunction
+    ActorClass ActorHandle ActorClassID ActorID ClusterID DynamicObjectRefGenerator FunctionID JobConfig JobID Language
+    LoggingConfig NodeID ObjectRef ObjectRefGenerator PlacementGroupID RayContext RemoteFunction TaskID UniqueID WorkerID
     available_resources cancel cluster_resources get get_actor get_gpu_ids get_runtime_context init is_initialized
     kill method nodes publish_fact put remote shutdown timeline wait
     """.split()
 )
-_HOMES = {"install_as_ray": "raybook.as_ray"}
+_HOMES = {
+    "install_as_ray": "raybook.as_ray",
+    "cpp_function": "raybook.api.other_languages",
+    "java_actor_class": "raybook.api.other_languages",
+    "java_function": "raybook.api.other_languages",
+}
 """Names that are in none of these places."""
+_ALIASES = {"ObjectID": "ObjectRef"}
+"""Older names of Ray's."""
+_CONSTANTS = {"SCRIPT_MODE": 0, "WORKER_MODE": 1, "LOCAL_MODE": 2}
+"""Numbers that code written for Ray compares modes with."""
 _MODULES = frozenset(
-    "actor api exceptions ml observe remote_function runtime_context runtime_env train tune data serve util".split()
+    """
+    actor api exceptions job_config ml observe remote_function runtime_context runtime_env train tune data serve util
+    """.split()
 )
 
 __all__ = [
@@ -120,6 +132,10 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module("raybook.api"), name)
     elif name in _HOMES:
         value = getattr(import_module(_HOMES[name]), name)
+    elif name in _ALIASES:
+        value = __getattr__(_ALIASES[name])
+    elif name in _CONSTANTS:
+        value = _CONSTANTS[name]
     elif name in _MODULES:
         try:
             value = import_module(f"raybook.{name}")

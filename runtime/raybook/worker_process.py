@@ -17,7 +17,9 @@ from raybook.api.connect import attach_engine
 from raybook.api.context import WORKER
 from raybook.as_ray import install_as_ray
 from raybook.base.config import AS_RAY_VARIABLE
+from raybook.base.logging_config import LoggingConfig
 from raybook.base.specs import Job
+from raybook.base.task_context import CURRENT_TASK
 from raybook.engines.engine import ActorHandleState
 from raybook.engines.native import NativeEngine
 from raybook.protocol.messages.zygote import WorkerOptions
@@ -61,9 +63,22 @@ def _work_for(engine: NativeEngine, output: MarkedOutput, job: Job) -> None:
     """Another driver's work comes in: find modules where it finds them."""
     output.set_job(job.job_id)
     if job is not engine.job and job != engine.job:
+        if job.logging and job.logging != engine.job.logging:
+            LoggingConfig.from_json(job.logging).install(partial(_speaker, engine))
         known = set(sys.path)
         sys.path.extend(path for path in job.import_paths if path not in known)
     engine.set_job(job)
+
+
+def _speaker(engine: NativeEngine) -> dict[str, str]:
+    """Who writes a line of the log."""
+    who = {"job_id": engine.job_id.hex(), "worker_id": engine.client_id.hex(), "node_id": engine.node_id.hex()}
+    task = CURRENT_TASK.get()
+    if task is not None:
+        who |= {"task_id": task.task_id.hex(), "task_name": task.name}
+        if task.actor is not None:
+            who |= {"actor_id": task.actor.actor_id.hex(), "actor_name": task.actor.name}
+    return who
 
 
 def _leave(reason: str) -> None:

@@ -23,6 +23,7 @@ DEFAULTS = {
     "name": None,
     "_kernel_id": "",
     "metrics_port": None,
+    "logging": "",
 }
 
 
@@ -112,7 +113,9 @@ def test_address_from_the_environment_counts():
         ({"name": ""}, ValueError),
         ({"runtime_env": {"conda": ["x"]}}, ValueError),
         ({"_temp_dir": "/somewhere"}, ValueError),
-        ({"job_config": object()}, ValueError),
+        ({"job_config": object()}, TypeError),
+        ({"logging_config": "JSON"}, TypeError),
+        ({"no_such_keyword": 1}, TypeError),
         ({"enable_resource_isolation": True}, ValueError),
         ({"address": 3}, TypeError),
         ({"address": "ray://host:10001"}, ValueError),

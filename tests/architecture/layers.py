@@ -65,7 +65,8 @@ LAYERS: tuple[Layer, ...] = (
     # raybook/__init__ and as_ray: the public verbs, and lazily the libraries (LAZY_EDGES).
     _row("root", "base api observe exceptions as_ray", "raybook"),
     # Modules that code written for Ray imports by name (`ray.actor`, ...): they only hand on what `api` has.
-    _row("ray_names", "api exceptions base", "raybook.actor", "raybook.remote_function", "raybook.runtime_context"),
+    _row("ray_names", "api exceptions base", "raybook.actor", "raybook.remote_function", "raybook.runtime_context",
+         "raybook.job_config"),
     _row("as_ray", "root api exceptions base"),
     _row("cli", f"{_FOUR} root api observe exceptions gcs raylet head jobs serve", "raybook.cli", "raybook.commands"),
     _row("cluster_utils", f"{_FOUR} root api observe exceptions gcs raylet head engines"),

@@ -16,9 +16,11 @@ from raybook.api.actor_handle import ActorHandle, ActorMethod
 from raybook.api.context import current_runtime
 from raybook.api.decorator import remote
 from raybook.api.facts import publish_fact
+from raybook.api.job_config import JobConfig
 from raybook.api.object_ops import cancel, get, get_actor, kill, put, wait
 from raybook.api.object_ref import ObjectRef
 from raybook.api.object_ref_generator import ObjectRefGenerator
+from raybook.api.other_languages import Language
 from raybook.api.placement_group import (
     PlacementGroup,
     get_current_placement_group,
@@ -26,6 +28,18 @@ from raybook.api.placement_group import (
     placement_group,
     placement_group_table,
     remove_placement_group,
+)
+from raybook.api.public_ids import (
+    ActorClassID,
+    ActorID,
+    ClusterID,
+    FunctionID,
+    JobID,
+    NodeID,
+    PlacementGroupID,
+    TaskID,
+    UniqueID,
+    WorkerID,
 )
 from raybook.api.ray_context import RayContext
 from raybook.api.remote_function import RemoteFunction
@@ -35,8 +49,22 @@ from raybook.api.state import available_resources, cluster_resources, list_actor
 from raybook.api.strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 from raybook.api.timeline import timeline
 from raybook.base.dynamic_generator import DynamicObjectRefGenerator
+from raybook.base.logging_config import LoggingConfig
 
 __all__ = [
+    "ActorClassID",
+    "ActorID",
+    "ClusterID",
+    "FunctionID",
+    "JobConfig",
+    "JobID",
+    "Language",
+    "LoggingConfig",
+    "NodeID",
+    "PlacementGroupID",
+    "TaskID",
+    "UniqueID",
+    "WorkerID",
     "ActorClass",
     "ActorHandle",
     "ActorMethod",

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from raybook.api.context import started_engine
 from raybook.api.options import CALL_OPTIONS, call_options, check_call_site_options, override_call
+from raybook.api.public_ids import ActorID
 from raybook.api.returns import shape_returns
 from raybook.base.errors import StaleReferenceError
 from raybook.base.specs import RefInfo
@@ -43,8 +44,8 @@ class ActorHandle:
         self._give_back(self._state.actor_id)
 
     @property
-    def _actor_id(self) -> bytes:
-        return self._state.actor_id
+    def _actor_id(self) -> ActorID:
+        return ActorID(self._state.actor_id)
 
     def __getattr__(self, name: str) -> ActorMethod:
         options = self._calls.get(name)

@@ -40,6 +40,7 @@ def start_engine(options: InitOptions, output: WorkerOutput | None) -> tuple[Eng
             namespace=options.namespace,
             kernel_id=options.kernel_id,
             environment=options.environment,
+            logging=options.logging,
             on_output=output.take if output is not None else None,
         )
         return engine, DRIVER, None
@@ -65,6 +66,7 @@ def start_engine(options: InitOptions, output: WorkerOutput | None) -> tuple[Eng
             kernel_id=options.kernel_id,
             stop_cluster=None if options.persist else cluster.stop,
             environment=options.environment,
+            logging=options.logging,
             on_output=output.take if output is not None else None,
         )
     except BaseException:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from raybook.api.environment_options import check_runtime_env, environment_key
+from raybook.api.job_config import JobConfig
 from raybook.api.object_ops import check_namespace
 from raybook.api.option_checks import (
     check_amount,
@@ -18,6 +19,7 @@ from raybook.api.option_checks import (
     comes_later,
     wrong_type,
 )
+from raybook.base.logging_config import LoggingConfig
 
 LOCAL_ADDRESS = "local"
 ADDRESS_VARIABLES = ("RAYBOOK_ADDRESS", "RAY_ADDRESS")
@@ -47,6 +49,8 @@ class InitOptions(msgspec.Struct, frozen=True):
     """Key of the runtime environment of everything that this driver starts."""
     persist: bool = False
     metrics_port: int | None = None
+    logging: str = ""
+    """As ``LoggingConfig.to_json`` has it."""
     name: str = ""
     kernel_id: str = ""
 
@@ -83,6 +87,7 @@ def make_init_options(address: str | None, environ: Mapping[str, str], asked: Ma
         environment=environment_key(asked["runtime_env"]),
         persist=bool(asked["persist"]),
         metrics_port=asked["metrics_port"],
+        logging=asked["logging"],
         name=asked["name"] or "",
         kernel_id=asked["_kernel_id"],
     )
@@ -104,6 +109,37 @@ def _check_values(asked: Mapping[str, Any]) -> None:
         isinstance(labels, Mapping) and all(isinstance(part, str) for pair in labels.items() for part in pair)
     ):
         raise wrong_type("labels", "a dict of strings", labels)
+
+
+UNUSED_KEYWORDS = frozenset(
+    """
+    _cgroup_path _driver_object_store_memory _enable_object_reconstruction _lru_evict _node_ip_address _node_name
+    _object_spilling_directory _object_store_memory _plasma_directory _redis_max_memory _redis_password _redis_username
+    _system_config _tracing_startup_hook cgroup_path proxy_server_url storage system_reserved_cpu system_reserved_memory
+    """.split()
+)
+"""Keywords of Ray's ``init`` for parts that raybook does not have."""
+
+
+def check_unused(given: Mapping[str, Any]) -> None:
+    """TypeError for a keyword that neither raybook nor Ray has."""
+    unknown = [name for name in given if name not in UNUSED_KEYWORDS]
+    if unknown:
+        raise TypeError(
+            f"init() got an unexpected keyword argument {unknown[0]!r}. help(raybook.init) lists what there is."
+        )
+
+
+def check_logging_config(config: Any) -> None:
+    """None or a LoggingConfig."""
+    if config is not None and not isinstance(config, LoggingConfig):
+        raise wrong_type("logging_config", "a raybook.LoggingConfig", config)
+
+
+def check_job_config(config: Any) -> None:
+    """None or a JobConfig."""
+    if config is not None and not isinstance(config, JobConfig):
+        raise wrong_type("job_config", "a raybook.job_config.JobConfig", config)
 
 
 def _refuse_cluster_settings(address: str, asked: Mapping[str, Any]) -> None:

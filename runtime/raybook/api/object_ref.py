@@ -15,8 +15,9 @@ from types import coroutine
 from typing import Any
 
 from raybook.api.context import current_runtime, started_engine
+from raybook.api.public_ids import JobID, TaskID
 from raybook.base.errors import StaleReferenceError
-from raybook.base.ids import task_of
+from raybook.base.ids import OBJECT_ID_BYTES, task_of
 from raybook.base.specs import RefInfo
 from raybook.engines.engine import Engine
 
@@ -42,9 +43,26 @@ class ObjectRef:
         """The id."""
         return self.id
 
-    def task_id(self) -> bytes:
+    def task_id(self) -> TaskID:
         """The id of the task that makes the value."""
-        return task_of(self.id)
+        return TaskID(task_of(self.id))
+
+    def job_id(self) -> JobID:
+        """The id of this process's job: references travel within one."""
+        return JobID(engine_of(self).job_id)
+
+    def as_future(self, _internal: bool = False) -> Any:
+        """An asyncio future of the value, on the running loop. RuntimeError outside of one."""
+        return _asyncio().ensure_future(_value_of(self))
+
+    @classmethod
+    def size(cls) -> int:
+        """Bytes of an id."""
+        return OBJECT_ID_BYTES
+
+    def call_site(self) -> str:
+        """The notebook cell that submitted its task, "" when it is not known: ``raybook.memory_summary`` tells more."""
+        return ""
 
     def is_nil(self) -> bool:
         """Whether this names nothing."""
@@ -98,10 +116,7 @@ class ObjectRef:
 @coroutine
 def until_ready(engine: Engine, ref: Any) -> Generator[Any, None, None]:
     """Await that what has this ``id`` is ready. RuntimeError outside an event loop."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
-        raise RuntimeError("An ObjectRef can be awaited only inside an asyncio event loop; use raybook.get(ref).")
-    loop = asyncio.get_running_loop()
+    loop = _asyncio().get_running_loop()
     ready = loop.create_future()
 
     def wake() -> None:
@@ -137,6 +152,18 @@ def reduce_ref(ref: ObjectRef, contained: list[Any]) -> tuple[Any, ...]:
     """The engine's reducer: notes the ref among those a value contains, so that it is counted on the way."""
     contained.append(RefInfo(ref.id, ref.owner_address))
     return rebuild_ref, (ref.id, ref.owner_address)
+
+
+def _asyncio() -> Any:
+    """Not imported here: who runs a loop has it, and others need not pay 20 ms for it."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        raise RuntimeError("An ObjectRef can be awaited only inside an asyncio event loop; use raybook.get(ref).")
+    return asyncio
+
+
+async def _value_of(ref: ObjectRef) -> Any:
+    return await ref
 
 
 def rebuild_ref(object_id: bytes, owner_address: str) -> ObjectRef:

@@ -76,6 +76,18 @@ class ObjectRefGenerator:
         self._next_index = index + 1
         return ref
 
+    def send(self, value: object) -> NoReturn:
+        """Not supported: the generator runs in another process."""
+        raise NotImplementedError("`gen.send` is not supported: the generator runs in another process.")
+
+    def throw(self, *error: object) -> NoReturn:
+        """Not supported; ``raybook.cancel(generator)`` ends it."""
+        raise NotImplementedError("`gen.throw` is not supported; raybook.cancel(generator) ends it.")
+
+    def close(self) -> NoReturn:
+        """Not supported; dropping the generator, or ``raybook.cancel``, ends it."""
+        raise NotImplementedError("`gen.close` is not supported; drop the generator, or call raybook.cancel on it.")
+
     # Questions
 
     def completed(self) -> ObjectRef:

@@ -9,7 +9,9 @@ from typing import Any
 from raybook.api.actor_handle import ActorHandle
 from raybook.api.context import current_engine
 from raybook.api.placement_group import get_current_placement_group
+from raybook.api.public_ids import ActorID, JobID, NodeID, PlacementGroupID, TaskID, WorkerID
 from raybook.api.state import nodes
+from raybook.api.strategies import captured
 from raybook.base.environments import RuntimeEnv, as_user_dict, environment_of
 from raybook.base.resources import GPU, to_user
 from raybook.base.task_context import CURRENT_TASK, ActorContext, TaskContext
@@ -131,6 +133,54 @@ class RuntimeContext:
         if task.actor is not None and task.actor.is_async:
             raise RuntimeError("is_canceled() is not for async actors: there a cancel raises asyncio.CancelledError.")
         return task.is_cancelled
+
+    def get_task_function_name(self) -> str | None:
+        """The name of the function or method that runs; None in a driver."""
+        return self.get_task_name()
+
+    def get_resource_ids(self) -> dict[str, list[str]]:
+        """As ``get_accelerator_ids``."""
+        return self.get_accelerator_ids()
+
+    # Ray's older names: objects instead of strings.
+
+    @property
+    def job_id(self) -> JobID:
+        """As ``get_job_id``, as an id."""
+        return JobID(self._engine.job_id)
+
+    @property
+    def node_id(self) -> NodeID:
+        """As ``get_node_id``, as an id."""
+        return NodeID(self._engine.node_id)
+
+    @property
+    def worker_id(self) -> WorkerID:
+        """As ``get_worker_id``, as an id."""
+        return WorkerID(self._engine.client_id)
+
+    @property
+    def task_id(self) -> TaskID:
+        """As ``get_task_id``, as an id; nil in a driver."""
+        text = self.get_task_id()
+        return TaskID.from_hex(text) if text else TaskID.nil()
+
+    @property
+    def actor_id(self) -> ActorID | None:
+        """As ``get_actor_id``, as an id; None outside actors."""
+        text = self.get_actor_id()
+        return ActorID.from_hex(text) if text else None
+
+    @property
+    def current_placement_group_id(self) -> PlacementGroupID | None:
+        """As ``get_placement_group_id``, as an id."""
+        text = self.get_placement_group_id()
+        return PlacementGroupID.from_hex(text) if text else None
+
+    @property
+    def should_capture_child_tasks_in_placement_group(self) -> bool:
+        """Whether tasks that are submitted from here run in the placement group of this one."""
+        return captured() is not None
 
     def get(self) -> dict[str, Any]:
         """The ids that are there, in one dict."""

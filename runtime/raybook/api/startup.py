@@ -15,7 +15,13 @@ from typing import Any
 from raybook.api.connect import attach_engine
 from raybook.api.context import WORKER, current_runtime
 from raybook.api.engine_factory import start_engine
-from raybook.api.init_options import make_init_options, python_version
+from raybook.api.init_options import (
+    check_job_config,
+    check_logging_config,
+    check_unused,
+    make_init_options,
+    python_version,
+)
 from raybook.api.ray_context import RayContext
 from raybook.api.worker_output import WorkerOutput
 from raybook.base.version import VERSION
@@ -51,6 +57,7 @@ def init(
     _memory: float | None = None,
     _metrics_export_port: int | None = None,
     _kernel_id: str = "",
+    **unused: Any,
 ) -> RayContext:
     """Start a cluster on this machine, or connect to one, and make it current.
 
@@ -59,15 +66,19 @@ def init(
     num_cpus, num_gpus, memory (bytes), resources, labels, object_store_memory (bytes): of the node that is started;
     found out where left out. name: by which others on this machine find the cluster; persist: it outlives this process.
     _metrics_export_port: of a page for Prometheus on the head; 0: any free one; none is served without it.
-    local_mode: everything in this process, for debuggers. The dashboard and logging_format
-    arguments are accepted and have no effect.
+    local_mode: everything in this process, for debuggers. job_config: namespace and runtime_env in one object.
+    logging_config: how Python's logging looks here and in workers. What is about parts of Ray that raybook does not have
+    (dashboard, Redis, plasma, ...) is accepted and has no effect.
 
     RuntimeError when already started (see ``ignore_reinit_error``), ValueError or TypeError for wrong arguments,
     ConnectionError when nothing answers at the address. Blocks until the cluster is up: 0.3 s.
     """
-    for keyword, value in (("job_config", job_config), ("logging_config", logging_config)):
-        if value is not None:
-            raise ValueError(f"{keyword} comes with a later version of raybook. Leave it out.")
+    check_logging_config(logging_config)
+    check_job_config(job_config)
+    if job_config is not None:
+        namespace = job_config.ray_namespace if namespace is None else namespace
+        runtime_env = job_config.runtime_env or None if runtime_env is None else runtime_env
+    check_unused(unused)
     if enable_resource_isolation:
         raise ValueError("enable_resource_isolation comes with a later version of raybook. Leave it out.")
     asked = {
@@ -84,6 +95,7 @@ def init(
         "_temp_dir": _temp_dir,
         "persist": persist,
         "metrics_port": _metrics_export_port,
+        "logging": logging_config.to_json() if logging_config is not None else "",
         "name": name,
         "_kernel_id": _kernel_id or current_runtime.kernel_id,
     }
@@ -97,8 +109,10 @@ def init(
                 )
             return _current_context(current_runtime.engine)
         options = make_init_options(address, os.environ, asked)
-        if configure_logging:
-            logging.getLogger("raybook").setLevel(logging_level)
+        if logging_config is not None:
+            logging_config.install(_speaker)
+        elif configure_logging:
+            logging.getLogger("raybook").setLevel(_level(logging_level))
         output = WorkerOutput(options.folds_output) if options.log_to_driver and not options.local_mode else None
         engine, mode, cluster = start_engine(options, output)
         attach_engine(engine, mode, cluster)
@@ -138,6 +152,19 @@ def _start_automatically() -> None:
     with current_runtime.changing:
         if current_runtime.engine is None:
             init()
+
+
+def _speaker() -> dict[str, str]:
+    """Who writes a line of the log."""
+    engine = current_runtime.engine
+    if engine is None:
+        return {}
+    return {"job_id": engine.job_id.hex(), "worker_id": engine.client_id.hex(), "node_id": engine.node_id.hex()}
+
+
+def _level(level: int | str) -> int | str:
+    """Names of levels are taken in any case, as Ray takes them."""
+    return level.upper() if isinstance(level, str) else level
 
 
 def _current_context(engine: Engine) -> RayContext:

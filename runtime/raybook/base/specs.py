@@ -45,6 +45,8 @@ class ErrorValue(msgspec.Struct, array_like=True, gc=False):
     code: str
     text: str
     payload: bytes = b""
+    seen: bool = False
+    """Whether somebody has been told: an error that nobody has asked for is logged when its last reference goes."""
 
 
 class Value(msgspec.Struct, array_like=True, gc=False):
@@ -138,6 +140,8 @@ class Job(msgspec.Struct, array_like=True, frozen=True):
     job_id: bytes = b""
     namespace: str = ""
     import_paths: tuple[str, ...] = ()
+    logging: str = ""
+    """How Python's logging looks in workers, as ``LoggingConfig.to_json`` has it; "": as Python has it."""
 
 
 class Assignment(msgspec.Struct, array_like=True):

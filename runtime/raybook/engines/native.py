@@ -105,7 +105,7 @@ class NativeEngine:
     def connect(
         cls, node_socket: str, token: bytes, *, namespace: str | None = None, kernel_id: str = "",
         environment: str = PLAIN, stop_cluster: Callable[[], None] | None = None,
-        on_output: Callable[[list[WorkerLine]], None] | None = None,
+        on_output: Callable[[list[WorkerLine]], None] | None = None, logging: str = "",
     ) -> NativeEngine:  # fmt: skip
         """Connect this process, as a driver, to the raylet at ``node_socket``. on_output: is called on the I/O thread
         with what workers print. ConnectionError when the raylet refuses or is not there. Cost: 2 ms."""
@@ -118,7 +118,7 @@ class NativeEngine:
             core.raylet_handlers[WorkerLines] = lambda message: on_output(message.lines)
         core.start()
         import_paths = tuple(os.path.abspath(path) for path in sys.path)
-        return cls(core, Job(core.registered.job_id, namespace, import_paths), stop_cluster, environment)
+        return cls(core, Job(core.registered.job_id, namespace, import_paths, logging), stop_cluster, environment)
 
     def set_job(self, job: Job) -> None:
         """On whose behalf this process works: a driver's own job, or that of the lease a worker serves."""

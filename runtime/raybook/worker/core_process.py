@@ -36,6 +36,7 @@ from raybook.core.owner.records import (
     PushTo,
     ToPeer,
     ToRaylet,
+    UnhandledError,
     Wait,
     WakeUp,
 )
@@ -67,6 +68,8 @@ from raybook.worker.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ticket
 
 logger = logging.getLogger(__name__)
 
+QUIET_VARIABLES = ("RAY_IGNORE_UNHANDLED_ERRORS", "RAYBOOK_IGNORE_UNHANDLED_ERRORS")
+"""Set, errors that nobody asked for are not logged (looked at when there is one, as Ray does)."""
 IDLE_WAIT_MS = 500
 """Longest sleep: released references wait at most this long to be noticed when nothing else happens."""
 BUSY_WAIT_MS = 20
@@ -131,6 +134,7 @@ class CoreProcess:
             LookAgain: lambda effect: self.queue.append(_nothing),
             GiveBackIdle: lambda effect: self._regions.give_back_all(),
             LogLine: lambda effect: self.on_log(effect.text),
+            UnhandledError: self._log_unhandled,
         }
         self._local_handlers: dict[type, Callable[[Any], None]] = {
             Ticket: self._regions.allocate,
@@ -341,6 +345,10 @@ class CoreProcess:
                 inbox.append(event)
             else:
                 handler(event)
+
+    def _log_unhandled(self, effect: UnhandledError) -> None:
+        if not any(os.environ.get(name) for name in QUIET_VARIABLES):
+            self.on_log(f"Unhandled error (suppress with '{QUIET_VARIABLES[0]}=1'): {effect.text}")
 
     # Raylet
 

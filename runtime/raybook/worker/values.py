@@ -98,6 +98,7 @@ class Values:
         location = value.location
         if location is None:
             assert value.error is not None, "a value is neither inline, nor located, nor an error"
+            value.error.seen = True
             raise error_from_value(value.error, deserialize)
         while not location.spill_path:
             # First pinned, then looked at: the place may be left between the two, and then the value says so.
@@ -145,9 +146,22 @@ class Values:
             if value is None:
                 if failed is None:
                     failed = self._find_error(keys)
+                self._note_errors(keys)
                 raise failed
             values.append(value)
-        return [self.unpack(ref.id, value, ref.owner_address) for ref, value in zip(refs, values, strict=True)]
+        try:
+            return [self.unpack(ref.id, value, ref.owner_address) for ref, value in zip(refs, values, strict=True)]
+        except BaseException:
+            self._note_errors(keys)
+            raise
+
+    def _note_errors(self, keys: Sequence[bytes]) -> None:
+        """Whoever asks for several results is told of one error, and has asked for all."""
+        ready = self._ready
+        for key in keys:
+            value = ready.get(key)
+            if value is not None and value.error is not None:
+                value.error.seen = True
 
     def _find_error(self, keys: Sequence[bytes]) -> BaseException:
         for key in keys:

@@ -35,6 +35,7 @@ class Dependencies:
                     waiting.append(record)
                 self._exchange.need(slot.ref)
             elif value.error is not None:
+                value.error.seen = True
                 return failed_argument(value.error, record.spec.name)
             else:
                 slot.value = value
@@ -45,6 +46,7 @@ class Dependencies:
         ended: list[tuple[TaskRecord, ErrorValue | None]] = []
         for record in self._waiting.pop(key, ()):
             if value.error is not None:
+                value.error.seen = True
                 ended.append((record, failed_argument(value.error, record.spec.name)))
                 continue
             for slot in _slots(record):

@@ -65,14 +65,19 @@ class Exchange:
             text = f"The object {key.hex()} was freed by its owner while another process still asked for it."
             value = Value(error=ErrorValue("ObjectLostError", text))
         if value is not None:
-            self._effects.append(ToPeer(client_id, "", ObjectReady(key, value)))
+            self._tell(client_id, key, value)
         else:
             self._asked.setdefault(key, []).append(client_id)
 
     def answer(self, key: bytes, value: Value) -> None:
         """A value is there: tell everybody who asked."""
         for client_id in self._asked.pop(key, ()):
-            self._effects.append(ToPeer(client_id, "", ObjectReady(key, value)))
+            self._tell(client_id, key, value)
+
+    def _tell(self, client_id: bytes, key: bytes, value: Value) -> None:
+        if value.error is not None:
+            value.error.seen = True
+        self._effects.append(ToPeer(client_id, "", ObjectReady(key, value)))
 
 
 def owner_died(key: bytes, client_id: bytes) -> Value:

@@ -10,13 +10,16 @@ from collections.abc import Callable
 from typing import Any
 
 from raybook.base.ids import ACTOR_ID_BYTES, is_stream, task_of
-from raybook.base.specs import Value
+from raybook.base.specs import ErrorValue, Value
 from raybook.core.owner.actor_calls import ActorCalls
 from raybook.core.owner.object_directory import ObjectDirectory
-from raybook.core.owner.records import FreeOwn, ToRaylet
+from raybook.core.owner.records import FreeOwn, ToRaylet, UnhandledError
 from raybook.core.owner.reference_counter import ReferenceCounter
 from raybook.core.owner.relocations import Relocations
 from raybook.protocol.messages.store import DeleteSpilled, FreeRegions
+
+UNHANDLED_CODES = frozenset({"task", "WorkerCrashedError"})
+"""User code raised, or took its process along. Who cancels or kills knows of it, and a dead actor is told about once."""
 
 
 class Garbage:
@@ -56,6 +59,8 @@ class Garbage:
                         self.on_stream_released(task_of(key))
                     continue
                 if value.location is None:
+                    if value.error is not None:
+                        self._lost_error(value.error)
                     continue
                 if value.location.spill_path:
                     self._relocations.removed(key, value.location)
@@ -68,12 +73,20 @@ class Garbage:
 
     def discard(self, value: Value, own_offset: int | None) -> None:
         """A value arrived that nobody wants any more."""
-        if own_offset is not None:
+        if value.error is not None:
+            self._lost_error(value.error)
+        elif own_offset is not None:
             self._effects.append(FreeOwn(own_offset))
         elif value.location is not None and value.location.spill_path:
             self._effects.append(ToRaylet(DeleteSpilled([value.location.spill_path])))
         elif value.location is not None:
             self._effects.append(ToRaylet(FreeRegions([value.location.offset])))
+
+    def _lost_error(self, error: ErrorValue) -> None:
+        """The last reference to a failed result is gone."""
+        if not error.seen and error.code in UNHANDLED_CODES:
+            error.seen = True
+            self._effects.append(UnhandledError(error.text))
 
 
 def _nothing(task_id: bytes) -> None:

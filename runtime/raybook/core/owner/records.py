@@ -232,6 +232,12 @@ class GiveBackIdle(msgspec.Struct):
     """Return the room of this process's extents in which nothing lies to the raylet."""
 
 
+class UnhandledError(msgspec.Struct):
+    """A task failed, and nobody has asked for its result, or can any more."""
+
+    text: str
+
+
 class LogLine(msgspec.Struct):
     """Something people should read: an infeasible request, an error nobody fetched."""
 

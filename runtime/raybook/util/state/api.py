@@ -222,9 +222,8 @@ def summarize_objects(
     _complain(survey, raise_on_missing_output)
     summary: dict[str, Any] = {}
     for row in rows:
-        entry = summary.setdefault(
-            row.call_site, {"total_objects": 0, "total_size_mb": 0.0, "task_state_counts": {}, "ref_type_counts": {}}
-        )
+        counted = {"total_objects": 0, "total_size_mb": 0.0, "task_state_counts": {}, "ref_type_counts": {}}
+        entry = summary.setdefault(row.call_site or "disabled", counted)
         entry["total_objects"] += 1
         entry["total_size_mb"] += max(0, row.object_size) / 2**20
         for counts, key in (
