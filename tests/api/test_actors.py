@@ -128,8 +128,8 @@ def test_method_decorator_takes_keywords_only(ray, args, options, kind):
 def test_method_decorator_refuses_unknown_options(ray):
     with pytest.raises(ValueError, match="Invalid option keyword 'returns' for @raybook.method"):
         ray.method(returns=2)
-    with pytest.raises(ValueError, match="List exception classes where you call"):
-        ray.method(retry_exceptions=[KeyError])
+    with pytest.raises(TypeError, match="lists exception classes"):
+        ray.method(retry_exceptions=["KeyError"])
 
 
 def test_method_in_an_undeclared_concurrency_group_is_refused(ray):

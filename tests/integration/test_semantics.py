@@ -454,3 +454,14 @@ def test_timeline_names_the_tasks_that_ran(eventually: Callable[..., None]):
 
     ray.get(task_for_the_timeline.remote())
     eventually(lambda: any("task_for_the_timeline" in str(event.get("name")) for event in ray.timeline()))
+
+
+def test_a_node_has_one_unit_of_its_own_name_to_pin_tasks_to_it(cluster):
+    address = ray.nodes()[0]["NodeManagerAddress"]
+    assert ray.cluster_resources()[f"node:{address}"] == ray.cluster_resources()["node:__internal_head__"] == 1
+
+    @ray.remote(resources={f"node:{address}": 0.01})
+    def where():
+        return ray.get_runtime_context().get_node_id()
+
+    assert ray.get(where.remote()) == ray.nodes()[0]["NodeID"]

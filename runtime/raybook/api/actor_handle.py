@@ -126,6 +126,12 @@ class ActorMethod:
     def options(self, **options: Any) -> ActorMethod:
         """The same method with other options: ``handle.method.options(num_returns=2).remote()``."""
         check_call_site_options(options, CALL_OPTIONS, "actor methods")
+        group, declared = options.get("concurrency_group"), self._handle._state.concurrency_groups
+        if group and group not in declared:
+            raise ValueError(
+                f"concurrency_group={group!r}: the class {self._handle._state.class_name!r} does not declare it. "
+                f"Declared are: {sorted(declared) or 'none'}; see @raybook.remote(concurrency_groups={{...}})."
+            )
         return ActorMethod(self._handle, self._name, override_call(self._options, options))
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:

@@ -6,9 +6,11 @@ Tables of option name → check; a wrong option is refused here, at the call sit
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import cloudpickle
 import msgspec
 
 from raybook.api import strategies
@@ -228,14 +230,10 @@ def actor_into_group(options: ActorOptions, target: GroupTarget) -> ActorOptions
 
 
 def method_defaults(options: Mapping[str, Any]) -> MethodDefaults:
-    """What ``@method`` declared. Classes in retry_exceptions are for ``.options`` of a call: a handle that travels to
-    another process could not name them."""
+    """What ``@method`` declared."""
     retry = options.get("retry_exceptions")
     if retry is not None and not isinstance(retry, bool):
-        raise ValueError(
-            "@method(retry_exceptions=...) takes True or False. List exception classes where you call: "
-            "handle.method.options(retry_exceptions=[...]).remote()."
-        )
+        retry = cloudpickle.dumps(tuple(retry)) if retry else False
     return MethodDefaults(
         max_task_retries=options.get("max_task_retries"),
         retry_exceptions=retry,
@@ -252,7 +250,7 @@ def call_options(name: str, num_returns: int, defaults: MethodDefaults | None, m
         name=name,
         num_returns=num_returns,
         max_task_retries=_or_default(defaults.max_task_retries, max_task_retries),
-        retry_exceptions=bool(defaults.retry_exceptions),
+        retry_exceptions=_retry_classes(defaults.retry_exceptions),
         concurrency_group=defaults.concurrency_group,
         backpressure=defaults.backpressure,
     )
@@ -272,6 +270,10 @@ def override_call(declared: CallOptions, options: Mapping[str, Any]) -> CallOpti
 
 def _or_default(value: Any, default: Any) -> Any:
     return default if value is None else value
+
+
+def _retry_classes(declared: bool | bytes | None) -> Any:
+    return pickle.loads(declared) if isinstance(declared, bytes) else bool(declared)
 
 
 def _retry_exceptions(value: Any) -> Any:

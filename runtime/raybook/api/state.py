@@ -58,6 +58,10 @@ def _node_row(node: NodeInfo) -> dict[str, Any]:
         "alive": node.alive,
         "NodeManagerAddress": node.ip,
         "NodeManagerHostname": node.hostname,
+        "NodeName": node.ip,
+        "NodeManagerPort": _port(node.raylet_address),
+        "ObjectManagerPort": _port(node.raylet_address),
+        "ObjectStoreSocketName": node.socket_address,
         "RayletSocketName": node.socket_address,
         "RayletAddress": node.raylet_address,
         "RayletPid": node.pid,
@@ -67,6 +71,12 @@ def _node_row(node: NodeInfo) -> dict[str, Any]:
         "AvailableResources": to_user(node.resources_available) if node.alive else {},
         "Labels": dict(node.labels),
     }
+
+
+def _port(address: str) -> int:
+    """Of ``HOST:PORT``; 0 for a raylet that serves this machine alone."""
+    port = address.rpartition(":")[2]
+    return int(port) if port.isdigit() else 0
 
 
 def _total(shapes: list[dict[str, int]]) -> dict[str, float]:

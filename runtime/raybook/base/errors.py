@@ -266,6 +266,9 @@ class LocalRayletDiedError(RayError):
 class RayActorError(RayError):
     """A call could not be made because of the actor's state."""
 
+    actor_id: str | None = None
+    """Of the actor, in hexadecimal; None where it is not known."""
+
 
 class ActorDiedError(RayActorError):
     """The actor is dead, and will not be restarted."""
@@ -367,7 +370,10 @@ def error_from_value(value: ErrorValue, loads: Callable[[bytes], Any] = pickle.l
     ``value_from_error`` was given. Runs the unpickling code of user exceptions; one that fails leaves a RayTaskError
     with the text."""
     if value.code != TASK_CODE:
-        return error_from_code(value.code, value.text)
+        known = error_from_code(value.code, value.text)
+        if value.actor_id and isinstance(known, RayActorError):
+            known.actor_id = value.actor_id.hex()
+        return known
     text = with_source_lines(value.text)
     error = None
     if value.payload:
@@ -400,7 +406,7 @@ def failed_argument(value: ErrorValue, name: str) -> ErrorValue:
     failure; a chain of failures names its last task only, so that the text stays bounded."""
     _, marked, rest = value.text.partition(FAILED_ARGUMENT + "\n")
     text = f"{header(name, None, None)}\n{FAILED_ARGUMENT}\n{rest if marked else value.text}"
-    return ErrorValue(value.code, text, value.payload)
+    return ErrorValue(value.code, text, value.payload, actor_id=value.actor_id)
 
 
 # --- The dual class. --------------------------------------------------------------------------------------------------

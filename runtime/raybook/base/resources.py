@@ -17,6 +17,7 @@ BYTE_RESOURCES = frozenset({MEMORY, OBJECT_STORE_MEMORY})
 INSTANCE_RESOURCES = frozenset({GPU})
 """Resources whose single instances have identities (GPU 0, GPU 1) that a task is told about."""
 ACCELERATOR_RESOURCE = "accelerator_type:"
+NODE_RESOURCE = "node:"
 """A node with such an accelerator has one unit of the resource of this name and the type (Ray's way)."""
 
 Shape = dict[str, int]

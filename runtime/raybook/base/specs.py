@@ -47,6 +47,8 @@ class ErrorValue(msgspec.Struct, array_like=True, gc=False):
     payload: bytes = b""
     seen: bool = False
     """Whether somebody has been told: an error that nobody has asked for is logged when its last reference goes."""
+    actor_id: bytes = b""
+    """The actor an error is about."""
 
 
 class Value(msgspec.Struct, array_like=True, gc=False):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from raybook.base.facts import TASK_FAILED, TASK_FINISHED, TASK_RUNNING, Row
-from raybook.base.resources import to_user
+from raybook.base.resources import NODE_RESOURCE, to_user
 from raybook.protocol.messages.gcs import ActorInfo, JobInfo, NodeInfo, PlacementGroupInfo, WorkerRow
 
 STATES = ("pending", "running", "finished", "failed", "cancelled")
@@ -39,7 +39,11 @@ def node_rows(nodes: Iterable[NodeInfo]) -> list[Row]:
 def used_of_total(node: NodeInfo) -> dict[str, list[float]]:
     """Resource → [used, total], in user numbers."""
     total, free = to_user(node.resources_total), to_user(node.resources_available)
-    return {name: [round(total[name] - free.get(name, 0), 4), total[name]] for name in sorted(total)}
+    return {
+        name: [round(total[name] - free.get(name, 0), 4), total[name]]
+        for name in sorted(total)
+        if not name.startswith(NODE_RESOURCE)
+    }
 
 
 def group_rows(groups: Iterable[PlacementGroupInfo]) -> list[Row]:

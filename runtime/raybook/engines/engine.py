@@ -62,7 +62,8 @@ class MethodDefaults(msgspec.Struct, array_like=True, frozen=True):
     """What ``@method`` declared for one method, beside num_returns. None: as the actor has it."""
 
     max_task_retries: int | None = None
-    retry_exceptions: bool | None = None
+    retry_exceptions: bool | bytes | None = None
+    """Bytes: a pickled tuple of exception classes, so that it travels with the handle."""
     concurrency_group: str = ""
     backpressure: int = -1
 
@@ -219,3 +220,4 @@ class ActorHandleState(msgspec.Struct):
     namespace: str = ""
     detached: bool = False
     method_defaults: dict[str, MethodDefaults] = {}
+    concurrency_groups: list[str] = []

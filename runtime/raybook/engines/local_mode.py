@@ -23,13 +23,14 @@ from raybook.base.dynamic_generator import DynamicObjectRefGenerator
 from raybook.base.errors import ActorAlreadyExistsError, GetTimeoutError, PendingCallsLimitExceeded, StaleReferenceError
 from raybook.base.facts import Fact, FactDelta
 from raybook.base.ids import ACTOR_ID_BYTES, IdFactory, is_stream, random_id, return_id, task_of
-from raybook.base.resources import CPU, GPU, INSTANCE_RESOURCES, MEMORY, UNIT, Shape, describe, missing, shape_of
-from raybook.base.specs import DYNAMIC, Assignment, ErrorValue, PlacementGroupSpec
+from raybook.base.resources import CPU, GPU, MEMORY, Shape, describe, missing, shape_of
+from raybook.base.specs import DYNAMIC, ErrorValue, PlacementGroupSpec
 from raybook.base.task_context import TaskContext
 from raybook.engines.engine import ActorHandleState, ActorOptions, CallOptions, Function, TaskOptions
 from raybook.engines.local_actors import LocalActor
 from raybook.engines.local_groups import LocalPlacementGroups
 from raybook.engines.local_objects import LocalObjects
+from raybook.engines.local_resources import assign, physical_memory_bytes
 from raybook.engines.local_rows import actor_info, survey_reply, task_row
 from raybook.engines.local_streams import LocalStreams
 from raybook.engines.local_tasks import Ended, LocalCall, LocalRunner, cancelled
@@ -66,7 +67,7 @@ class LocalModeEngine:
         self._totals: Shape = shape_of(
             {CPU: (os.cpu_count() or 1) if num_cpus is None else num_cpus, GPU: num_gpus or 0, **(resources or {})}
         )
-        self._totals[MEMORY] = int(memory) if memory is not None else _physical_memory_bytes()
+        self._totals[MEMORY] = int(memory) if memory is not None else physical_memory_bytes()
         self._labels = dict(labels or {})
         self._released: deque[bytes] = deque()
         self.release = self._released.append
@@ -94,7 +95,7 @@ class LocalModeEngine:
         call.retries, call.retry_exceptions = options.max_retries, options.retry_exceptions
         shape = dict(options.scheduling_class.resources)
         strategy = options.scheduling_class.strategy
-        call.context = TaskContext(call.task_id, call.name, 0, _assign(shape, strategy))
+        call.context = TaskContext(call.task_id, call.name, 0, assign(shape, strategy))
         refs = self._begin(call)
         lacking = missing(shape, self._totals)
         if lacking:
@@ -215,6 +216,7 @@ class LocalModeEngine:
             namespace=namespace,
             detached=options.detached,
             method_defaults=options.method_defaults,
+            concurrency_groups=list(options.concurrency_groups),
         )
         creation = self._runner.pack(actor_id, f"{options.class_name}.__init__", 0, args, kwargs, self.make_ref)
         self._hold(creation.held)
@@ -224,7 +226,7 @@ class LocalModeEngine:
             options,
             creation,
             lambda: self._load(key, payload),
-            _assign(options.resources, options.strategy),
+            assign(options.resources, options.strategy),
             self._objects,
             self._runner,
             self._finish,
@@ -485,16 +487,3 @@ class LocalModeEngine:
 
 def _no_factory(object_id: bytes, owner_address: str, release: Callable[[bytes], None]) -> Any:
     raise RuntimeError("The API has not introduced its class of references (raybook.api.connect).")
-
-
-def _assign(shape: Mapping[str, int], strategy: str) -> Assignment:
-    """The first instances of each kind: in one process nothing else wants them at the same time."""
-    instances = {}
-    for name in INSTANCE_RESOURCES & shape.keys():
-        whole, part = divmod(shape[name], UNIT)
-        instances[name] = [[index, UNIT] for index in range(whole)] + ([[whole, part]] if part else [])
-    return Assignment(dict(shape), instances, strategy)
-
-
-def _physical_memory_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

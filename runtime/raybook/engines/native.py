@@ -224,7 +224,7 @@ class NativeEngine:
         state = ActorHandleState(
             actor_id, self._address, options.class_name, options.methods, options.is_async, options.max_task_retries,
             options.max_pending_calls, options.name, namespace, options.detached,
-            method_defaults=options.method_defaults,
+            method_defaults=options.method_defaults, concurrency_groups=list(options.concurrency_groups),
         )  # fmt: skip
         request = gcs.CreateActor(self._actor_spec(spec, state, function, options), options.get_if_exists)
         command = CreateActorCommand(actor_id, record.held or [], options.detached)

@@ -21,7 +21,7 @@ import msgspec
 
 from raybook.base import ids
 from raybook.base.config import read_environment
-from raybook.base.resources import CPU, OBJECT_STORE_MEMORY, to_user
+from raybook.base.resources import CPU, NODE_RESOURCE, OBJECT_STORE_MEMORY, Shape, to_user
 from raybook.base.version import VERSION
 from raybook.gcs.service import GcsService
 from raybook.io import cluster_registry, daemon, session_dir
@@ -135,7 +135,7 @@ class Head:
         node_socket = await raylet.start()
         if resources.get(CPU):
             await raylet.wait_for_worker(FIRST_WORKER_S)
-        record = self._record(node_socket, str(token_file), to_user(resources))
+        record = self._record(node_socket, str(token_file), _shown(resources))
         cluster_registry.write_record(record, self._registry)
         self.was_ready = True
         self.starter.tell(msgspec.to_builtins(_ready(record, node_id)))
@@ -267,3 +267,8 @@ def _ready(record: cluster_registry.ClusterRecord, node_id: bytes) -> Ready:
         token_file=record.token_file,
         pid=record.head_pid,
     )
+
+
+def _shown(resources: Shape) -> dict[str, float]:
+    """What is worth showing of a node's resources: not the unit that only has its name."""
+    return to_user({name: amount for name, amount in resources.items() if not name.startswith(NODE_RESOURCE)})

@@ -80,7 +80,7 @@ async def _run(options: NodeOptions, zygote: ZygoteHandle, starter: daemon.Start
     loop.add_signal_handler(signal.SIGTERM, stop, "it was terminated")
     config = read_environment(os.environ)
     token = Path(options.token_file).read_bytes()
-    resources = offered_resources(config, options.amounts)
+    resources = offered_resources(config, options.amounts, options.host, options.is_head)
     node_id = ids.random_id()
     gcs = GrpcChannel("Gcs", options.gcs_address, token)
     raylet = Raylet(

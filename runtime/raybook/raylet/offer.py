@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from raybook.base.config import Config
 from raybook.base.label_selector import ACCELERATOR_TYPE_LABEL
-from raybook.base.resources import ACCELERATOR_RESOURCE, Shape
+from raybook.base.resources import ACCELERATOR_RESOURCE, NODE_RESOURCE, Shape
 from raybook.core.scheduling.node_resources import Machine, node_resources
 from raybook.io import hardware
 from raybook.io.gpu import gpu_type, visible_gpu_ids
 from raybook.protocol.messages.daemons import NodeAmounts
 
+HEAD_RESOURCE = f"{NODE_RESOURCE}__internal_head__"
 
-def offered_resources(config: Config, amounts: NodeAmounts) -> Shape:
-    """Fixed-point totals of a node started here with these wishes. ValueError, TypeError. Cost: 0.2 ms, and 10 ms more
-    where there are GPUs and nobody said how many to use."""
+
+def offered_resources(config: Config, amounts: NodeAmounts, ip: str = "127.0.0.1", is_head: bool = True) -> Shape:
+    """Fixed-point totals of a node started here with these wishes, and one unit of its own name, ``node:IP``, by which
+    tasks are pinned to it (``node:__internal_head__`` on the head, as in Ray). ValueError, TypeError. Cost: 0.2 ms, and
+    10 ms more where there are GPUs and nobody said how many to use."""
     gpus = 0 if amounts.num_gpus is not None else len(visible_gpu_ids())
     machine = Machine(hardware.cpu_count(), gpus, hardware.memory_bytes())
     model = gpu_type() if amounts.num_gpus != 0 else ""
-    custom = {f"{ACCELERATOR_RESOURCE}{model}": 1.0, **amounts.custom} if model else amounts.custom
+    names = {f"{NODE_RESOURCE}{ip}": 1.0, **({HEAD_RESOURCE: 1.0} if is_head else {})}
+    if model:
+        names[f"{ACCELERATOR_RESOURCE}{model}"] = 1.0
     return node_resources(
         config,
         machine,
@@ -25,7 +30,7 @@ def offered_resources(config: Config, amounts: NodeAmounts) -> Shape:
         amounts.num_gpus,
         amounts.memory_bytes,
         amounts.object_store_bytes,
-        custom,
+        {**names, **amounts.custom},
     )
 
 

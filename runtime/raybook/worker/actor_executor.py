@@ -3,8 +3,8 @@
     sync      on the main thread, one at a time, in the order of arrival
     threaded  ``max_concurrency`` > 1: on a pool of threads, replies out of order
     async     the class has an ``async def`` method: on one event loop, ``max_concurrency`` calls at once
-Concurrency groups are lanes beside the default one, each with threads or slots of its own; a full lane holds up no
-other.
+Concurrency groups are lanes beside the default one, each with threads or a loop of its own; a full or blocked lane holds
+up no other.
 
 Knows nothing of restarts: a restarted actor is a new process. The order of one caller's calls is the order of its
 connection.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from raybook.base.task_context import CURRENT_TASK, ActorContext, TaskContext
 from raybook.protocol import functions
 from raybook.protocol.messages.raylet import ActorStarted, ExitWorker, StartActor
 from raybook.protocol.messages.worker import ActorCreation, TaskSpec
+from raybook.worker.async_lane import AsyncLane, ThreadLane
 from raybook.worker.loop_turns import LoopTurns
 from raybook.worker.outcome import has_refs
 
@@ -35,10 +37,16 @@ if TYPE_CHECKING:
     from raybook.worker.peers import Peer
     from raybook.worker.values import Values
 
+logger = logging.getLogger(__name__)
+
 READY_METHOD = "__ray_ready__"
 TERMINATE_METHOD = "__ray_terminate__"
 CALL_METHOD = "__ray_call__"
+SHUTDOWN_METHOD = "__ray_shutdown__"
+"""A method of the user's: called once when the actor ends in good order."""
 DEFAULT_GROUP = ""
+LAST_CALLS_S = 30.0
+"""How long an ending actor waits for the calls that run."""
 
 
 class ActorExecutor:
@@ -62,8 +70,7 @@ class ActorExecutor:
         )  # fmt: skip
         self._instance: Any = None
         self._running: dict[bytes, TaskContext] = {}
-        self._coroutines: dict[bytes, asyncio.Task] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._coroutines: dict[bytes, AsyncLane] = {}
 
     def create(self) -> bool:
         """Run ``__init__`` and tell the raylet how it went."""
@@ -96,13 +103,26 @@ class ActorExecutor:
             self._serve_threaded()
         else:
             self._serve_sync()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """The actor ends in good order: its own last words, then its ``__del__``."""
+        shutdown = getattr(self._instance, SHUTDOWN_METHOD, None)
+        if shutdown is not None:
+            try:
+                shutdown()
+            except Exception:
+                logger.exception(
+                    "%s of %s raised; the actor ends all the same.", SHUTDOWN_METHOD, self._order.spec.class_name
+                )
+        self._instance = shutdown = None
 
     def cancel(self, task_id: bytes) -> bool:
         """I/O thread: a running call was cancelled. True when it runs here; a coroutine is cancelled, other code can
         ask ``get_runtime_context().is_canceled()``."""
-        coroutine = self._coroutines.get(task_id)
-        if coroutine is not None and self._loop is not None:
-            self._loop.call_soon_threadsafe(coroutine.cancel)
+        lane = self._coroutines.get(task_id)
+        if lane is not None:
+            lane.cancel(task_id)
             return True
         context = self._running.get(task_id)
         if context is None:
@@ -176,11 +196,10 @@ class ActorExecutor:
 
     async def _serve_async(self) -> None:
         loop = asyncio.get_running_loop()
-        self._loop = loop
         self._finished = asyncio.Event()
-        self._slots = {group: asyncio.Semaphore(size) for group, size in self._lanes().items()}
+        self._lane = AsyncLane(loop, self._creation.max_concurrency)
+        self._group_lanes = {group: ThreadLane(group, size) for group, size in self._creation.groups.items()}
         self._scheduled = False
-        self._is_flush_due = False
         self._turns = LoopTurns(self._core, loop, self._drain)
 
         turns = self._turns
@@ -195,8 +214,10 @@ class ActorExecutor:
         self._drain()
         await self._finished.wait()
         if self._coroutines:
-            await asyncio.wait(list(self._coroutines.values()), timeout=30.0)
+            await self._wait_for_running()
         self._turns.end()
+        for lane in self._group_lanes.values():
+            lane.close()
         self.wake = None
 
     def _drain_told(self) -> None:
@@ -213,18 +234,24 @@ class ActorExecutor:
                 self._finished.set()
                 return
             peer, spec = item
-            task = asyncio.get_running_loop().create_task(self._execute_async(peer, spec))
-            self._coroutines[spec.task_id] = task
+            lane = self._group_lanes.get(spec.group, self._lane) if spec.group else self._lane
+            self._coroutines[spec.task_id] = lane
+            lane.start(spec.task_id, self._execute_async(peer, spec, lane))
 
-    async def _execute_async(self, peer: Peer, spec: TaskSpec) -> None:
+    async def _wait_for_running(self) -> None:
+        end = time.monotonic() + LAST_CALLS_S
+        while self._coroutines and time.monotonic() < end:
+            await asyncio.sleep(0.01)
+
+    async def _execute_async(self, peer: Peer, spec: TaskSpec, lane: AsyncLane) -> None:
         executor = self._executor
         if executor.exiting:
-            self._coroutines.pop(spec.task_id, None)
+            self._end_coroutine(spec, lane)
             return
         CURRENT_TASK.set(TaskContext(spec.task_id, spec.name, spec.attempt, self._order.assignment, self._context))
         start_ns = time.perf_counter_ns()
         try:
-            async with self._slots.get(spec.group, self._slots[DEFAULT_GROUP]):
+            async with lane.slots:
                 args, kwargs = executor.arguments.read(spec)
                 start_ns = time.perf_counter_ns()
                 result = self._method(spec)(*args, **kwargs)
@@ -240,18 +267,22 @@ class ActorExecutor:
         args = kwargs = None  # type: ignore[assignment]
         if not has_refs(reply):
             result = None
-        self._coroutines.pop(spec.task_id, None)
+        self._end_coroutine(spec, lane)
         has_others = bool(self._coroutines)
         executor.reply(peer, spec, reply, has_others)
-        if has_others and not self._is_flush_due:
+        if has_others and not lane.is_flush_due:
             # Others may end in this round of the loop; what ends together is sent together.
-            self._is_flush_due = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            lane.is_flush_due = True
+            lane.loop.call_soon(self._flush, lane)
         if executor.exiting:
-            self._finished.set()
+            self._lane.loop.call_soon_threadsafe(self._finished.set)
 
-    def _flush(self) -> None:
-        self._is_flush_due = False
+    def _end_coroutine(self, spec: TaskSpec, lane: AsyncLane) -> None:
+        lane.running.pop(spec.task_id, None)
+        self._coroutines.pop(spec.task_id, None)
+
+    def _flush(self, lane: AsyncLane) -> None:
+        lane.is_flush_due = False
         self._executor.replies.flush()
 
 

@@ -435,7 +435,8 @@ class WorkerExecutor(Executor):
         """What to say of a task whose code raised. Ends the process where that is what the error asks for."""
         if isinstance(error, ActorExit):
             self.retire("exit_actor() was called")
-        elif isinstance(error, SystemExit) and self.actor is None:
+        elif isinstance(error, SystemExit) and (self.actor is None or error.code not in (None, 0)):
+            # A task's process, or an actor that says it failed: a crash, with what retries and restarts make of it.
             self.replies.flush()
             os._exit(error.code if isinstance(error.code, int) else 1)
         elif isinstance(error, SystemExit):

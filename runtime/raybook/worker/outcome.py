@@ -96,7 +96,10 @@ class Outcome:
             return ErrorValue("TaskCancelledError", str(error))
         if isinstance(error, ActorExit):
             text = f"The actor is dead because it called exit_actor() in `{spec.name}`."
-            return ErrorValue("ActorDiedError", text)
+            return ErrorValue("ActorDiedError", text, actor_id=self.actor_id)
+        if isinstance(error, SystemExit) and self.actor_id:
+            text = f"The actor is dead because its code called sys.exit({error.code!r}) in `{spec.name}`."
+            return ErrorValue("ActorDiedError", text, actor_id=self.actor_id)
         value = self.describe(spec.name, error)
         if spec.retry_exceptions and _is_retryable(spec, error):
             value.code = RETRYABLE + value.code

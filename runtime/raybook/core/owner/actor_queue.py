@@ -159,9 +159,11 @@ def unavailable(queue: ActorQueue) -> ErrorValue:
         f"The actor {queue.actor_id.hex()} is unavailable: its process ended and it is being restarted. The task "
         f"may or may not have been executed on it. Call again, or set max_task_retries on the actor so that raybook "
         f"does.",
+        actor_id=queue.actor_id,
     )
 
 
 def death_error(update: ActorUpdate) -> ErrorValue:
     """Why every further call fails."""
-    return ErrorValue(update.death_code or "ActorDiedError", update.death, update.death_payload)
+    code = update.death_code or "ActorDiedError"
+    return ErrorValue(code, update.death, update.death_payload, actor_id=update.actor_id)
