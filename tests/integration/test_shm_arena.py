@@ -58,6 +58,16 @@ def test_more_parts_than_one_system_call_takes(arena):
     assert bytes(arena.view(0, 21_000)) == b"".join(parts)
 
 
+@pytest.mark.parametrize("sizes", [(40 * MIB,), (3, 17 * MIB, 20 * MIB + 1), (16 * MIB, 16 * MIB), (1, 16 * MIB - 1)])
+def test_a_long_write_by_two_threads_arrives_whole(arena, sizes):
+    parts = [numpy.frombuffer(os.urandom(1 << 16), numpy.uint8).repeat(size // (1 << 16) + 1)[:size] for size in sizes]
+
+    arena.write(100, parts, warm=True)
+
+    assert bytes(arena.view(100, sum(sizes))) == b"".join(bytes(part) for part in parts)
+    assert arena.view(100 + sum(sizes), 8) == bytes(8)
+
+
 def test_view_cannot_be_written_through(arena):
     view = arena.view(0, 100)
 

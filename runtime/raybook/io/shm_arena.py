@@ -11,7 +11,8 @@ after `close`.
 
 How to write, by measurement (Python 3.11, 2 cores, GB/s: cold `pwrite` 2.7 to 3.5, copy into cold mapped pages 0.3 to
 1.5, warm pages in a new mapping: plain copy 1.8 to 3.6, populate and copy 4.6, warm `pwrite` 3.9; pages this mapping
-has used before: 8.6 to 12.5, which is memcpy). Hence three ways, below in `Arena.write`.
+has used before: 8.6 to 12.5, which is memcpy). Hence three ways, below in `Arena.write`; long warm writes are made by
+two threads (see `halves`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
+
+from raybook.io.halves import in_two
 
 Buffer = bytes | bytearray | memoryview
 
@@ -42,6 +46,9 @@ PAGE_BYTES = mmap.PAGESIZE
 POPULATE_UNIT_BYTES = 256 << 10
 # Below this a copy holds the interpreter lock for less than a switch between threads costs.
 GIL_HELD_COPY_BYTES_MAX = 64 << 10
+# From here on two threads copy: starting one costs as much as copying half a MiB.
+COPY_IN_TWO_BYTES = 16 << 20
+CPUS = len(os.sched_getaffinity(0))
 # Linux takes at most 1,024 buffers and 2 GiB in one call (IOV_MAX, MAX_RW_COUNT).
 IOV_MAX = 1024
 PWRITE_BYTES_MAX = 1 << 30
@@ -131,7 +138,7 @@ class Arena:
         if not warm or (numpy is None and total > GIL_HELD_COPY_BYTES_MAX):
             self._pwrite(offset, views)
         else:
-            self._copy(offset, views, total, numpy)
+            self._copy_warm(offset, views, total, numpy)
         return total
 
     def _pwrite(self, offset: int, views: list[memoryview]) -> None:
@@ -154,11 +161,23 @@ class Arena:
                     break
                 written -= len(view)
 
-    def _copy(self, offset: int, views: list[memoryview], total: int, numpy: Any) -> None:
+    def _copy_warm(self, offset: int, views: list[memoryview], total: int, numpy: Any) -> None:
         writing = self._writing
         if writing is None:
             # Two threads may come here at once; then one mapping serves one write and is dropped.
             writing = self._writing = WriteMapping(self._map(mmap.PROT_READ | mmap.PROT_WRITE), self.arena_bytes)
+        if total < COPY_IN_TWO_BYTES or CPUS < 2:
+            self._copy(writing, offset, views, total, numpy)
+            return
+        # At the border of a unit, so that the halves are not both told to map one page.
+        middle = (offset + total // 2) // POPULATE_UNIT_BYTES * POPULATE_UNIT_BYTES
+        head, tail = _split(views, middle - offset)
+        in_two(
+            partial(self._copy, writing, offset, head, middle - offset, numpy),
+            partial(self._copy, writing, middle, tail, total - (middle - offset), numpy),
+        )
+
+    def _copy(self, writing: WriteMapping, offset: int, views: list[memoryview], total: int, numpy: Any) -> None:
         self._populate(writing, offset, total)
         target = writing.view
         for view in views:
@@ -232,6 +251,17 @@ class Arena:
 def libc_call(name: str, *arguments: Any) -> int:
     """Call a libc function without holding the interpreter lock. `ctypes.get_errno()` has the error afterwards."""
     return int(getattr(LIBC, name)(*arguments))
+
+
+def _split(views: list[memoryview], size: int) -> tuple[list[memoryview], list[memoryview]]:
+    """The first ``size`` bytes, and the rest."""
+    head: list[memoryview] = []
+    for index, view in enumerate(views):
+        if len(view) > size:
+            return [*head, view[:size]], [view[size:], *views[index + 1 :]]
+        head.append(view)
+        size -= len(view)
+    return head, []
 
 
 def pinned_buffer(view: memoryview, release: Callable[[], None]) -> memoryview:
