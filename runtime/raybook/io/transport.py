@@ -37,13 +37,15 @@ class FramedSocket:
     """One connection of one conversation (``union``: its message types)."""
 
     __slots__ = (
-        "_buffer",
         "_challenge",
         "_codec",
         "_handshake",
         "_out",
         "_prove",
+        "_recv_into",
+        "_send",
         "_token",
+        "_view",
         "closed",
         "context",
         "fd",
@@ -62,8 +64,10 @@ class FramedSocket:
         self.closed = False
         self.context: Any = None
         self._codec = Codec(union)
+        self._send = sock.send
+        self._recv_into = sock.recv_into
         self._out = bytearray()
-        self._buffer = bytearray(RECEIVE_BYTES_MIN)
+        self._view = memoryview(bytearray(RECEIVE_BYTES_MIN))
         self._token = accept_token
         self._prove = prove_token
         self._handshake = bytearray()
@@ -88,7 +92,7 @@ class FramedSocket:
         if not out or self._prove is not None:
             return True
         try:
-            sent = self.sock.send(out)
+            sent = self._send(out)
         except BlockingIOError:
             return False
         except OSError as error:
@@ -114,19 +118,19 @@ class FramedSocket:
 
     def receive(self) -> list[Any]:
         """Messages that have arrived, possibly none. Raises ConnectionClosed, AuthenticationFailed, ProtocolError."""
-        buffer = self._buffer
+        view = self._view
         try:
-            size = self.sock.recv_into(buffer)
+            size = self._recv_into(view)
         except BlockingIOError:
             return []
         except OSError as error:
             raise ConnectionClosed(f"The connection broke while receiving: {error}") from error
         if not size:
             raise ConnectionClosed("The peer closed the connection.")
-        data: bytes | memoryview = memoryview(buffer)[:size]
-        if size == len(buffer) and size < RECEIVE_BYTES_MAX:
+        data: bytes | memoryview = view[:size]
+        if size >= RECEIVE_BYTES_MIN and size == len(view) and size < RECEIVE_BYTES_MAX:
             # The old one lives until its messages are decoded below.
-            self._buffer = bytearray(size * 4)
+            self._view = memoryview(bytearray(size * 4))
         if self._token is not None or self._prove is not None:
             data = bytes(data)
             data = self._check_proof(data) if self._token is not None else self._answer_challenge(data)

@@ -16,6 +16,7 @@ FRAME_BYTES_MAX = 1 << 30
 
 _LENGTH = struct.Struct("<I")
 _PACK_LENGTH = _LENGTH.pack_into
+_UNPACK_LENGTH = _LENGTH.unpack_from
 _NO_LENGTH = bytes(4)
 
 
@@ -41,6 +42,11 @@ class Codec:
 
     def encode_into(self, message: Any, out: bytearray) -> None:
         """One frame, behind what is in ``out`` already. Cost: 0.3 µs for a small message."""
+        if not out:
+            # Behind nothing: where the length goes need not be looked for.
+            self._encode_into(message, out, 4)
+            _PACK_LENGTH(out, 0, len(out) - 4)
+            return
         start = len(out)
         out += _NO_LENGTH
         self._encode_into(message, out, start + 4)
@@ -50,6 +56,13 @@ class Codec:
         """All messages completed by ``data``, in order; nothing of ``data`` is kept. Raises ProtocolError on a bad
         frame."""
         tail = self._tail
+        size = len(data)
+        if not tail and size > 4 and _UNPACK_LENGTH(data)[0] == size - 4 <= FRAME_BYTES_MAX:
+            # One whole message, as always when nobody is in a hurry.
+            try:
+                return [self._decode(data[4:])]
+            except msgspec.MsgspecError as error:
+                raise ProtocolError(f"A frame of {size} bytes is no message of this protocol: {error}") from error
         if tail:
             tail += data
             if len(tail) < 4:

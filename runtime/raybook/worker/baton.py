@@ -19,6 +19,9 @@ from __future__ import annotations
 import _thread
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+
+_get_ident = _thread.get_ident
 
 PARK_S = 0.002
 """Messages that come while the baton lies wait at most twice this long. A look costs 10 µs: half a per cent of a core,
@@ -31,6 +34,8 @@ class Baton:
     __slots__ = (
         "_lock",
         "_park",
+        "_release",
+        "_try",
         "is_claimed",
         "is_led",
         "is_lying",
@@ -43,6 +48,8 @@ class Baton:
 
     def __init__(self) -> None:
         self._lock = _thread.allocate_lock()
+        self._try = partial(self._lock.acquire, False)
+        self._release = self._lock.release
         self._park = _thread.allocate_lock()
         self._park.acquire()
         self.is_led = False
@@ -106,9 +113,12 @@ class Baton:
 
     def lead(self) -> bool:
         """Hold the baton, if it lies and the I/O thread is not about to take it up. Pair with ``rest``."""
-        if self.is_needed or not self._lock.acquire(False):
+        if self.is_needed or not self._try():
             return False
-        self._led()
+        self.is_lying = False
+        self.is_led = True
+        self.turns += 1
+        self.leader = _get_ident()
         return True
 
     def claim(self, wake: Callable[[], None]) -> None:
@@ -117,13 +127,10 @@ class Baton:
         wake()
         self._lock.acquire()
         self.is_claimed = False
-        self._led()
-
-    def _led(self) -> None:
         self.is_lying = False
         self.is_led = True
         self.turns += 1
-        self.leader = _thread.get_ident()
+        self.leader = _get_ident()
 
     def rest(self, is_quiet: bool) -> None:
         """Lay the baton down. is_quiet: nothing is in flight that the loop would be needed for."""
@@ -131,7 +138,7 @@ class Baton:
         self.turns += 1
         self.is_led = False
         self.is_lying = True
-        self._lock.release()
+        self._release()
         if not is_quiet:
             self.unpark()
         elif self.is_parked:

@@ -67,6 +67,7 @@ from raybook.worker.raylet_link import GcsRequest, RayletLink
 from raybook.worker.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ticket
 
 logger = logging.getLogger(__name__)
+_now_ns = time.monotonic_ns
 
 QUIET_VARIABLES = ("RAY_IGNORE_UNHANDLED_ERRORS", "RAYBOOK_IGNORE_UNHANDLED_ERRORS")
 """Set, errors that nobody asked for are not logged (looked at when there is one, as Ray does)."""
@@ -119,9 +120,12 @@ class CoreProcess:
         self._mail = Mail(self.me, token, self._listener, self._epoll, self.owner.accepts, self.queue.append)
         self.baton = Baton()
         self._deferred = DeferredSignals(self.wake)
-        self.leading = Leading(self, self._step, self._is_quiet, self._is_ending, self._fail, self._deferred)
+        self.leading = Leading(self, self._step, self._fail, self._deferred)
+        self._unfinished = self.owner.tasks.tasks
+        self._awaited = self.owner.waits.waiting
         self._sleeping = False
         self._stopping = False
+        self.is_ending = False
         self._has_polled = False
         self._timer_ms = 0
         self._thread = threading.Thread(target=self._run, name="raybook-io", daemon=True)
@@ -200,12 +204,9 @@ class CoreProcess:
         """Readable when the loop has something to read, or was woken."""
         return self._epoll.fileno()
 
-    def _is_quiet(self) -> bool:
-        """Nothing is in flight that would be late if the sockets were read some milliseconds later."""
-        return not self.queue and not self.owner.tasks.tasks and not self.owner.waits.is_waiting()
-
-    def _is_ending(self) -> bool:
-        return self._stopping or bool(self.lost_reason)
+    def is_quiet(self) -> bool:
+        """Nothing is in flight, or to be done, that would be late if the loop turned some milliseconds later."""
+        return not (self.queue or self._unfinished or self._awaited or self.is_ending)
 
     def allocate(self, size: int) -> Ticket:
         """Room for ``size`` bytes in the arena; blocks until there is some. ``refusal`` is set when there is none."""
@@ -233,7 +234,7 @@ class CoreProcess:
         """Leave: stop the I/O thread and close everything. Idempotent."""
         if self._stopping:
             return
-        self._stopping = True
+        self._stopping = self.is_ending = True
         self.wake()
         self.baton.unpark()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
@@ -253,7 +254,7 @@ class CoreProcess:
                 # Once more after the stop: what was handed over before it must still go out.
                 stopping = self._stopping
                 self._step()
-                if (baton.is_claimed or (baton.is_wanted and self._is_quiet())) and not stopping:
+                if (baton.is_claimed or (baton.is_wanted and self.is_quiet())) and not stopping:
                     baton.lay_down()
                     baton.wait_until_needed()
                     baton.take_up()
@@ -265,29 +266,40 @@ class CoreProcess:
     def _fail(self) -> None:
         logger.exception("The I/O loop of raybook failed; this process leaves its cluster.")
         self._lose_cluster("raybook's I/O loop failed; its traceback is in the log. Please report it.")
-        self._stopping = True
+        self._stopping = self.is_ending = True
 
     def _step(self, end_s: float | None = None) -> None:
         """One turn. Sleeps until something happens, a timer is due, or ``end_s`` (monotonic) has come."""
-        inbox: list[Any] = []
         mail = self._mail
-        for fd, mask in self._sleep(end_s):
-            peer = mail.by_fd.get(fd)
-            if peer is not None:
-                mail.read(peer, mask, inbox)
-            elif fd == self._link.fd:
-                self._serve_raylet(mask, inbox)
-            elif fd == self._listener_fd:
-                mail.welcome()
-            # Else it was a wake-up; edge-triggered: nothing to read.
-        if self.queue:
+        queue = self.queue
+        inbox: list[Any] = []
+        if queue and self._has_polled:
+            # Every second time at most: what was just handed over goes out first, but starves nobody.
+            self._has_polled = False
+        else:
+            self._has_polled = True
+            by_fd = mail.by_fd
+            for fd, mask in self._sleep(end_s):
+                peer = by_fd.get(fd)
+                if peer is not None:
+                    mail.read(peer, mask, inbox)
+                elif fd == self._link.fd:
+                    self._serve_raylet(mask, inbox)
+                elif fd == self._listener_fd:
+                    mail.welcome()
+                # Else it was a wake-up; edge-triggered: nothing to read.
+        if queue:
             self._take_commands(inbox)
-        now_ms = int(time.monotonic() * 1000)
+        now_ms = _now_ns() // 1_000_000
         if inbox:
-            self._execute(self.owner.handle(inbox, now_ms))
-            self._timer_ms = min(self._timer_ms, now_ms + BUSY_WAIT_MS)
-            if self.owner.finished:
-                self.facts.collect(self.owner.finished)
+            owner = self.owner
+            table = self._effects
+            for effect in owner.handle(inbox, now_ms):
+                table[type(effect)](effect)
+            if now_ms + BUSY_WAIT_MS < self._timer_ms:
+                self._timer_ms = now_ms + BUSY_WAIT_MS
+            if owner.finished:
+                self.facts.collect(owner.finished)
         if now_ms >= self._timer_ms:
             self._on_timer(now_ms, bool(inbox))
         if mail.unsent:
@@ -301,14 +313,12 @@ class CoreProcess:
         self._sleeping = True
         if self.queue or self._stopping or self._deferred.noted:
             self._sleeping = False
-            # Every second time at most: what was just handed over goes out first, but starves nobody.
-            self._has_polled = not self._has_polled
-            return self._epoll.poll(0) if self._has_polled else []
-        self._has_polled = True
+            return self._epoll.poll(0)
         wake_s = self._timer_ms / 1000
         if end_s is not None and end_s < wake_s:
             wake_s = end_s
-        ready = self._epoll.poll(max(0.0, wake_s - time.monotonic()))
+        wait_s = wake_s - time.monotonic()
+        ready = self._epoll.poll(wait_s if wait_s > 0 else 0)
         self._sleeping = False
         return ready
 
@@ -337,9 +347,12 @@ class CoreProcess:
 
     def _take_commands(self, inbox: list[Any]) -> None:
         pop = self.queue.popleft
+        events = [pop() for _ in range(len(self.queue))]
         local = self._local_handlers
-        for _ in range(len(self.queue)):
-            event = pop()
+        if local.keys().isdisjoint(map(type, events)):
+            inbox += events
+            return
+        for event in events:
             handler = local.get(type(event))
             if handler is None:
                 inbox.append(event)
@@ -396,6 +409,7 @@ class CoreProcess:
         if self.lost_reason or self._stopping:
             return
         self.lost_reason = reason
+        self.is_ending = True
         with contextlib.suppress(OSError, ValueError):
             self._epoll.unregister(self._link.fd)
         self._fail_waiting(reason)

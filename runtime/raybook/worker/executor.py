@@ -271,9 +271,6 @@ class WorkerExecutor(Executor):
     def is_busy(self) -> bool:
         return not self.replies.is_empty() or bool(self._work)
 
-    def _is_wanted(self) -> bool:
-        return bool(self._work) or self.exiting
-
     def _is_idle(self) -> bool:
         return self._accepted == self._settled and self.actor is None
 
@@ -287,7 +284,7 @@ class WorkerExecutor(Executor):
                 peer, item = work.popleft()
             except IndexError:
                 self.replies.flush()
-                self._core.leading.lead_until(self._is_wanted)
+                self._core.leading.lead_until(self._work, self)
                 continue
             if peer is not None:
                 self._run_task(peer, item)
@@ -328,7 +325,7 @@ class WorkerExecutor(Executor):
             if item is not None:
                 return item
             self.replies.flush()
-            self._core.leading.lead_until(self._is_wanted)
+            self._core.leading.lead_until(self._work, self)
             if self.exiting:
                 return ExitWorker("retired")
 

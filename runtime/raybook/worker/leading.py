@@ -25,6 +25,7 @@ SUBMITTED_BEFORE_WAIT_MAX = 1
 """A synchronous call hands over one record and waits. More records before a wait: the loop should turn meanwhile."""
 TIMEOUT_S_MAX = 4_000_000.0
 _MAIN_THREAD = threading.main_thread().ident
+_get_ident = _thread.get_ident
 
 
 class Led(Protocol):
@@ -32,6 +33,8 @@ class Led(Protocol):
 
     baton: Baton
     queue: deque[Any]
+    is_ending: bool
+    """This process leaves its cluster: nobody waits any longer."""
 
     def wake(self) -> None:
         """End the sleep of whoever turns the loop."""
@@ -39,38 +42,29 @@ class Led(Protocol):
     def rouse(self) -> None:
         """Something was put into the queue."""
 
+    def is_quiet(self) -> bool:
+        """Nothing is in flight, or to be done, that would be late if the loop turned some milliseconds later."""
+
+
+class Ending(Protocol):
+    """Who takes work."""
+
+    exiting: bool
+    """Takes no more."""
+
 
 class Leading:
     """step: one turn; sleeps until ``end_s`` (monotonic) at most. fail: the loop body raised."""
 
-    __slots__ = (
-        "_baton",
-        "_core",
-        "_deferred",
-        "_fail",
-        "_is_ending",
-        "_is_quiet",
-        "_left_to_lie",
-        "_queue",
-        "_step",
-        "_waited_ns",
-    )
+    __slots__ = ("_baton", "_core", "_deferred", "_fail", "_left_to_lie", "_queue", "_step", "_waited_ns")
 
     def __init__(
-        self,
-        core: Led,
-        step: Callable[[float | None], None],
-        is_quiet: Callable[[], bool],
-        is_ending: Callable[[], bool],
-        fail: Callable[[], None],
-        deferred: DeferredSignals,
+        self, core: Led, step: Callable[[float | None], None], fail: Callable[[], None], deferred: DeferredSignals
     ) -> None:
         self._core = core
         self._baton = core.baton
         self._queue = core.queue
         self._step = step
-        self._is_quiet = is_quiet
-        self._is_ending = is_ending
         self._fail = fail
         self._deferred = deferred
         self._left_to_lie = 0
@@ -88,7 +82,7 @@ class Leading:
         """Hand an event over and wait until the loop opens a lock; turns the loop meanwhile if nobody else does. False on
         time-out. Whatever a signal's handler raises comes out of here, with nothing half done."""
         baton = self._baton
-        me = _thread.get_ident()
+        me = _get_ident()
         if baton.leader == me:
             raise RuntimeError(
                 "A blocking call of raybook was made by a finalizer or callback that runs inside raybook itself; it would "
@@ -96,43 +90,57 @@ class Leading:
             )
         end_s = None if timeout_s is None else time.monotonic() + min(timeout_s, TIMEOUT_S_MAX)
         self._queue.append(event)
-        is_over = lambda: not lock.locked()  # noqa: E731 - a closure over one name, made once a call.
         if me == _MAIN_THREAD:
+            deferred = self._deferred
             while True:
-                is_led, is_interrupted = self._lead_deferred(is_over, end_s)
-                if is_led and not is_interrupted:
-                    return is_over()
-                if not is_led:
-                    break
+                deferred.begin()
+                try:
+                    if not baton.lead():
+                        break
+                    self._lead_until_open(lock.locked, end_s, deferred.noted)
+                    is_interrupted = deferred.noted and lock.locked()
+                finally:
+                    deferred.end()
+                if not is_interrupted:
+                    return not lock.locked()
                 # A signal's handler has run, and has not raised: the wait goes on.
         elif baton.lead():
-            self._lead_until(is_over, end_s)
-            return is_over()
+            self._lead_until_open(lock.locked, end_s, ())
+            return not lock.locked()
         self._core.rouse()
         self._ask_to_lead()
         if end_s is None:
             return lock.acquire()
         return lock.acquire(True, max(0.0, end_s - time.monotonic()))
 
-    def _lead_deferred(self, is_over: Callable[[], bool], end_s: float | None) -> tuple[bool, bool]:
-        """Main thread: lead with signals deferred, if nobody else does. (whether it led, whether a signal ended it)"""
-        deferred = self._deferred
-        deferred.begin()
-        is_interrupted = False
+    def _lead_until_open(self, is_shut: Callable[[], bool], end_s: float | None, noted: Sequence[int]) -> None:
+        """Holding the baton: turn the loop until a lock is open, then lay the baton down. noted: signals that came;
+        they end it, too."""
+        self._left_to_lie = 0
+        core, step = self._core, self._step
         try:
-            is_led = self._baton.lead()
-            if is_led:
-                self._lead_until(is_over, end_s, deferred.noted)
-                is_interrupted = bool(deferred.noted) and not is_over()
+            while is_shut() and not (noted or core.is_ending):
+                if end_s is not None and time.monotonic() >= end_s:
+                    break
+                step(end_s)
+        except Exception:  # noqa: BLE001 - it is logged, and ends this process's membership.
+            self._fail()
         finally:
-            deferred.end()
-        return is_led, is_interrupted
+            self._baton.rest(core.is_quiet())
 
-    def lead_until(self, is_busy: Callable[[], bool]) -> None:
-        """A worker's main thread: turn the loop as long as there is nothing else to do."""
+    def lead_until(self, work: deque[Any], worker: Ending) -> None:
+        """A worker's main thread, which has nothing to do: turn the loop until there is work, or it is to end."""
         if not self._baton.lead():
             self._baton.claim(self._core.wake)
-        self._lead_until(is_busy, None)
+        self._left_to_lie = 0
+        core, step = self._core, self._step
+        try:
+            while not (work or worker.exiting or core.is_ending):
+                step(None)
+        except Exception:  # noqa: BLE001 - it is logged, and ends this process's membership.
+            self._fail()
+        finally:
+            self._baton.rest(core.is_quiet())
 
     def turn(self) -> bool:
         """Turn the loop once, without sleeping: for a thread that saw its descriptor readable and will watch it again.
@@ -145,21 +153,8 @@ class Leading:
         except Exception:  # noqa: BLE001 - it is logged, and ends this process's membership.
             self._fail()
         finally:
-            self._baton.rest(not self._is_ending())
+            self._baton.rest(not self._core.is_ending)
         return True
-
-    def _lead_until(self, is_over: Callable[[], bool], end_s: float | None, noted: Sequence[int] = ()) -> None:
-        """Holding the baton: turn the loop, then lay the baton down. noted: signals that came; they end it, too."""
-        self._left_to_lie = 0
-        try:
-            while not (is_over() or noted or self._is_ending()):
-                if end_s is not None and time.monotonic() >= end_s:
-                    break
-                self._step(end_s)
-        except Exception:  # noqa: BLE001 - it is logged, and ends this process's membership.
-            self._fail()
-        finally:
-            self._baton.rest(self._is_quiet() and not self._is_ending())
 
     def _ask_to_lead(self) -> None:
         """The I/O thread led while this one waits. Who waits often would rather lead."""

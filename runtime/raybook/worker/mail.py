@@ -20,6 +20,7 @@ from raybook.worker.executor_base import Executor
 from raybook.worker.peers import Peer, Peers
 
 Inbox = list[Any]
+_WRITABLE = select.EPOLLOUT
 
 
 class Mail:
@@ -57,9 +58,9 @@ class Mail:
 
     def read(self, peer: Peer, mask: int, inbox: Inbox) -> None:
         """What a peer has sent: into the inbox, or to the executor."""
-        if mask & select.EPOLLOUT:
+        if mask & _WRITABLE:
             self.unsent[peer.framed.fd] = peer
-            if mask == select.EPOLLOUT:
+            if mask == _WRITABLE:
                 return
         try:
             messages = peer.framed.receive()

@@ -30,12 +30,13 @@ class Borrows:
         self._references = references
         self._effects = effects
         self._forget = forget
-        self._fresh: dict[bytes, RefInfo] = {}
+        self.fresh: dict[bytes, RefInfo] = {}
+        """Came to be held since the last ``announce``. Like ``taken``, looked at after each batch."""
         self._announced: set[bytes] = set()
         self._acks: dict[int, bytes] = {}
         self._next_ack = 1
         self._waiting: list[tuple[ToPeer, int]] = []
-        self._taken: list[ToPeer] = []
+        self.taken: list[ToPeer] = []
         self._return_holds: dict[bytes, tuple[bytes, list[bytes]]] = {}
 
     # Holding
@@ -43,24 +44,24 @@ class Borrows:
     def hold(self, ref: RefInfo) -> None:
         """One more reference in this process, to anybody's object."""
         if self._references.hold(ref):
-            self._fresh[ref.object_id] = ref
+            self.fresh[ref.object_id] = ref
 
     def hold_contained(self, container: bytes, refs: Iterable[RefInfo]) -> None:
         """The value of ``container`` holds these from now on."""
         for ref in self._references.contain(container, refs):
-            self._fresh[ref.object_id] = ref
+            self.fresh[ref.object_id] = ref
 
     def announce(self) -> None:
         """Tell owners of what this process has come to hold; then those whom it came from."""
-        if self._fresh:
+        if self.fresh:
             self._announce_fresh()
-        if self._taken:
-            taken, self._taken = self._taken, []
+        if self.taken:
+            taken, self.taken = self.taken, []
             for message in taken:
                 self._send_when_known(message, self._next_ack)
 
     def _announce_fresh(self) -> None:
-        fresh, self._fresh = self._fresh, {}
+        fresh, self.fresh = self.fresh, {}
         for key, ref in fresh.items():
             if not self._references.is_held(key) or not ref.owner_address or key in self._announced:
                 continue
@@ -115,7 +116,7 @@ class Borrows:
 
     def take_returns(self, client_id: bytes, task_id: bytes) -> None:
         """The references in a task's return values are held here: their worker may let go, when their owners know."""
-        self._taken.append(ToPeer(client_id, "", ReturnsTaken(task_id)))
+        self.taken.append(ToPeer(client_id, "", ReturnsTaken(task_id)))
 
     def on_returns_taken(self, client_id: bytes, message: ReturnsTaken) -> None:
         """The caller has borrowed what was in a task's return values."""

@@ -77,7 +77,7 @@ class Lease:
 class Group:
     """All tasks of one scheduling class."""
 
-    __slots__ = ("class_key", "demand_sent", "infeasible", "leases", "queue", "scheduling_class")
+    __slots__ = ("class_key", "demand_sent", "has_followers", "infeasible", "leases", "queue", "scheduling_class")
 
     def __init__(self, class_key: int, scheduling_class: SchedulingClass) -> None:
         self.class_key = class_key
@@ -85,6 +85,8 @@ class Group:
         self.queue: deque[TaskRecord] = deque()
         self.leases: dict[int, Lease] = {}
         self.demand_sent = 0
+        self.has_followers = False
+        """Whether a lease may have tasks that follow another one."""
         self.infeasible = ""
 
 
@@ -104,7 +106,8 @@ class LeaseRequester:
         self._leases: dict[int, Lease] = {}
         self._ending: dict[int, Lease] = {}
         """Leases that are over, with tasks that may still be answered."""
-        self._dirty: dict[int, Group] = {}
+        self.dirty: dict[int, Group] = {}
+        """Groups that changed in this batch in a way that ``act`` should look at."""
 
     # What happened
 
@@ -116,7 +119,7 @@ class LeaseRequester:
             self._groups[record.scheduling_class] = group
             self._by_key.append(group)
         group.queue.append(record)
-        self._dirty[group.class_key] = group
+        self.dirty[group.class_key] = group
 
     def follow(self, producer: TaskRecord | None, record: TaskRecord) -> None:
         """A task that waits for results of ``producer`` alone: it may be pushed right behind it, on the same worker."""
@@ -128,7 +131,8 @@ class LeaseRequester:
         lease: Lease | None = producer.lease
         if lease is not None:
             lease.following.append((producer, record))
-            self._dirty[lease.group.class_key] = lease.group
+            lease.group.has_followers = True
+            self.dirty[lease.group.class_key] = lease.group
         elif producer.followers is None:
             producer.followers = [record]
         else:
@@ -139,7 +143,7 @@ class LeaseRequester:
         record.lease = None
         group = self._groups[record.scheduling_class]
         group.queue.appendleft(record)
-        self._dirty[group.class_key] = group
+        self.dirty[group.class_key] = group
 
     def withdraw(self, record: TaskRecord) -> bool:
         """Take a queued task out (it was cancelled). False when it is not queued. Cost: a walk over its queue."""
@@ -150,7 +154,7 @@ class LeaseRequester:
             group.queue.remove(record)
         except ValueError:
             return False
-        self._dirty[group.class_key] = group
+        self.dirty[group.class_key] = group
         return True
 
     def granted(self, granted: LeaseGranted, now_ms: int, effects: list) -> None:
@@ -161,7 +165,7 @@ class LeaseRequester:
         group.infeasible = ""
         group.demand_sent = max(0, group.demand_sent - 1)
         self._leases[lease.lease_id] = lease
-        self._dirty[group.class_key] = group
+        self.dirty[group.class_key] = group
         bind = BindLease(lease.epoch, lease.assignment, self.job)
         effects.append(ToPeer(lease.worker.client_id, lease.worker.address, bind))
 
@@ -173,7 +177,7 @@ class LeaseRequester:
             return []
         group = lease.group
         group.leases.pop(lease.lease_id, None)
-        self._dirty[group.class_key] = group
+        self.dirty[group.class_key] = group
         if lease.in_flight and not lease.out_of_reach:
             lease.lost, lease.lost_ms = message, now_ms
             self._ending[lease.lease_id] = lease
@@ -215,16 +219,19 @@ class LeaseRequester:
         if lease is None:
             return
         record.lease = None
-        if lease.in_flight.pop(record.spec.task_id, None) is None:
+        in_flight = lease.in_flight
+        if in_flight.pop(record.spec.task_id, None) is None:
             return
         self._settle(lease, record)
-        if not lease.in_flight:
-            self._ending.pop(lease.lease_id, None)
         lease.stalled = False
         lease.progress_ms = now_ms
-        if not lease.in_flight:
+        if not in_flight:
             lease.idle_since_ms = now_ms
-        self._dirty[lease.group.class_key] = lease.group
+            if self._ending:
+                self._ending.pop(lease.lease_id, None)
+        group = lease.group
+        if group.queue or group.has_followers or len(group.leases) > 1:
+            self.dirty[group.class_key] = group
 
     def bounced(self, record: TaskRecord, blocked: bool) -> None:
         """A worker gave a task back unstarted; it is in no queue now. ``blocked``: the worker waits in get and takes
@@ -236,14 +243,14 @@ class LeaseRequester:
                 self._ending.pop(lease.lease_id, None)
             lease.stealing = False
             lease.stalled = lease.stalled or blocked
-            self._dirty[lease.group.class_key] = lease.group
+            self.dirty[lease.group.class_key] = lease.group
 
     def steal_answered(self, client_id: bytes) -> None:
         """A worker answered a steal request (perhaps with nothing)."""
         for lease in self._leases.values():
             if lease.worker.client_id == client_id:
                 lease.stealing = False
-                self._dirty[lease.group.class_key] = lease.group
+                self.dirty[lease.group.class_key] = lease.group
 
     @staticmethod
     def _settle(lease: Lease, record: TaskRecord) -> None:
@@ -276,17 +283,27 @@ class LeaseRequester:
     # What to do
 
     def act(self, now_ms: int, effects: list) -> None:
-        """Push what can be pushed, ask for what is missing. Called once after each batch of events."""
-        if not self._dirty:
-            return
-        dirty, self._dirty = self._dirty, {}
+        """Push what can be pushed, ask for what is missing. Called after each batch of events that changed something."""
+        dirty, self.dirty = self.dirty, {}
         for group in dirty.values():
-            if group.queue or any(lease.following for lease in group.leases.values()):
+            queue = group.queue
+            if queue or group.has_followers:
                 self._assign(group, now_ms, effects)
-            self._balance(group, now_ms, effects)
-            self._demand(group, effects)
+            if len(group.leases) > 1 and not queue:
+                self._balance(group, now_ms, effects)
+            if len(queue) != group.demand_sent:
+                self._demand(group, effects)
 
     def _assign(self, group: Group, now_ms: int, effects: list) -> None:
+        queue = group.queue
+        if len(queue) == 1 and not group.has_followers and queue[0].followers is None:
+            # A loop of sync calls: always this. The first worker that does nothing gets the task.
+            for lease in group.leases.values():
+                if not (lease.in_flight or lease.stalled or lease.unmeasured or lease.out_of_reach):
+                    record = queue.popleft()
+                    self._send_off(lease, record)
+                    self._push(lease, [record], now_ms, effects)
+                    return
         usable = [
             lease
             for lease in group.leases.values()
@@ -294,10 +311,6 @@ class LeaseRequester:
         ]
         if not usable:
             return
-        queue = group.queue
-        if len(queue) == 1 and not usable[0].in_flight and len(usable) > 1:
-            # A loop of sync calls: always this; beside it, leases with followers.
-            usable = [usable[0], *(lease for lease in usable[1:] if lease.following)]
         usable.sort(key=_load)
         share = max(1, -(-(len(queue) + sum(len(lease.in_flight) for lease in usable)) // len(usable)))
         depth_max = min(self._config.pipeline_depth_max, share)
@@ -310,35 +323,47 @@ class LeaseRequester:
                 if lease.following:
                     self._take_followers(lease, batch)
             if batch:
-                if len(batch) == len(lease.in_flight):
-                    lease.progress_ms = now_ms
-                message = PushTasks(lease.epoch, [record.spec for record in batch])
-                effects.append(PushTo(lease.worker.client_id, lease.worker.address, message, batch))
+                self._push(lease, batch, now_ms, effects)
+        group.has_followers = any(lease.following for lease in group.leases.values())
+
+    @staticmethod
+    def _push(lease: Lease, batch: list[TaskRecord], now_ms: int, effects: list) -> None:
+        if len(batch) == len(lease.in_flight):
+            lease.progress_ms = now_ms
+        worker = lease.worker
+        message = PushTasks(lease.epoch, [record.spec for record in batch])
+        effects.append(PushTo(worker.client_id, worker.address, message, batch))
 
     def _take(self, lease: Lease, record: TaskRecord, depth_max: int, batch: list[TaskRecord]) -> bool:
         """Put one task in flight under a lease, if it may be."""
         in_flight = lease.in_flight
-        stats = record.stats
-        average = stats.average_us
         if in_flight:
+            average = record.stats.average_us
             if len(in_flight) >= depth_max or average < 0 or lease.unmeasured:
                 return False
             is_next = len(in_flight) == 1 and lease.cost_us <= PREFETCH_US_MAX and average <= PREFETCH_US_MAX
             if lease.cost_us + average > self._config.pipeline_target_us and not is_next:
                 return False
-        if average < 0:
-            lease.unmeasured = 1
-        else:
-            lease.cost_us += average + OVERHEAD_US
-        in_flight[record.spec.task_id] = record
-        record.lease = lease
-        stats.in_flight += 1
-        stats.changed = True
+        self._send_off(lease, record)
         batch.append(record)
         if record.followers is not None:
             lease.following.extend((record, follower) for follower in record.followers)
             record.followers = None
         return True
+
+    @staticmethod
+    def _send_off(lease: Lease, record: TaskRecord) -> None:
+        """A task is in flight from here on."""
+        stats = record.stats
+        average = stats.average_us
+        if average < 0:
+            lease.unmeasured = 1
+        else:
+            lease.cost_us += average + OVERHEAD_US
+        lease.in_flight[record.spec.task_id] = record
+        record.lease = lease
+        stats.in_flight += 1
+        stats.changed = True
 
     def _take_followers(self, lease: Lease, batch: list[TaskRecord]) -> None:
         """Push what follows a task in flight here. Who follows one that has ended or moved waits or queues already."""
@@ -353,8 +378,6 @@ class LeaseRequester:
 
     def _balance(self, group: Group, now_ms: int, effects: list) -> None:
         """An idle worker beside a backlog: take half of the longest one back."""
-        if group.queue or len(group.leases) < 2:
-            return
         idle = any(not lease.in_flight and not lease.stalled for lease in group.leases.values())
         if not idle:
             return

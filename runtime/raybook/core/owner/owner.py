@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from raybook.base.config import Config
-from raybook.base.ids import FIRST_RETURN, owner_of, return_id
+from raybook.base.ids import CLIENT_ID_BYTES, FIRST_RETURN, owner_of, return_id
 from raybook.base.specs import ErrorValue, RefInfo, Value
 from raybook.core.owner.actor_calls import ActorCalls
 from raybook.core.owner.borrows import Borrows
@@ -161,13 +161,24 @@ class Owner:
         for event in events:
             dispatch[type(event)](event)
         effects = self._effects
-        self.garbage.collect()
-        self.borrows.give_back()
-        self.borrows.announce()
-        self.exchange.ask()
-        self.relocations.settle(now_ms)
-        self.leases.act(now_ms, effects)
-        self.actors.act()
+        # Only the parts that have something to do are called: for a sync call that is one or two of them.
+        references, borrows, relocations = self.references, self.borrows, self.relocations
+        if references.released:
+            self.garbage.collect()
+        if references.returned:
+            borrows.give_back()
+        if borrows.fresh or borrows.taken:
+            borrows.announce()
+        if self.exchange.needed:
+            self.exchange.ask()
+        if relocations.has_work:
+            relocations.settle(now_ms)
+        if self.leases.dirty:
+            self.leases.act(now_ms, effects)
+        if self.actors.touched:
+            self.actors.act()
+        if not effects:
+            return []
         out = effects.copy()
         effects.clear()
         return out
@@ -197,23 +208,25 @@ class Owner:
 
     def _on_submit(self, record: TaskRecord) -> None:
         spec = record.spec
+        task_id = spec.task_id
         stats = record.stats
         stats.submitted += 1
         stats.changed = True
-        self.tasks.tasks[spec.task_id] = record
+        self.tasks.tasks[task_id] = record
         counts = self.references.counts
         if spec.num_returns == 1:
-            counts[spec.task_id + FIRST_RETURN] = 1
+            counts[task_id + FIRST_RETURN] = 1
         elif spec.num_returns < 0:
             self.generators.open(record)
         else:
             for index in range(spec.num_returns):
-                counts[return_id(spec.task_id, index)] = 1
-        if record.actor_id:
-            self.references.hold_again(record.actor_id)
+                counts[return_id(task_id, index)] = 1
+        actor_id = record.actor_id
+        if actor_id:
+            counts[actor_id] = counts.get(actor_id, 0) + 1
         if record.held is not None:
             self._hold_arguments(record)
-        if record.actor_id:
+        if actor_id:
             self._submit_call(record)
         elif not record.unresolved:
             self.leases.enqueue(record)
@@ -310,8 +323,10 @@ class Owner:
         self.finished.append((record, state, run_us, pid, error))
         if reply is not None:
             taken = False
+            key = spec.task_id + FIRST_RETURN
             for index, value in enumerate(reply.returns):
-                key = spec.task_id + FIRST_RETURN if index == 0 else return_id(spec.task_id, index)
+                if index:
+                    key = return_id(spec.task_id, index)
                 if value.contained:
                     taken = True
                     if self.references.is_alive(key):
@@ -396,17 +411,20 @@ class Owner:
         self._become_ready(put.object_id, put.value, put.own_region)
 
     def _become_ready(self, key: bytes, value: Value, own_region: bool) -> None:
-        if not self.references.is_alive(key):
+        references = self.references
+        if key not in references.counts and key not in references.borrowers:
             if owner_of(key) == self.client_id:
                 self.garbage.discard(value, value.location.offset if own_region and value.location else None)
             return
         self.objects.put(key, value, own_region)
-        if self.waits.is_awaited(key):
+        if key in self.waits.waiting:
             for wait in self.waits.ready(key, value.error is not None):
                 self._effects.append(WakeUp(wait))
-        self.exchange.answer(key, value)
-        for record, error in self.dependencies.ready(key, value):
-            self._resolved(record, error)
+        if self.exchange.asked:
+            self.exchange.answer(key, value)
+        if self.dependencies.waiting:
+            for record, error in self.dependencies.ready(key, value):
+                self._resolved(record, error)
 
     def _resolved(self, record: TaskRecord, error: ErrorValue | None) -> None:
         """The last argument of a task is there, or one has failed. What was pushed before that runs, or comes back."""
@@ -422,11 +440,12 @@ class Owner:
             self._fail_unrun(record, error)
 
     def _on_wait(self, wait: Wait) -> None:
-        if self.waits.add(wait, self.objects.is_ready, self.objects.is_failed):
+        missing = self.waits.add(wait, self.objects.values)
+        if wait.done:
             self._effects.append(WakeUp(wait))
             return
-        for key in wait.ids:
-            if key not in self.objects.values and owner_of(key) != self.client_id:
+        for key in missing:
+            if key[:CLIENT_ID_BYTES] != self.client_id:
                 self.exchange.need(RefInfo(key, self.references.owners.get(key, "")))
 
     def _on_cancel_wait(self, command: CancelWait) -> None:
