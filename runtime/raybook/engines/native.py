@@ -162,7 +162,10 @@ class NativeEngine:
         context = CURRENT_TASK.get()
         if context is not None:
             spec.parent = context.task_id
-        refs = self._refs_of(task_id, options.num_returns)
+        if options.num_returns == 1:
+            refs = [self.make_ref(task_id + FIRST_RETURN, self._address, self.release)]
+        else:
+            refs = self._refs_of(task_id, options.num_returns)
         self._submit(record)
         if stored is not None:
             self.release(stored)
@@ -176,7 +179,7 @@ class NativeEngine:
 
     def _refs_of(self, task_id: bytes, num_returns: int) -> list[Any]:
         make, release, address = self.make_ref, self.release, self._address
-        if num_returns == 1 or num_returns < 0:
+        if num_returns < 0:
             return [make(task_id + FIRST_RETURN, address, release)]
         return [make(return_id(task_id, index), address, release) for index in range(num_returns)]
 
@@ -294,7 +297,10 @@ class NativeEngine:
         context = CURRENT_TASK.get()
         if context is not None:
             spec.parent = context.task_id
-        refs = self._refs_of(task_id, options.num_returns)
+        if options.num_returns == 1:
+            refs = [self.make_ref(task_id + FIRST_RETURN, self._address, self.release)]
+        else:
+            refs = self._refs_of(task_id, options.num_returns)
         self._submit(record)
         if stored is not None:
             self.release(stored)
@@ -368,6 +374,8 @@ class NativeEngine:
     def get(self, refs: Sequence[Any], timeout_s: float | None) -> list[Any]:
         if self.closed:
             raise self._stale()
+        if len(refs) == 1:
+            return [self.values.get_one(refs[0], timeout_s)]
         return self.values.get(refs, timeout_s)
 
     def wait(

@@ -49,6 +49,7 @@ class FramedSocket:
         "closed",
         "context",
         "fd",
+        "queue",
         "sock",
     )
 
@@ -64,9 +65,11 @@ class FramedSocket:
         self.closed = False
         self.context: Any = None
         self._codec = Codec(union)
+        self.queue = self._codec.queue
+        """Encodes a message behind what is still unsent. Nothing is written before ``flush``."""
         self._send = sock.send
         self._recv_into = sock.recv_into
-        self._out = bytearray()
+        self._out = self._codec.out
         self._view = memoryview(bytearray(RECEIVE_BYTES_MIN))
         self._token = accept_token
         self._prove = prove_token
@@ -80,10 +83,6 @@ class FramedSocket:
     @property
     def unsent_bytes(self) -> int:
         return len(self._out)
-
-    def queue(self, message: Any) -> None:
-        """Encode a message behind what is still unsent. Nothing is written before ``flush``."""
-        self._codec.encode_into(message, self._out)
 
     def flush(self) -> bool:
         """Write what the kernel takes. True: everything is out. False: call again when writable.

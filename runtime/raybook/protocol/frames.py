@@ -25,23 +25,27 @@ class ProtocolError(ConnectionError):
 
 
 class Codec:
-    """Encodes and splits frames of one conversation. One for each connection: ``feed`` keeps the unfinished tail."""
+    """Encodes and splits frames of one conversation. One for each connection: ``out`` gathers what is to be sent,
+    ``feed`` keeps the unfinished tail."""
 
-    __slots__ = ("_decode", "_encode_into", "_tail")
+    __slots__ = ("_decode", "_encode_into", "_tail", "out")
 
     def __init__(self, union: Any) -> None:
         self._encode_into = msgspec.msgpack.Encoder().encode_into
         self._decode = msgspec.msgpack.Decoder(union).decode
         self._tail = bytearray()
+        self.out = bytearray()
 
     def encode(self, message: Any) -> bytearray:
         """One frame. Cost: 0.4 µs for a small message."""
-        frame = bytearray()
-        self.encode_into(message, frame)
+        frame = bytearray(4)
+        self._encode_into(message, frame, 4)
+        _PACK_LENGTH(frame, 0, len(frame) - 4)
         return frame
 
-    def encode_into(self, message: Any, out: bytearray) -> None:
+    def queue(self, message: Any) -> None:
         """One frame, behind what is in ``out`` already. Cost: 0.3 µs for a small message."""
+        out = self.out
         if not out:
             # Behind nothing: where the length goes need not be looked for.
             self._encode_into(message, out, 4)

@@ -60,7 +60,7 @@ from raybook.worker.baton import Baton
 from raybook.worker.deferred_signals import DeferredSignals
 from raybook.worker.executor_base import Executor
 from raybook.worker.facts import FactSource
-from raybook.worker.leading import Leading
+from raybook.worker.leading import SUBMITTED_BEFORE_WAIT_MAX, Leading
 from raybook.worker.mail import Mail
 from raybook.worker.peers import Peer
 from raybook.worker.raylet_link import GcsRequest, RayletLink
@@ -117,7 +117,7 @@ class CoreProcess:
         # Closed with this object, not with the I/O thread or at exit: another thread may be about to write to it.
         weakref.finalize(self, os.close, self._wake_fd).atexit = False
         self._epoll = select.epoll()
-        self._mail = Mail(self.me, token, self._listener, self._epoll, self.owner.accepts, self.queue.append)
+        self._mail = Mail(self.me, token, self._listener, self._epoll, self.owner.accepted, self.queue.append)
         self.baton = Baton()
         self._deferred = DeferredSignals(self.wake)
         self.leading = Leading(self, self._step, self._fail, self._deferred)
@@ -185,7 +185,10 @@ class CoreProcess:
         if self._sleeping:
             self.wake()
         elif self.baton.is_lying:
-            self.leading.leave_to_lie()
+            leading = self.leading
+            if leading.left_to_lie >= SUBMITTED_BEFORE_WAIT_MAX:
+                self.baton.unpark()
+            leading.left_to_lie += 1
 
     def wake(self) -> None:
         """End the sleep of whoever turns the loop."""
@@ -289,7 +292,11 @@ class CoreProcess:
                     mail.welcome()
                 # Else it was a wake-up; edge-triggered: nothing to read.
         if queue:
-            self._take_commands(inbox)
+            # As many as there are now: others may go on appending.
+            for _ in range(len(queue)):
+                inbox.append(queue.popleft())
+            if not self._local_handlers.keys().isdisjoint(map(type, inbox)):
+                inbox = self._handle_local(inbox)
         now_ms = _now_ns() // 1_000_000
         if inbox:
             owner = self.owner
@@ -345,19 +352,17 @@ class CoreProcess:
                 wait_ms = min(wait_ms, EXECUTOR_WAIT_MS)
         self._timer_ms = now_ms + wait_ms
 
-    def _take_commands(self, inbox: list[Any]) -> None:
-        pop = self.queue.popleft
-        events = [pop() for _ in range(len(self.queue))]
+    def _handle_local(self, inbox: list[Any]) -> list[Any]:
+        """Do what is not the owner machine's; the rest."""
         local = self._local_handlers
-        if local.keys().isdisjoint(map(type, events)):
-            inbox += events
-            return
-        for event in events:
+        rest = []
+        for event in inbox:
             handler = local.get(type(event))
             if handler is None:
-                inbox.append(event)
+                rest.append(event)
             else:
                 handler(event)
+        return rest
 
     def _log_unhandled(self, effect: UnhandledError) -> None:
         if not any(os.environ.get(name) for name in QUIET_VARIABLES):

@@ -59,7 +59,12 @@ class DeferredSignals:
         """Hand the signals back; what came meanwhile is delivered now, and may raise."""
         handlers, self._handlers = self._handlers, ()
         try:
+            for number, handler in handlers:
+                _set(number, handler)
+        except BaseException:
+            # One that was handed back came at once, and raised.
             _hand_back(handlers)
+            raise
         finally:
             if self.noted:
                 noted, self.noted = self.noted, []
@@ -71,8 +76,7 @@ class DeferredSignals:
 
 
 def _hand_back(handlers: tuple[tuple[int, Any], ...]) -> None:
-    """All of them, also when one that is handed back comes at once, and raises: then all are set once more, which does
-    no harm."""
+    """All of them once more, which does no harm, until none raises."""
     try:
         for number, handler in handlers:
             _set(number, handler)

@@ -56,7 +56,7 @@ class Ending(Protocol):
 class Leading:
     """step: one turn; sleeps until ``end_s`` (monotonic) at most. fail: the loop body raised."""
 
-    __slots__ = ("_baton", "_core", "_deferred", "_fail", "_left_to_lie", "_queue", "_step", "_waited_ns")
+    __slots__ = ("_baton", "_core", "_deferred", "_fail", "_queue", "_step", "_waited_ns", "left_to_lie")
 
     def __init__(
         self, core: Led, step: Callable[[float | None], None], fail: Callable[[], None], deferred: DeferredSignals
@@ -67,16 +67,10 @@ class Leading:
         self._step = step
         self._fail = fail
         self._deferred = deferred
-        self._left_to_lie = 0
+        self.left_to_lie = 0
         """Events handed over without hurry since the baton was laid down."""
         self._waited_ns = 0
         """When a thread last had to wait while the I/O thread led."""
-
-    def leave_to_lie(self) -> None:
-        """An event was handed over while the baton lay. More than one: somebody shall turn the loop."""
-        self._left_to_lie += 1
-        if self._left_to_lie > SUBMITTED_BEFORE_WAIT_MAX:
-            self._baton.unpark()
 
     def wait_for(self, lock: Any, event: Any, timeout_s: float | None = None) -> bool:
         """Hand an event over and wait until the loop opens a lock; turns the loop meanwhile if nobody else does. False on
@@ -90,49 +84,44 @@ class Leading:
             )
         end_s = None if timeout_s is None else time.monotonic() + min(timeout_s, TIMEOUT_S_MAX)
         self._queue.append(event)
-        if me == _MAIN_THREAD:
-            deferred = self._deferred
-            while True:
+        deferred = self._deferred if me == _MAIN_THREAD else None
+        is_shut = lock.locked
+        noted: Sequence[int] = ()
+        while True:
+            if deferred is not None:
                 deferred.begin()
+                noted = deferred.noted
+            try:
+                if not baton.lead():
+                    break
+                self.left_to_lie = 0
                 try:
-                    if not baton.lead():
-                        break
-                    self._lead_until_open(lock.locked, end_s, deferred.noted)
-                    is_interrupted = deferred.noted and lock.locked()
+                    while is_shut() and not (noted or self._core.is_ending):
+                        if end_s is not None and time.monotonic() >= end_s:
+                            break
+                        self._step(end_s)
+                except Exception:  # noqa: BLE001 - it is logged, and ends this process's membership.
+                    self._fail()
                 finally:
+                    baton.rest(self._core.is_quiet())
+                is_over = not (noted and is_shut())
+            finally:
+                if deferred is not None:
                     deferred.end()
-                if not is_interrupted:
-                    return not lock.locked()
-                # A signal's handler has run, and has not raised: the wait goes on.
-        elif baton.lead():
-            self._lead_until_open(lock.locked, end_s, ())
-            return not lock.locked()
+            if is_over:
+                return not is_shut()
+            # A signal's handler has run, and has not raised: the wait goes on.
         self._core.rouse()
         self._ask_to_lead()
         if end_s is None:
             return lock.acquire()
         return lock.acquire(True, max(0.0, end_s - time.monotonic()))
 
-    def _lead_until_open(self, is_shut: Callable[[], bool], end_s: float | None, noted: Sequence[int]) -> None:
-        """Holding the baton: turn the loop until a lock is open, then lay the baton down. noted: signals that came;
-        they end it, too."""
-        self._left_to_lie = 0
-        core, step = self._core, self._step
-        try:
-            while is_shut() and not (noted or core.is_ending):
-                if end_s is not None and time.monotonic() >= end_s:
-                    break
-                step(end_s)
-        except Exception:  # noqa: BLE001 - it is logged, and ends this process's membership.
-            self._fail()
-        finally:
-            self._baton.rest(core.is_quiet())
-
     def lead_until(self, work: deque[Any], worker: Ending) -> None:
         """A worker's main thread, which has nothing to do: turn the loop until there is work, or it is to end."""
         if not self._baton.lead():
             self._baton.claim(self._core.wake)
-        self._left_to_lie = 0
+        self.left_to_lie = 0
         core, step = self._core, self._step
         try:
             while not (work or worker.exiting or core.is_ending):
@@ -140,14 +129,14 @@ class Leading:
         except Exception:  # noqa: BLE001 - it is logged, and ends this process's membership.
             self._fail()
         finally:
-            self._baton.rest(core.is_quiet())
+            self._baton.rest(self._core.is_quiet())
 
     def turn(self) -> bool:
         """Turn the loop once, without sleeping: for a thread that saw its descriptor readable and will watch it again.
         False: another thread turns it."""
         if not self._baton.lead():
             return False
-        self._left_to_lie = 0
+        self.left_to_lie = 0
         try:
             self._step(0.0)
         except Exception:  # noqa: BLE001 - it is logged, and ends this process's membership.

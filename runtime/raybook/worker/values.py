@@ -29,10 +29,6 @@ from raybook.worker.core_process import CoreProcess
 from raybook.worker.regions import Ticket
 
 
-def _nothing() -> None:
-    pass
-
-
 class Values:
     """Reads and writes values for one core process."""
 
@@ -43,8 +39,8 @@ class Values:
         self._ready = core.owner.objects.values
         self._spilled = SpillReader()
         self._file_numbers = itertools.count()
-        self.before_block: Callable[[], None] = _nothing
-        self.after_block: Callable[[], None] = _nothing
+        self.before_block: Callable[[], None] | None = None
+        self.after_block: Callable[[], None] | None = None
 
     # Writing
 
@@ -133,6 +129,20 @@ class Values:
         append(HoldRef(ref))
         return pinned_buffer(view, partial(append, ref.object_id))
 
+    def get_one(self, ref: Any, timeout_s: float | None) -> Any:
+        """The object of one ref; blocks until it is there or has failed."""
+        key = ref.id
+        value = self._ready.get(key)
+        if value is None:
+            if not self.block(Wait([key], 1, True, None), timeout_s):
+                raise self._timed_out([key], timeout_s)
+            value = self._ready.get(key)
+            if value is None:
+                raise self._find_error([key])
+        if value.inline is not None:
+            return deserialize(value.inline)
+        return self.unpack(key, value, ref.owner_address)
+
     def get(self, refs: Sequence[Any], timeout_s: float | None) -> list[Any]:
         """The objects of several refs in order; blocks until all are there or one has failed."""
         ready = self._ready
@@ -172,13 +182,16 @@ class Values:
 
     def _wait_for_all(self, keys: list[bytes], timeout_s: float | None) -> None:
         if not self.block(Wait(list(dict.fromkeys(keys)), len(set(keys)), True, None), timeout_s):
-            waiting = [key for key in keys if key not in self._ready]
-            raise GetTimeoutError(
-                f"Get timed out: {len(waiting)} of {len(keys)} objects were not ready after {timeout_s:g} s. "
-                f"The first of them, {waiting[0].hex() if waiting else keys[0].hex()}: "
-                f"{self._core.owner.explain(waiting[0]) if waiting else 'it became ready just now'}. "
-                f"The tasks go on; call get again, or cancel them."
-            )
+            raise self._timed_out(keys, timeout_s)
+
+    def _timed_out(self, keys: list[bytes], timeout_s: float | None) -> GetTimeoutError:
+        waiting = [key for key in keys if key not in self._ready]
+        return GetTimeoutError(
+            f"Get timed out: {len(waiting)} of {len(keys)} objects were not ready after {timeout_s:g} s. "
+            f"The first of them, {waiting[0].hex() if waiting else keys[0].hex()}: "
+            f"{self._core.owner.explain(waiting[0]) if waiting else 'it became ready just now'}. "
+            f"The tasks go on; call get again, or cancel them."
+        )
 
     def block(self, wait: Wait, timeout_s: float | None) -> bool:
         """Wait until the owner machine releases it. False on time-out. An interrupt withdraws the wait."""
@@ -191,14 +204,16 @@ class Values:
         if timeout_s is not None and timeout_s <= 0:
             # What was submitted before this call must have been looked at once.
             timeout_s = 0.005
-        self.before_block()
+        if self.before_block is not None:
+            self.before_block()
         try:
             done = core.leading.wait_for(lock, wait, timeout_s)
         except BaseException:
             core.submit(CancelWait(wait))
             raise
         finally:
-            self.after_block()
+            if self.after_block is not None:
+                self.after_block()
         if not done:
             core.submit(CancelWait(wait))
         if core.lost_reason and not wait.done:

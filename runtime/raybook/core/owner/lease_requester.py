@@ -222,10 +222,17 @@ class LeaseRequester:
         in_flight = lease.in_flight
         if in_flight.pop(record.spec.task_id, None) is None:
             return
-        self._settle(lease, record)
         lease.stalled = False
         lease.progress_ms = now_ms
-        if not in_flight:
+        if in_flight:
+            self._settle(lease, record)
+        else:
+            # What ``_settle`` does for the last one.
+            stats = record.stats
+            stats.in_flight -= 1
+            stats.changed = True
+            lease.cost_us = 0.0
+            lease.unmeasured = 0
             lease.idle_since_ms = now_ms
             if self._ending:
                 self._ending.pop(lease.lease_id, None)
@@ -302,7 +309,9 @@ class LeaseRequester:
                 if not (lease.in_flight or lease.stalled or lease.unmeasured or lease.out_of_reach):
                     record = queue.popleft()
                     self._send_off(lease, record)
-                    self._push(lease, [record], now_ms, effects)
+                    lease.progress_ms = now_ms
+                    worker, message = lease.worker, PushTasks(lease.epoch, [record.spec])
+                    effects.append(PushTo(worker.client_id, worker.address, message, [record]))
                     return
         usable = [
             lease
@@ -323,16 +332,11 @@ class LeaseRequester:
                 if lease.following:
                     self._take_followers(lease, batch)
             if batch:
-                self._push(lease, batch, now_ms, effects)
+                if len(batch) == len(lease.in_flight):
+                    lease.progress_ms = now_ms
+                message = PushTasks(lease.epoch, [record.spec for record in batch])
+                effects.append(PushTo(lease.worker.client_id, lease.worker.address, message, batch))
         group.has_followers = any(lease.following for lease in group.leases.values())
-
-    @staticmethod
-    def _push(lease: Lease, batch: list[TaskRecord], now_ms: int, effects: list) -> None:
-        if len(batch) == len(lease.in_flight):
-            lease.progress_ms = now_ms
-        worker = lease.worker
-        message = PushTasks(lease.epoch, [record.spec for record in batch])
-        effects.append(PushTo(worker.client_id, worker.address, message, batch))
 
     def _take(self, lease: Lease, record: TaskRecord, depth_max: int, batch: list[TaskRecord]) -> bool:
         """Put one task in flight under a lease, if it may be."""

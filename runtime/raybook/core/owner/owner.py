@@ -125,7 +125,6 @@ class Owner:
             SealReply: self.borrows.on_seal,
             SealItems: self.borrows.on_seal_items,
             TakeItem: self.generators.taken,
-            FromPeer: self._on_peer_message,
             FromRaylet: self._on_raylet_message,
             PeerGone: self._on_peer_gone,
         }
@@ -142,6 +141,8 @@ class Owner:
             ObjectMoved: self.relocations.on_object_moved,
             MoveNoted: self.relocations.on_move_noted,
         }
+        self.accepted = frozenset(self._peer_dispatch)
+        """Types of a peer's messages that are for the owner rather than the executor."""
         self._raylet_dispatch: dict[type, Any] = {
             LeaseGranted: lambda message: self.leases.granted(message, self._now_ms, self._effects),
             LeaseLost: self._on_lease_lost,
@@ -159,7 +160,12 @@ class Owner:
         self._now_ms = now_ms
         dispatch = self._dispatch
         for event in events:
-            dispatch[type(event)](event)
+            kind = type(event)
+            if kind is FromPeer:
+                message = event.message
+                self._peer_dispatch[type(message)](event.client_id, message)
+            else:
+                dispatch[kind](event)
         effects = self._effects
         # Only the parts that have something to do are called: for a sync call that is one or two of them.
         references, borrows, relocations = self.references, self.borrows, self.relocations
@@ -199,7 +205,7 @@ class Owner:
 
     def accepts(self, message_type: type) -> bool:
         """Whether a peer's message of this type is for the owner (rather than the executor)."""
-        return message_type in self._peer_dispatch
+        return message_type in self.accepted
 
     def accepts_raylet(self, message_type: type) -> bool:
         return message_type in self._raylet_dispatch
@@ -416,7 +422,10 @@ class Owner:
             if owner_of(key) == self.client_id:
                 self.garbage.discard(value, value.location.offset if own_region and value.location else None)
             return
-        self.objects.put(key, value, own_region)
+        if value.location is None:
+            self.objects.values[key] = value
+        else:
+            self.objects.put(key, value, own_region)
         if key in self.waits.waiting:
             for wait in self.waits.ready(key, value.error is not None):
                 self._effects.append(WakeUp(wait))
@@ -475,9 +484,6 @@ class Owner:
         self.exchange.stop_waiting(key)
 
     # Peers
-
-    def _on_peer_message(self, event: FromPeer) -> None:
-        self._peer_dispatch[type(event.message)](event.client_id, event.message)
 
     def _on_raylet_message(self, event: FromRaylet) -> None:
         self._raylet_dispatch[type(event.message)](event.message)
