@@ -56,7 +56,7 @@ class ActorClass:
         cls = self._cls
         methods: dict[str, int] = {}
         defaults: dict[str, MethodDefaults] = {}
-        signatures: dict[str, Callable[[tuple, dict], None]] = {}
+        signatures: dict[str, CallSignature] = {}
         is_async = False
         for name, function, is_static in _methods_of(cls):
             declared = getattr(function, METHOD_MARK, {})
@@ -64,7 +64,7 @@ class ActorClass:
             if declared:
                 defaults[name] = method_defaults(declared)
             is_async |= inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
-            signatures[name] = CallSignature(function, skip=0 if is_static else 1).check
+            signatures[name] = CallSignature(function, skip=0 if is_static else 1)
         prepared = actor_options(self._options, short_name(cls), methods, defaults, is_async)
         self._signatures = signatures
         self._check_init = _init_check(cls)

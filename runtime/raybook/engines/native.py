@@ -50,14 +50,13 @@ from raybook.protocol.messages.raylet import PublishFacts, Subscribe
 from raybook.protocol.messages.worker import ActorCreation, ArgRef, StreamOrder, TaskSpec
 from raybook.protocol.serialization import SerializationContext, serialize
 from raybook.worker import args as arguments
+from raybook.worker.args import NO_ARGUMENTS
 from raybook.worker.core_process import CoreProcess, encode
 from raybook.worker.survey import Surveyor
 from raybook.worker.values import Values
 
 MEMORY_LOOK_S = 0.5
 """How often a caller who waits for the memory report looks whether the cluster is lost."""
-
-NO_ARGUMENTS = serialize(((), {}), SerializationContext()).to_bytes()
 
 
 class NativeEngine:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,7 +29,7 @@ from raybook.protocol import functions
 from raybook.protocol.messages.raylet import ActorStarted, ExitWorker, StartActor
 from raybook.protocol.messages.worker import ActorCreation, TaskSpec
 from raybook.worker.async_lane import AsyncLane, ThreadLane
-from raybook.worker.loop_turns import LoopTurns
+from raybook.worker.loop_selector import LoopSelector
 from raybook.worker.outcome import has_refs
 
 if TYPE_CHECKING:
@@ -69,6 +70,12 @@ class ActorExecutor:
             executor.decode_handle(spec.handle),
         )  # fmt: skip
         self._instance: Any = None
+        self._own_methods: dict[str, Callable[..., Any]] = {
+            READY_METHOD: _return_true,
+            TERMINATE_METHOD: self._terminate,
+            CALL_METHOD: self._call_function,
+        }
+        """Methods that every actor has."""
         self._running: dict[bytes, TaskContext] = {}
         self._coroutines: dict[bytes, AsyncLane] = {}
 
@@ -98,7 +105,7 @@ class ActorExecutor:
     def run(self) -> None:
         """Serve calls until told to exit."""
         if self._creation.is_async:
-            asyncio.run(self._serve_async())
+            self._run_loop()
         elif self._creation.max_concurrency > 1 or self._creation.groups:
             self._serve_threaded()
         else:
@@ -138,13 +145,7 @@ class ActorExecutor:
 
     def _method(self, spec: TaskSpec) -> Callable[..., Any]:
         name = spec.method
-        if name == READY_METHOD:
-            return _return_true
-        if name == TERMINATE_METHOD:
-            return self._terminate
-        if name == CALL_METHOD:
-            return self._call_function
-        return getattr(self._instance, name)
+        return self._own_methods.get(name) or getattr(self._instance, name)
 
     def _terminate(self) -> None:
         self._executor.retire("its handle's __ray_terminate__ was called")
@@ -194,43 +195,60 @@ class ActorExecutor:
 
     # Async
 
-    async def _serve_async(self) -> None:
-        loop = asyncio.get_running_loop()
+    def _run_loop(self) -> None:
+        """As ``asyncio.run`` does, on a loop that reads the sockets itself."""
+        selector = LoopSelector(self._core)
+        loop = asyncio.SelectorEventLoop(selector)
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_until_complete(self._serve_async(loop, selector))
+            left = asyncio.all_tasks(loop)
+            for task in left:
+                task.cancel()
+            if left:
+                loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+    async def _serve_async(self, loop: asyncio.AbstractEventLoop, selector: LoopSelector) -> None:
         self._finished = asyncio.Event()
         self._lane = AsyncLane(loop, self._creation.max_concurrency)
         self._group_lanes = {group: ThreadLane(group, size) for group, size in self._creation.groups.items()}
         self._scheduled = False
-        self._turns = LoopTurns(self._core, loop, self._drain)
-
-        turns = self._turns
 
         def wake() -> None:
-            if not (self._scheduled or turns.is_turning):
+            if not (self._scheduled or selector.is_turning):
                 self._scheduled = True
                 loop.call_soon_threadsafe(self._drain_told)
 
         self.wake = wake
         self._executor.actor = self
+        selector.on_turn = self._drain
         self._drain()
         await self._finished.wait()
         if self._coroutines:
             await self._wait_for_running()
-        self._turns.end()
+        selector.on_turn = _do_nothing
         for lane in self._group_lanes.values():
             lane.close()
         self.wake = None
 
     def _drain_told(self) -> None:
-        self._turns.told()
+        self._scheduled = False
         self._drain()
 
     def _drain(self) -> None:
         """On the loop: start everything that has arrived."""
-        self._scheduled = False
         executor = self._executor
         # An actor that is ending starts nothing more; what it did not take fails with its death.
-        while not executor.exiting and (item := executor.take_call()) is not None:
-            if isinstance(item, ExitWorker):
+        while executor.work and not executor.exiting:
+            item = executor.take_call()
+            if item is None:
+                return
+            if type(item) is ExitWorker:
                 self._finished.set()
                 return
             peer, spec = item
@@ -251,25 +269,32 @@ class ActorExecutor:
         CURRENT_TASK.set(TaskContext(spec.task_id, spec.name, spec.attempt, self._order.assignment, self._context))
         start_ns = time.perf_counter_ns()
         try:
-            async with lane.slots:
+            if lane.free > 0:
+                lane.free -= 1
+            else:
+                await lane.wait_for_slot()
+            try:
                 args, kwargs = executor.arguments.read(spec)
                 start_ns = time.perf_counter_ns()
                 result = self._method(spec)(*args, **kwargs)
                 if spec.num_returns < 0:
                     await executor.streams.drain_async(peer, spec, result)
-                elif inspect.isawaitable(result):
+                elif type(result) is CoroutineType or inspect.isawaitable(result):
                     result = await result
+            finally:
+                lane.give_slot()
             run_us = (time.perf_counter_ns() - start_ns) // 1000
             reply = executor.outcome.of_result(spec, result, run_us)
         except BaseException as error:  # noqa: BLE001 - everything user code raises has a meaning here.
             run_us = (time.perf_counter_ns() - start_ns) // 1000
             reply = executor.error_reply(spec, error, run_us)
         args = kwargs = None  # type: ignore[assignment]
-        if not has_refs(reply):
+        holds_refs = has_refs(reply)
+        if not holds_refs:
             result = None
         self._end_coroutine(spec, lane)
         has_others = bool(self._coroutines)
-        executor.reply(peer, spec, reply, has_others)
+        executor.reply(peer, spec, reply, holds_refs, has_others)
         if has_others and not lane.is_flush_due:
             # Others may end in this round of the loop; what ends together is sent together.
             lane.is_flush_due = True
@@ -288,6 +313,10 @@ class ActorExecutor:
 
 def _return_true() -> bool:
     return True
+
+
+def _do_nothing() -> None:
+    pass
 
 
 def _raiser(error: BaseException) -> Callable[..., Any]:

@@ -127,6 +127,7 @@ class CoreProcess:
         self._stopping = False
         self.is_ending = False
         self._has_polled = False
+        self._watched: dict[int, Callable[[], None]] = {}
         self._timer_ms = 0
         self._thread = threading.Thread(target=self._run, name="raybook-io", daemon=True)
         self._effects: dict[type, Callable[[Any], None]] = {
@@ -202,10 +203,17 @@ class CoreProcess:
         elif self.baton.is_lying:
             self.baton.unpark()
 
-    @property
-    def epoll_fd(self) -> int:
-        """Readable when the loop has something to read, or was woken."""
-        return self._epoll.fileno()
+    def watch(self, fd: int, note: Callable[[], None]) -> None:
+        """Call ``note`` in the loop each time a descriptor becomes readable anew. From the thread that holds the baton, or
+        before the loop could see it."""
+        self._watched[fd] = note
+        self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
+
+    def unwatch(self, fd: int) -> None:
+        """No more of that. Idempotent."""
+        if self._watched.pop(fd, None) is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._epoll.unregister(fd)
 
     def is_quiet(self) -> bool:
         """Nothing is in flight, or to be done, that would be late if the loop turned some milliseconds later."""
@@ -290,6 +298,8 @@ class CoreProcess:
                     self._serve_raylet(mask, inbox)
                 elif fd == self._listener_fd:
                     mail.welcome()
+                elif fd in self._watched:
+                    self._watched[fd]()
                 # Else it was a wake-up; edge-triggered: nothing to read.
         if queue:
             # As many as there are now: others may go on appending.

@@ -59,6 +59,7 @@ from raybook.worker.peers import Peer
 from raybook.worker.reply_channel import ReplyChannel
 from raybook.worker.values import Values
 
+_now_ns = time.perf_counter_ns
 CANCEL_SIGNAL = signal.SIGUSR2
 SHORT_US = 200
 """A function that took longer than this last time does not keep earlier replies waiting."""
@@ -70,7 +71,8 @@ class WorkerExecutor(Executor):
     def __init__(self, core: CoreProcess, values: Values) -> None:
         self._core = core
         self._values = values
-        self._work: deque[tuple[Peer | None, Any]] = deque()
+        self.work: deque[tuple[Peer | None, Any]] = deque()
+        """What has arrived and has not been taken."""
         self._accepted = 0
         self._settled = 0
         self._bound_epoch = 0
@@ -111,8 +113,11 @@ class WorkerExecutor(Executor):
         if kind is PushTasks:
             self._on_push(peer, message)
         elif kind is PushCalls:
-            self._accepted += len(message.calls)
-            self._enqueue([(peer, call) for call in message.calls])
+            calls = message.calls
+            self._accepted += len(calls)
+            for call in calls:
+                self.work.append((peer, call))
+            self._tell_actor()
         elif kind is SendFunction:
             self._payloads[message.key] = message.payload
         elif kind is BindLease:
@@ -134,10 +139,16 @@ class WorkerExecutor(Executor):
             self._core.send_peer(peer.client_id, bounced)
             return
         self._accepted += len(message.tasks)
-        self._enqueue([(peer, spec) for spec in message.tasks])
+        for spec in message.tasks:
+            self.work.append((peer, spec))
 
-    def _enqueue(self, work: list[tuple[Peer | None, Any]]) -> None:
-        self._work.extend(work)
+    def _order(self, message: Any) -> None:
+        """Something of the raylet's, to be done by the main thread in its turn."""
+        self._accepted += 1
+        self.work.append((None, message))
+        self._tell_actor()
+
+    def _tell_actor(self) -> None:
         actor = self.actor
         if actor is not None and actor.wake is not None:
             actor.wake()
@@ -145,7 +156,7 @@ class WorkerExecutor(Executor):
     def _give_back(self, peer: Peer, count: int, reason: str) -> None:
         """Bounce up to ``count`` unstarted tasks of this peer, newest first."""
         taken: list[bytes] = []
-        work = self._work
+        work = self.work
         while len(taken) < count:
             try:
                 item = work.pop()
@@ -165,10 +176,10 @@ class WorkerExecutor(Executor):
     def _cancel(self, peer: Peer, message: CancelTask) -> None:
         if message.recursive:
             self._cancel_children(message)
-        for item in list(self._work):
+        for item in list(self.work):
             if item[0] is not None and item[1].task_id == message.task_id:
                 with suppress(ValueError):
-                    self._work.remove(item)
+                    self.work.remove(item)
                     self._settled_by_io(1)
                     self._core.send_peer(peer.client_id, TaskReplies([self.outcome.cancelled(item[1])]))
                 return
@@ -209,14 +220,12 @@ class WorkerExecutor(Executor):
         elif kind is LeaseProbe:
             self._core.to_raylet(LeaseProbeAnswer(message.probe_id, self._is_idle()))
         elif kind is StartActor:
-            self._accepted += 1
-            self._enqueue([(None, message)])
+            self._order(message)
         elif kind is ExitWorker:
             if not message.graceful:
                 os._exit(0)
             if self.actor is not None or not self._core.owner.references.owns_any():
-                self._accepted += 1
-                self._enqueue([(None, message)])
+                self._order(message)
             # Else it stays: objects that others still refer to would be lost with it.
 
     def _on_revoke(self, message: RevokeLease) -> None:
@@ -245,10 +254,10 @@ class WorkerExecutor(Executor):
     def _bounce_unstarted(self, reason: str) -> None:
         """Give every unstarted task back to who pushed it."""
         by_peer: dict[bytes, list[bytes]] = {}
-        while self._work:
-            peer, item = self._work.pop()
+        while self.work:
+            peer, item = self.work.pop()
             if peer is None:
-                self._work.append((peer, item))
+                self.work.append((peer, item))
                 break
             by_peer.setdefault(peer.client_id, []).append(item.task_id)
             self._settled_by_io(1)
@@ -258,18 +267,18 @@ class WorkerExecutor(Executor):
     def on_peer_gone(self, client_id: bytes) -> None:
         """A caller is gone: what it pushed and has not started is dropped."""
         self.streams.on_peer_gone(client_id)
-        kept = [item for item in self._work if item[0] is None or item[0].client_id != client_id]
-        dropped = len(self._work) - len(kept)
+        kept = [item for item in self.work if item[0] is None or item[0].client_id != client_id]
+        dropped = len(self.work) - len(kept)
         if dropped:
-            self._work.clear()
-            self._work.extend(kept)
+            self.work.clear()
+            self.work.extend(kept)
             self._settled_by_io(dropped)
 
     def on_idle(self) -> None:
         self.replies.flush_left_behind()
 
     def is_busy(self) -> bool:
-        return not self.replies.is_empty() or bool(self._work)
+        return bool(self.replies.gathered or self.work)
 
     def _is_idle(self) -> bool:
         return self._accepted == self._settled and self.actor is None
@@ -278,13 +287,18 @@ class WorkerExecutor(Executor):
 
     def run(self) -> None:
         """Take work until told to exit."""
-        work = self._work
+        work = self.work
+        replies, lead_until = self.replies, self._core.leading.lead_until
         while not self.exiting:
+            if not work:
+                if replies.gathered:
+                    replies.flush()
+                lead_until(work, self)
+                continue
             try:
                 peer, item = work.popleft()
             except IndexError:
-                self.replies.flush()
-                self._core.leading.lead_until(self._work, self)
+                # The I/O thread has taken it back.
                 continue
             if peer is not None:
                 self._run_task(peer, item)
@@ -310,7 +324,7 @@ class WorkerExecutor(Executor):
     def take_call(self) -> tuple[Peer, TaskSpec] | ExitWorker | None:
         """The next call for an actor that runs its own loop; None when there is none."""
         try:
-            peer, item = self._work.popleft()
+            peer, item = self.work.popleft()
         except IndexError:
             return None
         if peer is None:
@@ -320,12 +334,16 @@ class WorkerExecutor(Executor):
 
     def wait_for_call(self) -> tuple[Peer, TaskSpec] | ExitWorker:
         """As ``take_call``, blocking (sync and threaded actors)."""
+        work = self.work
         while True:
-            item = self.take_call()
-            if item is not None:
-                return item
-            self.replies.flush()
-            self._core.leading.lead_until(self._work, self)
+            if work:
+                item = self.take_call()
+                if item is not None:
+                    return item
+                continue
+            if self.replies.gathered:
+                self.replies.flush()
+            self._core.leading.lead_until(work, self)
             if self.exiting:
                 return ExitWorker("retired")
 
@@ -334,15 +352,16 @@ class WorkerExecutor(Executor):
         if spec.slots is not None and not self.arguments.resolve(spec):
             self._bounce_early(peer, spec)
             return
-        if not self.replies.is_empty() and self._run_us.get(key, SHORT_US) >= SHORT_US:
+        if self.replies.gathered and self._run_us.get(key, SHORT_US) >= SHORT_US:
             self.replies.flush()
         function = self._functions.get(key)
         if function is None:
             function = self._load(spec)
             if function is None:
-                self.reply(peer, spec, self.outcome.of_error(spec, self._load_error, 0))
+                self.reply(peer, spec, self.outcome.of_error(spec, self._load_error, 0), False)
                 return
-        self._expose_gpus()
+        if self._exposed is not self._assignment:
+            self._expose_gpus()
         run_us = self.execute(peer, spec, function, None)
         self._run_us[key] = run_us
         if spec.max_calls:
@@ -361,9 +380,8 @@ class WorkerExecutor(Executor):
             self._core.submit(self._answer_drain)
 
     def _expose_gpus(self) -> None:
-        if self._exposed is not self._assignment:
-            self._exposed = self._assignment
-            expose_gpus(self._assignment)
+        self._exposed = self._assignment
+        expose_gpus(self._assignment)
 
     def _load(self, spec: TaskSpec) -> Any:
         payload = self._payloads.pop(spec.function_key, None)
@@ -387,12 +405,12 @@ class WorkerExecutor(Executor):
             context = TaskContext(spec.task_id, spec.name, spec.attempt, self._assignment)
         token = CURRENT_TASK.set(context)
         self.current = spec
-        start_ns = time.perf_counter_ns()
+        start_ns = 0
         result: Any = None
         reply: TaskReply | None = None
         try:
             args, kwargs = self.arguments.read(spec)
-            start_ns = time.perf_counter_ns()
+            start_ns = _now_ns()
             try:
                 self._in_user_code = True
                 if self._cancel_id:
@@ -404,16 +422,18 @@ class WorkerExecutor(Executor):
                 self.streams.drain(peer, spec, result, self._step)
         except BaseException as error:  # noqa: BLE001 - everything user code raises has a meaning here.
             self._in_user_code = False
-            reply = self.error_reply(spec, error, (time.perf_counter_ns() - start_ns) // 1000)
-        run_us = (time.perf_counter_ns() - start_ns) // 1000
-        if reply is None:
+            run_us = (_now_ns() - start_ns) // 1000 if start_ns else 0
+            reply = self.error_reply(spec, error, run_us)
+        else:
+            run_us = (_now_ns() - start_ns) // 1000
             reply = self.outcome.of_result(spec, result, run_us)
         args = kwargs = None  # type: ignore[assignment]
-        if not has_refs(reply):
+        holds_refs = has_refs(reply)
+        if not holds_refs:
             result = None
         self.current = None
         CURRENT_TASK.reset(token)
-        self.reply(peer, spec, reply)
+        self.reply(peer, spec, reply, holds_refs)
         return run_us
 
     def _step(self, iterator: Iterator[Any]) -> Any:
@@ -440,18 +460,21 @@ class WorkerExecutor(Executor):
             self.retire("its code called sys.exit()")
         return self.outcome.of_error(spec, error, run_us)
 
-    def reply(self, peer: Peer, spec: TaskSpec, reply: TaskReply, more_soon: bool = False) -> None:
-        """Answer. Where references are involved, through the owner machine, which first makes sure that what this
-        process still holds is known. more_soon: the caller flushes when no more come. Any thread that runs tasks."""
+    def reply(
+        self, peer: Peer, spec: TaskSpec, reply: TaskReply, holds_refs: bool, more_soon: bool = False
+    ) -> None:
+        """Answer. Where references are involved (holds_refs: in the values), through the owner machine, which first makes
+        sure that what this process still holds is known. more_soon: the caller flushes when no more come. Any thread
+        that runs tasks."""
         self._settled += 1
         if self.actor is None:
             self.arguments.keep(reply)
         is_plain = not (spec.slots or spec.contained or spec.args_value)
-        if spec.stream or has_refs(reply) or not (is_plain or only_plain_values(spec)):
+        if holds_refs or spec.stream or not (is_plain or only_plain_values(spec)):
             self.replies.flush()
             self._core.submit(SealReply(peer.client_id, reply))
         else:
-            self.replies.add(peer, reply, more_soon or bool(self._work))
+            self.replies.add(peer, reply, more_soon or bool(self.work))
         if self._draining_epoch:
             self._core.submit(self._answer_drain)
 

@@ -1,7 +1,7 @@
 """Leading: how a thread that waits turns the I/O loop meanwhile, instead of waking another one (see ``baton``).
 
-Three ways in: a blocking call (``wait_for``), a worker's idle main thread (``lead_until``), an event loop that saw the
-sockets readable (``turn``). One loop body behind all of them: the core process's step. Knows nothing of what it does.
+Three ways in: a blocking call (``wait_for``), a worker's idle main thread (``lead_until``), an event loop that has
+nothing to do (``turn``). One loop body behind all of them: the core process's step. Knows nothing of what it does.
 
 Invariants: the baton is laid down whatever happens, once; on the main thread no signal handler runs between, except of
 signals that are not deferred.
@@ -53,6 +53,15 @@ class Ending(Protocol):
     """Takes no more."""
 
 
+class Sleeper(Protocol):
+    """An event loop, as seen from here."""
+
+    has_events: bool
+    """It must not sleep."""
+    is_turning: bool
+    """Its thread leads."""
+
+
 class Leading:
     """step: one turn; sleeps until ``end_s`` (monotonic) at most. fail: the loop body raised."""
 
@@ -75,7 +84,7 @@ class Leading:
     def wait_for(self, lock: Any, event: Any, timeout_s: float | None = None) -> bool:
         """Hand an event over and wait until the loop opens a lock; turns the loop meanwhile if nobody else does. False on
         time-out. Whatever a signal's handler raises comes out of here, with nothing half done."""
-        baton = self._baton
+        baton, core = self._baton, self._core
         me = _get_ident()
         if baton.leader == me:
             raise RuntimeError(
@@ -96,14 +105,17 @@ class Leading:
                     break
                 self.left_to_lie = 0
                 try:
-                    while is_shut() and not (noted or self._core.is_ending):
+                    while is_shut() and not (noted or baton.is_claimed or core.is_ending):
                         if end_s is not None and time.monotonic() >= end_s:
                             break
                         self._step(end_s)
                 except Exception:  # noqa: BLE001 - it is logged, and ends this process's membership.
                     self._fail()
                 finally:
-                    baton.rest(self._core.is_quiet())
+                    baton.rest(core.is_quiet())
+                if baton.is_claimed and is_shut() and not noted:
+                    # Who claims it goes on with it: a main thread that waits for work.
+                    break
                 is_over = not (noted and is_shut())
             finally:
                 if deferred is not None:
@@ -111,7 +123,7 @@ class Leading:
             if is_over:
                 return not is_shut()
             # A signal's handler has run, and has not raised: the wait goes on.
-        self._core.rouse()
+        core.rouse()
         self._ask_to_lead()
         if end_s is None:
             return lock.acquire()
@@ -131,18 +143,26 @@ class Leading:
         finally:
             self._baton.rest(self._core.is_quiet())
 
-    def turn(self) -> bool:
-        """Turn the loop once, without sleeping: for a thread that saw its descriptor readable and will watch it again.
-        False: another thread turns it."""
+    def turn(self, sleeper: Sleeper, timeout_s: float | None) -> bool:
+        """An event loop's thread: turn the I/O loop once, and sleep in it for ``timeout_s`` at most. False when there is
+        no time to wait for another thread that turns it."""
+        core = self._core
         if not self._baton.lead():
-            return False
+            if timeout_s is not None and timeout_s <= 0:
+                return False
+            self._baton.claim(core.wake)
         self.left_to_lie = 0
+        sleeper.is_turning = True
         try:
-            self._step(0.0)
+            if sleeper.has_events or core.is_ending:
+                timeout_s = 0
+            self._step(None if timeout_s is None else time.monotonic() + timeout_s)
         except Exception:  # noqa: BLE001 - it is logged, and ends this process's membership.
             self._fail()
         finally:
-            self._baton.rest(not self._core.is_ending)
+            sleeper.is_turning = False
+            # This thread comes back as soon as its loop has done what there is.
+            self._baton.rest(not core.is_ending)
         return True
 
     def _ask_to_lead(self) -> None:

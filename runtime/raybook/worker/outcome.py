@@ -18,7 +18,7 @@ from raybook.base.specs import ErrorValue, Value
 from raybook.core.owner.task_manager import RETRYABLE
 from raybook.protocol.messages.store import Sealed
 from raybook.protocol.messages.worker import TaskReply, TaskSpec
-from raybook.protocol.serialization import deserialize, serialize
+from raybook.protocol.serialization import deserialize, plain_bytes, serialize
 from raybook.worker.core_process import CoreProcess
 from raybook.worker.values import Values
 
@@ -29,6 +29,7 @@ class Outcome:
     def __init__(self, core: CoreProcess, values: Values) -> None:
         self._core = core
         self._values = values
+        self._inline_bytes_max = core.config.inline_bytes_max
         self._ip = core.registered.node_ip
         self._pid = os.getpid()
         self.actor_id = b""
@@ -40,13 +41,12 @@ class Outcome:
         """A task returned. A result that cannot be pickled, is not what num_returns says, or does not fit the store
         makes it a failed one."""
         try:
-            return TaskReply(spec.task_id, spec.attempt, self._values_of(spec, result), run_us)
+            returns = [self._pack(spec, 0, result)] if spec.num_returns == 1 else self._values_of(spec, result)
+            return TaskReply(spec.task_id, spec.attempt, returns, run_us)
         except Exception as error:  # noqa: BLE001 - pickling and iterating run user code.
             return self.of_error(spec, error, run_us)
 
     def _values_of(self, spec: TaskSpec, result: Any) -> list[Value]:
-        if spec.num_returns == 1:
-            return [self._pack(spec, 0, result)]
         if spec.num_returns == 0:
             return []
         if spec.stream is not None:
@@ -59,6 +59,9 @@ class Outcome:
         return [self._pack(spec, index, value) for index, value in enumerate(values)]
 
     def _pack(self, spec: TaskSpec, index: int, result: Any) -> Value:
+        data = plain_bytes(result)
+        if data is not None and len(data) <= self._inline_bytes_max:
+            return Value(data)
         owner_id = owner_of(spec.task_id)
         value, in_region = self._values.pack(result, f"return value of `{spec.name}`", owner_id)
         if in_region and value.location is not None:

@@ -69,12 +69,6 @@ class ActorCalls:
             self._release_creation(queue)
         return failed
 
-    def ended(self, actor_id: bytes) -> None:
-        """A call is over."""
-        queue = self.queues.get(actor_id)
-        if queue is not None:
-            queue.ended += 1
-
     def out_of_scope(self, actor_id: bytes) -> None:
         """Nobody holds a handle of an actor of ours any more: it ends after its calls, unless it is detached."""
         queue = self.queues.pop(actor_id, None)

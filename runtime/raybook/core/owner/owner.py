@@ -349,9 +349,16 @@ class Owner:
         if record.held is not None:
             for ref in record.held:
                 self.references.drop(ref.object_id)
-        if record.actor_id:
-            self.actors.ended(record.actor_id)
-            self.references.drop(record.actor_id)
+        actor_id = record.actor_id
+        if actor_id:
+            actor = self.actors.queues.get(actor_id)
+            if actor is not None:
+                actor.ended += 1
+            counts = self.references.counts
+            if counts.get(actor_id, 0) > 1:
+                counts[actor_id] -= 1
+            else:
+                self.references.drop(actor_id)
 
     def _on_bounced(self, client_id: bytes, message: TasksBounced) -> None:
         blocked = message.reason in ("blocked", "revoked")  # The raylet's word on a revoked lease is on its way.
