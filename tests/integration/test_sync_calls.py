@@ -351,3 +351,55 @@ def test_a_blocked_event_loop_holds_up_no_end_of_its_actor():
     with pytest.raises(ray.exceptions.RayActorError):
         ray.get(blocked, timeout=5)
     assert time.monotonic() - begin < 2.0
+
+
+@ray.remote(num_cpus=0)
+class Starter:
+    """Starts threads that wait."""
+
+    def start(self, gate):
+        """Start a thread that waits, and say whether it turns the I/O loop meanwhile."""
+
+        def work() -> None:
+            for _ in range(40):
+                ray.get(gate.count.remote())
+            is_waiting.set()
+            ray.get(gate.wait.remote())
+
+        is_waiting = threading.Event()
+        for _ in range(10):
+            thread = threading.Thread(target=work)
+            thread.start()
+            deadline = time.monotonic() + 0.5
+            while time.monotonic() < deadline:
+                if core().baton.leader == thread.ident and is_waiting.is_set():
+                    return "leads"
+                time.sleep(0.001)
+        return "never led"
+
+    def ping(self):
+        return "pong"
+
+
+def test_a_thread_that_leads_in_a_worker_holds_up_no_further_call(gate: object):
+    actor = Starter.remote()
+    # Then the main thread is done, and wants to turn the loop until there is a call.
+    assert ray.get(actor.start.remote(gate), timeout=10) == "leads"
+    for _ in range(20):
+        assert ray.get(actor.ping.remote(), timeout=5) == "pong"
+    ray.get(gate.open.remote(), timeout=5)
+
+
+def test_a_sync_loop_leads_again_after_a_burst():
+    for _ in range(50):
+        ray.get(same.remote(1))
+    ray.get([same.remote(index) for index in range(300)])
+    for _ in range(50):
+        ray.get(same.remote(1))
+
+    before = core().baton.turns
+    for _ in range(200):
+        ray.get(same.remote(1))
+
+    # Begun and ended once a call; some calls find the I/O thread there, which looks every few milliseconds.
+    assert core().baton.turns - before > 200

@@ -269,6 +269,7 @@ class CoreProcess:
                     baton.lay_down()
                     baton.wait_until_needed()
                     baton.take_up()
+                    self.leading.left_to_lie = 0
         except Exception:  # noqa: BLE001 - it is logged, and ends this process's membership.
             self._fail()
         finally:
