@@ -401,5 +401,5 @@ def test_a_sync_loop_leads_again_after_a_burst():
     for _ in range(200):
         ray.get(same.remote(1))
 
-    # Begun and ended once a call; some calls find the I/O thread there, which looks every few milliseconds.
-    assert core().baton.turns - before > 200
+    # One a call; a few find the I/O thread leading, which looks every few milliseconds whether anybody does.
+    assert core().baton.turns - before > 100

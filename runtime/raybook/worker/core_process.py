@@ -176,7 +176,7 @@ class CoreProcess:
         self.queue.append(event)
         if self._sleeping:
             self.wake()
-        elif self.baton.is_lying:
+        elif not self.baton.leader:
             self.baton.unpark()
 
     def submit_soon(self, event: Any) -> None:
@@ -185,7 +185,7 @@ class CoreProcess:
         self.queue.append(event)
         if self._sleeping:
             self.wake()
-        elif self.baton.is_lying:
+        elif not self.baton.leader:
             leading = self.leading
             if leading.left_to_lie >= SUBMITTED_BEFORE_WAIT_MAX:
                 self.baton.unpark()
@@ -200,7 +200,7 @@ class CoreProcess:
         """Something was put into the queue: whoever turns the loop, or should, shall see it."""
         if self._sleeping:
             self.wake()
-        elif self.baton.is_lying:
+        elif not self.baton.leader:
             self.baton.unpark()
 
     def watch(self, fd: int, note: Callable[[], None]) -> None:
@@ -222,7 +222,7 @@ class CoreProcess:
     def allocate(self, size: int) -> Ticket:
         """Room for ``size`` bytes in the arena; blocks until there is some. ``refusal`` is set when there is none."""
         ticket = Ticket(size)
-        self.leading.wait_for(ticket.lock, ticket)
+        self.leading.wait_for(ticket)
         return ticket
 
     def call_gcs(self, method: str, request: bytes) -> GcsReply:
@@ -230,7 +230,7 @@ class CoreProcess:
         if self.lost_reason:
             return GcsReply(0, error_code="LocalRayletDiedError", error_text=self.lost_reason)
         call = GcsRequest(method, request)
-        self.leading.wait_for(call.lock, call)
+        self.leading.wait_for(call)
         return call.reply or GcsReply(0, error_code="LocalRayletDiedError", error_text=self.lost_reason)
 
     def send_gcs(self, method: str, request: bytes) -> None:
@@ -481,8 +481,10 @@ class CoreProcess:
         for event in list(self.queue):
             if type(event) is GcsRequest:
                 event.answer(None)
-            elif type(event) in (Ticket, Wait):
-                _wake_up(WakeUp(event)) if type(event) is Wait else event.lock.release()
+            elif type(event) is Ticket:
+                event.finish()
+            elif type(event) is Wait:
+                _wake_up(WakeUp(event))
         if self._stopping:
             self.queue.clear()
 
@@ -496,7 +498,7 @@ def _wake_up(effect: WakeUp) -> None:
     wait = effect.wait
     if wait.callback is not None:
         wait.callback()
-    else:
+    elif wait.lock is not None:
         wait.lock.release()
 
 

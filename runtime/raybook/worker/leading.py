@@ -28,6 +28,13 @@ _MAIN_THREAD = threading.main_thread().ident
 _get_ident = _thread.get_ident
 
 
+def shut_lock() -> Any:
+    """A raw lock, held: waiting for it ends at once when a signal's handler raises."""
+    lock = _thread.allocate_lock()
+    lock.acquire()
+    return lock
+
+
 class Led(Protocol):
     """The core process, as seen from here."""
 
@@ -44,6 +51,14 @@ class Led(Protocol):
 
     def is_quiet(self) -> bool:
         """Nothing is in flight, or to be done, that would be late if the loop turned some milliseconds later."""
+
+
+class Awaited(Protocol):
+    """What a thread waits for."""
+
+    done: bool
+    lock: Any
+    """Opened when it is done, if there is one; a thread that does not lead waits for it."""
 
 
 class Ending(Protocol):
@@ -81,9 +96,9 @@ class Leading:
         self._waited_ns = 0
         """When a thread last had to wait while the I/O thread led."""
 
-    def wait_for(self, lock: Any, event: Any, timeout_s: float | None = None) -> bool:
-        """Hand an event over and wait until the loop opens a lock; turns the loop meanwhile if nobody else does. False on
-        time-out. Whatever a signal's handler raises comes out of here, with nothing half done."""
+    def wait_for(self, event: Awaited, timeout_s: float | None = None) -> bool:
+        """Hand an event over and wait until it is done; turns the loop meanwhile if nobody else does. False on time-out.
+        Whatever a signal's handler raises comes out of here, with nothing half done."""
         baton, core = self._baton, self._core
         me = _get_ident()
         if baton.leader == me:
@@ -92,46 +107,54 @@ class Leading:
                 "wait for itself. Nothing was done. Make the call from ordinary code."
             )
         end_s = None if timeout_s is None else time.monotonic() + min(timeout_s, TIMEOUT_S_MAX)
-        self._queue.append(event)
         deferred = self._deferred if me == _MAIN_THREAD else None
-        is_shut = lock.locked
+        is_handed_over = False
         noted: Sequence[int] = ()
         while True:
             if deferred is not None:
                 deferred.begin()
                 noted = deferred.noted
             try:
-                if not baton.lead():
+                if not baton.lead(me):
                     break
-                self.left_to_lie = 0
                 try:
-                    while is_shut() and not (noted or baton.is_claimed or core.is_ending):
+                    if not is_handed_over:
+                        is_handed_over = True
+                        self._queue.append(event)
+                    self.left_to_lie = 0
+                    while not (event.done or noted or baton.is_claimed or core.is_ending):
                         if end_s is not None and time.monotonic() >= end_s:
                             break
                         self._step(end_s)
                 except Exception:  # noqa: BLE001 - it is logged, and ends this process's membership.
                     self._fail()
                 finally:
+                    is_handed_on = baton.is_claimed and not (event.done or noted)
+                    if not event.done and event.lock is None:
+                        # Whoever leads next opens it, should this thread not.
+                        event.lock = shut_lock()
                     baton.rest(core.is_quiet())
-                if baton.is_claimed and is_shut() and not noted:
-                    # Who claims it goes on with it: a main thread that waits for work.
+                if is_handed_on:
                     break
-                is_over = not (noted and is_shut())
+                if event.done or not noted:
+                    return event.done
+                # A signal's handler runs now; if it does not raise, the wait goes on.
             finally:
                 if deferred is not None:
                     deferred.end()
-            if is_over:
-                return not is_shut()
-            # A signal's handler has run, and has not raised: the wait goes on.
+        if not is_handed_over:
+            if event.lock is None:
+                event.lock = shut_lock()
+            self._queue.append(event)
         core.rouse()
         self._ask_to_lead()
         if end_s is None:
-            return lock.acquire()
-        return lock.acquire(True, max(0.0, end_s - time.monotonic()))
+            return event.lock.acquire()
+        return event.lock.acquire(True, max(0.0, end_s - time.monotonic()))
 
     def lead_until(self, work: deque[Any], worker: Ending) -> None:
         """A worker's main thread, which has nothing to do: turn the loop until there is work, or it is to end."""
-        if not self._baton.lead():
+        if not self._baton.lead(_get_ident()):
             self._baton.claim(self._core.wake)
         self.left_to_lie = 0
         core, step = self._core, self._step
@@ -147,7 +170,7 @@ class Leading:
         """An event loop's thread: turn the I/O loop once, and sleep in it for ``timeout_s`` at most. False when there is
         no time to wait for another thread that turns it."""
         core = self._core
-        if not self._baton.lead():
+        if not self._baton.lead(_get_ident()):
             if timeout_s is not None and timeout_s <= 0:
                 return False
             self._baton.claim(core.wake)

@@ -6,7 +6,6 @@ own are full. Writing the bytes is the user thread's work, outside of everything
 
 from __future__ import annotations
 
-import _thread
 from collections.abc import Callable
 from typing import Any
 
@@ -34,10 +33,10 @@ EVERYTHING = 1 << 62
 
 
 class Ticket:
-    """One request for room. ``offset`` or ``refusal`` is set when the lock opens; with a refusal, ``spill_dir`` is
+    """One request for room. ``offset`` or ``refusal`` is set when it is done; with a refusal, ``spill_dir`` is
     where the value may be written instead."""
 
-    __slots__ = ("lock", "offset", "refusal", "size", "spill_dir", "warm")
+    __slots__ = ("done", "lock", "offset", "refusal", "size", "spill_dir", "warm")
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -45,8 +44,14 @@ class Ticket:
         self.refusal = ""
         self.spill_dir = ""
         self.warm = False
-        self.lock = _thread.allocate_lock()
-        self.lock.acquire()
+        self.done = False
+        self.lock: Any = None
+
+    def finish(self) -> None:
+        """Whoever waits may go on."""
+        self.done = True
+        if self.lock is not None:
+            self.lock.release()
 
 
 class Regions:
@@ -80,7 +85,7 @@ class Regions:
         ticket.warm = self.allocator.is_warm(offset, ticket.size)
         self.allocator.mark_written(offset, ticket.size)
         ticket.offset = offset
-        ticket.lock.release()
+        ticket.finish()
 
     def granted(self, message: ExtentGranted) -> None:
         """An extent arrived; it may be larger than what its ticket takes."""
@@ -96,7 +101,7 @@ class Regions:
         if ticket is not None:
             ticket.refusal = message.text
             ticket.spill_dir = message.spill_dir
-            ticket.lock.release()
+            ticket.finish()
 
     def free(self, offset: int) -> None:
         """A region is garbage; its bytes serve the next ticket, or go back when this process is quiet."""
@@ -160,5 +165,5 @@ class Regions:
         """The raylet is gone."""
         for ticket in self._waiting.values():
             ticket.refusal = text
-            ticket.lock.release()
+            ticket.finish()
         self._waiting.clear()

@@ -6,7 +6,6 @@ by a pin for as long as any view lives.
 
 from __future__ import annotations
 
-import _thread
 import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -195,9 +194,6 @@ class Values:
 
     def block(self, wait: Wait, timeout_s: float | None) -> bool:
         """Wait until the owner machine releases it. False on time-out. An interrupt withdraws the wait."""
-        lock = _thread.allocate_lock()
-        lock.acquire()
-        wait.lock = lock
         core = self._core
         if core.lost_reason:
             raise LocalRayletDiedError(core.lost_reason)
@@ -207,7 +203,7 @@ class Values:
         if self.before_block is not None:
             self.before_block()
         try:
-            done = core.leading.wait_for(lock, wait, timeout_s)
+            done = core.leading.wait_for(wait, timeout_s)
         except BaseException:
             core.submit(CancelWait(wait))
             raise

@@ -72,7 +72,8 @@ class Wait(msgspec.Struct, eq=False):
     ids: list[bytes]
     needed: int
     stop_on_error: bool
-    lock: Any
+    lock: Any = None
+    """Opened when it is done, if there is one."""
     callback: Any = None
     done: bool = False
 
