@@ -67,13 +67,15 @@ from raybook.worker.raylet_link import GcsRequest, RayletLink
 from raybook.worker.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ticket
 
 logger = logging.getLogger(__name__)
-_now_ns = time.monotonic_ns
+_now_s = time.monotonic
+_wall_s = time.time
 
 QUIET_VARIABLES = ("RAY_IGNORE_UNHANDLED_ERRORS", "RAYBOOK_IGNORE_UNHANDLED_ERRORS")
 """Set, errors that nobody asked for are not logged (looked at when there is one, as Ray does)."""
 IDLE_WAIT_MS = 500
 """Longest sleep: released references wait at most this long to be noticed when nothing else happens."""
 BUSY_WAIT_MS = 20
+BUSY_WAIT_S = BUSY_WAIT_MS / 1000
 """Sleep after activity: releases that follow a burst are handled soon, without a wake-up for each."""
 EXECUTOR_WAIT_MS = 5
 """Sleep while tasks run here: replies that a long one keeps waiting are sent after this at the latest."""
@@ -107,7 +109,7 @@ class CoreProcess:
         self.owner = Owner(self.client_id, registered.config)
         self.queue: deque[Any] = deque()
         self.executor: Executor | None = None
-        self.facts = FactSource(self.client_id, registered.node_id, registered.observed)
+        self.facts = FactSource(self.owner, registered.node_id, registered.observed)
         self.on_log: Callable[[str], None] = _print_line
         self.on_cluster_lost: Callable[[str], None] = lambda reason: None
         self.fact_listeners: list[Callable[[FactsDelta], None]] = []
@@ -117,6 +119,7 @@ class CoreProcess:
         # Closed with this object, not with the I/O thread or at exit: another thread may be about to write to it.
         weakref.finalize(self, os.close, self._wake_fd).atexit = False
         self._epoll = select.epoll()
+        self._poll = self._epoll.poll
         self._mail = Mail(self.me, token, self._listener, self._epoll, self.owner.accepted, self.queue.append)
         self.baton = Baton()
         self._deferred = DeferredSignals(self.wake)
@@ -128,7 +131,7 @@ class CoreProcess:
         self.is_ending = False
         self._has_polled = False
         self._watched: dict[int, Callable[[], None]] = {}
-        self._timer_ms = 0
+        self._timer_s = 0.0
         self._thread = threading.Thread(target=self._run, name="raybook-io", daemon=True)
         self._effects: dict[type, Callable[[Any], None]] = {
             ToPeer: self._mail.send,
@@ -291,7 +294,17 @@ class CoreProcess:
         else:
             self._has_polled = True
             by_fd = mail.by_fd
-            for fd, mask in self._sleep(end_s):
+            # The flag is raised before the queue is looked at: whoever appends after that look sees it and wakes us.
+            self._sleeping = True
+            wait_s = 0.0
+            if not (queue or self._stopping or self._deferred.noted):
+                wake_s = self._timer_s
+                if end_s is not None and end_s < wake_s:
+                    wake_s = end_s
+                wait_s = wake_s - _now_s()
+            ready = self._poll(wait_s if wait_s > 0.0 else 0)
+            self._sleeping = False
+            for fd, mask in ready:
                 peer = by_fd.get(fd)
                 if peer is not None:
                     mail.read(peer, mask, inbox)
@@ -308,37 +321,22 @@ class CoreProcess:
                 inbox.append(queue.popleft())
             if not self._local_handlers.keys().isdisjoint(map(type, inbox)):
                 inbox = self._handle_local(inbox)
-        now_ms = _now_ns() // 1_000_000
+        now_s = _now_s()
+        now_ms = int(now_s * 1000)
         if inbox:
             owner = self.owner
+            owner.wall_s = _wall_s()
             table = self._effects
             for effect in owner.handle(inbox, now_ms):
                 table[type(effect)](effect)
-            if now_ms + BUSY_WAIT_MS < self._timer_ms:
-                self._timer_ms = now_ms + BUSY_WAIT_MS
-            if owner.finished:
-                self.facts.collect(owner.finished)
-        if now_ms >= self._timer_ms:
+            if now_s + BUSY_WAIT_S < self._timer_s:
+                self._timer_s = now_s + BUSY_WAIT_S
+        if now_s >= self._timer_s:
             self._on_timer(now_ms, bool(inbox))
         if mail.unsent:
             mail.flush()
         if self._link.is_unsent:
             self._flush_link()
-
-    def _sleep(self, end_s: float | None) -> list[tuple[int, int]]:
-        """Wait for something to happen, or for the timer. The flag is raised before the queue is looked at, so that
-        whoever appends after that look sees it and wakes us."""
-        self._sleeping = True
-        if self.queue or self._stopping or self._deferred.noted:
-            self._sleeping = False
-            return self._epoll.poll(0)
-        wake_s = self._timer_ms / 1000
-        if end_s is not None and end_s < wake_s:
-            wake_s = end_s
-        wait_s = wake_s - time.monotonic()
-        ready = self._epoll.poll(wait_s if wait_s > 0 else 0)
-        self._sleeping = False
-        return ready
 
     def _execute(self, effects: list[Any]) -> None:
         table = self._effects
@@ -347,6 +345,7 @@ class CoreProcess:
 
     def _on_timer(self, now_ms: int, is_busy: bool) -> None:
         """What can wait some milliseconds: deadlines of the machine, replies left behind, extents, facts."""
+        self.owner.wall_s = _wall_s()
         self._execute(self.owner.tick(now_ms))
         self._regions.look(now_ms)
         if self.facts.is_due(now_ms):
@@ -361,7 +360,7 @@ class CoreProcess:
             self.executor.on_idle()
             if self.executor.is_busy():
                 wait_ms = min(wait_ms, EXECUTOR_WAIT_MS)
-        self._timer_ms = now_ms + wait_ms
+        self._timer_s = (now_ms + wait_ms) / 1000
 
     def _handle_local(self, inbox: list[Any]) -> list[Any]:
         """Do what is not the owner machine's; the rest."""
@@ -395,7 +394,7 @@ class CoreProcess:
             for message in messages:
                 self._on_raylet_message(message, inbox)
             # It may have asked for something that is looked after by the timer.
-            self._timer_ms = 0
+            self._timer_s = 0.0
 
     def _on_raylet_message(self, message: Any, inbox: list[Any]) -> None:
         kind = type(message)

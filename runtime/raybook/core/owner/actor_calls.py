@@ -37,8 +37,9 @@ class ActorCalls:
 
     def act(self) -> None:
         """Send what can be sent. Called after each batch of events that touched a stream."""
-        touched, self.touched = self.touched, {}
-        for queue in touched.values():
+        touched = list(self.touched.values())
+        self.touched.clear()
+        for queue in touched:
             queue.send_ready(self._effects)
 
     def on_create(self, command: CreateActorCommand) -> None:

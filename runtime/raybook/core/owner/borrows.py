@@ -56,12 +56,14 @@ class Borrows:
         if self.fresh:
             self._announce_fresh()
         if self.taken:
-            taken, self.taken = self.taken, []
+            taken = self.taken.copy()
+            self.taken.clear()
             for message in taken:
                 self._send_when_known(message, self._next_ack)
 
     def _announce_fresh(self) -> None:
-        fresh, self.fresh = self.fresh, {}
+        fresh = self.fresh.copy()
+        self.fresh.clear()
         for key, ref in fresh.items():
             if not self._references.is_held(key) or not ref.owner_address or key in self._announced:
                 continue

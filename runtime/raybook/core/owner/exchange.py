@@ -39,7 +39,8 @@ class Exchange:
         """At the end of a batch, after borrows were announced: ask for what is needed and still held."""
         if not self.needed:
             return
-        needed, self.needed = self.needed, []
+        needed = self.needed.copy()
+        self.needed.clear()
         for ref in needed:
             if self._references.is_held(ref.object_id):
                 self._ask(ref)

@@ -47,7 +47,8 @@ class Garbage:
         offsets: list[int] = []
         values = self._objects.values
         while references.released:
-            released, references.released = references.released, []
+            released = references.released.copy()
+            references.released.clear()
             for key in released:
                 if key in references.counts or key in references.borrowers:
                     continue

@@ -291,8 +291,9 @@ class LeaseRequester:
 
     def act(self, now_ms: int, effects: list) -> None:
         """Push what can be pushed, ask for what is missing. Called after each batch of events that changed something."""
-        dirty, self.dirty = self.dirty, {}
-        for group in dirty.values():
+        dirty = list(self.dirty.values())
+        self.dirty.clear()
+        for group in dirty:
             queue = group.queue
             if queue or group.has_followers:
                 self._assign(group, now_ms, effects)

@@ -10,6 +10,7 @@ owned and unfinished, or asked of its owner.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -51,6 +52,7 @@ from raybook.core.owner.records import (
 from raybook.core.owner.reference_counter import ReferenceCounter
 from raybook.core.owner.relocations import Relocations
 from raybook.core.owner.story import explain
+from raybook.core.owner.task_report import ENDED_ROWS_MAX, ERROR_CHARS_MAX, EndedTask
 from raybook.core.owner.task_manager import RETRYABLE, TaskManager, cancelled_error, crash_error
 from raybook.core.owner.wait_set import WaitSet
 from raybook.protocol.messages.raylet import (
@@ -105,9 +107,16 @@ class Owner:
             self._become_ready,
             self.cancellation.place_of,
         )  # fmt: skip
-        self.finished: list[tuple[TaskRecord, str, int, int, ErrorValue | None]] = []
-        """(task, state, run µs, worker pid) since the shell last looked: the source of panels and the timeline."""
+        self.ended: deque[EndedTask] = deque(maxlen=ENDED_ROWS_MAX)
+        """The last tasks that ended: the source of panels and the timeline."""
+        self.ended_count = 0
+        self.wall_s = 0.0
+        """Seconds since the epoch, as the shell last said: nothing is decided by it, it is written into ``ended``."""
         self._now_ms = 0
+        # What the parts have to do at the end of a batch. They empty these, and never replace them.
+        self._released, self._returned = self.references.released, self.references.returned
+        self._fresh, self._taken, self._needed = self.borrows.fresh, self.borrows.taken, self.exchange.needed
+        self._dirty, self._touched = self.leases.dirty, self.actors.touched
         self._dispatch: dict[type, Any] = {
             TaskRecord: self._on_submit,
             bytes: self.references.drop,
@@ -168,20 +177,19 @@ class Owner:
                 dispatch[kind](event)
         effects = self._effects
         # Only the parts that have something to do are called: for a sync call that is one or two of them.
-        references, borrows, relocations = self.references, self.borrows, self.relocations
-        if references.released:
+        if self._released:
             self.garbage.collect()
-        if references.returned:
-            borrows.give_back()
-        if borrows.fresh or borrows.taken:
-            borrows.announce()
-        if self.exchange.needed:
+        if self._returned:
+            self.borrows.give_back()
+        if self._fresh or self._taken:
+            self.borrows.announce()
+        if self._needed:
             self.exchange.ask()
-        if relocations.has_work:
-            relocations.settle(now_ms)
-        if self.leases.dirty:
+        if self.relocations.has_work:
+            self.relocations.settle(now_ms)
+        if self._dirty:
             self.leases.act(now_ms, effects)
-        if self.actors.touched:
+        if self._touched:
             self.actors.act()
         if not effects:
             return []
@@ -326,7 +334,14 @@ class Owner:
             stats.cancelled += 1
         else:
             stats.failed += 1
-        self.finished.append((record, state, run_us, pid, error))
+        self.ended_count += 1
+        code, text = ("", "") if error is None else (error.code, error.text[:ERROR_CHARS_MAX])
+        self.ended.append(
+            EndedTask(
+                spec.name, spec.task_id, state, self.wall_s, run_us, pid, spec.attempt, spec.parent, record.actor_id,
+                spec.cell, record.submitted_s, code, text,
+            )
+        )  # fmt: skip
         if reply is not None:
             taken = False
             key = spec.task_id + FIRST_RETURN

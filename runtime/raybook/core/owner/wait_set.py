@@ -22,7 +22,7 @@ class WaitSet:
         """Start waiting for those ids that have no value yet, and return them; or, when nothing needs waiting for, make
         the wait done. Cost: one look-up per id."""
         ids = wait.ids
-        missing = [key for key in ids if key not in values]
+        missing = [key for key in ids if key not in values] if len(ids) != 1 or ids[0] in values else ids
         if len(missing) < len(ids):
             wait.needed -= len(ids) - len(missing)
             if wait.stop_on_error and any(values[key].error is not None for key in ids if key in values):
