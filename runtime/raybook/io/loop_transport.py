@@ -91,6 +91,9 @@ class Connection:
         except ConnectionError:
             self.close()
             return
+        if self.framed.unsent_bytes and not self._writing:
+            # What was queued before the peer's challenge came may go out now.
+            self._flush()
         for message in messages:
             if self.framed.closed:
                 return
@@ -119,6 +122,10 @@ class FrameServer:
         self._on_message = on_message
         self._on_close = on_close
         self._listener = listen(address)
+        if address.startswith("tcp:"):
+            # Port 0 was any free one.
+            host, port = self._listener.getsockname()[:2]
+            self.address = f"tcp:{host}:{port}"
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._listener.fileno(), self._acceptable)
 

@@ -96,6 +96,12 @@ class StoreService:
         if self._spiller is not None:
             self._spiller.client_died(client_id)
 
+    def owner_died(self, owner_id: bytes) -> None:
+        """An owner on another node is gone; what it had here is garbage."""
+        self._decide(ev.OwnerDied(owner_id))
+        if self._spiller is not None:
+            self._spiller.client_died(owner_id)
+
     def take_changed(self) -> dict[str, int] | None:
         """The "store" fact's row, if it may have changed since the last call."""
         if not self._changed:

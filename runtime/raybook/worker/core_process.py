@@ -40,8 +40,9 @@ from raybook.core.owner.records import (
     Wait,
     WakeUp,
 )
+from raybook.io.peer_address import close_listeners, listen_for_peers
 from raybook.io.shm_arena import Arena
-from raybook.io.transport import ConnectionClosed, listen
+from raybook.io.transport import ConnectionClosed
 from raybook.protocol.messages.raylet import (
     FactsDelta,
     GcsReply,
@@ -88,9 +89,7 @@ class CoreProcess:
         """Register with the raylet; blocks until it answers. ConnectionError when it refuses (with its reason)."""
         self.client_id = client_id or random_id()
         session_dir = os.path.dirname(raylet_address.removeprefix("unix:"))
-        self.address = f"unix:{session_dir}/{self.client_id.hex()}.s"
-        self._listener = listen(self.address)
-        self._listener_fd = self._listener.fileno()
+        self.address, self._listeners = listen_for_peers(session_dir, self.client_id.hex())
         try:
             self._link = RayletLink.register(
                 raylet_address, token, kind, self.client_id, self.address, namespace, kernel_id, entrypoint, wants_output
@@ -116,7 +115,7 @@ class CoreProcess:
         # Closed with this object, not with the I/O thread or at exit: another thread may be about to write to it.
         weakref.finalize(self, os.close, self._wake_fd).atexit = False
         self._epoll = select.epoll()
-        self._mail = Mail(self.me, token, self._listener, self._epoll, self.owner.accepts, self.queue.append)
+        self._mail = Mail(self.me, token, self._listeners, self._epoll, self.owner.accepts, self.queue.append)
         self.baton = Baton()
         self._deferred = DeferredSignals(self.wake)
         self.leading = Leading(self, self._step, self._is_quiet, self._is_ending, self._fail, self._deferred)
@@ -161,7 +160,8 @@ class CoreProcess:
     def start(self) -> None:
         """Start the I/O thread."""
         self._epoll.register(self._wake_fd, select.EPOLLIN | select.EPOLLET)
-        self._epoll.register(self._listener_fd, select.EPOLLIN)
+        for listener in self._listeners:
+            self._epoll.register(listener, select.EPOLLIN)
         self._epoll.register(self._link.fd, select.EPOLLIN)
         self._mail.executor = self.executor
         self._thread.start()
@@ -277,8 +277,8 @@ class CoreProcess:
                 mail.read(peer, mask, inbox)
             elif fd == self._link.fd:
                 self._serve_raylet(mask, inbox)
-            elif fd == self._listener_fd:
-                mail.welcome()
+            elif fd in mail.listeners:
+                mail.welcome(fd)
             # Else it was a wake-up; edge-triggered: nothing to read.
         if self.queue:
             self._take_commands(inbox)
@@ -457,9 +457,7 @@ class CoreProcess:
             self.queue.clear()
 
     def _close_listener(self) -> None:
-        self._listener.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.address.removeprefix("unix:"))
+        close_listeners(self.address, self._listeners)
 
 
 def _wake_up(effect: WakeUp) -> None:

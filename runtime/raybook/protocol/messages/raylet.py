@@ -282,6 +282,13 @@ class DemandRefused(msgspec.Struct, tag=29, array_like=True):
     text: str
 
 
+class NodeGone(msgspec.Struct, tag=30, array_like=True):
+    """raylet → client: this node is dead, and with it what lay there and who lived there."""
+
+    node_id: bytes
+    reason: str
+
+
 RayletMessage = (
     Register
     | Registered
@@ -292,6 +299,7 @@ RayletMessage = (
     | LeaseLost
     | DemandInfeasible
     | DemandRefused
+    | NodeGone
     | RevokeLease
     | RevokeAnswer
     | Blocked
