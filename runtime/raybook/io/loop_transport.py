@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +58,12 @@ class Connection:
             self.framed.send_with_fd(message, fd)
         except OSError:
             self.close()
+
+    def detach(self) -> socket.socket:
+        """Let go of the socket, for somebody else to use and to close."""
+        duplicate = self.framed.sock.dup()
+        self.close()
+        return duplicate
 
     def close(self) -> None:
         """Close and call ``on_close`` (once)."""

@@ -22,6 +22,7 @@ from raybook.raylet.clients import Client, ClientTable
 from raybook.raylet.effects import NodeDecider
 from raybook.raylet.neighbours import Neighbours
 from raybook.raylet.store_service import StoreService
+from raybook.raylet.transfer_service import TransferService
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,13 @@ class Abroad:
     """One for each raylet that has neighbours."""
 
     def __init__(
-        self, node_id: bytes, neighbours: Neighbours, clients: ClientTable, decider: NodeDecider, store: StoreService
+        self,
+        node_id: bytes,
+        token: bytes,
+        neighbours: Neighbours,
+        clients: ClientTable,
+        decider: NodeDecider,
+        store: StoreService,
     ) -> None:
         self._node_id = node_id
         self._neighbours = neighbours
@@ -55,12 +62,29 @@ class Abroad:
         self._told: dict[bytes, dict[bytes, bool]] = {}
         """Client of ours → the nodes that know it."""
         decider.leases.last_lease_id = int.from_bytes(node_id[:LEASE_PREFIX_BYTES], "big") << LEASE_COUNT_BITS
+        self._transfers = TransferService(
+            node_id,
+            token,
+            store.arena,
+            store.capacity_bytes,
+            store.spill_folder,
+            neighbours,
+            lambda message: store.received(node_id, message),
+            decider.send,
+        )
+        store.to_self = self._transfers.from_store
+        store.client_joined(node_id, "copies of other nodes' objects")
         neighbours.on_message = self.received
         neighbours.is_waiting = self._machine.is_waiting
         neighbours.on_view = lambda: self._decide(so.ViewChanged())
         neighbours.on_dead = self._node_died
         decider.abroad = self.send_guest
         decider.granted = lambda client_id, class_key: self._decide(so.GrantPassed(client_id, class_key, node_id))
+
+    def close(self) -> None:
+        """Talk to no other node any more."""
+        self._transfers.close()
+        self._neighbours.close()
 
     # --- home side ----------------------------------------------------------------------------------------------------
 
@@ -80,13 +104,13 @@ class Abroad:
 
         mine[rm.ReturnLease] = return_lease
         mine.update(dict.fromkeys(FOR_STORES, to_store))
+        mine[rm.FetchObject] = lambda client, message: self._transfers.fetch(client.client_id, message)
+        mine[rm.DropCopies] = lambda client, message: self._transfers.drop(client.client_id, message)
         return mine
 
     def _set_demand(self, client: Client, message: rm.SetDemand) -> None:
         self._decide(
-            so.DemandStated(
-                client.client_id, message.class_key, message.scheduling_class, message.count, message.name
-            )
+            so.DemandStated(client.client_id, message.class_key, message.scheduling_class, message.count, message.name)
         )
         if message.count and self._machine.parts_of(client.client_id, message.class_key):
             self._neighbours.look_soon()
@@ -105,6 +129,7 @@ class Abroad:
 
     def client_gone(self, client_id: bytes) -> None:
         """A client of ours is dead: whoever served it shall know."""
+        self._transfers.client_gone(client_id)
         self._decide(so.ClientLeft(client_id))
         for lease_id in [lease_id for lease_id, (_, client) in self._leases.items() if client == client_id]:
             del self._leases[lease_id]

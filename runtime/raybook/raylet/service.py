@@ -157,7 +157,7 @@ class Raylet:
             lambda reason: self.on_stop(reason),
         )
         if self._gateway_host:
-            self._abroad = Abroad(self.node_id, self._neighbours, self._clients, self.decider, self._store)
+            self._abroad = Abroad(self.node_id, self._token, self._neighbours, self._clients, self.decider, self._store)
         self._followers = Followers(self.decider, self.gcs, self._abroad)
         logs = Path(self._session_dir, LOGS)
         self.output = OutputService(logs, self.node_id, self._ip, self._clients, self.gcs, self.decider.leases.actor_of)
@@ -200,7 +200,7 @@ class Raylet:
         for client in self._clients:
             self._forget(client)
         if self._abroad is not None:
-            self._neighbours.close()
+            self._abroad.close()
         await self.gcs.close()
         await self._loop.run_in_executor(None, self._keeper.wait)
         self._store.close()

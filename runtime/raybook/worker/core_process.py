@@ -25,7 +25,7 @@ import msgspec
 
 from raybook.base.config import Config
 from raybook.base.ids import random_id
-from raybook.base.specs import Endpoint
+from raybook.base.specs import Endpoint, Location
 from raybook.core.owner.owner import Owner
 from raybook.core.owner.records import (
     FreeOwn,
@@ -46,6 +46,7 @@ from raybook.io.transport import ConnectionClosed
 from raybook.protocol.messages.raylet import (
     FactsDelta,
     GcsReply,
+    ObjectFetched,
     Observed,
     Refused,
 )
@@ -58,6 +59,7 @@ from raybook.protocol.messages.store import (
     SpillWanted,
 )
 from raybook.worker.baton import Baton
+from raybook.worker.copies import Copies, CopyTicket
 from raybook.worker.deferred_signals import DeferredSignals
 from raybook.worker.executor_base import Executor
 from raybook.worker.facts import FactSource
@@ -111,6 +113,7 @@ class CoreProcess:
         self.fact_listeners: list[Callable[[FactsDelta], None]] = []
         self.lost_reason = ""
         self._regions = Regions(self.to_raylet, self.owner.pins.touches)
+        self._copies = Copies(self.to_raylet, self.owner.objects, registered.node_id)
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         # Closed with this object, not with the I/O thread or at exit: another thread may be about to write to it.
         weakref.finalize(self, os.close, self._wake_fd).atexit = False
@@ -137,6 +140,7 @@ class CoreProcess:
         }
         self._local_handlers: dict[type, Callable[[Any], None]] = {
             Ticket: self._regions.allocate,
+            CopyTicket: self._copies.ask,
             GcsRequest: self._link.call,
             ToRaylet: lambda effect: self._link.send(effect.message),
             types.FunctionType: lambda function: function(),
@@ -148,6 +152,7 @@ class CoreProcess:
             ExtentGranted: lambda message: self._regions.granted(message),
             ExtentRefused: lambda message: self._regions.refused(message),
             RegionsFreed: self._regions.freed,
+            ObjectFetched: self._copies.answered,
             ReclaimQuery: self._regions.reclaim_asked,
             RecallIdle: lambda message: self._regions.recalled(message),
             Observed: lambda message: self.facts.set_observed(message.active),
@@ -210,6 +215,13 @@ class CoreProcess:
     def allocate(self, size: int) -> Ticket:
         """Room for ``size`` bytes in the arena; blocks until there is some. ``refusal`` is set when there is none."""
         ticket = Ticket(size)
+        self.leading.wait_for(ticket.lock, ticket)
+        return ticket
+
+    def fetch_copy(self, key: bytes, location: Location) -> CopyTicket:
+        """A copy of another node's object in this node's arena; blocks until it is there, or ``reason`` says why not. The
+        caller keeps a reference meanwhile."""
+        ticket = CopyTicket(key, location)
         self.leading.wait_for(ticket.lock, ticket)
         return ticket
 
@@ -446,12 +458,13 @@ class CoreProcess:
         """Nobody waits for ever: every blocked user thread is released, and finds ``lost_reason``."""
         self._link.end()
         self._regions.fail_all(reason)
+        self._copies.fail_all(reason)
         for wait in self.owner.waits.abandon():
             _wake_up(WakeUp(wait))
         for event in list(self.queue):
             if type(event) is GcsRequest:
                 event.answer(None)
-            elif type(event) in (Ticket, Wait):
+            elif type(event) in (Ticket, CopyTicket, Wait):
                 _wake_up(WakeUp(event)) if type(event) is Wait else event.lock.release()
         if self._stopping:
             self.queue.clear()

@@ -44,6 +44,7 @@ from raybook.core.owner.records import (
     SealReply,
     TakeItem,
     TaskRecord,
+    ToRaylet,
     Unpin,
     Wait,
     WakeUp,
@@ -57,6 +58,7 @@ from raybook.protocol.messages.raylet import (
     ActorUpdate,
     DemandInfeasible,
     DemandRefused,
+    DropCopies,
     LeaseGranted,
     LeaseLost,
 )
@@ -166,6 +168,8 @@ class Owner:
         self.borrows.announce()
         self.exchange.ask()
         self.relocations.settle(now_ms)
+        if self.objects.dropped_copies:
+            effects.append(ToRaylet(DropCopies(self.objects.take_dropped())))
         self.leases.act(now_ms, effects)
         self.actors.act()
         out = effects.copy()
