@@ -15,6 +15,7 @@ import msgspec
 
 from raybook.core.node import lease_events as le
 from raybook.core.node import spillover as so
+from raybook.core.node.translation import LEASE_EVENTS
 from raybook.protocol.messages import raylet as rm
 from raybook.protocol.messages import store as sm
 from raybook.protocol.messages.neighbours import ClientEnded, FromClient, ToClient
@@ -195,11 +196,8 @@ class Abroad:
             self._guest_gone(message.client_id)
 
     def _from_guest(self, client_id: bytes, message: Any) -> None:
-        if isinstance(message, rm.SetDemand):
-            what = message.scheduling_class
-            self._decider.lease(le.DemandSet(client_id, message.class_key, what, message.count, message.name))
-        elif isinstance(message, rm.ReturnLease):
-            self._decider.lease(le.LeaseReturned(client_id, message.lease_id, message.worker_broken))
+        if isinstance(message, (rm.SetDemand, rm.ReturnLease)):
+            self._decider.lease(LEASE_EVENTS[type(message)](client_id, message))
         elif isinstance(message, FOR_STORES):
             self._store.received(client_id, message)
         else:
