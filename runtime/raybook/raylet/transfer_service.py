@@ -41,6 +41,7 @@ TIMEOUT_S = 30.0
 CHUNK_BYTES = 4 << 20
 """Read, and checked, at a time."""
 GIVE_BACK_BYTES_MIN = 64 << 10
+RETRY_S = 0.2
 
 
 class TransferService:
@@ -108,23 +109,36 @@ class TransferService:
             if isinstance(effect, pm.AllocateCopy):
                 self._allocate(effect.object_id, effect.size)
             elif isinstance(effect, pm.StartTransfer):
-                address = self._neighbours.gateway(effect.source.node_id)
-                self._in_thread(self._pull, effect, address)
+                self._start(effect)
             elif isinstance(effect, pm.FreeCopy):
                 self._room.free(effect.offset)
             else:
                 assert isinstance(effect, pm.Fetched)
                 self._send(effect.client, rm.ObjectFetched(effect.request_id, effect.offset, effect.reason))
 
-    def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> None:
-        done = self._loop.run_in_executor(self._threads, work, *arguments)
-        done.add_done_callback(self._ended)
+    def _start(self, effect: pm.StartTransfer) -> None:
+        if self._closed:
+            return
+        address = self._neighbours.gateway(effect.source.node_id)
+        if not address:
+            text = f"its node {effect.source.node_id.hex()} is not in the cluster any more"
+            self._loop.call_soon(self._decide, pm.TransferEnded(effect.object_id, text))
+            return
+        done = self._loop.run_in_executor(self._threads, self._pull, effect, address)
+        done.add_done_callback(lambda done: self._pulled(effect, done))
 
-    def _ended(self, done: asyncio.Future[Any]) -> None:
-        if not done.cancelled() and done.exception() is None and done.result() is not None:
-            self._decide(done.result())
-        elif not done.cancelled() and done.exception() is not None:
-            logger.error("A transfer failed.", exc_info=done.exception())
+    def _pulled(self, effect: pm.StartTransfer, done: asyncio.Future[pm.TransferEnded | None]) -> None:
+        if done.cancelled():
+            return
+        error = done.exception()
+        if error is not None:
+            logger.error("A transfer failed.", exc_info=error)
+            self._decide(pm.TransferEnded(effect.object_id, f"the transfer failed ({error})"))
+        elif (ended := done.result()) is not None:
+            self._decide(ended)
+        else:
+            # Out of reach. Either it comes back, or its death is known soon; then those who wait can be told the truth.
+            self._loop.call_later(RETRY_S, self._start, effect)
 
     # --- room in the arena --------------------------------------------------------------------------------------------
 
@@ -180,14 +194,14 @@ class TransferService:
 
     # --- in: in a thread ----------------------------------------------------------------------------------------------
 
-    def _pull(self, effect: pm.StartTransfer, address: str) -> pm.TransferEnded:
+    def _pull(self, effect: pm.StartTransfer, address: str) -> pm.TransferEnded | None:
+        """None: its node is out of reach."""
         source = effect.source
-        if not address:
-            return pm.TransferEnded(effect.object_id, f"its node {source.node_id.hex()} is not in the cluster any more")
         try:
             framed = connect(address, self._token, NeighbourMessage, TIMEOUT_S)
         except (OSError, ConnectionError) as error:
-            return pm.TransferEnded(effect.object_id, f"node {source.node_id.hex()} cannot be reached ({error})")
+            logger.info("Node %s cannot be reached: %s", source.node_id.hex(), error)
+            return None
         sock = framed.sock
         self._sockets.add(sock)
         try:
@@ -202,8 +216,8 @@ class TransferService:
                 return pm.TransferEnded(effect.object_id, f"its file {source.spill_path} is damaged")
             return pm.TransferEnded(effect.object_id)
         except (OSError, ConnectionError) as error:
-            text = f"the transfer from node {source.node_id.hex()} broke off ({error})"
-            return pm.TransferEnded(effect.object_id, text)
+            logger.info("The transfer from node %s broke off: %s", source.node_id.hex(), error)
+            return None
         finally:
             self._sockets.discard(sock)
             framed.close()

@@ -106,6 +106,7 @@ class CoreProcess:
         self.arena = Arena(self._link.arena_fd)
         self.me = Endpoint(self.client_id, registered.node_id, self.address)
         self.owner = Owner(self.client_id, registered.config)
+        self.owner.recovery.is_on = len(self._listeners) > 1
         self.queue: deque[Any] = deque()
         self.executor: Executor | None = None
         self.facts = FactSource(self.client_id, registered.node_id, registered.observed)

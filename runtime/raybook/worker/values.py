@@ -21,7 +21,7 @@ from raybook.base.errors import (
     error_from_value,
 )
 from raybook.base.specs import Location, RefInfo, Value
-from raybook.core.owner.records import CancelWait, HoldRef, Pin, Unpin, Wait
+from raybook.core.owner.records import CancelWait, HoldRef, Pin, SourceLost, Unpin, Wait
 from raybook.core.owner.regions import Ticket
 from raybook.io.shm_arena import pinned_buffer
 from raybook.io.spill_files import SpilledValueLost, SpillReader, file_path, write_objects
@@ -131,10 +131,7 @@ class Values:
         if copy is None:
             ticket = core.fetch_copy(key, location)
             if ticket.copy is None:
-                raise ObjectLostError(
-                    f"The object {key.hex()} lies on node {location.node_id.hex()} and could not be read from there: "
-                    f"{ticket.reason}. Run the code that made it again."
-                )
+                return self._read_again(RefInfo(key, owner_address), location, ticket.reason)
             copy = ticket.copy
         unpin = Unpin(key, copy.offset)
         core.queue.append(Pin(RefInfo(key, owner_address), copy.offset))
@@ -143,6 +140,19 @@ class Values:
         finally:
             if not unpin.is_kept:
                 core.queue.append(unpin)
+
+    def _read_again(self, ref: RefInfo, location: Location, reason: str) -> Any:
+        """The node where it lay is dead. Its owner has it made again, or says why not."""
+        core = self._core
+        if core.lost_reason:
+            raise LocalRayletDiedError(core.lost_reason)
+        if not core.owner.recovery.is_dead(location.node_id):
+            raise ObjectLostError(
+                f"The object {ref.object_id.hex()} lies on node {location.node_id.hex()} and could not be read from "
+                f"there: {reason}. It was not made again, because the node is alive; try once more."
+            )
+        core.queue.append(SourceLost(ref.object_id, location))
+        return self.fetch(ref)
 
     def _read_from_disk(self, ref: RefInfo, location: Location) -> Any:
         key = ref.object_id

@@ -38,6 +38,8 @@ class Garbage:
         self._effects = effects
         self.on_stream_released: Callable[[bytes], None] = _nothing
         """Told the task's id when its generator is released."""
+        self.on_forgotten: Callable[[bytes], None] = _nothing
+        """Told of each object of ours that lay in an arena or on disk, when it is garbage."""
 
     def collect(self) -> None:
         """Free what has been released; what that releases in turn, too."""
@@ -62,6 +64,7 @@ class Garbage:
                     if value.error is not None:
                         self._lost_error(value.error)
                     continue
+                self.on_forgotten(key)
                 if value.location.spill_path:
                     self._relocations.removed(key, value.location)
                 elif own_offset is not None:

@@ -50,6 +50,12 @@ class ObjectDirectory:
         self.elsewhere.pop(key, None)
         return value, self.own_regions.pop(key, None)
 
+    def lose(self, key: bytes) -> None:
+        """What lay at its place is gone; the object may get another value. There is nothing to free."""
+        del self.values[key]
+        self.elsewhere.pop(key, None)
+        self.own_regions.pop(key, None)
+
     def take_dropped(self) -> list[bytes]:
         """The objects whose copies this process needs no longer."""
         dropped, self.dropped_copies = self.dropped_copies, []
