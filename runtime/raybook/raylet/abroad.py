@@ -7,6 +7,7 @@ registered elsewhere, and go the same way as those of our own. A shell: message 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -147,15 +148,19 @@ class Abroad:
                 )
             else:
                 demand = rm.SetDemand(effect.class_key, effect.what, effect.count, effect.name)
-                self._say(effect.node_id, effect.client, demand)
+                if not self._say(effect.node_id, effect.client, demand) and effect.count:
+                    lost = so.PartUndelivered(effect.client, effect.class_key, effect.node_id)
+                    asyncio.get_running_loop().call_soon(self._decide, lost)
 
-    def _say(self, node_id: bytes, client_id: bytes, message: Any) -> None:
+    def _say(self, node_id: bytes, client_id: bytes, message: Any) -> bool:
         client = self._clients.get(client_id)
         if client is None:
-            return
+            return True
         name = f"{client.kind} {client.pid} of node {self._node_id.hex()}"
-        if self._neighbours.send(node_id, FromClient(client.endpoint, self._encode(message), name)):
-            self._told.setdefault(client_id, {})[node_id] = True
+        if not self._neighbours.send(node_id, FromClient(client.endpoint, self._encode(message), name)):
+            return False
+        self._told.setdefault(client_id, {})[node_id] = True
+        return True
 
     def _from_other_node(self, node_id: bytes, client_id: bytes, message: Any) -> None:
         """Another node says something to a client of ours."""

@@ -27,6 +27,7 @@ import msgspec
 from raybook.base.config import Config
 from raybook.base.ids import random_id
 from raybook.base.specs import Endpoint, Location
+from raybook.core.owner.locality import Locality
 from raybook.core.owner.owner import Owner
 from raybook.core.owner.records import (
     FreeOwn,
@@ -106,7 +107,9 @@ class CoreProcess:
         self.arena = Arena(self._link.arena_fd)
         self.me = Endpoint(self.client_id, registered.node_id, self.address)
         self.owner = Owner(self.client_id, registered.config)
-        self.owner.recovery.is_on = len(self._listeners) > 1
+        if len(self._listeners) > 1:
+            self.owner.recovery.is_on = True
+            self.owner.leases.locality = Locality(registered.node_id)
         self.queue: deque[Any] = deque()
         self.executor: Executor | None = None
         self.facts = FactSource(self.client_id, registered.node_id, registered.observed)

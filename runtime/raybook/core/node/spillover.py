@@ -4,6 +4,7 @@ A client states to its own raylet how many leases of a class it could use. This 
 nodes, and lays it out anew when the client, the nodes' free amounts or the nodes themselves change:
 
     default        this node as long as it has room, then others with room, the emptiest first; what is left queues here
+    near a node    that node first, because the arguments lie there; then like the default
     SPREAD         in turns over all nodes that could hold it
     a named node   there alone; a soft one like the default, when it is gone
     a bundle       on the node that holds it
@@ -25,7 +26,7 @@ import msgspec
 from raybook.base.label_selector import matches
 from raybook.base.resources import Shape, fits
 from raybook.base.specs import SchedulingClass
-from raybook.base.strategies import SPREAD, GroupTarget, NodeTarget, group_target, node_target
+from raybook.base.strategies import SPREAD, GroupTarget, NodeTarget, group_target, near_target, node_target
 from raybook.core.cluster.resource_view import NodeResources, ResourceView
 from raybook.core.scheduling.hybrid import load_permille
 
@@ -57,6 +58,14 @@ class DemandEnded(msgspec.Struct, frozen=True):
 
     client: bytes
     class_key: int
+
+
+class PartUndelivered(msgspec.Struct, frozen=True):
+    """A node could not be told of its part: it is not known here yet, or out of reach."""
+
+    client: bytes
+    class_key: int
+    node_id: bytes
 
 
 class ClientLeft(msgspec.Struct, frozen=True):
@@ -119,6 +128,7 @@ class Spillover:
             DemandStated: self._stated,
             GrantPassed: self._granted,
             DemandEnded: self._ended,
+            PartUndelivered: self._undelivered,
             ClientLeft: self._client_left,
             GroupPlaced: self._group_placed,
             ViewChanged: lambda event: self._lay_out_all(),
@@ -179,6 +189,16 @@ class Spillover:
         demand = self._demands.pop(key, None)
         if demand is not None:
             self._set_parts(key, demand, {})
+
+    def _undelivered(self, event: PartUndelivered) -> None:
+        """It queues here until the next layout."""
+        key = (event.client, event.class_key)
+        demand = self._demands.get(key)
+        count = demand.parts.pop(event.node_id, 0) if demand is not None else 0
+        if demand is not None and count:
+            parts = dict(demand.parts)
+            parts[self._here] = parts.get(self._here, 0) + count
+            self._set_parts(key, demand, parts)
 
     def _client_left(self, event: ClientLeft) -> None:
         """The other nodes hear of its end, too: nothing need be withdrawn."""
@@ -249,7 +269,8 @@ class Spillover:
         nodes = self._groups.get(target.group_id, [])
         if target.index >= 0:
             nodes = nodes[target.index : target.index + 1]
-        places = [node_id for node_id in dict.fromkeys(nodes) if node_id]
+        # A node that is not in the view yet cannot be told.
+        places = [node_id for node_id in dict.fromkeys(nodes) if node_id and self._view.get(node_id) is not None]
         if not places or self._here in places:
             return {self._here: demand.wanted} if not places or len(places) == 1 else self._evenly(demand, places)
         return self._evenly(demand, places)
@@ -271,12 +292,12 @@ class Spillover:
     def _with_room_first(
         self, demand: _Demand, candidates: list[NodeResources], left: dict[bytes, Shape]
     ) -> dict[bytes, int]:
+        near = near_target(demand.what.strategy)
         here = next((node for node in candidates if node.node_id == self._here), None)
-        others = [node for node in candidates if node.node_id != self._here]
-        others.sort(key=lambda node: (load_permille(node), node.order))
+        candidates.sort(key=lambda node: (node.node_id != near, node is not here, load_permille(node), node.order))
         parts: dict[bytes, int] = {}
         wanted = demand.wanted
-        for node in [here, *others] if here is not None else others:
+        for node in candidates:
             count = min(wanted, self._take_room(node, demand.shape, wanted, left))
             if count:
                 parts[node.node_id] = count
@@ -284,7 +305,7 @@ class Spillover:
             if not wanted:
                 return parts
         # What has no room anywhere queues: here if it can run here, so that no other node holds what we may serve first.
-        queues_at = here or max(others, key=lambda node: (demand.parts.get(node.node_id, 0), -node.order))
+        queues_at = here or max(candidates, key=lambda node: (demand.parts.get(node.node_id, 0), -node.order))
         parts[queues_at.node_id] = parts.get(queues_at.node_id, 0) + wanted
         return parts
 

@@ -412,9 +412,7 @@ class Owner:
                 self.garbage.discard(value, value.location.offset if own_region and value.location else None)
             return
         if self.recovery.rebuilt and key in self.objects.values:
-            # The task ran again for another result of it.
-            self.garbage.discard(value, None)
-            return
+            return self.garbage.discard(value, None)  # Its task ran again for another result of it.
         self.objects.put(key, value, own_region)
         if self.waits.is_awaited(key):
             for wait in self.waits.ready(key, value.error is not None):
