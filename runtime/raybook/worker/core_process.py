@@ -226,8 +226,7 @@ class CoreProcess:
         return ticket
 
     def fetch_copy(self, key: bytes, location: Location) -> CopyTicket:
-        """A copy of another node's object in this node's arena; blocks until it is there, or ``reason`` says why not. The
-        caller keeps a reference meanwhile."""
+        """A copy of another node's object; blocks until it is there, or ``reason`` says why not. Hold a reference."""
         ticket = CopyTicket(key, location)
         self.leading.wait_for(ticket.lock, ticket)
         return ticket

@@ -338,7 +338,6 @@ class ObjectTable:
                 region = self._regions[offset]
                 owned[owner_id] = owned.get(owner_id, 0) + region.size
                 owned[region.client_id] = owned.get(region.client_id, 0) - region.size
-        # Owners on other nodes, too; not the dead.
         holders = [owner for owner in owned if owned[owner] > 0 and owner not in self._dead_ids]
         return Pressure(
             self._extents.granted_bytes,

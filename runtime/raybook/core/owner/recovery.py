@@ -95,7 +95,7 @@ class Recovery:
     def forget(self, key: bytes) -> None:
         """An object of ours is garbage."""
         kept = self._kept.get(task_of(key))
-        if kept is not None and kept.results.pop(key, None):
+        if kept is not None and kept.results.pop(key, False):
             self._look(kept)
 
     def _look(self, kept: _Kept) -> None:
