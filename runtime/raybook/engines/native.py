@@ -50,7 +50,6 @@ from raybook.protocol.messages.raylet import PublishFacts, Subscribe
 from raybook.protocol.messages.worker import ActorCreation, ArgRef, StreamOrder, TaskSpec
 from raybook.protocol.serialization import SerializationContext, serialize
 from raybook.worker import args as arguments
-from raybook.worker.args import NO_ARGUMENTS
 from raybook.worker.core_process import CoreProcess, encode
 from raybook.worker.survey import Surveyor
 from raybook.worker.values import Values
@@ -145,7 +144,7 @@ class NativeEngine:
             stats = self._stats[key] = FunctionStats(options.name, function.payload)
             self._core.facts.register(stats)
         task_id = self._ids.task_id()
-        spec = TaskSpec(task_id, key, options.name, NO_ARGUMENTS, options.num_returns)
+        spec = TaskSpec(task_id, key, options.name, arguments.NO_ARGUMENTS, options.num_returns)
         what = options.scheduling_class
         if self.environment:
             what = self._merged.get(what) or self._with_environment(what)
@@ -161,10 +160,8 @@ class NativeEngine:
         context = CURRENT_TASK.get()
         if context is not None:
             spec.parent = context.task_id
-        if options.num_returns == 1:
-            refs = [self.make_ref(task_id + FIRST_RETURN, self._address, self.release)]
-        else:
-            refs = self._refs_of(task_id, options.num_returns)
+        first, count = task_id + FIRST_RETURN, options.num_returns
+        refs = [self.make_ref(first, self._address, self.release)] if count == 1 else self._refs_of(task_id, count)
         self._submit(record)
         if stored is not None:
             self.release(stored)
@@ -220,7 +217,7 @@ class NativeEngine:
         actor_id = self._ids.actor_id()
         namespace = self.namespace if options.namespace is None else options.namespace
         name = f"{options.class_name}.__init__"
-        spec = TaskSpec(actor_id, function.key, name, NO_ARGUMENTS)
+        spec = TaskSpec(actor_id, function.key, name, arguments.NO_ARGUMENTS)
         record = TaskRecord(spec, FunctionStats(name), None, actor_id)
         stored = self._pack_arguments(record, args, kwargs) if args or kwargs else None
         state = ActorHandleState(
@@ -282,7 +279,7 @@ class NativeEngine:
         if 0 <= actor.max_pending_calls:
             self._check_pending(actor)
         task_id = self._ids.call_id()
-        spec = TaskSpec(task_id, b"", stats.name, NO_ARGUMENTS, options.num_returns)
+        spec = TaskSpec(task_id, b"", stats.name, arguments.NO_ARGUMENTS, options.num_returns)
         spec.method = method
         record = TaskRecord(spec, stats, None, actor.actor_id, options.max_task_retries)
         record.submitted_s = now_s()
@@ -296,10 +293,8 @@ class NativeEngine:
         context = CURRENT_TASK.get()
         if context is not None:
             spec.parent = context.task_id
-        if options.num_returns == 1:
-            refs = [self.make_ref(task_id + FIRST_RETURN, self._address, self.release)]
-        else:
-            refs = self._refs_of(task_id, options.num_returns)
+        first, count = task_id + FIRST_RETURN, options.num_returns
+        refs = [self.make_ref(first, self._address, self.release)] if count == 1 else self._refs_of(task_id, count)
         self._submit(record)
         if stored is not None:
             self.release(stored)

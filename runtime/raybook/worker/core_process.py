@@ -16,8 +16,6 @@ import sys
 import threading
 import time
 import types
-import weakref
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +23,8 @@ import msgspec
 
 from raybook.base.config import Config
 from raybook.base.ids import random_id
-from raybook.base.specs import Endpoint
+from raybook.base.specs import Endpoint, Location
+from raybook.core.owner.locality import Locality
 from raybook.core.owner.owner import Owner
 from raybook.core.owner.records import (
     FreeOwn,
@@ -40,11 +39,14 @@ from raybook.core.owner.records import (
     Wait,
     WakeUp,
 )
+from raybook.core.owner.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ticket
+from raybook.io.peer_address import close_listeners, listen_for_peers
 from raybook.io.shm_arena import Arena
-from raybook.io.transport import ConnectionClosed, listen
+from raybook.io.transport import ConnectionClosed
 from raybook.protocol.messages.raylet import (
     FactsDelta,
     GcsReply,
+    ObjectFetched,
     Observed,
     Refused,
 )
@@ -57,14 +59,15 @@ from raybook.protocol.messages.store import (
     SpillWanted,
 )
 from raybook.worker.baton import Baton
+from raybook.worker.copies import Copies, CopyTicket
 from raybook.worker.deferred_signals import DeferredSignals
+from raybook.worker.doorbell import Doorbell
 from raybook.worker.executor_base import Executor
 from raybook.worker.facts import FactSource
-from raybook.worker.leading import SUBMITTED_BEFORE_WAIT_MAX, Leading
+from raybook.worker.leading import Leading
 from raybook.worker.mail import Mail
 from raybook.worker.peers import Peer
 from raybook.worker.raylet_link import GcsRequest, RayletLink
-from raybook.worker.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ticket
 
 logger = logging.getLogger(__name__)
 _now_s = time.monotonic
@@ -91,9 +94,7 @@ class CoreProcess:
         """Register with the raylet; blocks until it answers. ConnectionError when it refuses (with its reason)."""
         self.client_id = client_id or random_id()
         session_dir = os.path.dirname(raylet_address.removeprefix("unix:"))
-        self.address = f"unix:{session_dir}/{self.client_id.hex()}.s"
-        self._listener = listen(self.address)
-        self._listener_fd = self._listener.fileno()
+        self.address, self._listeners = listen_for_peers(session_dir, self.client_id.hex())
         try:
             self._link = RayletLink.register(
                 raylet_address, token, kind, self.client_id, self.address, namespace, kernel_id, entrypoint, wants_output
@@ -107,7 +108,12 @@ class CoreProcess:
         self.arena = Arena(self._link.arena_fd)
         self.me = Endpoint(self.client_id, registered.node_id, self.address)
         self.owner = Owner(self.client_id, registered.config)
-        self.queue: deque[Any] = deque()
+        if len(self._listeners) > 1:
+            self.owner.recovery.is_on = True
+            self.owner.leases.locality = Locality(registered.node_id)
+        self.baton = Baton()
+        self.doorbell = bell = Doorbell(self.baton)
+        self.queue, self.submit, self.submit_soon, self.wake = bell.queue, bell.submit, bell.submit_soon, bell.ring
         self.executor: Executor | None = None
         self.facts = FactSource(self.owner, registered.node_id, registered.observed)
         self.on_log: Callable[[str], None] = _print_line
@@ -115,18 +121,14 @@ class CoreProcess:
         self.fact_listeners: list[Callable[[FactsDelta], None]] = []
         self.lost_reason = ""
         self._regions = Regions(self.to_raylet, self.owner.pins.touches)
-        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        # Closed with this object, not with the I/O thread or at exit: another thread may be about to write to it.
-        weakref.finalize(self, os.close, self._wake_fd).atexit = False
+        self._copies = Copies(self.to_raylet, self.owner.objects, registered.node_id)
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
-        self._mail = Mail(self.me, token, self._listener, self._epoll, self.owner.accepted, self.queue.append)
-        self.baton = Baton()
+        self._mail = Mail(self.me, token, self._listeners, self._epoll, self.owner.accepted, self.queue.append)
         self._deferred = DeferredSignals(self.wake)
         self.leading = Leading(self, self._step, self._fail, self._deferred)
         self._unfinished = self.owner.tasks.tasks
         self._awaited = self.owner.waits.waiting
-        self._sleeping = False
         self._stopping = False
         self.is_ending = False
         self._has_polled = False
@@ -146,6 +148,7 @@ class CoreProcess:
         }
         self._local_handlers: dict[type, Callable[[Any], None]] = {
             Ticket: self._regions.allocate,
+            CopyTicket: self._copies.ask,
             GcsRequest: self._link.call,
             ToRaylet: lambda effect: self._link.send(effect.message),
             types.FunctionType: lambda function: function(),
@@ -157,6 +160,7 @@ class CoreProcess:
             ExtentGranted: lambda message: self._regions.granted(message),
             ExtentRefused: lambda message: self._regions.refused(message),
             RegionsFreed: self._regions.freed,
+            ObjectFetched: self._copies.answered,
             ReclaimQuery: self._regions.reclaim_asked,
             RecallIdle: lambda message: self._regions.recalled(message),
             Observed: lambda message: self.facts.set_observed(message.active),
@@ -168,43 +172,12 @@ class CoreProcess:
 
     def start(self) -> None:
         """Start the I/O thread."""
-        self._epoll.register(self._wake_fd, select.EPOLLIN | select.EPOLLET)
-        self._epoll.register(self._listener_fd, select.EPOLLIN)
+        self._epoll.register(self.doorbell.fd, select.EPOLLIN | select.EPOLLET)
+        for listener in self._listeners:
+            self._epoll.register(listener, select.EPOLLIN)
         self._epoll.register(self._link.fd, select.EPOLLIN)
         self._mail.executor = self.executor
         self._thread.start()
-
-    def submit(self, event: Any) -> None:
-        """Hand an event to the loop, to be handled at once. Cost: 0.1 µs, and a wake-up (1–5 µs) when it sleeps."""
-        self.queue.append(event)
-        if self._sleeping:
-            self.wake()
-        elif not self.baton.leader:
-            self.baton.unpark()
-
-    def submit_soon(self, event: Any) -> None:
-        """As ``submit``, for what the same thread will probably wait for next: the first one after the baton was laid
-        down stays in the queue, for at most 4 ms, until that thread leads."""
-        self.queue.append(event)
-        if self._sleeping:
-            self.wake()
-        elif not self.baton.leader:
-            leading = self.leading
-            if leading.left_to_lie >= SUBMITTED_BEFORE_WAIT_MAX:
-                self.baton.unpark()
-            leading.left_to_lie += 1
-
-    def wake(self) -> None:
-        """End the sleep of whoever turns the loop."""
-        self._sleeping = False
-        os.eventfd_write(self._wake_fd, 1)
-
-    def rouse(self) -> None:
-        """Something was put into the queue: whoever turns the loop, or should, shall see it."""
-        if self._sleeping:
-            self.wake()
-        elif not self.baton.leader:
-            self.baton.unpark()
 
     def watch(self, fd: int, note: Callable[[], None]) -> None:
         """Call ``note`` in the loop each time a descriptor becomes readable anew. From the thread that holds the baton, or
@@ -225,6 +198,12 @@ class CoreProcess:
     def allocate(self, size: int) -> Ticket:
         """Room for ``size`` bytes in the arena; blocks until there is some. ``refusal`` is set when there is none."""
         ticket = Ticket(size)
+        self.leading.wait_for(ticket)
+        return ticket
+
+    def fetch_copy(self, key: bytes, location: Location) -> CopyTicket:
+        """A copy of another node's object; blocks until it is there, or ``reason`` says why not. Hold a reference."""
+        ticket = CopyTicket(key, location)
         self.leading.wait_for(ticket)
         return ticket
 
@@ -272,7 +251,7 @@ class CoreProcess:
                     baton.lay_down()
                     baton.wait_until_needed()
                     baton.take_up()
-                    self.leading.left_to_lie = 0
+                    self.doorbell.left_to_lie = 0
         except Exception:  # noqa: BLE001 - it is logged, and ends this process's membership.
             self._fail()
         finally:
@@ -295,7 +274,8 @@ class CoreProcess:
             self._has_polled = True
             by_fd = mail.by_fd
             # The flag is raised before the queue is looked at: whoever appends after that look sees it and wakes us.
-            self._sleeping = True
+            bell = self.doorbell
+            bell.is_asleep = True
             wait_s = 0.0
             if not (queue or self._stopping or self._deferred.noted):
                 wake_s = self._timer_s
@@ -303,15 +283,15 @@ class CoreProcess:
                     wake_s = end_s
                 wait_s = wake_s - _now_s()
             ready = self._poll(wait_s if wait_s > 0.0 else 0)
-            self._sleeping = False
+            bell.is_asleep = False
             for fd, mask in ready:
                 peer = by_fd.get(fd)
                 if peer is not None:
                     mail.read(peer, mask, inbox)
                 elif fd == self._link.fd:
                     self._serve_raylet(mask, inbox)
-                elif fd == self._listener_fd:
-                    mail.welcome()
+                elif fd in mail.listeners:
+                    mail.welcome(fd)
                 elif fd in self._watched:
                     self._watched[fd]()
                 # Else it was a wake-up; edge-triggered: nothing to read.
@@ -475,12 +455,13 @@ class CoreProcess:
         """Nobody waits for ever: every blocked user thread is released, and finds ``lost_reason``."""
         self._link.end()
         self._regions.fail_all(reason)
+        self._copies.fail_all(reason)
         for wait in self.owner.waits.abandon():
             _wake_up(WakeUp(wait))
         for event in list(self.queue):
             if type(event) is GcsRequest:
                 event.answer(None)
-            elif type(event) is Ticket:
+            elif type(event) in (Ticket, CopyTicket):
                 event.finish()
             elif type(event) is Wait:
                 _wake_up(WakeUp(event))
@@ -488,9 +469,7 @@ class CoreProcess:
             self.queue.clear()
 
     def _close_listener(self) -> None:
-        self._listener.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.address.removeprefix("unix:"))
+        close_listeners(self.address, self._listeners)
 
 
 def _wake_up(effect: WakeUp) -> None:

@@ -18,11 +18,10 @@ from typing import Any, Protocol
 
 from raybook.worker.baton import Baton
 from raybook.worker.deferred_signals import DeferredSignals
+from raybook.worker.doorbell import Doorbell
 
 OFTEN_NS = 5_000_000
 """Threads that wait again this soon call synchronously, and lead from then on."""
-SUBMITTED_BEFORE_WAIT_MAX = 1
-"""A synchronous call hands over one record and waits. More records before a wait: the loop should turn meanwhile."""
 TIMEOUT_S_MAX = 4_000_000.0
 _MAIN_THREAD = threading.main_thread().ident
 _get_ident = _thread.get_ident
@@ -39,15 +38,9 @@ class Led(Protocol):
     """The core process, as seen from here."""
 
     baton: Baton
-    queue: deque[Any]
+    doorbell: Doorbell
     is_ending: bool
     """This process leaves its cluster: nobody waits any longer."""
-
-    def wake(self) -> None:
-        """End the sleep of whoever turns the loop."""
-
-    def rouse(self) -> None:
-        """Something was put into the queue."""
 
     def is_quiet(self) -> bool:
         """Nothing is in flight, or to be done, that would be late if the loop turned some milliseconds later."""
@@ -80,19 +73,17 @@ class Sleeper(Protocol):
 class Leading:
     """step: one turn; sleeps until ``end_s`` (monotonic) at most. fail: the loop body raised."""
 
-    __slots__ = ("_baton", "_core", "_deferred", "_fail", "_queue", "_step", "_waited_ns", "left_to_lie")
+    __slots__ = ("_baton", "_core", "_deferred", "_doorbell", "_fail", "_step", "_waited_ns")
 
     def __init__(
         self, core: Led, step: Callable[[float | None], None], fail: Callable[[], None], deferred: DeferredSignals
     ) -> None:
         self._core = core
         self._baton = core.baton
-        self._queue = core.queue
+        self._doorbell = core.doorbell
         self._step = step
         self._fail = fail
         self._deferred = deferred
-        self.left_to_lie = 0
-        """Events handed over without hurry since the baton was laid down."""
         self._waited_ns = 0
         """When a thread last had to wait while the I/O thread led."""
 
@@ -120,8 +111,8 @@ class Leading:
                 try:
                     if not is_handed_over:
                         is_handed_over = True
-                        self._queue.append(event)
-                    self.left_to_lie = 0
+                        self._doorbell.queue.append(event)
+                    self._doorbell.left_to_lie = 0
                     while not (event.done or noted or baton.is_claimed or core.is_ending):
                         if end_s is not None and time.monotonic() >= end_s:
                             break
@@ -145,8 +136,8 @@ class Leading:
         if not is_handed_over:
             if event.lock is None:
                 event.lock = shut_lock()
-            self._queue.append(event)
-        core.rouse()
+            self._doorbell.queue.append(event)
+        self._doorbell.rouse()
         self._ask_to_lead()
         if end_s is None:
             return event.lock.acquire()
@@ -155,8 +146,8 @@ class Leading:
     def lead_until(self, work: deque[Any], worker: Ending) -> None:
         """A worker's main thread, which has nothing to do: turn the loop until there is work, or it is to end."""
         if not self._baton.lead(_get_ident()):
-            self._baton.claim(self._core.wake)
-        self.left_to_lie = 0
+            self._baton.claim(self._doorbell.ring)
+        self._doorbell.left_to_lie = 0
         core, step = self._core, self._step
         try:
             while not (work or worker.exiting or core.is_ending):
@@ -173,8 +164,8 @@ class Leading:
         if not self._baton.lead(_get_ident()):
             if timeout_s is not None and timeout_s <= 0:
                 return False
-            self._baton.claim(core.wake)
-        self.left_to_lie = 0
+            self._baton.claim(self._doorbell.ring)
+        self._doorbell.left_to_lie = 0
         sleeper.is_turning = True
         try:
             if sleeper.has_events or core.is_ending:

@@ -25,6 +25,7 @@ from raybook.core.owner.exchange import Exchange, owner_died
 from raybook.core.owner.garbage import Garbage
 from raybook.core.owner.generators import Generators
 from raybook.core.owner.lease_requester import LeaseRequester
+from raybook.core.owner.losses import Losses
 from raybook.core.owner.object_directory import ObjectDirectory
 from raybook.core.owner.pins import Pins
 from raybook.core.owner.records import (
@@ -37,30 +38,34 @@ from raybook.core.owner.records import (
     HoldRef,
     KillingActor,
     KnowActor,
-    LogLine,
     PeerGone,
     Pin,
     Put,
     SealItems,
     SealReply,
+    SourceLost,
     TakeItem,
     TaskRecord,
+    ToRaylet,
     Unpin,
     Wait,
     WakeUp,
 )
+from raybook.core.owner.recovery import Recovery
 from raybook.core.owner.reference_counter import ReferenceCounter
 from raybook.core.owner.relocations import Relocations
 from raybook.core.owner.story import explain
+from raybook.core.owner.task_manager import RETRYABLE, TaskManager
 from raybook.core.owner.task_report import ENDED_ROWS_MAX, ERROR_CHARS_MAX, EndedTask
-from raybook.core.owner.task_manager import RETRYABLE, TaskManager, cancelled_error, crash_error
 from raybook.core.owner.wait_set import WaitSet
 from raybook.protocol.messages.raylet import (
     ActorUpdate,
     DemandInfeasible,
     DemandRefused,
+    DropCopies,
     LeaseGranted,
     LeaseLost,
+    NodeGone,
 )
 from raybook.protocol.messages.store import ObjectsSpilled, SpillWanted
 from raybook.protocol.messages.worker import (
@@ -97,16 +102,17 @@ class Owner:
         self.pins = Pins()
         self.relocations = Relocations(self.references, self.objects, self.tasks, self.pins, self._effects)
         self.garbage = Garbage(self.references, self.objects, self.actors, self.relocations, self._effects)
-        self.cancellation = Cancellation(self.tasks, self.leases, self.actors, self._effects, self._end_cancelled)
+        self.losses = Losses(self.tasks, self.leases, self.actors, self._effects, self._fail, self._requeue)
+        self.cancellation = Cancellation(self.tasks, self.leases, self.actors, self._effects, self.losses.end_cancelled)
         self.generators = Generators(
-            self.references,
-            self.objects,
-            self.borrows,
-            self.garbage,
-            self._effects,
-            self._become_ready,
-            self.cancellation.place_of,
+            self.references, self.objects, self.borrows, self.garbage, self._effects,
+            self._become_ready, self.cancellation.place_of,
         )  # fmt: skip
+        self.recovery = Recovery(
+            self.references, self.objects, self.tasks, self.dependencies, self.borrows,
+            self._become_ready, self.leases.enqueue, config.lineage_bytes_max,
+        )  # fmt: skip
+        self.garbage.on_forgotten = self.recovery.forget
         self.ended: deque[EndedTask] = deque(maxlen=ENDED_ROWS_MAX)
         """The last tasks that ended: the source of panels and the timeline."""
         self.ended_count = 0
@@ -126,7 +132,8 @@ class Owner:
             Fulfil: lambda event: self._become_ready(event.object_id, event.value, False),
             Pin: self._on_pin,
             Unpin: self._on_unpin,
-            CancelWait: self._on_cancel_wait,
+            CancelWait: lambda command: self.waits.cancel(command.wait),
+            SourceLost: lambda event: self.recovery.source_lost(event.object_id, event.location),
             CreateActorCommand: self.actors.on_create,
             KnowActor: self.actors.on_know,
             KillingActor: self.actors.on_killing,
@@ -134,12 +141,12 @@ class Owner:
             SealReply: self.borrows.on_seal,
             SealItems: self.borrows.on_seal_items,
             TakeItem: self.generators.taken,
-            FromRaylet: self._on_raylet_message,
+            FromRaylet: lambda event: self._raylet_dispatch[type(event.message)](event.message),
             PeerGone: self._on_peer_gone,
         }
         self._peer_dispatch: dict[type, Any] = {
             TaskReplies: self._on_replies,
-            TasksBounced: self._on_bounced,
+            TasksBounced: self.losses.on_bounced,
             GetObject: self.exchange.on_get_object,
             ObjectReady: self._on_object_ready,
             AddBorrows: self.borrows.on_add,
@@ -155,9 +162,10 @@ class Owner:
         self._raylet_dispatch: dict[type, Any] = {
             LeaseGranted: lambda message: self.leases.granted(message, self._now_ms, self._effects),
             LeaseLost: self._on_lease_lost,
-            DemandInfeasible: self._on_infeasible,
-            DemandRefused: self._on_refused,
-            ActorUpdate: self._on_actor_update,
+            DemandInfeasible: self.losses.on_infeasible,
+            DemandRefused: self.losses.on_refused,
+            NodeGone: lambda message: self.recovery.node_gone(message.node_id, message.reason),
+            ActorUpdate: self.losses.on_actor_update,
             SpillWanted: self.relocations.on_spill_wanted,
             ObjectsSpilled: self.relocations.on_objects_spilled,
         }
@@ -187,6 +195,8 @@ class Owner:
             self.exchange.ask()
         if self.relocations.has_work:
             self.relocations.settle(now_ms)
+        if self.objects.dropped_copies:
+            effects.append(ToRaylet(DropCopies(self.objects.take_dropped())))
         if self._dirty:
             self.leases.act(now_ms, effects)
         if self._touched:
@@ -201,7 +211,7 @@ class Owner:
         """A deadline passed."""
         self._now_ms = now_ms
         self.leases.tick(now_ms, self._effects)
-        self._end_leases(self.leases.overdue(now_ms))
+        self.losses.end_leases(self.leases.overdue(now_ms))
         return self.handle((), now_ms)
 
     def next_deadline_ms(self) -> int | None:
@@ -210,10 +220,6 @@ class Owner:
         if look_ms is not None:
             return look_ms if deadline_ms is None else min(look_ms, deadline_ms)
         return deadline_ms
-
-    def accepts(self, message_type: type) -> bool:
-        """Whether a peer's message of this type is for the owner (rather than the executor)."""
-        return message_type in self.accepted
 
     def accepts_raylet(self, message_type: type) -> bool:
         return message_type in self._raylet_dispatch
@@ -256,7 +262,7 @@ class Owner:
 
     def _fail_unrun(self, record: TaskRecord, error: ErrorValue) -> None:
         """An argument is an error: the task fails with it and never runs."""
-        self._finish(record, "FAILED", 0, 0, error=error)
+        self._fail(record, "FAILED", error)
         record.unresolved = -1
 
     def _submit_call(self, record: TaskRecord) -> None:
@@ -264,7 +270,7 @@ class Owner:
             return
         error = self.actors.queue(record.actor_id).submit(record)
         if error is not None:
-            self._finish(record, "FAILED", 0, 0, error=error)
+            self._fail(record, "FAILED", error)
 
     def _on_replies(self, client_id: bytes, message: TaskReplies) -> None:
         tasks = self.tasks.tasks
@@ -355,6 +361,8 @@ class Owner:
                 self._become_ready(key, value, False)
             if taken:
                 self.borrows.take_returns(client_id, spec.task_id)
+            if self.recovery.is_on and error is None:
+                self.recovery.keep(record, reply)
         else:
             value = Value(error=error)
             for index in range(spec.num_returns):
@@ -375,60 +383,11 @@ class Owner:
             else:
                 self.references.drop(actor_id)
 
-    def _on_bounced(self, client_id: bytes, message: TasksBounced) -> None:
-        blocked = message.reason in ("blocked", "revoked")  # The raylet's word on a revoked lease is on its way.
-        for task_id in message.task_ids:
-            record = self.tasks.tasks.get(task_id)
-            if record is None:
-                continue
-            if record.actor_id:
-                self.actors.queue(record.actor_id).bounced(record)
-            else:
-                self.leases.bounced(record, blocked)
-                if record.cancelled:
-                    self._end_cancelled(record)
-                else:
-                    self._requeue(record)
-        self.leases.steal_answered(client_id)
-
-    def _end_cancelled(self, record: TaskRecord) -> None:
-        self._finish(record, "CANCELLED", 0, 0, error=cancelled_error(record))
-
-    # Leases
+    def _fail(self, record: TaskRecord, state: str, error: ErrorValue) -> None:
+        self._finish(record, state, 0, 0, error=error)
 
     def _on_lease_lost(self, message: LeaseLost) -> None:
-        self._end_leases([(message, self.leases.lost(message, self._now_ms))])
-
-    def _end_leases(self, ended: list[tuple[LeaseLost, list[TaskRecord]]]) -> None:
-        """These tasks of ended leases will not be answered."""
-        for message, records in ended:
-            for index, record in enumerate(reversed(records)):
-                started = message.died and index == len(records) - 1 and not record.unresolved
-                if not started:
-                    self._requeue(record)
-                elif record.cancelled:
-                    self._end_cancelled(record)
-                elif self.tasks.should_retry_crash(record, message):
-                    self._requeue(record)
-                else:
-                    self._finish(record, "FAILED", 0, 0, error=crash_error(record, message))
-
-    def _on_infeasible(self, message: DemandInfeasible) -> None:
-        self.leases.infeasible(message.class_key, message.text)
-        self._effects.append(LogLine(message.text))
-
-    def _on_refused(self, message: DemandRefused) -> None:
-        for record in self.leases.refused(message.class_key):
-            self._finish(record, "FAILED", 0, 0, error=ErrorValue(message.code, message.text))
-
-    # Actors
-
-    def _on_actor_update(self, update: ActorUpdate) -> None:
-        for record, error in self.actors.on_update(update):
-            if record.cancelled:
-                self._end_cancelled(record)
-            else:
-                self._finish(record, "FAILED", 0, 0, error=error)
+        self.losses.end_leases([(message, self.leases.lost(message, self._now_ms))])
 
     # Objects
 
@@ -444,6 +403,8 @@ class Owner:
             if owner_of(key) == self.client_id:
                 self.garbage.discard(value, value.location.offset if own_region and value.location else None)
             return
+        if self.recovery.rebuilt and key in self.objects.values:
+            return self.garbage.discard(value, None)  # Its task ran again for another result of it.
         if value.location is None:
             self.objects.values[key] = value
         else:
@@ -479,10 +440,6 @@ class Owner:
             if key[:CLIENT_ID_BYTES] != self.client_id:
                 self.exchange.need(RefInfo(key, self.references.owners.get(key, "")))
 
-    def _on_cancel_wait(self, command: CancelWait) -> None:
-        if not command.wait.done:
-            self.waits.cancel(command.wait)
-
     def _on_object_ready(self, client_id: bytes, message: ObjectReady) -> None:
         key = message.object_id
         self.exchange.stop_waiting(key)
@@ -507,13 +464,10 @@ class Owner:
 
     # Peers
 
-    def _on_raylet_message(self, event: FromRaylet) -> None:
-        self._raylet_dispatch[type(event.message)](event.message)
-
     def _on_peer_gone(self, event: PeerGone) -> None:
         """A process is out of reach: what it borrowed is given back, what it owned fails."""
         client_id = event.client_id
-        self._end_leases(self.leases.out_of_reach(client_id))
+        self.losses.end_leases(self.leases.out_of_reach(client_id))
         self.borrows.on_client_gone(client_id)
         for key in [key for key in self.references.owners if owner_of(key) == client_id]:
             self._lose_owner(key, client_id)
