@@ -126,7 +126,8 @@ class NativeEngine:
         self._core.owner.leases.job = job
 
     def adopt_ref(self, object_id: bytes, owner_address: str) -> Any:
-        self._submit(HoldRef(RefInfo(object_id, owner_address)))
+        # Without a wake-up: whatever could depend on it is handed over behind it, and containers bring thousands.
+        self.release(HoldRef(RefInfo(object_id, owner_address)))
         return self.make_ref(object_id, owner_address, self.release)
 
     def adopt_actor(self, actor: ActorHandleState) -> None:

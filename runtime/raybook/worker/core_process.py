@@ -114,6 +114,7 @@ class CoreProcess:
         self.baton = Baton()
         self.doorbell = bell = Doorbell(self.baton)
         self.queue, self.submit, self.submit_soon, self.wake = bell.queue, bell.submit, bell.submit_soon, bell.ring
+        self.leave = bell.leave
         self.executor: Executor | None = None
         self.facts = FactSource(self.owner, registered.node_id, registered.observed)
         self.on_log: Callable[[str], None] = _print_line

@@ -55,6 +55,13 @@ class Doorbell:
                 self._baton.unpark()
             self.left_to_lie += 1
 
+    def leave(self, event: Any) -> None:
+        """As ``submit``, for what may wait until somebody turns the loop, 4 ms at most, or needs no more than that the
+        thread that hands it over is about to lead."""
+        self.queue.append(event)
+        if self.is_asleep:
+            self.ring()
+
     def rouse(self) -> None:
         """Something was put into the queue: whoever turns the loop, or should, shall see it."""
         if self.is_asleep:

@@ -385,11 +385,11 @@ class WorkerExecutor(Executor):
             return
         self.replies.flush()
         if self.actor is None:
-            self._core.submit(self.intake.lend)
+            self._core.leave(self.intake.lend)
 
     def _after_block(self) -> None:
         if self.actor is None and self.current is not None and _thread.get_ident() == self._main:
-            self._core.submit(self.intake.unlend)
+            self._core.leave(self.intake.unlend)
 
     def retire(self, reason: str) -> None:
         """End this process after the present work, on purpose."""

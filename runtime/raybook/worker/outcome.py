@@ -15,6 +15,7 @@ from raybook.base.dynamic_generator import DynamicObjectRefGenerator
 from raybook.base.errors import ActorExit, RayTaskError, TaskCancelledError, value_from_error
 from raybook.base.ids import owner_of, return_id
 from raybook.base.specs import ErrorValue, Value
+from raybook.core.owner.records import ToRaylet
 from raybook.core.owner.task_manager import RETRYABLE
 from raybook.protocol.messages.store import Sealed
 from raybook.protocol.messages.worker import TaskReply, TaskSpec
@@ -67,7 +68,8 @@ class Outcome:
         if in_region and value.location is not None:
             object_id = return_id(spec.task_id, index)
             location = value.location
-            self._core.send_raylet(Sealed(object_id, owner_id, location.offset, location.size))
+            # Without a wake-up: the loop turns for the next region or when the tasks have run out, if not before.
+            self._core.leave(ToRaylet(Sealed(object_id, owner_id, location.offset, location.size)))
         return value
 
     def pack_item(self, spec: TaskSpec, index: int, item: Any) -> Value:

@@ -17,16 +17,16 @@ from typing import Any
 
 from raybook.base.ids import owner_of, return_id
 from raybook.base.specs import RefInfo, Value
-from raybook.core.owner.records import SealItems, SealReply, ToPeer
+from raybook.core.owner.records import HoldRef, SealItems, SealReply, ToPeer
 from raybook.core.owner.reference_counter import ReferenceCounter
 from raybook.protocol.messages.worker import AddBorrows, BorrowsAdded, DropBorrows, ReturnsTaken, TaskReplies
 
 
 class Borrows:
-    """One per owner machine. ``effects``: where messages to send are put. ``forget``: called with each id that is held
+    """One per owner machine. ``effects``: where messages to send are put. ``forget``: called with the ids that are held
     here no longer."""
 
-    def __init__(self, references: ReferenceCounter, effects: list[Any], forget: Callable[[bytes], None]) -> None:
+    def __init__(self, references: ReferenceCounter, effects: list[Any], forget: Callable[[list[bytes]], None]) -> None:
         self._references = references
         self._effects = effects
         self._forget = forget
@@ -40,6 +40,17 @@ class Borrows:
         self._return_holds: dict[bytes, tuple[bytes, list[bytes]]] = {}
 
     # Holding
+
+    def on_hold(self, event: HoldRef) -> None:
+        """A reference came to life here. What ``hold`` does, in one function: a container brings thousands."""
+        ref = event.ref
+        key = ref.object_id
+        references = self._references
+        count = references.counts.get(key)
+        if count:
+            references.counts[key] = count + 1
+        elif references.hold(ref):
+            self.fresh[key] = ref
 
     def hold(self, ref: RefInfo) -> None:
         """One more reference in this process, to anybody's object."""
@@ -62,17 +73,18 @@ class Borrows:
                 self._send_when_known(message, self._next_ack)
 
     def _announce_fresh(self) -> None:
-        fresh = self.fresh.copy()
+        counts, announced = self._references.counts, self._announced
+        by_owner: dict[tuple[bytes, str], list[bytes]] = {}
+        for key, ref in self.fresh.items():
+            if key in counts and ref.owner_address and key not in announced:
+                announced.add(key)
+                by_owner.setdefault((owner_of(key), ref.owner_address), []).append(key)
         self.fresh.clear()
-        for key, ref in fresh.items():
-            if not self._references.is_held(key) or not ref.owner_address or key in self._announced:
-                continue
-            self._announced.add(key)
+        for (owner, address), keys in by_owner.items():
             ack = self._next_ack
             self._next_ack += 1
-            owner = owner_of(key)
             self._acks[ack] = owner
-            self._effects.append(ToPeer(owner, ref.owner_address, AddBorrows([key], ack)))
+            self._effects.append(ToPeer(owner, address, AddBorrows(keys, ack)))
 
     def give_back(self) -> None:
         """Tell owners of what this process holds no longer."""
@@ -80,14 +92,14 @@ class Borrows:
         if not returned or self._acks:
             return
         by_owner: dict[tuple[bytes, str], list[bytes]] = {}
-        for key, address in returned:
-            if self._references.is_held(key):
-                continue
-            self._forget(key)
-            if key in self._announced:
-                self._announced.discard(key)
-                by_owner.setdefault((owner_of(key), address), []).append(key)
+        counts, announced = self._references.counts, self._announced
+        gone = [(key, address) for key, address in returned if key not in counts]
         returned.clear()
+        self._forget([key for key, _ in gone])
+        for key, address in gone:
+            if key in announced:
+                announced.discard(key)
+                by_owner.setdefault((owner_of(key), address), []).append(key)
         for (client_id, address), keys in by_owner.items():
             self._effects.append(ToPeer(client_id, address, DropBorrows(keys)))
 

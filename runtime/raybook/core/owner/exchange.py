@@ -60,6 +60,11 @@ class Exchange:
         """It arrived, is lost, or nobody wants it any more."""
         self._fetching.discard(key)
 
+    def stop_waiting_for(self, keys: list[bytes]) -> None:
+        """Nobody wants any of these any more."""
+        if self._fetching:
+            self._fetching.difference_update(keys)
+
     def on_get_object(self, client_id: bytes, message: GetObject) -> None:
         """Another process wants a value of ours: now, or when it is there."""
         key = message.object_id

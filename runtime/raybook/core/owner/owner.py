@@ -128,7 +128,7 @@ class Owner:
             bytes: self.references.drop,
             Wait: self._on_wait,
             Put: self._on_put,
-            HoldRef: lambda event: self.borrows.hold(event.ref),
+            HoldRef: self.borrows.on_hold,
             Fulfil: lambda event: self._become_ready(event.object_id, event.value, False),
             Pin: self._on_pin,
             Unpin: self._on_unpin,
@@ -457,10 +457,13 @@ class Owner:
         self.pins.remove(event.offset)
         self.references.drop(event.object_id)
 
-    def _forget(self, key: bytes) -> None:
-        """A borrowed object is held here no longer."""
-        self.objects.remove(key)
-        self.exchange.stop_waiting(key)
+    def _forget(self, keys: list[bytes]) -> None:
+        """Borrowed objects are held here no longer."""
+        values, copies = self.objects.values, self.objects.copies
+        for key in keys:
+            if key in values or key in copies:
+                self.objects.remove(key)
+        self.exchange.stop_waiting_for(keys)
 
     # Peers
 
