@@ -14,8 +14,10 @@ import os
 import socket
 from typing import Any
 
+import msgspec
+
 from raybook.protocol.auth import CHALLENGE_BYTES, PROOF_BYTES, is_proof, new_challenge, prove
-from raybook.protocol.frames import Codec
+from raybook.protocol.frames import Codec, ProtocolError, unpack_length
 
 RECEIVE_BYTES_MIN = 1 << 12
 RECEIVE_BYTES_MAX = 1 << 18
@@ -50,6 +52,7 @@ class FramedSocket:
         "closed",
         "context",
         "fd",
+        "is_connected",
         "queue",
         "sock",
     )
@@ -75,6 +78,8 @@ class FramedSocket:
         self._token = accept_token
         self._prove = prove_token
         self._handshake = bytearray()
+        self.is_connected = accept_token is None and prove_token is None
+        """Whether the handshake is over on this side."""
         self._challenge = b""
         if accept_token is not None:
             self._challenge = new_challenge()
@@ -127,6 +132,12 @@ class FramedSocket:
             raise ConnectionClosed(f"The connection broke while receiving: {error}") from error
         if not size:
             raise ConnectionClosed("The peer closed the connection.")
+        if size > 4 and unpack_length(view)[0] == size - 4 and self.is_connected and not self._codec.tail:
+            # One whole message, as always when nobody is in a hurry.
+            try:
+                return [self._codec.decode(view[4:size])]
+            except msgspec.MsgspecError as error:
+                raise ProtocolError(f"A frame of {size} bytes is no message of this protocol: {error}") from error
         data: bytes | memoryview = view[:size]
         if size >= RECEIVE_BYTES_MIN and size == len(view) and size < RECEIVE_BYTES_MAX:
             # The old one lives until its messages are decoded below.
@@ -147,6 +158,7 @@ class FramedSocket:
         if not is_proof(self._token or b"", self._challenge, proof):
             raise AuthenticationFailed("A peer does not know this cluster's token; it was disconnected.")
         self._token = None
+        self.is_connected = True
         self._handshake.clear()
         return rest
 
@@ -158,13 +170,9 @@ class FramedSocket:
         rest = bytes(self._handshake[CHALLENGE_BYTES:])
         self._out[:0] = prove(self._prove or b"", challenge)
         self._prove = None
+        self.is_connected = True
         self._handshake.clear()
         return rest
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether the handshake is over on this side."""
-        return self._token is None and self._prove is None
 
     def receive_first_with_fd(self, timeout_s: float) -> tuple[list[Any], int | None]:
         """Block for the first messages and a descriptor that came with them. For the registration only."""

@@ -16,7 +16,8 @@ FRAME_BYTES_MAX = 1 << 30
 
 _LENGTH = struct.Struct("<I")
 _PACK_LENGTH = _LENGTH.pack_into
-_UNPACK_LENGTH = _LENGTH.unpack_from
+unpack_length = _LENGTH.unpack_from
+"""(length,) of the frame that begins with these bytes, four at least."""
 _NO_LENGTH = bytes(4)
 
 
@@ -28,12 +29,13 @@ class Codec:
     """Encodes and splits frames of one conversation. One for each connection: ``out`` gathers what is to be sent,
     ``feed`` keeps the unfinished tail."""
 
-    __slots__ = ("_decode", "_encode_into", "_tail", "out")
+    __slots__ = ("_encode_into", "decode", "out", "tail")
 
     def __init__(self, union: Any) -> None:
         self._encode_into = msgspec.msgpack.Encoder().encode_into
-        self._decode = msgspec.msgpack.Decoder(union).decode
-        self._tail = bytearray()
+        self.decode = msgspec.msgpack.Decoder(union).decode
+        self.tail = bytearray()
+        """The begin of a message whose rest has not arrived."""
         self.out = bytearray()
 
     def encode(self, message: Any) -> bytearray:
@@ -59,14 +61,7 @@ class Codec:
     def feed(self, data: bytes | memoryview) -> list[Any]:
         """All messages completed by ``data``, in order; nothing of ``data`` is kept. Raises ProtocolError on a bad
         frame."""
-        tail = self._tail
-        size = len(data)
-        if not tail and size > 4 and _UNPACK_LENGTH(data)[0] == size - 4 <= FRAME_BYTES_MAX:
-            # One whole message, as always when nobody is in a hurry.
-            try:
-                return [self._decode(data[4:])]
-            except msgspec.MsgspecError as error:
-                raise ProtocolError(f"A frame of {size} bytes is no message of this protocol: {error}") from error
+        tail = self.tail
         if tail:
             tail += data
             if len(tail) < 4:
@@ -81,8 +76,8 @@ class Codec:
         messages = []
         view = memoryview(data)
         start, end = 0, len(data)
-        unpack = _LENGTH.unpack_from
-        decode = self._decode
+        unpack = unpack_length
+        decode = self.decode
         while end - start >= 4:
             length = unpack(data, start)[0]
             if length > FRAME_BYTES_MAX:

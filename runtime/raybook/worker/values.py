@@ -170,7 +170,7 @@ class Values:
         key = ref.id
         value = self._ready.get(key)
         if value is None:
-            if not self.block(Wait([key], 1, True, None), timeout_s):
+            if not self.block(Wait([key], 1, True), timeout_s):
                 raise self._timed_out([key], timeout_s)
             value = self._ready.get(key)
             if value is None:
