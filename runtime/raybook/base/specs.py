@@ -82,6 +82,8 @@ class SchedulingClass(msgspec.Struct, array_like=True, frozen=True):
     max_calls: int = 0
     labels: tuple[tuple[str, str], ...] = ()
     """Label selector of the node it may run on, as sorted pairs (``base/label_selector``)."""
+    is_retriable: bool = True
+    """Whether its tasks may run again when their worker dies: those go first when memory runs short."""
 
 
 class ActorSpec(msgspec.Struct, array_like=True):

@@ -15,6 +15,7 @@ from typing import Any
 
 from raybook.base.config import Config
 from raybook.base.ids import FIRST_RETURN, owner_of, return_id
+from raybook.base.machine import earliest
 from raybook.base.specs import ErrorValue, RefInfo, Value
 from raybook.core.owner.actor_calls import ActorCalls
 from raybook.core.owner.borrows import Borrows
@@ -25,6 +26,7 @@ from raybook.core.owner.garbage import Garbage
 from raybook.core.owner.generators import Generators
 from raybook.core.owner.lease_requester import LeaseRequester
 from raybook.core.owner.object_directory import ObjectDirectory
+from raybook.core.owner.oom_retries import OutOfMemoryRetries
 from raybook.core.owner.pins import Pins
 from raybook.core.owner.records import (
     CancelCommand,
@@ -91,6 +93,7 @@ class Owner:
         self.waits = WaitSet()
         self.tasks = TaskManager()
         self.leases = LeaseRequester(config)
+        self.oom_retries = OutOfMemoryRetries(config, self.tasks.tasks, self._effects)
         self.actors = ActorCalls(self.references, self.borrows, self._effects)
         self.pins = Pins()
         self.relocations = Relocations(self.references, self.objects, self.tasks, self.pins, self._effects)
@@ -175,16 +178,15 @@ class Owner:
     def tick(self, now_ms: int) -> list[Any]:
         """A deadline passed."""
         self._now_ms = now_ms
+        for record in self.oom_retries.due(now_ms):
+            self._requeue(record)
         self.leases.tick(now_ms, self._effects)
         self._end_leases(self.leases.overdue(now_ms))
         return self.handle((), now_ms)
 
     def next_deadline_ms(self) -> int | None:
-        deadline_ms = self.leases.next_deadline_ms()
-        look_ms = self.relocations.next_deadline_ms()
-        if look_ms is not None:
-            return look_ms if deadline_ms is None else min(look_ms, deadline_ms)
-        return deadline_ms
+        rooms = self.leases, self.relocations, self.oom_retries
+        return earliest(rooms[0].next_deadline_ms(), rooms[1].next_deadline_ms(), rooms[2].next_deadline_ms())
 
     def accepts(self, message_type: type) -> bool:
         """Whether a peer's message of this type is for the owner (rather than the executor)."""
@@ -365,6 +367,8 @@ class Owner:
                     self._requeue(record)
                 elif record.cancelled:
                     self._end_cancelled(record)
+                elif message.out_of_memory and not message.code and self.oom_retries.may_retry(record):
+                    self.oom_retries.postpone(record, message, self._now_ms)
                 elif self.tasks.should_retry_crash(record, message):
                     self._requeue(record)
                 else:
