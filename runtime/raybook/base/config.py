@@ -102,6 +102,6 @@ def read_environment(environ: Mapping[str, str], base: Config | None = None) -> 
             values[field.name] = float(raw) if field.type is float else int(raw)
         except ValueError:
             raise ValueError(f"The environment variable {name} must be a number, got {raw!r}.") from None
-        if field.name in SHARES and not 0 < values[field.name] <= 1:
-            raise ValueError(f"The environment variable {name} must be above 0 and no more than 1, got {raw!r}.")
+        if field.name in SHARES and not 0 <= values[field.name] <= 1:
+            raise ValueError(f"The environment variable {name} must be between 0 and 1, got {raw!r}.")
     return msgspec.structs.replace(defaults, **values) if values else defaults

@@ -240,7 +240,7 @@ class MemoryPolicy:
 
     def check_invariants(self) -> None:
         assert bool(self._victim) <= (self.state is State.ENDING), "A victim is awaited in another state."
-        assert 0 < self._threshold <= self._critical, "The critical share lies below the threshold."
+        assert 0 <= self._threshold <= self._critical, "The critical share lies below the threshold."
 
 
 def choose(busy: Sequence[Candidate], small_bytes: float) -> Candidate:
