@@ -66,6 +66,8 @@ class Config(msgspec.Struct, frozen=True, array_like=True):
     memory_limit_bytes: int = 0
     """What the processes of a node and its store may use together, for the memory guard; 0: what the machine or the
     control group allows everybody on it."""
+    record_ref_creation_sites: int = -1
+    """Whether the line of code that made an object or task is recorded: 1 yes, 0 no, -1 in IPython (Ray: the same)."""
     task_oom_retries: int = -1
     """How often a task is tried again that was ended because memory ran short; -1: without end (Ray: the same). Tasks
     with ``max_retries=0`` are not."""
@@ -77,6 +79,7 @@ RAY_VARIABLES = MappingProxyType(
     {
         "memory_usage_threshold": "RAY_memory_usage_threshold",
         "memory_monitor_refresh_ms": "RAY_memory_monitor_refresh_ms",
+        "record_ref_creation_sites": "RAY_record_ref_creation_sites",
         "task_oom_retries": "RAY_task_oom_retries",
         "task_oom_retry_delay_ms": "RAY_task_oom_retry_delay_base_ms",
     }

@@ -58,6 +58,8 @@ class Value(msgspec.Struct, array_like=True, gc=False):
     location: Location | None = None
     error: ErrorValue | None = None
     contained: list[RefInfo] | None = None
+    origin: str = ""
+    """The line of code that made it, where that is recorded."""
 
 
 STREAMING = -1

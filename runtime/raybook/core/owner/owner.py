@@ -24,6 +24,7 @@ from raybook.core.owner.dependencies import Dependencies
 from raybook.core.owner.exchange import Exchange, owner_died
 from raybook.core.owner.garbage import Garbage
 from raybook.core.owner.generators import Generators
+from raybook.core.owner.lease_endings import LeaseEndings
 from raybook.core.owner.lease_requester import LeaseRequester
 from raybook.core.owner.object_directory import ObjectDirectory
 from raybook.core.owner.oom_retries import OutOfMemoryRetries
@@ -53,7 +54,7 @@ from raybook.core.owner.records import (
 from raybook.core.owner.reference_counter import ReferenceCounter
 from raybook.core.owner.relocations import Relocations
 from raybook.core.owner.story import explain
-from raybook.core.owner.task_manager import RETRYABLE, TaskManager, cancelled_error, crash_error
+from raybook.core.owner.task_manager import RETRYABLE, TaskManager, cancelled_error
 from raybook.core.owner.wait_set import WaitSet
 from raybook.protocol.messages.raylet import (
     ActorUpdate,
@@ -94,6 +95,9 @@ class Owner:
         self.tasks = TaskManager()
         self.leases = LeaseRequester(config)
         self.oom_retries = OutOfMemoryRetries(config, self.tasks.tasks, self._effects)
+        self.endings = LeaseEndings(
+            self.leases, self.tasks, self.oom_retries, self._requeue, self._end_cancelled, self._fail
+        )
         self.actors = ActorCalls(self.references, self.borrows, self._effects)
         self.pins = Pins()
         self.relocations = Relocations(self.references, self.objects, self.tasks, self.pins, self._effects)
@@ -147,7 +151,7 @@ class Owner:
         }
         self._raylet_dispatch: dict[type, Any] = {
             LeaseGranted: lambda message: self.leases.granted(message, self._now_ms, self._effects),
-            LeaseLost: self._on_lease_lost,
+            LeaseLost: lambda message: self.endings.lost(message, self._now_ms),
             DemandInfeasible: self._on_infeasible,
             DemandRefused: self._on_refused,
             ActorUpdate: self._on_actor_update,
@@ -181,7 +185,7 @@ class Owner:
         for record in self.oom_retries.due(now_ms):
             self._requeue(record)
         self.leases.tick(now_ms, self._effects)
-        self._end_leases(self.leases.overdue(now_ms))
+        self.endings.end(self.leases.overdue(now_ms), now_ms)
         return self.handle((), now_ms)
 
     def next_deadline_ms(self) -> int | None:
@@ -231,7 +235,7 @@ class Owner:
 
     def _fail_unrun(self, record: TaskRecord, error: ErrorValue) -> None:
         """An argument is an error: the task fails with it and never runs."""
-        self._finish(record, "FAILED", 0, 0, error=error)
+        self._fail(record, error)
         record.unresolved = -1
 
     def _submit_call(self, record: TaskRecord) -> None:
@@ -239,7 +243,7 @@ class Owner:
             return
         error = self.actors.queue(record.actor_id).submit(record)
         if error is not None:
-            self._finish(record, "FAILED", 0, 0, error=error)
+            self._fail(record, error)
 
     def _on_replies(self, client_id: bytes, message: TaskReplies) -> None:
         tasks = self.tasks.tasks
@@ -314,6 +318,7 @@ class Owner:
             taken = False
             for index, value in enumerate(reply.returns):
                 key = spec.task_id + FIRST_RETURN if index == 0 else return_id(spec.task_id, index)
+                value.origin = record.call_site
                 if value.contained:
                     taken = True
                     if self.references.is_alive(key):
@@ -322,7 +327,7 @@ class Owner:
             if taken:
                 self.borrows.take_returns(client_id, spec.task_id)
         else:
-            value = Value(error=error)
+            value = Value(error=error, origin=record.call_site)
             for index in range(spec.num_returns):
                 self._become_ready(return_id(spec.task_id, index), value, False)
         if spec.num_returns < 0:
@@ -355,24 +360,8 @@ class Owner:
 
     # Leases
 
-    def _on_lease_lost(self, message: LeaseLost) -> None:
-        self._end_leases([(message, self.leases.lost(message, self._now_ms))])
-
-    def _end_leases(self, ended: list[tuple[LeaseLost, list[TaskRecord]]]) -> None:
-        """These tasks of ended leases will not be answered."""
-        for message, records in ended:
-            for index, record in enumerate(reversed(records)):
-                started = message.died and index == len(records) - 1 and not record.unresolved
-                if not started:
-                    self._requeue(record)
-                elif record.cancelled:
-                    self._end_cancelled(record)
-                elif message.out_of_memory and not message.code and self.oom_retries.may_retry(record):
-                    self.oom_retries.postpone(record, message, self._now_ms)
-                elif self.tasks.should_retry_crash(record, message):
-                    self._requeue(record)
-                else:
-                    self._finish(record, "FAILED", 0, 0, error=crash_error(record, message))
+    def _fail(self, record: TaskRecord, error: ErrorValue) -> None:
+        self._finish(record, "FAILED", 0, 0, error=error)
 
     def _on_infeasible(self, message: DemandInfeasible) -> None:
         self.leases.infeasible(message.class_key, message.text)
@@ -380,7 +369,7 @@ class Owner:
 
     def _on_refused(self, message: DemandRefused) -> None:
         for record in self.leases.refused(message.class_key):
-            self._finish(record, "FAILED", 0, 0, error=ErrorValue(message.code, message.text))
+            self._fail(record, ErrorValue(message.code, message.text))
 
     # Actors
 
@@ -389,7 +378,7 @@ class Owner:
             if record.cancelled:
                 self._end_cancelled(record)
             else:
-                self._finish(record, "FAILED", 0, 0, error=error)
+                self._fail(record, error)
 
     # Objects
 
@@ -470,7 +459,7 @@ class Owner:
     def _on_peer_gone(self, event: PeerGone) -> None:
         """A process is out of reach: what it borrowed is given back, what it owned fails."""
         client_id = event.client_id
-        self._end_leases(self.leases.out_of_reach(client_id))
+        self.endings.end(self.leases.out_of_reach(client_id), self._now_ms)
         self.borrows.on_client_gone(client_id)
         for key in [key for key in self.references.owners if owner_of(key) == client_id]:
             self._lose_owner(key, client_id)
