@@ -171,7 +171,12 @@ class NodeDecider:
     def _actor_gone(self, effect: le.ActorGone) -> None:
         self._report_actor(
             ActorStateReport(
-                effect.actor_id, effect.incarnation, "DEAD", reason=effect.reason, intended=effect.intended
+                effect.actor_id,
+                effect.incarnation,
+                "DEAD",
+                reason=effect.reason,
+                intended=effect.intended,
+                code=effect.code,
             )
         )
 
@@ -232,8 +237,11 @@ class NodeDecider:
         else:
             self.kill(process, effect.reason)
 
-    def kill(self, process: WorkerProcess, reason: str) -> None:
-        """End a worker's process now; the zygote reports its death."""
+    def kill(self, process: WorkerProcess, reason: str, memory_code: str | None = None) -> None:
+        """End a worker's process now; the zygote reports its death. memory_code: it ends because memory is short, and its
+        task fails with this exception class, or may be tried again ("")."""
+        if not process.kill_reason:
+            process.memory_code = memory_code
         process.kill_reason = process.kill_reason or reason
         logger.info("Killing worker %d: %s", process.pid, reason)
         if process.pid and self.zygote is not None:
