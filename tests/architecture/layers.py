@@ -116,9 +116,9 @@ LAZY_EDGES: tuple[tuple[str, str], ...] = (
 # Imported inside functions because importing them takes long, or because they are optional.
 HEAVY_LIBRARIES = frozenset(
     """
-    IPython PIL anywidget comm datasets deltalake fastapi fsspec google grpc grpc_tools gymnasium ipykernel ipywidgets
+    IPython PIL anywidget comm dask datasets deltalake fastapi fsspec google grpc grpc_tools gymnasium ipykernel ipywidgets
     jax jupyter_server kubernetes lightgbm lightning matplotlib numpy optuna pandas polars prometheus_client psutil
-    pyarrow pynvml ray redis rich scipy sklearn starlette tensorflow torch torchvision tqdm transformers uvicorn uvloop
+    pyarrow pynvml ray redis rich scipy sklearn starlette tensorflow torch torchvision tqdm transformers uv uvicorn uvloop
     xgboost
     """.split()
 )
