@@ -85,15 +85,15 @@ def of_module_file(path: Path) -> str:
 
 def send_all(engine: Engine) -> None:
     """A session begins: what was made before goes to its cluster."""
-    if current_runtime.archives is not None:
-        for address in current_runtime.archives.contents:
-            _send(engine, address)
+    for address in _shelf().contents:
+        _send(engine, address)
 
 
 def _shelf() -> ArchiveShelf:
-    if current_runtime.archives is None:
-        current_runtime.archives = ArchiveShelf()
-    return current_runtime.archives
+    shelf = current_runtime.lasting.get("archives")
+    if shelf is None:
+        shelf = current_runtime.lasting["archives"] = ArchiveShelf()
+    return shelf
 
 
 def _send_if_started(address: str) -> None:
