@@ -27,6 +27,8 @@ _common.test_utils
 """.split()
 
 NOTHING = object()
+NOT_NAMES = {"TYPE_CHECKING", "T", "F", "state"}
+"""What modules leave lying about: type variables, and a decorated class that kept a loop's name."""
 VARARGS = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
 
 
@@ -37,6 +39,14 @@ def parameters_of(thing: Any) -> list[str] | None:
     except (TypeError, ValueError):
         return None
     return [VARARGS.get(p.kind, "") + p.name for p in parameters if p.name != "self" and not p.name.startswith("_")]
+
+
+def lacking_parameters(ours: Any, theirs: list[str]) -> list[str]:
+    """Which of these parameters a function of ours does not take by name; variable ones take any."""
+    have = parameters_of(ours)
+    if have is None or any(name.startswith("**") for name in have):
+        return []
+    return [name for name in theirs if not name.startswith("*") and name not in have]
 
 
 def members_of(cls: type, package: str) -> dict[str, Any]:
@@ -64,6 +74,7 @@ def public_names(module: types.ModuleType) -> list[str]:
         name
         for name, value in vars(module).items()
         if not name.startswith("_")
+        and name not in NOT_NAMES
         and not isinstance(value, types.ModuleType)
         and (getattr(value, "__module__", None) == module.__name__ or (name.isupper() and not callable(value)))
     )
