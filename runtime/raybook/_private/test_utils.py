@@ -125,6 +125,7 @@ def run_string_as_driver_nonblocking(
     assert process.stdin is not None
     process.stdin.write(driver_script.encode())
     process.stdin.close()
+    process.stdin = None  # Or ``communicate`` would flush it.
     return process
 
 
@@ -141,15 +142,20 @@ def wait_for_num_actors(num_actors: int, state: str | None = None, timeout: floa
 def kill_actor_and_wait_for_failure(actor: ActorHandle, timeout: float = 10, retry_interval_ms: float = 100) -> None:
     """Kill it, and wait until the cluster knows that it is dead or has begun another life. RuntimeError."""
     actor_id = actor._actor_id.hex()
-    restarts = get_actor(actor_id).num_restarts
+    before = _life(actor_id)
     kill(actor)
 
     def is_gone() -> bool:
-        row = get_actor(actor_id)
-        return row.state == "DEAD" or row.num_restarts > restarts
+        state, restarts = _life(actor_id)
+        return state == "DEAD" or restarts > before[1]
 
     if not _wait_until(is_gone, timeout):
         raise RuntimeError(f"It took too much time to kill an actor: {actor_id}")
+
+
+def _life(actor_id: str) -> tuple[str, int]:
+    row = get_actor(actor_id)
+    return ("DEAD", 0) if row is None else (row.state, row.num_restarts or 0)
 
 
 def get_actor_node_id(actor_handle: ActorHandle) -> str:

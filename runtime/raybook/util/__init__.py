@@ -57,11 +57,13 @@ _HOMES = {
 
 _MODULES = frozenset(
     """
-    accelerators actor_pool annotations check_serialize collective debug helpers joblib metrics multiprocessing queue rpdb
-    scheduling_strategies serialization state
+    accelerators actor_pool annotations check_serialize collective debug helpers joblib metrics multiprocessing pdb queue
+    rpdb scheduling_strategies serialization state
     """.split()
 )
 """What may be used as ``raybook.util.<module>`` without an import of its own."""
+
+_OTHER_NAMES = {"pdb": "rpdb"}
 
 __all__ = [
     "ActorPool",
@@ -87,9 +89,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(import_module(f"raybook.util.{_HOMES[name]}"), name)
     elif name in _MODULES:
-        value = import_module(f"raybook.util.{name}")
-    elif name == "pdb":
-        value = import_module("raybook.util.rpdb")
+        value = import_module(f"raybook.util.{_OTHER_NAMES.get(name, name)}")
     else:
         raise AttributeError(f"module 'raybook.util' has no attribute {name!r}")
     globals()[name] = value
