@@ -40,9 +40,11 @@ from raybook.protocol.messages.survey import SurveyAnswer
 from raybook.raylet.abroad import Abroad
 from raybook.raylet.clients import DRIVER, WORKER, Client, ClientTable, WorkerProcess
 from raybook.raylet.effects import NodeDecider
+from raybook.raylet.environments import ENVIRONMENTS, Environments
 from raybook.raylet.followers import Followers
 from raybook.raylet.gcs_link import GcsLink
 from raybook.raylet.idle_probe import IdleProbe
+from raybook.raylet.memory_guard import MemoryGuard
 from raybook.raylet.neighbours import Neighbours
 from raybook.raylet.node_service import NodeService
 from raybook.raylet.output_service import OutputService
@@ -134,7 +136,13 @@ class Raylet:
             self._resources_changed,
             lambda group_id: self._followers.group(group_id),
             self._labels,
-            lambda line: self.output.announce("runtime_env", line),
+            lambda ready, failed: Environments(
+                ready,
+                failed,
+                lambda line: self.output.announce("runtime_env", line),
+                lambda method, request: self.gcs.call(method, request),
+                Path(self._session_dir, ENVIRONMENTS, self.node_id.hex()[:12]),
+            ),
         )
         self._store = StoreService(
             self._config,
@@ -159,6 +167,9 @@ class Raylet:
         if self._gateway_host:
             self._abroad = Abroad(self.node_id, self._token, self._neighbours, self._clients, self.decider, self._store)
         self._followers = Followers(self.decider, self.gcs, self._abroad)
+        self._guard = MemoryGuard(
+            self._config, self.decider, self._clients, self._store, lambda text: self.output.announce("memory", text)
+        )
         logs = Path(self._session_dir, LOGS)
         self.output = OutputService(logs, self.node_id, self._ip, self._clients, self.gcs, self.decider.leases.actor_of)
         self._handlers = self._message_handlers()
@@ -173,6 +184,7 @@ class Raylet:
         if self._abroad is not None:
             self._neighbours.start(self.gcs)
         self._look = self._loop.call_later(self._config.fact_interval_ms / 1000, self._look_around)
+        self._guard.start()
         return self._socket
 
     async def wait_for_worker(self, timeout_s: float) -> None:
@@ -192,6 +204,7 @@ class Raylet:
             return
         if self._look is not None:
             self._look.cancel()
+        self._guard.close()
         self.decider.close()
         self._probe.close()
         self.output.close()
@@ -367,6 +380,7 @@ class Raylet:
         self._client_gone(client, reason)
 
     def _client_gone(self, client: Client, reason: str) -> None:
+        self._guard.worker_ended(client.client_id)
         self.decider.lease(le.ClientGone(client.client_id))
         self._store.client_died(client.client_id)
         if self._abroad is not None:

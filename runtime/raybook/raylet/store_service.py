@@ -63,6 +63,7 @@ class StoreService:
             )
             spill_bytes = self._spiller.threshold_bytes
         self._table = ObjectTable(self.arena_bytes, self.capacity_bytes, spill_bytes=spill_bytes)
+        self._keep_warm_bytes = self._table.keep_warm_bytes
 
     @property
     def arena(self) -> Arena:
@@ -115,6 +116,19 @@ class StoreService:
 
     def used_bytes(self) -> int:
         return self._table.statistics().used_bytes
+
+    def resident_bytes(self) -> int:
+        """Memory that the arena takes just now, idle room included. Cost: 1 µs."""
+        return self._arena.memory_bytes()
+
+    def shrink(self, to_free_bytes: int) -> None:
+        """Give so much memory back to the machine: idle room at once, objects to disk. 0: live as before."""
+        if self._closed:
+            return
+        self._table.keep_warm_bytes = 0 if to_free_bytes else self._keep_warm_bytes
+        if self._spiller is not None:
+            self._spiller.relieve(to_free_bytes)
+        self._decide()
 
     def close(self) -> None:
         """Let go of the arena; its memory ends with the last process that maps it."""

@@ -382,7 +382,7 @@ class CoreProcess:
         if kind is SpillWanted:
             # What nothing lies in need not be made free.
             message.bytes_wanted -= self._regions.give_back_idle(EVERYTHING, RECALL_BYTES_MIN)
-        if self.owner.accepts_raylet(kind):
+        if kind in self.owner.accepted_from_raylet:
             inbox.append(FromRaylet(message))
             return
         handler = self.raylet_handlers.get(kind)

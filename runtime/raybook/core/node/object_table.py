@@ -55,7 +55,7 @@ class ObjectTable:
     ) -> None:
         self._extents = ExtentTable(arena_bytes, capacity_bytes, spill_bytes)
         self._spill_bytes = spill_bytes
-        self._keep_warm_bytes = capacity_bytes // 8 if keep_warm_bytes is None else keep_warm_bytes
+        self.keep_warm_bytes = capacity_bytes // 8 if keep_warm_bytes is None else keep_warm_bytes
         self._clients: dict[bytes, str] = {}
         self._regions: dict[int, Region] = {}
         self._by_owner: dict[bytes, dict[int, None]] = {}
@@ -94,7 +94,7 @@ class ObjectTable:
             self._edges[type(event)](event)
         if self._queue:
             self._serve_queue()
-        for offset, size in self._extents.take_idle_ranges(self._keep_warm_bytes):
+        for offset, size in self._extents.take_idle_ranges(self.keep_warm_bytes):
             self._effects.append(ev.PunchHole(offset, size))
         effects, self._effects = self._effects, []
         return effects

@@ -1,7 +1,7 @@
-"""Losses: what becomes of tasks whose lease, worker or actor is gone, or that nobody can ever run.
+"""Losses: what becomes of tasks that came back unstarted, whose actor is gone, or that nobody can ever run.
 
-Decides between again and failed; how a task fails or queues anew is the owner machine's. Knows nothing of replies.
-Invariant: each task that is lost is handed on exactly once.
+Decides between again and failed; how a task fails or queues anew is the owner machine's. Knows nothing of replies, nor of
+leases that end (``lease_endings``). Invariant: each task that is lost is handed on exactly once.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from raybook.base.specs import ErrorValue
 from raybook.core.owner.actor_calls import ActorCalls
 from raybook.core.owner.lease_requester import LeaseRequester
 from raybook.core.owner.records import LogLine, TaskRecord
-from raybook.core.owner.task_manager import TaskManager, cancelled_error, crash_error
-from raybook.protocol.messages.raylet import ActorUpdate, DemandInfeasible, DemandRefused, LeaseLost
+from raybook.core.owner.task_manager import TaskManager
+from raybook.protocol.messages.raylet import ActorUpdate, DemandInfeasible, DemandRefused
 from raybook.protocol.messages.worker import TasksBounced
 
 
 class Losses:
-    """One per owner machine. fail(record, state, error): a task is over. requeue(record): to the front of its queue."""
+    """One per owner machine. requeue: to the front of its queue. end_cancelled, fail: how the owner ends a task."""
 
     def __init__(
         self,
@@ -27,8 +27,9 @@ class Losses:
         leases: LeaseRequester,
         actors: ActorCalls,
         effects: list[Any],
-        fail: Callable[[TaskRecord, str, ErrorValue], None],
         requeue: Callable[[TaskRecord], None],
+        end_cancelled: Callable[[TaskRecord], None],
+        fail: Callable[[TaskRecord, ErrorValue], None],
     ) -> None:
         self._tasks = tasks
         self._leases = leases
@@ -36,6 +37,7 @@ class Losses:
         self._effects = effects
         self._fail = fail
         self._requeue = requeue
+        self._end_cancelled = end_cancelled
 
     def on_bounced(self, client_id: bytes, message: TasksBounced) -> None:
         """A worker or actor gave these back unstarted."""
@@ -49,28 +51,10 @@ class Losses:
             else:
                 self._leases.bounced(record, blocked)
                 if record.cancelled:
-                    self.end_cancelled(record)
+                    self._end_cancelled(record)
                 else:
                     self._requeue(record)
         self._leases.steal_answered(client_id)
-
-    def end_cancelled(self, record: TaskRecord) -> None:
-        """A cancelled task will not run, or not again."""
-        self._fail(record, "CANCELLED", cancelled_error(record))
-
-    def end_leases(self, ended: list[tuple[LeaseLost, list[TaskRecord]]]) -> None:
-        """These tasks of ended leases will not be answered."""
-        for message, records in ended:
-            for index, record in enumerate(reversed(records)):
-                started = message.died and index == len(records) - 1 and not record.unresolved
-                if not started:
-                    self._requeue(record)
-                elif record.cancelled:
-                    self.end_cancelled(record)
-                elif self._tasks.should_retry_crash(record, message):
-                    self._requeue(record)
-                else:
-                    self._fail(record, "FAILED", crash_error(record, message))
 
     def on_infeasible(self, message: DemandInfeasible) -> None:
         """No node can ever run a class: its tasks wait for one that can."""
@@ -80,12 +64,12 @@ class Losses:
     def on_refused(self, message: DemandRefused) -> None:
         """A class will never run."""
         for record in self._leases.refused(message.class_key):
-            self._fail(record, "FAILED", ErrorValue(message.code, message.text))
+            self._fail(record, ErrorValue(message.code, message.text))
 
     def on_actor_update(self, update: ActorUpdate) -> None:
         """An actor's state changed: some calls may fail by it."""
         for record, error in self._actors.on_update(update):
             if record.cancelled:
-                self.end_cancelled(record)
+                self._end_cancelled(record)
             else:
-                self._fail(record, "FAILED", error)
+                self._fail(record, error)

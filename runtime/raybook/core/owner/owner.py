@@ -16,6 +16,7 @@ from typing import Any
 
 from raybook.base.config import Config
 from raybook.base.ids import CLIENT_ID_BYTES, FIRST_RETURN, owner_of, return_id
+from raybook.base.machine import earliest
 from raybook.base.specs import ErrorValue, RefInfo, Value
 from raybook.core.owner.actor_calls import ActorCalls
 from raybook.core.owner.borrows import Borrows
@@ -24,9 +25,11 @@ from raybook.core.owner.dependencies import Dependencies
 from raybook.core.owner.exchange import Exchange, owner_died
 from raybook.core.owner.garbage import Garbage
 from raybook.core.owner.generators import Generators
+from raybook.core.owner.lease_endings import LeaseEndings
 from raybook.core.owner.lease_requester import LeaseRequester
 from raybook.core.owner.losses import Losses
 from raybook.core.owner.object_directory import ObjectDirectory
+from raybook.core.owner.oom_retries import OutOfMemoryRetries
 from raybook.core.owner.pins import Pins
 from raybook.core.owner.records import (
     CancelCommand,
@@ -55,7 +58,7 @@ from raybook.core.owner.recovery import Recovery
 from raybook.core.owner.reference_counter import ReferenceCounter
 from raybook.core.owner.relocations import Relocations
 from raybook.core.owner.story import explain
-from raybook.core.owner.task_manager import RETRYABLE, TaskManager
+from raybook.core.owner.task_manager import RETRYABLE, TaskManager, cancelled_error
 from raybook.core.owner.task_report import ENDED_ROWS_MAX, ERROR_CHARS_MAX, EndedTask
 from raybook.core.owner.wait_set import WaitSet
 from raybook.protocol.messages.raylet import (
@@ -98,12 +101,18 @@ class Owner:
         self.waits = WaitSet()
         self.tasks = TaskManager()
         self.leases = LeaseRequester(config)
+        self.oom_retries = OutOfMemoryRetries(config, self.tasks.tasks, self._effects)
+        self.endings = LeaseEndings(
+            self.leases, self.tasks, self.oom_retries, self._requeue, self._end_cancelled, self._fail
+        )
         self.actors = ActorCalls(self.references, self.borrows, self._effects)
         self.pins = Pins()
         self.relocations = Relocations(self.references, self.objects, self.tasks, self.pins, self._effects)
         self.garbage = Garbage(self.references, self.objects, self.actors, self.relocations, self._effects)
-        self.losses = Losses(self.tasks, self.leases, self.actors, self._effects, self._fail, self._requeue)
-        self.cancellation = Cancellation(self.tasks, self.leases, self.actors, self._effects, self.losses.end_cancelled)
+        self.losses = Losses(
+            self.tasks, self.leases, self.actors, self._effects, self._requeue, self._end_cancelled, self._fail
+        )
+        self.cancellation = Cancellation(self.tasks, self.leases, self.actors, self._effects, self._end_cancelled)
         self.generators = Generators(
             self.references, self.objects, self.borrows, self.garbage, self._effects,
             self._become_ready, self.cancellation.place_of,
@@ -161,7 +170,7 @@ class Owner:
         """Types of a peer's messages that are for the owner rather than the executor."""
         self._raylet_dispatch: dict[type, Any] = {
             LeaseGranted: lambda message: self.leases.granted(message, self._now_ms, self._effects),
-            LeaseLost: self._on_lease_lost,
+            LeaseLost: lambda message: self.endings.lost(message, self._now_ms),
             DemandInfeasible: self.losses.on_infeasible,
             DemandRefused: self.losses.on_refused,
             NodeGone: lambda message: self.recovery.node_gone(message.node_id, message.reason),
@@ -169,6 +178,7 @@ class Owner:
             SpillWanted: self.relocations.on_spill_wanted,
             ObjectsSpilled: self.relocations.on_objects_spilled,
         }
+        self.accepted_from_raylet = frozenset(self._raylet_dispatch)
 
     # The machine's contract
 
@@ -210,19 +220,15 @@ class Owner:
     def tick(self, now_ms: int) -> list[Any]:
         """A deadline passed."""
         self._now_ms = now_ms
+        for record in self.oom_retries.due(now_ms):
+            self._requeue(record)
         self.leases.tick(now_ms, self._effects)
-        self.losses.end_leases(self.leases.overdue(now_ms))
+        self.endings.end(self.leases.overdue(now_ms), now_ms)
         return self.handle((), now_ms)
 
     def next_deadline_ms(self) -> int | None:
-        deadline_ms = self.leases.next_deadline_ms()
-        look_ms = self.relocations.next_deadline_ms()
-        if look_ms is not None:
-            return look_ms if deadline_ms is None else min(look_ms, deadline_ms)
-        return deadline_ms
-
-    def accepts_raylet(self, message_type: type) -> bool:
-        return message_type in self._raylet_dispatch
+        rooms = self.leases, self.relocations, self.oom_retries
+        return earliest(rooms[0].next_deadline_ms(), rooms[1].next_deadline_ms(), rooms[2].next_deadline_ms())
 
     # Tasks
 
@@ -247,7 +253,9 @@ class Owner:
         if record.held is not None:
             self._hold_arguments(record)
         if actor_id:
-            self._submit_call(record)
+            error = self.actors.queue(actor_id).submit(record) if record.unresolved >= 0 else None
+            if error is not None:
+                self._fail(record, error)
         elif not record.unresolved:
             self.leases.enqueue(record)
         elif record.unresolved > 0:
@@ -262,15 +270,8 @@ class Owner:
 
     def _fail_unrun(self, record: TaskRecord, error: ErrorValue) -> None:
         """An argument is an error: the task fails with it and never runs."""
-        self._fail(record, "FAILED", error)
+        self._fail(record, error)
         record.unresolved = -1
-
-    def _submit_call(self, record: TaskRecord) -> None:
-        if record.unresolved < 0:
-            return
-        error = self.actors.queue(record.actor_id).submit(record)
-        if error is not None:
-            self._fail(record, "FAILED", error)
 
     def _on_replies(self, client_id: bytes, message: TaskReplies) -> None:
         tasks = self.tasks.tasks
@@ -345,7 +346,7 @@ class Owner:
         self.ended.append(
             EndedTask(
                 spec.name, spec.task_id, state, self.wall_s, run_us, pid, spec.attempt, spec.parent, record.actor_id,
-                spec.cell, record.submitted_s, code, text,
+                record.call_site, record.submitted_s, code, text,
             )
         )  # fmt: skip
         if reply is not None:
@@ -354,6 +355,7 @@ class Owner:
             for index, value in enumerate(reply.returns):
                 if index:
                     key = return_id(spec.task_id, index)
+                value.origin = record.call_site
                 if value.contained:
                     taken = True
                     if self.references.is_alive(key):
@@ -364,7 +366,7 @@ class Owner:
             if self.recovery.is_on and error is None:
                 self.recovery.keep(record, reply)
         else:
-            value = Value(error=error)
+            value = Value(error=error, origin=record.call_site)
             for index in range(spec.num_returns):
                 self._become_ready(return_id(spec.task_id, index), value, False)
         if spec.num_returns < 0:
@@ -383,11 +385,11 @@ class Owner:
             else:
                 self.references.drop(actor_id)
 
-    def _fail(self, record: TaskRecord, state: str, error: ErrorValue) -> None:
-        self._finish(record, state, 0, 0, error=error)
+    def _fail(self, record: TaskRecord, error: ErrorValue) -> None:
+        self._finish(record, "FAILED", 0, 0, error=error)
 
-    def _on_lease_lost(self, message: LeaseLost) -> None:
-        self.losses.end_leases([(message, self.leases.lost(message, self._now_ms))])
+    def _end_cancelled(self, record: TaskRecord) -> None:
+        self._finish(record, "CANCELLED", 0, 0, error=cancelled_error(record))
 
     # Objects
 
@@ -459,10 +461,7 @@ class Owner:
 
     def _forget(self, keys: list[bytes]) -> None:
         """Borrowed objects are held here no longer."""
-        values, copies = self.objects.values, self.objects.copies
-        for key in keys:
-            if key in values or key in copies:
-                self.objects.remove(key)
+        self.objects.forget(keys)
         self.exchange.stop_waiting_for(keys)
 
     # Peers
@@ -470,7 +469,7 @@ class Owner:
     def _on_peer_gone(self, event: PeerGone) -> None:
         """A process is out of reach: what it borrowed is given back, what it owned fails."""
         client_id = event.client_id
-        self.losses.end_leases(self.leases.out_of_reach(client_id))
+        self.endings.end(self.leases.out_of_reach(client_id), self._now_ms)
         self.borrows.on_client_gone(client_id)
         for key in [key for key in self.references.owners if owner_of(key) == client_id]:
             self._lose_owner(key, client_id)

@@ -64,6 +64,10 @@ class TaskRecord(msgspec.Struct, gc=False):
     """Lease that the task was pushed under, or None."""
     followers: list[TaskRecord] | None = None
     """Tasks that wait for this one alone, and may be pushed right behind it."""
+    call_site: str = ""
+    """The line of code that submitted it, where that is recorded."""
+    oom_tries: int = 0
+    """How often its worker was ended because memory ran short."""
 
 
 class Wait(msgspec.Struct, eq=False):
