@@ -126,10 +126,10 @@ class CoreProcess:
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
         self._mail = Mail(self.me, token, self._listeners, self._epoll, self.owner.accepted, self.queue.append)
+        self.unfinished = self.owner.tasks.tasks
+        self.awaited = self.owner.waits.waiting
         self._deferred = DeferredSignals(self.wake)
         self.leading = Leading(self, self._step, self._fail, self._deferred)
-        self._unfinished = self.owner.tasks.tasks
-        self._awaited = self.owner.waits.waiting
         self._stopping = False
         self.is_ending = False
         self._has_polled = False
@@ -194,7 +194,7 @@ class CoreProcess:
 
     def is_quiet(self) -> bool:
         """Nothing is in flight, or to be done, that would be late if the loop turned some milliseconds later."""
-        return not (self.queue or self._unfinished or self._awaited or self.is_ending)
+        return not (self.queue or self.unfinished or self.awaited or self.is_ending)
 
     def allocate(self, size: int) -> Ticket:
         """Room for ``size`` bytes in the arena; blocks until there is some. ``refusal`` is set when there is none."""

@@ -369,7 +369,8 @@ class WorkerExecutor(Executor):
         intake.settled += 1
         if self.actor is None:
             self.arguments.keep(reply)
-        if holds_refs or not is_plain(spec):
+        has_more = spec.slots or spec.contained or spec.args_value or spec.stream
+        if holds_refs or (has_more and not is_plain(spec)):
             self.replies.flush()
             self._core.submit(SealReply(peer.client_id, reply))
         else:

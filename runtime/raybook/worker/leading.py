@@ -42,8 +42,10 @@ class Led(Protocol):
     is_ending: bool
     """This process leaves its cluster: nobody waits any longer."""
 
-    def is_quiet(self) -> bool:
-        """Nothing is in flight, or to be done, that would be late if the loop turned some milliseconds later."""
+    unfinished: dict[bytes, Any]
+    """Tasks of this process in flight, or waiting."""
+    awaited: dict[bytes, Any]
+    """Objects that threads of it wait for."""
 
 
 class Awaited(Protocol):
@@ -73,7 +75,9 @@ class Sleeper(Protocol):
 class Leading:
     """step: one turn; sleeps until ``end_s`` (monotonic) at most. fail: the loop body raised."""
 
-    __slots__ = ("_baton", "_core", "_deferred", "_doorbell", "_fail", "_step", "_waited_ns")
+    __slots__ = (
+        "_awaited", "_baton", "_core", "_deferred", "_doorbell", "_fail", "_queue", "_step", "_unfinished", "_waited_ns",
+    )  # fmt: skip
 
     def __init__(
         self, core: Led, step: Callable[[float | None], None], fail: Callable[[], None], deferred: DeferredSignals
@@ -81,6 +85,10 @@ class Leading:
         self._core = core
         self._baton = core.baton
         self._doorbell = core.doorbell
+        # While all three are empty, nothing would be late if the loop turned some milliseconds later.
+        self._queue = core.doorbell.queue
+        self._unfinished = core.unfinished
+        self._awaited = core.awaited
         self._step = step
         self._fail = fail
         self._deferred = deferred
@@ -111,7 +119,7 @@ class Leading:
                 try:
                     if not is_handed_over:
                         is_handed_over = True
-                        self._doorbell.queue.append(event)
+                        self._queue.append(event)
                     self._doorbell.left_to_lie = 0
                     while not (event.done or noted or baton.is_claimed or core.is_ending):
                         if end_s is not None and time.monotonic() >= end_s:
@@ -124,7 +132,7 @@ class Leading:
                     if not event.done and event.lock is None:
                         # Whoever leads next opens it, should this thread not.
                         event.lock = shut_lock()
-                    baton.rest(core.is_quiet())
+                    baton.rest(not (self._queue or self._unfinished or self._awaited or core.is_ending))
                 if is_handed_on:
                     break
                 if event.done or not noted:
@@ -136,7 +144,7 @@ class Leading:
         if not is_handed_over:
             if event.lock is None:
                 event.lock = shut_lock()
-            self._doorbell.queue.append(event)
+            self._queue.append(event)
         self._doorbell.rouse()
         self._ask_to_lead()
         if end_s is None:
@@ -155,7 +163,7 @@ class Leading:
         except Exception:  # noqa: BLE001 - it is logged, and ends this process's membership.
             self._fail()
         finally:
-            self._baton.rest(self._core.is_quiet())
+            self._baton.rest(not (self._queue or self._unfinished or self._awaited or core.is_ending))
 
     def turn(self, sleeper: Sleeper, timeout_s: float | None) -> bool:
         """An event loop's thread: turn the I/O loop once, and sleep in it for ``timeout_s`` at most. False when there is

@@ -86,7 +86,10 @@ class Intake:
             bounced = TasksBounced([spec.task_id for spec in message.tasks], epoch, reason)
             self._send_peer(caller.client_id, bounced)
             return
-        self.add(caller, message.tasks)
+        self.accepted += len(message.tasks)
+        append = self.work.append
+        for spec in message.tasks:
+            append((caller, spec))
 
     def add(self, caller: Caller | None, items: list[Any]) -> None:
         """Calls of an actor, or orders of the raylet (caller None): they are never refused."""
