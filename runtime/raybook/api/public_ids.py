@@ -79,6 +79,15 @@ class UniqueID(BaseID):
 class JobID(BaseID):
     """One driver's work."""
 
+    @classmethod
+    def from_int(cls, number: int) -> JobID:
+        """The id that stands for a number."""
+        return cls(number.to_bytes(cls.SIZE, "little"))
+
+    def int(self) -> int:
+        """The number that the id stands for."""
+        return int.from_bytes(self, "little")
+
 
 class NodeID(BaseID):
     """A node."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from types import GeneratorType
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from raybook.engines.local_objects import LocalObjects
 from raybook.protocol.messages.worker import ArgRef
 from raybook.protocol.serialization import SerializationContext, Serialized, deserialize, serialize
 from raybook.worker import args as arguments
+from raybook.worker.fixed_items import take_items
 
 LOCAL_IP = "127.0.0.1"
 UNLIMITED = -1
@@ -129,16 +131,23 @@ class LocalRunner:
             values = []
         elif call.num_returns == 0:
             values = []
+        elif type(result) is GeneratorType and call.num_returns > 1:
+            values = [serialize(item, self._context, name) for item in self._first_items(call, result)]
         elif call.num_returns == 1:
             values = [serialize(result, self._context, name)]
         else:
-            items = list(result) if result is not None else []
-            if len(items) != call.num_returns:
-                raise ValueError(
-                    f"Task `{call.name}` has num_returns={call.num_returns} but returned {len(items)} values."
-                )
-            values = [serialize(item, self._context, name) for item in items]
+            if len(result) != call.num_returns:
+                raise ValueError(f"Task returned {len(result)} objects, but num_returns={call.num_returns}.")
+            values = [serialize(item, self._context, name) for item in result]
         return Ended(values, started_us=started_us, run_us=run_us)
+
+    @staticmethod
+    def _first_items(call: LocalCall, generator: GeneratorType) -> list[Any]:
+        """The returns of a generator that declares how many it has. Unlike a worker's, one that raises has none."""
+        taken = take_items(generator, call.num_returns)
+        if taken.error is not None:
+            raise taken.error
+        return taken.items
 
     def _collect(self, call: LocalCall, produced: Any) -> None:
         if not hasattr(produced, "__next__"):

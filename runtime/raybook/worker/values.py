@@ -174,7 +174,7 @@ class Values:
         if not self.block(Wait(list(dict.fromkeys(keys)), len(set(keys)), True, None), timeout_s):
             waiting = [key for key in keys if key not in self._ready]
             raise GetTimeoutError(
-                f"Get timed out: {len(waiting)} of {len(keys)} objects were not ready after {timeout_s:g} s. "
+                f"Get timed out: some object(s) not ready: {len(waiting)} of {len(keys)} after {timeout_s:g} s. "
                 f"The first of them, {waiting[0].hex() if waiting else keys[0].hex()}: "
                 f"{self._core.owner.explain(waiting[0]) if waiting else 'it became ready just now'}. "
                 f"The tasks go on; call get again, or cancel them."
