@@ -8,13 +8,10 @@ import pytest
 
 from raybook import exceptions
 from raybook.base import errors
+from raybook.base.error_values import error_from_code, error_from_value, failed_argument, value_from_error
 from raybook.base.errors import (
     ERROR_CLASSES,
     RayTaskError,
-    error_from_code,
-    error_from_value,
-    failed_argument,
-    value_from_error,
 )
 from raybook.base.specs import ErrorValue
 from raybook.base.task_traceback import FAILED_ARGUMENT, with_source_lines

@@ -15,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from raybook.base.errors import GetTimeoutError, ObjectLostError, error_from_value
+from raybook.base.error_values import error_from_value
+from raybook.base.errors import GetTimeoutError, ObjectLostError
 from raybook.base.ids import owner_of
 from raybook.base.specs import ErrorValue
 from raybook.protocol.serialization import Serialized, deserialize

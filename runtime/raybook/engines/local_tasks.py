@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 
-from raybook.base.errors import ActorExit, RayTaskError, TaskCancelledError, failed_argument, value_from_error
+from raybook.base.error_values import failed_argument, value_from_error
+from raybook.base.errors import ActorExit, RayTaskError, TaskCancelledError
 from raybook.base.ids import return_id
 from raybook.base.specs import ErrorValue
 from raybook.base.task_context import CURRENT_TASK, TaskContext

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from raybook.base.dynamic_generator import DynamicObjectRefGenerator
-from raybook.base.errors import ActorExit, RayTaskError, TaskCancelledError, value_from_error
+from raybook.base.error_values import value_from_error
+from raybook.base.errors import ActorExit, RayTaskError, TaskCancelledError
 from raybook.base.ids import owner_of, return_id
 from raybook.base.specs import ErrorValue, Value
 from raybook.core.owner.task_manager import RETRYABLE
@@ -130,16 +131,6 @@ class Outcome:
         """A task was cancelled before it started."""
         text = f"Task: TaskID({spec.task_id.hex()}) was cancelled."
         return TaskReply(spec.task_id, spec.attempt, [], 0, ErrorValue("TaskCancelledError", text))
-
-
-def has_refs(reply: TaskReply) -> bool:
-    """Whether references travel in the return values. Then the result must live until the reply is handed over: it is
-    what holds them."""
-    # No generator: it is asked twice for every task.
-    for value in reply.returns:  # noqa: SIM110
-        if value.contained:
-            return True
-    return False
 
 
 def _miscounted(spec: TaskSpec, result: Any) -> Exception | None:

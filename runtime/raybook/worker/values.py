@@ -12,21 +12,21 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from raybook.base.error_values import error_from_value
 from raybook.base.errors import (
     GetTimeoutError,
     LocalRayletDiedError,
     ObjectLostError,
     ObjectStoreFullError,
     OutOfDiskError,
-    error_from_value,
 )
 from raybook.base.specs import Location, RefInfo, Value
 from raybook.core.owner.records import CancelWait, HoldRef, Pin, Unpin, Wait
+from raybook.core.owner.regions import Ticket
 from raybook.io.shm_arena import pinned_buffer
 from raybook.io.spill_files import SpilledValueLost, SpillReader, file_path, write_objects
 from raybook.protocol.serialization import SerializationContext, Serialized, deserialize, serialize
 from raybook.worker.core_process import CoreProcess
-from raybook.worker.regions import Ticket
 
 
 def _nothing() -> None:
