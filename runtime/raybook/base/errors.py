@@ -220,7 +220,7 @@ class ActorHandleNotFoundError(ValueError, RayError):
     """No such actor handle in this process."""
 
 
-class StaleReferenceError(RayError, RuntimeError):
+class StaleReferenceError(RayError, RuntimeError, ValueError):
     """A reference or handle of an earlier session, of another cluster, or of the parent process was used."""
 
 
@@ -437,6 +437,11 @@ class RayDirectTransportError(RaySystemError):
 
 class StreamingGeneratorReplayInconsistentError(RaySystemError):
     """A generator that was run again made other items than before."""
+
+
+class NotStartedError(RaySystemError, RuntimeError):
+    """A verb that needs a cluster was used before ``init``, or after ``shutdown``. A system error only because Ray
+    calls it one."""
 
 
 class ActorExit(BaseException):
