@@ -174,7 +174,7 @@ def test_failed_argument_keeps_class_and_says_what_failed():
     value = failed_argument(value_from_error(task_error(ValueError("bad"), "a"), cloudpickle.dumps), "b")
     error = error_from_value(value)
     assert isinstance(error, ValueError)
-    assert str(error).startswith("ray::b()\n" + FAILED_ARGUMENT)
+    assert str(error).startswith("ray::b()\n  " + FAILED_ARGUMENT)
     assert "ray::a()" in str(error)
 
 

@@ -32,7 +32,7 @@ def error_from_value(value: ErrorValue, loads: Callable[[bytes], Any] = pickle.l
     """The exception to raise for a failed object, ready for ``raise``. loads: the other half of the ``dumps`` that
     ``value_from_error`` was given. Runs the unpickling code of user exceptions; one that fails leaves a RayTaskError
     with the text."""
-    if value.code != TASK_CODE:
+    if value.code != TASK_CODE and not value.is_of_task:
         known = error_from_code(value.code, value.text)
         if value.actor_id and isinstance(known, RayActorError):
             known.actor_id = value.actor_id.hex()
@@ -65,8 +65,13 @@ def value_from_error(error: BaseException, dumps: Callable[[Any], bytes]) -> Err
 
 
 def failed_argument(value: ErrorValue, name: str) -> ErrorValue:
-    """The error of task ``name``, one of whose arguments failed with ``value``. It keeps the class of the first
-    failure; a chain of failures names its last task only, so that the text stays bounded."""
+    """The error of task ``name``, one of whose arguments failed with ``value``: a RayTaskError that has the class of
+    the first failure too. A chain of failures names its last task only, so that the text stays bounded."""
     _, marked, rest = value.text.partition(FAILED_ARGUMENT + "\n")
-    text = f"{header(name, None, None)}\n{FAILED_ARGUMENT}\n{rest if marked else value.text}"
-    return ErrorValue(value.code, text, value.payload, actor_id=value.actor_id)
+    text = f"{header(name, None, None)}\n  {FAILED_ARGUMENT}\n{rest if marked else value.text}"
+    payload = value.payload
+    if value.code != TASK_CODE and not value.is_of_task:
+        # It was not the user's code that failed: as the error of a task it needs to be one.
+        cause = error_from_value(value)
+        payload = pickle.dumps(RayTaskError(name, text, cause, actor_id=value.actor_id.hex() or None))
+    return ErrorValue(value.code, text, payload, actor_id=value.actor_id, is_of_task=value.code != TASK_CODE)

@@ -133,9 +133,11 @@ class RayTaskError(RayError):
 
     def as_instanceof_cause(self) -> RayTaskError:
         """This error as an instance of its cause's class too; itself where that cannot be (no cause, a class that
-        refuses subclasses, or one that is a RayTaskError already). Cost: 30 µs for the first error of a class."""
+        refuses subclasses) or adds nothing (a plain Exception). Cost: 30 µs for the first error of a class."""
         cause = self.cause
-        if cause is None or isinstance(cause, RayTaskError) or type(self) is not RayTaskError:
+        if cause is None or type(self) is not RayTaskError or isinstance(self, type(cause)):
+            return self
+        if isinstance(cause, RayTaskError):
             return self
         cause_type: type = type(cause)
         try:

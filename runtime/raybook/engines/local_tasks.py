@@ -167,10 +167,8 @@ class LocalRunner:
         """How a call ends that raised."""
         run_us = time.time_ns() // 1000 - started_us
         actor = call.context.actor if call.context is not None else None
-        if isinstance(error, TaskCancelledError):
-            value = ErrorValue("TaskCancelledError", str(error))
-        elif isinstance(error, KeyboardInterrupt):
-            value = cancelled(call)
+        if isinstance(error, (TaskCancelledError, KeyboardInterrupt)):
+            value = self._interrupted(call, error)
         elif isinstance(error, ActorExit):
             text = f"The actor is dead because it called exit_actor() in `{call.name}`."
             value = ErrorValue("ActorDiedError", text)
@@ -183,6 +181,15 @@ class LocalRunner:
             value = value_from_error(wrapped, self._dumps)
         leaves = isinstance(error, (KeyboardInterrupt, ActorExit, SystemExit))
         return Ended([], value, error if leaves else None, started_us, run_us)
+
+    def _interrupted(self, call: LocalCall, error: BaseException) -> ErrorValue:
+        """The error of a task that was cancelled while it ran: where it was, as a TaskCancelledError."""
+        if isinstance(error, KeyboardInterrupt):
+            error = TaskCancelledError.of_text(cancelled(call).text).with_traceback(error.__traceback__)
+        wrapped = RayTaskError.from_exception(call.name, error, os.getpid(), LOCAL_IP)
+        value = value_from_error(wrapped, self._dumps)
+        value.code, value.is_of_task = "TaskCancelledError", True
+        return value
 
     @staticmethod
     def may_retry(call: LocalCall, context: TaskContext, error: BaseException) -> bool:

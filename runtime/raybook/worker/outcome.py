@@ -13,7 +13,7 @@ from typing import Any
 
 from raybook.base.dynamic_generator import DynamicObjectRefGenerator
 from raybook.base.error_values import value_from_error
-from raybook.base.errors import ActorExit, RayTaskError, TaskCancelledError
+from raybook.base.errors import TASK_CODE, ActorExit, RayTaskError, TaskCancelledError
 from raybook.base.ids import owner_of, return_id
 from raybook.base.specs import ErrorValue, Value
 from raybook.core.owner.task_manager import RETRYABLE
@@ -98,15 +98,18 @@ class Outcome:
         again or was ended from outside."""
         value = self._error_value(spec, error)
         returns = []
-        if spec.stream is not None and value.payload and not value.code.startswith(RETRYABLE):
+        if spec.stream is not None and value.code == TASK_CODE:
             returns = [self._pack(spec, 0, self._all_items(spec, spec.stream.received + 1))]
         return TaskReply(spec.task_id, spec.attempt, returns, int(run_us), value)
 
     def _error_value(self, spec: TaskSpec, error: BaseException) -> ErrorValue:
         if isinstance(error, (KeyboardInterrupt, asyncio.CancelledError)):
-            return ErrorValue("TaskCancelledError", f"Task: TaskID({spec.task_id.hex()}) was cancelled.")
+            text = f"Task: TaskID({spec.task_id.hex()}) was cancelled."
+            error = TaskCancelledError.of_text(text).with_traceback(error.__traceback__)
         if isinstance(error, TaskCancelledError):
-            return ErrorValue("TaskCancelledError", str(error))
+            value = self.describe(spec.name, error)
+            value.code, value.is_of_task = "TaskCancelledError", True
+            return value
         if isinstance(error, ActorExit):
             text = f"The actor is dead because it called exit_actor() in `{spec.name}`."
             return ErrorValue("ActorDiedError", text, actor_id=self.actor_id)
