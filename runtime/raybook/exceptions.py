@@ -4,10 +4,10 @@ from raybook.base.errors import (
     ActorAlreadyExistsError,
     ActorDiedError,
     ActorHandleNotFoundError,
+    ActorOutOfMemoryError,
     ActorPlacementGroupRemoved,
     ActorUnavailableError,
     ActorUnschedulableError,
-    AsyncioActorExit,
     AuthenticationError,
     CrossLanguageError,
     GetTimeoutError,
@@ -22,7 +22,6 @@ from raybook.base.errors import (
     ObjectReconstructionFailedMaxAttemptsExceededError,
     ObjectRefStreamEndOfStreamError,
     ObjectStoreFullError,
-    OufOfBandObjectRefSerializationException,
     OutOfDiskError,
     OutOfMemoryError,
     OwnerDiedError,
@@ -39,7 +38,6 @@ from raybook.base.errors import (
     RpcError,
     RuntimeEnvSetupError,
     StaleReferenceError,
-    StreamingGeneratorReplayInconsistentError,
     TaskCancelledError,
     TaskPlacementGroupRemoved,
     TaskUnschedulableError,
@@ -47,11 +45,18 @@ from raybook.base.errors import (
     UserCodeException,
     WorkerCrashedError,
 )
+from raybook.base.rare_errors import (
+    AsyncioActorExit,
+    OufOfBandObjectRefSerializationException,
+    PlasmaObjectNotAvailable,
+    StreamingGeneratorReplayInconsistentError,
+)
 
 __all__ = [
     "ActorAlreadyExistsError",
     "ActorDiedError",
     "ActorHandleNotFoundError",
+    "ActorOutOfMemoryError",
     "ActorPlacementGroupRemoved",
     "ActorUnavailableError",
     "ActorUnschedulableError",
@@ -75,6 +80,7 @@ __all__ = [
     "OutOfMemoryError",
     "OwnerDiedError",
     "PendingCallsLimitExceeded",
+    "PlasmaObjectNotAvailable",
     "RayActorError",
     "RayCgraphCapacityExceeded",
     "RayChannelError",
@@ -95,3 +101,6 @@ __all__ = [
     "UserCodeException",
     "WorkerCrashedError",
 ]
+
+RAY_EXCEPTION_TYPES = [kind for kind in map(globals().get, __all__) if isinstance(kind, type)]
+"""All of them."""

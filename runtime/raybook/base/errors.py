@@ -210,10 +210,6 @@ class ObjectRefStreamEndOfStreamError(RayError):
 # --- You asked wrongly. -----------------------------------------------------------------------------------------------
 
 
-class AsyncioActorExit(RayError):
-    """An async actor ends on purpose."""
-
-
 class ActorAlreadyExistsError(ValueError, RayError):
     """The name of a new actor is taken."""
 
@@ -228,10 +224,6 @@ class StaleReferenceError(RayError, RuntimeError, ValueError):
 
 class AuthenticationError(RayError):
     """The cluster did not accept the token."""
-
-
-class OufOfBandObjectRefSerializationException(RayError):
-    """A reference was pickled where nobody counts it. (The name is Ray's.)"""
 
 
 class UnserializableException(RayError):
@@ -264,7 +256,8 @@ class OutOfDiskError(RayError):
 
 
 class OutOfMemoryError(_WithMessage):
-    """A worker was killed because its node ran out of memory."""
+    """A worker was ended because memory of its node ran short. The text says what it held, what the node had, and who
+    held most."""
 
 
 class PendingCallsLimitExceeded(RayError):
@@ -332,6 +325,10 @@ class ActorDiedError(RayActorError):
         failed = isinstance(cause, RayTaskError)
         text = f"The actor died because of an error raised in its creation task, {cause}" if failed else cause
         super().__init__(cause.actor_id if failed else None, str(text or ""), failed)
+
+
+class ActorOutOfMemoryError(ActorDiedError, OutOfMemoryError):
+    """The actor's process was ended because memory of its node ran short."""
 
 
 class ActorUnavailableError(RayActorError):
@@ -435,10 +432,6 @@ class RayCgraphCapacityExceeded(RaySystemError):
 
 class RayDirectTransportError(RaySystemError):
     """A direct transfer between devices failed."""
-
-
-class StreamingGeneratorReplayInconsistentError(RaySystemError):
-    """A generator that was run again made other items than before."""
 
 
 class NotStartedError(RaySystemError, RuntimeError):
