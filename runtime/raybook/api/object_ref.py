@@ -58,14 +58,14 @@ class ObjectRef:
         return cls(os.urandom(OBJECT_ID_BYTES), "", _release_nothing)
 
     @classmethod
-    def from_binary(cls, id: bytes) -> ObjectRef:
+    def from_binary(cls, id_bytes: bytes) -> ObjectRef:
         """Another handle on the object that has this id (``binary()``), as long as this process knows it."""
-        return cls(id)
+        return cls(id_bytes)
 
     @classmethod
-    def from_hex(cls, text: str) -> ObjectRef:
+    def from_hex(cls, hex_id: str) -> ObjectRef:
         """The same from what ``hex()`` wrote."""
-        return cls(bytes.fromhex(text))
+        return cls(bytes.fromhex(hex_id))
 
     def __class_getitem__(cls, item: object) -> type:
         # ``ObjectRef[int]`` in annotations.
