@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from raybook.api.actor_handle import ActorHandle, live_engine
 from raybook.api.context import current_engine, current_runtime
+from raybook.api.graph_result import GraphResult, get_results
 from raybook.api.object_ref import ObjectRef, engine_of, stale
 from raybook.api.object_ref_generator import ObjectRefGenerator
 from raybook.engines.engine import Engine
@@ -23,7 +24,7 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
     read-only views of shared memory, without a copy. Cost: 2 µs for a small value that is ready.
     """
     engine = current_runtime.engine
-    if timeout is not None:
+    if timeout is not None and not isinstance(refs, GraphResult):
         _check_timeout("get", timeout)
     if type(refs) is ObjectRef:
         if engine is None or refs._release is not engine.release:
@@ -31,6 +32,8 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
         return engine.get((refs,), timeout)[0]
     if isinstance(refs, ObjectRefGenerator):
         return refs
+    if isinstance(refs, GraphResult):
+        return refs.get(timeout=timeout)
     if not isinstance(refs, list):
         raise ValueError(
             f"Invalid type of object refs, {type(refs)}, is given. raybook.get takes an ObjectRef or a list of "
@@ -38,6 +41,8 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
         )
     if not refs:
         return []
+    if isinstance(refs[0], GraphResult):
+        return get_results(refs, timeout)
     return _engine_of("get", refs, engine).get(refs, timeout)
 
 
@@ -137,6 +142,8 @@ def _engine_of(verb: str, refs: list[Any], engine: Engine | None, kinds: tuple[t
     except AttributeError:
         pass
     for ref in refs:
+        if isinstance(ref, GraphResult) and verb == "get":
+            get_results(refs, None)
         if type(ref) not in kinds:
             raise TypeError(
                 f"{verb}() takes ObjectRefs; item {refs.index(ref)} of the list is a {type(ref)}.{_hint(ref)}"
