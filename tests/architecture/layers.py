@@ -80,7 +80,8 @@ LAYERS: tuple[Layer, ...] = (
     _row("tune", f"{_PUBLIC} base library_core ml util data train"),
     _row("serve", f"{_PUBLIC} base library_core ml util data train"),
     _row("rllib", f"{_PUBLIC} base library_core ml util data train tune"),
-    _row("jobs", f"{_PUBLIC} base observe"),
+    # A job is processes, and its server a daemon: `io` has both, and the registry that clients find clusters by (0025).
+    _row("jobs", f"{_PUBLIC} base observe io", "raybook.jobs", "raybook.job_submission"),
     # A compiled graph's processes share memory and write values into it, which is `io` and `protocol`; nobody else's
     # messages go through there, so there is nothing of it below the public API (0025).
     _row("dag", f"{_PUBLIC} base protocol io", "raybook.dag", "raybook.experimental"),
@@ -123,7 +124,7 @@ HEAVY_LIBRARIES = frozenset(
     IPython PIL anywidget comm datasets deltalake fastapi fsspec google graphviz grpc grpc_tools gymnasium ipykernel
     ipywidgets jax jupyter_server kubernetes lightgbm lightning matplotlib numpy optuna pandas polars
     prometheus_client psutil pyarrow pynvml ray redis rich scipy sklearn starlette tensorflow torch torchvision tqdm
-    transformers uvicorn uvloop xgboost
+    transformers uvicorn uvloop xgboost yaml
     """.split()
 )
 
