@@ -10,6 +10,7 @@ import pickle
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from raybook.exceptions import (
     RayCgraphCapacityExceeded,
     RayChannelError,
     RayChannelTimeoutError,
+    StaleReferenceError,
 )
 
 
@@ -339,6 +341,55 @@ def test_the_death_of_an_actor_is_an_error_at_get_and_afterwards(Actor) -> None:
         graph = b.echo.bind(inp).experimental_compile()
     assert ray.get(graph.execute(1)) == 1
     graph.teardown()
+
+
+@pytest.mark.parametrize("way", ["leave", "leave_python"])
+def test_a_method_that_ends_its_actor_ends_it_as_in_a_plain_call(way) -> None:
+    @ray.remote(num_cpus=0)
+    class Leaver:
+        def leave(self, x):
+            ray.actor.exit_actor()
+
+        def leave_python(self, x):
+            raise SystemExit(x)
+
+    actor = Leaver.remote()
+    with InputNode() as inp:
+        graph = getattr(actor, way).bind(inp).experimental_compile()
+    with pytest.raises(ActorDiedError):
+        ray.get(graph.execute(1))
+    graph.teardown()
+
+
+def test_graphs_are_compiled_inside_tasks_and_used_by_several_threads(Actor, compiled) -> None:
+    @ray.remote(num_cpus=0)
+    def inside(x):
+        actor = Actor.remote()
+        with InputNode() as inp:
+            graph = actor.echo.bind(inp).experimental_compile()
+        return ray.get(graph.execute(x))
+
+    assert ray.get(inside.remote(7)) == 7
+    a = Actor.remote()
+    with InputNode() as inp:
+        graph = compiled(a.echo.bind(inp))
+
+    def work(thread):
+        return all(ray.get(graph.execute((thread, number))) == (thread, number) for number in range(50))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(4)))
+
+
+def test_a_graph_of_an_ended_session_is_an_error_and_no_hang(Actor) -> None:
+    a = Actor.remote()
+    with InputNode() as inp:
+        graph = a.echo.bind(inp).experimental_compile()
+    ray.shutdown()
+    with pytest.raises(StaleReferenceError):
+        ray.get(graph.execute(1))
+    graph.teardown()
+    ray.init(num_cpus=4)
 
 
 def test_teardown_frees_memory_and_actors_and_ends_what_waits(Actor) -> None:

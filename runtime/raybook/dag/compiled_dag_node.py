@@ -97,6 +97,7 @@ class CompiledDAG:
         self._writers = [RingWriter(link.memory, each.channel, link.bell, link.doorbells) for each in plan.inputs]
         channels = list(dict.fromkeys(plan.outputs))
         self._readers = [RingReader(link.memory, channel, 0, link.bell, link.doorbells) for channel in channels]
+        self._quick_look = self._readers[0].is_there if len(channels) == 1 else None
         self._devices = [plan.output_devices[channel] for channel in channels]
         self._results = Results([channels.index(channel) for channel in plan.outputs], buffered_max)
 
@@ -255,7 +256,7 @@ class CompiledDAG:
             else:
                 left_s = timeout_s
             self._check_alive()
-            if not self._link.bell.wait(self._is_anything_there, left_s):
+            if not self._link.bell.wait(self._is_anything_there, left_s, self._quick_look):
                 raise RayChannelTimeoutError(
                     f"No result of execution {execution} of the compiled graph within {timeout_s} s; it goes on. If the "
                     "execution is expected to take a long time, pass a longer timeout or raise RAY_CGRAPH_get_timeout. "

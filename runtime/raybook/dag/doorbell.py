@@ -60,10 +60,10 @@ class Doorbell:
             if self._watched.pop(fd, None) is not None:
                 self._poll.unregister(fd)
 
-    def wait(self, is_there: Callable[[], bool], timeout_s: float) -> bool:
-        """Until ``is_there()`` or time is up; whether it is. timeout_s: negative for no end. Exceptions of ``is_there`` and
-        of the callbacks come through."""
-        if is_there() or (timeout_s != 0 and self._is_worth_a_look() and self._look(is_there)):
+    def wait(self, is_there: Callable[[], bool], timeout_s: float, at_a_look: Callable[[], bool] | None = None) -> bool:
+        """Until ``is_there()`` or time is up; whether it is. timeout_s: negative for no end. at_a_look: a quicker question,
+        for the looks, that may miss what is rare. Exceptions of ``is_there`` and of the callbacks come through."""
+        if is_there() or (timeout_s != 0 and self._is_worth_a_look() and self._look(at_a_look or is_there)):
             return True
         deadline = time.monotonic() + timeout_s if timeout_s >= 0 else None
         while True:
@@ -135,6 +135,13 @@ class Doorbell:
             os.eventfd_read(self.eventfd)
         except BlockingIOError:
             pass
+
+
+def wake(flags: memoryview, index: int, eventfd: int) -> None:
+    """Ring once for a flag that is up. Down before the ring: a sleeper whose flag falls hears this ring, and puts it up
+    again before it sleeps on; and nobody rings for it meanwhile."""
+    flags[index] = 0
+    ring(eventfd)
 
 
 def ring(eventfd: int) -> None:

@@ -19,8 +19,9 @@ import socket
 import threading
 from typing import Any
 
-from raybook.api import ObjectRef, current_runtime, get
+from raybook.api import ObjectRef, current_runtime, get, get_runtime_context
 from raybook.api.context import started_engine
+from raybook.base.errors import ActorExit, RayError
 from raybook.base.task_context import CURRENT_TASK
 from raybook.dag.compile_plan import ActorPlan, Step
 from raybook.dag.descriptors import receive
@@ -34,6 +35,7 @@ from raybook.protocol.serialization import Serialized, serialize
 
 logger = logging.getLogger(__name__)
 
+LAST_CALL_S = 5.0
 LOCK_KEY = "dag.methods"
 """Where the session keeps the lock that lets one graph's method run at a time."""
 
@@ -167,8 +169,19 @@ class Participant:
                 if inspect.iscoroutine(result):
                     return self._await(result)
                 return result
+        except (SystemExit, ActorExit):
+            self._end_actor()
+            raise Ended from None
         except BaseException as error:  # noqa: BLE001 - whatever user code raises is the result.
             return self._failure(error, step.method)
+
+    def _end_actor(self) -> None:
+        """A method asked for the actor's end, as plain calls may: in good order, by a call of its own."""
+        actor = get_runtime_context().current_actor
+        try:
+            get(actor.__ray_terminate__.remote(), timeout=LAST_CALL_S)
+        except RayError:
+            logger.info("%s did not say that it ends; it is ending all the same.", self._plan.class_name)
 
     def _await(self, coroutine: Any) -> Any:
         if self._loop is None:

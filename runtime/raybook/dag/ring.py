@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from raybook.dag.block_list import BlockList
-from raybook.dag.doorbell import Doorbell, fence, ring
+from raybook.dag.doorbell import Doorbell, fence, wake
 from raybook.dag.graph_memory import BLOCKS_MAX, HEAP_BYTES, LINE_BYTES, SLOT_BYTES, SMALL_BYTES_MAX, GraphMemory
 from raybook.io.shm_arena import pinned_buffer
 from raybook.protocol.serialization import Serialized, deserialize
@@ -104,7 +104,7 @@ class RingWriter:
         flags = self._flags
         for participant, eventfd in self._sleepers:
             if flags[participant]:
-                ring(eventfd)
+                wake(flags, participant, eventfd)
         if self._blocks.free:
             self._give_back()
         return True
@@ -156,7 +156,7 @@ class RingReader:
         """Until there is a message; False when time is up. Ended when the graph ends first."""
         if self._words[0] > self.read:
             return True
-        if not self._own.wait(self.is_there_or_ended, timeout_s):
+        if not self._own.wait(self.is_there_or_ended, timeout_s, self.is_there):
             return False
         if not self.is_there():
             raise Ended
@@ -208,7 +208,7 @@ class RingReader:
         self._words[self._count_at] = self.read
         fence()
         if self._memory.flags[self._writer]:
-            ring(self._writer_doorbell)
+            wake(self._memory.flags, self._writer, self._writer_doorbell)
 
 
 def load_value(data: Any, pin: Any) -> Any:
