@@ -1,8 +1,7 @@
 """Compiled graphs beside plain actor calls, in raybook and in Ray: latency of one call at a time, and of large arrays.
 
-Before: one execution through one actor is two hand-overs in shared memory (1 µs each where both sides look, 25 to 50 µs where
-they sleep and are rung), and on each side one value pickled and one unpickled (2 µs), about 10 µs of Python in all. A plain
-call is two wake-ups and about 60 µs of Python. Goal: 5 times less (RAY.md, row 58).
+Before: one execution through one actor is two hand-overs in shared memory (1 µs each where both sides look, 25 to 50 where
+they sleep and are rung), and 16 µs of Python in all, pickling included. A plain call is two wake-ups and 60 µs of Python. Goal: 5 times less (RAY.md, row 58).
 
 Rounds of plain calls and of executions take turns, so that both see the same machine; figures are medians, over rounds, of
 the median of a round. CPU time is the driver's own.
