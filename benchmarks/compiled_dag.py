@@ -1,7 +1,8 @@
 """Compiled graphs beside plain actor calls, in raybook and in Ray: latency of one call at a time, and of large arrays.
 
 Before: one execution through one actor is two hand-overs in shared memory (1 µs each where both sides look, 25 to 50 where
-they sleep and are rung), and 16 µs of Python in all, pickling included. A plain call is two wake-ups and 60 µs of Python. Goal: 5 times less (RAY.md, row 58).
+they sleep and are rung), and 16 µs of Python in all, pickling included. A plain call is two wake-ups and 60 µs of Python.
+Goal: 5 times less.
 
 Rounds of plain calls and of executions take turns, so that both see the same machine; figures are medians, over rounds, of
 the median of a round. CPU time is the driver's own.
