@@ -20,7 +20,7 @@ from raybook.api.option_checks import (
     comes_later,
     wrong_type,
 )
-from raybook.base.config import read_environment
+from raybook.base.config import AS_RAY_VARIABLE, read_environment
 from raybook.base.logging_config import LoggingConfig
 
 LOCAL_ADDRESS = "local"
@@ -89,7 +89,9 @@ def make_init_options(address: str | None, environ: Mapping[str, str], asked: Ma
         local_mode=bool(asked["local_mode"]),
         log_to_driver=bool(asked["log_to_driver"]),
         folds_output=all(environ.get(name, "1") != "0" for name in FOLDING_VARIABLES),
-        environment=environment_key(asked["runtime_env"]),
+        environment=environment_key(
+            asked["runtime_env"], as_ray=address is not None and bool(environ.get(AS_RAY_VARIABLE))
+        ),
         persist=bool(asked["persist"]),
         metrics_port=asked["metrics_port"],
         http_host=asked["dashboard_host"],
