@@ -12,16 +12,21 @@ from raybook.api.context import current_engine, current_runtime
 from raybook.api.object_ref import ObjectRef, engine_of, stale
 from raybook.api.object_ref_generator import ObjectRefGenerator
 from raybook.engines.engine import Engine
+from raybook.protocol.serialization import private_copy
 
 
-def get(refs: Any, *, timeout: float | None = None) -> Any:
+def get(refs: Any, *, timeout: float | None = None, copy: bool = False) -> Any:
     """The value of a ref, or a list of the values of a list of refs; blocks until they are ready. A generator comes
     back as it is: it is its items that are refs.
 
     timeout: seconds; 0 asks whether it is there. Raises what the task raised (as soon as any of them failed),
     GetTimeoutError, or the error of a lost object; ValueError or TypeError for what is no ref. Large arrays come as
-    read-only views of shared memory, without a copy. Cost: 2 µs for a small value that is ready.
+    read-only views of shared memory, without a copy; with ``copy=True`` as arrays of your own, which you may write to.
+    Cost: 2 µs for a small value that is ready.
     """
+    if copy:
+        found = get(refs, timeout=timeout)
+        return [_own(value) for value in found] if isinstance(refs, list) else _own(found)
     engine = current_runtime.engine
     if timeout is not None:
         _check_timeout("get", timeout)
@@ -39,6 +44,11 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
     if not refs:
         return []
     return _engine_of("get", refs, engine).get(refs, timeout)
+
+
+def _own(value: Any) -> Any:
+    """A value without a byte of shared memory in it."""
+    return value if isinstance(value, ObjectRefGenerator) else private_copy(value, current_engine().serialization)
 
 
 def put(value: Any, *, _owner: Any = None) -> ObjectRef:
