@@ -213,8 +213,16 @@ class CoreProcess:
         lock = _thread.allocate_lock()
         lock.acquire()
         ticket = Ticket(size, lock)
-        self.leading.wait_for(ticket.lock, ticket)
+        try:
+            self.leading.wait_for(ticket.lock, ticket)
+        except BaseException:
+            self.abandon(ticket)
+            raise
         return ticket
+
+    def abandon(self, ticket: Ticket) -> None:
+        """Give back the room of a ticket in which no object will lie."""
+        self.submit_call(lambda: self._regions.abandon(ticket))
 
     def call_gcs(self, method: str, request: bytes) -> GcsReply:
         """Call a GCS method and wait for the answer."""
