@@ -39,6 +39,8 @@ class Config(msgspec.Struct, frozen=True, array_like=True):
     """Virtual arena bytes per budget byte: accounting is by bytes, so fragmentation costs address space only."""
     extent_bytes_min: int = 4 * 1024 * 1024
     extent_bytes_max: int = 64 * 1024 * 1024
+    lineage_bytes_max: int = 1 << 30
+    """Records of finished tasks, kept so that their results can be made again (Ray: ``max_lineage_bytes`` 1 GiB)."""
     default_max_retries: int = 3
     health_check_period_ms: int = 1_000
     health_check_timeout_ms: int = 10_000

@@ -21,7 +21,7 @@ from raybook.base.errors import (
     error_from_value,
 )
 from raybook.base.specs import Location, RefInfo, Value
-from raybook.core.owner.records import CancelWait, HoldRef, Pin, Put, Unpin, Wait
+from raybook.core.owner.records import CancelWait, HoldRef, Pin, Put, SourceLost, Unpin, Wait
 from raybook.core.owner.regions import Ticket
 from raybook.io.shm_arena import pinned_buffer
 from raybook.io.spill_files import SpilledValueLost, SpillReader, file_path, write_objects
@@ -57,7 +57,7 @@ class Values:
             self._core.queue.append(Put(key, value, ticket is not None, ticket))
         except BaseException:
             if ticket is not None:
-                self._core.abandon(ticket)
+                self._core.tickets.abandon(ticket)
             raise
 
     def pack(self, value: Any, name: str = "value", owner_id: bytes = b"") -> tuple[Value, Ticket | None]:
@@ -74,12 +74,12 @@ class Values:
         try:
             return Value(None, location, None, contained), None if location.spill_path else ticket
         except BaseException:
-            self._core.abandon(ticket)
+            self._core.tickets.abandon(ticket)
             raise
 
     def _write(self, serialized: Serialized, owner_id: bytes) -> tuple[Location, Ticket]:
         core = self._core
-        ticket = core.allocate(serialized.total_bytes)
+        ticket = core.tickets.allocate(serialized.total_bytes)
         if ticket.offset < 0:
             if core.lost_reason:
                 raise LocalRayletDiedError(core.lost_reason)
@@ -91,7 +91,7 @@ class Values:
             return Location(core.me.node_id, ticket.offset, serialized.total_bytes), ticket
         except BaseException:
             # Most interrupts of a large put come here.
-            core.abandon(ticket)
+            core.tickets.abandon(ticket)
             raise
 
     def _write_to_disk(self, serialized: Serialized, owner_id: bytes, ticket: Ticket) -> Location:
@@ -121,7 +121,8 @@ class Values:
             assert value.error is not None, "a value is neither inline, nor located, nor an error"
             value.error.seen = True
             raise error_from_value(value.error, deserialize)
-        while not location.spill_path:
+        here = self._core.me.node_id
+        while not location.spill_path or location.node_id != here:
             # First pinned, then looked at: the place may be left between the two, and then the value says so.
             append = self._core.queue.append
             unpin = Unpin(key, location.offset, is_due=False)
@@ -129,8 +130,9 @@ class Values:
             try:
                 append(pin)
                 if value.location is location:
-                    view = self._core.arena.view(location.offset, location.size)
-                    return deserialize(view, wrap_buffer=partial(_keep, append, unpin))
+                    if location.node_id != here:
+                        return self._read_copy(key, location, owner_address)
+                    return self._read_from_arena(location, unpin)
             finally:
                 # Also after an interrupt at any line: an end without its beginning, and a second end, count for nothing.
                 if not unpin.is_kept:
@@ -138,6 +140,42 @@ class Values:
             location = value.location
             assert location is not None, "a located value has lost its location"
         return self._read_from_disk(RefInfo(key, owner_address), location)
+
+    def _read_from_arena(self, location: Location, unpin: Unpin) -> Any:
+        view = self._core.arena.view(location.offset, location.size)
+        return deserialize(view, wrap_buffer=partial(_keep, self._core.queue.append, unpin))
+
+    def _read_copy(self, key: bytes, location: Location, owner_address: str) -> Any:
+        """The object lies on another node: read a copy, which is made if there is none yet. Our caller's pin keeps the
+        object where it is until then."""
+        core = self._core
+        copy = core.owner.objects.copies.get(key)
+        if copy is None:
+            ticket = core.tickets.fetch_copy(key, location)
+            if ticket.copy is None:
+                return self._read_again(RefInfo(key, owner_address), location, ticket.reason)
+            copy = ticket.copy
+        unpin = Unpin(key, copy.offset, is_due=False)
+        pin = Pin(RefInfo(key, owner_address), copy.offset, unpin)
+        try:
+            core.queue.append(pin)
+            return self._read_from_arena(copy, unpin)
+        finally:
+            if not unpin.is_kept:
+                core.queue.append(unpin)
+
+    def _read_again(self, ref: RefInfo, location: Location, reason: str) -> Any:
+        """The node where it lay is dead. Its owner has it made again, or says why not."""
+        core = self._core
+        if core.lost_reason:
+            raise LocalRayletDiedError(core.lost_reason)
+        if not core.owner.recovery.is_dead(location.node_id):
+            raise ObjectLostError(
+                f"The object {ref.object_id.hex()} lies on node {location.node_id.hex()} and could not be read from "
+                f"there: {reason}. It was not made again, because the node is alive; try once more."
+            )
+        core.queue.append(SourceLost(ref.object_id, location))
+        return self.fetch(ref)
 
     def _read_from_disk(self, ref: RefInfo, location: Location) -> Any:
         key = ref.object_id

@@ -90,7 +90,7 @@ class LeaseManager:
         self._recall = LeaseRecall(self._table, self._queue, self.pools)
         self._told_infeasible: dict[bytes, dict[int, bool]] = {}
         self._said_lacking: dict[str, bool] = {}
-        self._last_lease_id = 0
+        self.last_lease_id = 0
         self._effects: list[Any] = []
         self._changed = False
         self._history: deque[tuple[int, Any]] = deque(maxlen=STORY_EVENTS_MAX)
@@ -399,7 +399,7 @@ class LeaseManager:
         while turns:
             group = turns.popleft()
             light = not group.shape and not group.key[2]
-            lease_id = self._last_lease_id = self._last_lease_id + 1
+            lease_id = self.last_lease_id = self.last_lease_id + 1
             assignment = None
             if not light or self._table.light_leases + unserved.get(group.key, 0) < self._light_leases_max:
                 assignment = self.pools.allocate(lease_id, group.shape, group.target)

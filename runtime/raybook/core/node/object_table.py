@@ -338,7 +338,7 @@ class ObjectTable:
                 region = self._regions[offset]
                 owned[owner_id] = owned.get(owner_id, 0) + region.size
                 owned[region.client_id] = owned.get(region.client_id, 0) - region.size
-        holders = [client_id for client_id in owned if client_id in self._clients and owned[client_id] > 0]
+        holders = [owner for owner in owned if owned[owner] > 0 and owner not in self._dead_ids]
         return Pressure(
             self._extents.granted_bytes,
             first.bytes_wanted if spilling and first is not None else 0,

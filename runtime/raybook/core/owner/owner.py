@@ -45,12 +45,15 @@ from raybook.core.owner.records import (
     Put,
     SealItems,
     SealReply,
+    SourceLost,
     TakeItem,
     TaskRecord,
+    ToRaylet,
     Unpin,
     Wait,
     WakeUp,
 )
+from raybook.core.owner.recovery import Recovery
 from raybook.core.owner.reference_counter import ReferenceCounter
 from raybook.core.owner.relocations import Relocations
 from raybook.core.owner.story import explain
@@ -60,8 +63,10 @@ from raybook.protocol.messages.raylet import (
     ActorUpdate,
     DemandInfeasible,
     DemandRefused,
+    DropCopies,
     LeaseGranted,
     LeaseLost,
+    NodeGone,
 )
 from raybook.protocol.messages.store import ObjectsSpilled, SpillWanted
 from raybook.protocol.messages.worker import (
@@ -104,14 +109,14 @@ class Owner:
         self.garbage = Garbage(self.references, self.objects, self.actors, self.relocations, self._effects)
         self.cancellation = Cancellation(self.tasks, self.leases, self.actors, self._effects, self._end_cancelled)
         self.generators = Generators(
-            self.references,
-            self.objects,
-            self.borrows,
-            self.garbage,
-            self._effects,
-            self._become_ready,
-            self.cancellation.place_of,
+            self.references, self.objects, self.borrows, self.garbage, self._effects,
+            self._become_ready, self.cancellation.place_of,
         )  # fmt: skip
+        self.recovery = Recovery(
+            self.references, self.objects, self.tasks, self.dependencies, self.borrows,
+            self._become_ready, self.leases.enqueue, config.lineage_bytes_max,
+        )  # fmt: skip
+        self.garbage.on_forgotten = self.recovery.forget
         self.finished: list[tuple[TaskRecord, str, int, int, ErrorValue | None]] = []
         """(task, state, run µs, worker pid) since the shell last looked: the source of panels and the timeline."""
         self._now_ms = 0
@@ -124,7 +129,8 @@ class Owner:
             Fulfil: lambda event: self._become_ready(event.object_id, event.value, False),
             Pin: self._on_pin,
             Unpin: self._on_unpin,
-            CancelWait: self._on_cancel_wait,
+            CancelWait: lambda command: self.waits.cancel(command.wait),
+            SourceLost: lambda event: self.recovery.source_lost(event.object_id, event.location),
             CreateActorCommand: self.actors.on_create,
             KnowActor: self.actors.on_know,
             KillingActor: self.actors.on_killing,
@@ -132,8 +138,8 @@ class Owner:
             SealReply: self.borrows.on_seal,
             SealItems: self.borrows.on_seal_items,
             TakeItem: self.generators.taken,
-            FromPeer: self._on_peer_message,
-            FromRaylet: self._on_raylet_message,
+            FromPeer: lambda event: self._peer_dispatch[type(event.message)](event.client_id, event.message),
+            FromRaylet: lambda event: self._raylet_dispatch[type(event.message)](event.message),
             PeerGone: self._on_peer_gone,
         }
         self._peer_dispatch: dict[type, Any] = {
@@ -154,6 +160,7 @@ class Owner:
             LeaseLost: lambda message: self.endings.lost(message, self._now_ms),
             DemandInfeasible: self._on_infeasible,
             DemandRefused: self._on_refused,
+            NodeGone: lambda message: self.recovery.node_gone(message.node_id, message.reason),
             ActorUpdate: self._on_actor_update,
             SpillWanted: self.relocations.on_spill_wanted,
             ObjectsSpilled: self.relocations.on_objects_spilled,
@@ -173,6 +180,8 @@ class Owner:
         self.borrows.announce()
         self.exchange.ask()
         self.relocations.settle(now_ms)
+        if self.objects.dropped_copies:
+            effects.append(ToRaylet(DropCopies(self.objects.take_dropped())))
         self.leases.act(now_ms, effects)
         self.actors.act()
         out = effects.copy()
@@ -326,6 +335,8 @@ class Owner:
                 self._become_ready(key, value, False)
             if taken:
                 self.borrows.take_returns(client_id, spec.task_id)
+            if self.recovery.is_on and error is None:
+                self.recovery.keep(record, reply)
         else:
             value = Value(error=error, origin=record.call_site)
             for index in range(spec.num_returns):
@@ -395,6 +406,8 @@ class Owner:
             if owner_of(key) == self.client_id:
                 self.garbage.discard(value, value.location.offset if own_region and value.location else None)
             return
+        if self.recovery.rebuilt and key in self.objects.values:
+            return self.garbage.discard(value, None)  # Its task ran again for another result of it.
         self.objects.put(key, value, own_region)
         if self.waits.is_awaited(key):
             for wait in self.waits.ready(key, value.error is not None):
@@ -424,10 +437,6 @@ class Owner:
             if key not in self.objects.values and owner_of(key) != self.client_id:
                 self.exchange.need(RefInfo(key, self.references.owners.get(key, "")))
 
-    def _on_cancel_wait(self, command: CancelWait) -> None:
-        if not command.wait.done:
-            self.waits.cancel(command.wait)
-
     def _on_object_ready(self, client_id: bytes, message: ObjectReady) -> None:
         key = message.object_id
         self.exchange.stop_waiting(key)
@@ -455,12 +464,6 @@ class Owner:
         self.exchange.stop_waiting(key)
 
     # Peers
-
-    def _on_peer_message(self, event: FromPeer) -> None:
-        self._peer_dispatch[type(event.message)](event.client_id, event.message)
-
-    def _on_raylet_message(self, event: FromRaylet) -> None:
-        self._raylet_dispatch[type(event.message)](event.message)
 
     def _on_peer_gone(self, event: PeerGone) -> None:
         """A process is out of reach: what it borrowed is given back, what it owned fails."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from raybook.base.specs import RefInfo, Value
+from raybook.base.specs import Location, RefInfo, Value
 from raybook.protocol.messages.worker import TaskSpec
 
 UNMEASURED = -1.0
@@ -134,6 +134,13 @@ class TakeItem(msgspec.Struct, gc=False):
 
     task_id: bytes
     index: int
+
+
+class SourceLost(msgspec.Struct, gc=False):
+    """The object could not be read at this place, for its node is dead."""
+
+    object_id: bytes
+    location: Location
 
 
 class CancelWait(msgspec.Struct, gc=False):
