@@ -23,7 +23,7 @@ import msgspec
 
 from raybook.base.config import Config
 from raybook.base.ids import random_id
-from raybook.base.specs import Endpoint, Location
+from raybook.base.specs import Endpoint
 from raybook.core.owner.locality import Locality
 from raybook.core.owner.owner import Owner
 from raybook.core.owner.records import (
@@ -68,6 +68,7 @@ from raybook.worker.leading import Leading
 from raybook.worker.mail import Mail
 from raybook.worker.peers import Peer
 from raybook.worker.raylet_link import GcsRequest, RayletLink
+from raybook.worker.tickets import Tickets
 
 logger = logging.getLogger(__name__)
 _now_s = time.monotonic
@@ -130,6 +131,7 @@ class CoreProcess:
         self.awaited = self.owner.waits.waiting
         self._deferred = DeferredSignals(self.wake)
         self.leading = Leading(self, self._step, self._fail, self._deferred)
+        self.tickets = Tickets(self.leading, self._regions, self.submit_call)
         self._stopping = False
         self.is_ending = False
         self._has_polled = False
@@ -195,18 +197,6 @@ class CoreProcess:
     def is_quiet(self) -> bool:
         """Nothing is in flight, or to be done, that would be late if the loop turned some milliseconds later."""
         return not (self.queue or self.unfinished or self.awaited or self.is_ending)
-
-    def allocate(self, size: int) -> Ticket:
-        """Room for ``size`` bytes in the arena; blocks until there is some. ``refusal`` is set when there is none."""
-        ticket = Ticket(size)
-        self.leading.wait_for(ticket)
-        return ticket
-
-    def fetch_copy(self, key: bytes, location: Location) -> CopyTicket:
-        """A copy of another node's object; blocks until it is there, or ``reason`` says why not. Hold a reference."""
-        ticket = CopyTicket(key, location)
-        self.leading.wait_for(ticket)
-        return ticket
 
     def call_gcs(self, method: str, request: bytes) -> GcsReply:
         """Call a GCS method and wait for the answer."""

@@ -106,7 +106,7 @@ class Owner:
             self.leases, self.tasks, self.oom_retries, self._requeue, self._end_cancelled, self._fail
         )
         self.actors = ActorCalls(self.references, self.borrows, self._effects)
-        self.pins = Pins()
+        self.pins = Pins(self.references, self.borrows)
         self.relocations = Relocations(self.references, self.objects, self.tasks, self.pins, self._effects)
         self.garbage = Garbage(self.references, self.objects, self.actors, self.relocations, self._effects)
         self.losses = Losses(
@@ -139,8 +139,8 @@ class Owner:
             Put: self._on_put,
             HoldRef: self.borrows.on_hold,
             Fulfil: lambda event: self._become_ready(event.object_id, event.value, False),
-            Pin: self._on_pin,
-            Unpin: self._on_unpin,
+            Pin: self.pins.on_pin,
+            Unpin: self.pins.on_unpin,
             CancelWait: lambda command: self.waits.cancel(command.wait),
             SourceLost: lambda event: self.recovery.source_lost(event.object_id, event.location),
             CreateActorCommand: self.actors.on_create,
@@ -395,6 +395,8 @@ class Owner:
 
     def _on_put(self, put: Put) -> None:
         self.references.create(put.object_id)
+        if put.ticket is not None:
+            put.ticket.is_adopted = True
         if put.value.contained:
             self.borrows.hold_contained(put.object_id, put.value.contained)
         self._become_ready(put.object_id, put.value, put.own_region)
@@ -450,14 +452,6 @@ class Owner:
         self._become_ready(key, message.value, False)
 
     # References
-
-    def _on_pin(self, event: Pin) -> None:
-        self.borrows.hold(event.ref)
-        self.pins.add(event.offset)
-
-    def _on_unpin(self, event: Unpin) -> None:
-        self.pins.remove(event.offset)
-        self.references.drop(event.object_id)
 
     def _forget(self, keys: list[bytes]) -> None:
         """Borrowed objects are held here no longer."""
