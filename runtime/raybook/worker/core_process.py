@@ -129,8 +129,8 @@ class CoreProcess:
         self._mail = Mail(self.me, token, self._listeners, self._epoll, self.owner.accepted, self.queue.append)
         self.unfinished = self.owner.tasks.tasks
         self.awaited = self.owner.waits.waiting
-        self._deferred = DeferredSignals(self.wake)
-        self.leading = Leading(self, self._step, self._fail, self._deferred)
+        self.deferred = DeferredSignals(self.wake)
+        self.leading = Leading(self, self._step, self._fail, self.deferred)
         self.tickets = Tickets(self.leading, self._regions, self.submit_call)
         self._stopping = False
         self.is_ending = False
@@ -268,7 +268,7 @@ class CoreProcess:
             bell = self.doorbell
             bell.is_asleep = True
             wait_s = 0.0
-            if not (queue or self._stopping or self._deferred.noted):
+            if not (queue or self._stopping or self.deferred.noted):
                 wake_s = self._timer_s
                 if end_s is not None and end_s < wake_s:
                     wake_s = end_s

@@ -93,7 +93,7 @@ class WorkerExecutor(Executor):
         self._main = _thread.get_ident()
         values.before_block = self._before_block
         values.after_block = self._after_block
-        signal.signal(CANCEL_SIGNAL, self._on_cancel_signal)
+        signal.signal(CANCEL_SIGNAL, core.deferred.deferrable(self._on_cancel_signal))
 
     # The I/O thread's side
 
