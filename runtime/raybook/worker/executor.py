@@ -285,7 +285,7 @@ class WorkerExecutor(Executor):
                 raise RuntimeError(f"The code of `{spec.name}` never arrived at this worker. Please report this.")
             function = functions.load(payload)
         except BaseException as error:  # noqa: BLE001 - unpickling imports the user's modules.
-            self._load_error = error
+            self._load_error = _unimportable(error) if isinstance(error, ImportError) else error
             if payload is not None:
                 self._payloads[spec.function_key] = payload
             return None
@@ -392,3 +392,14 @@ class WorkerExecutor(Executor):
     def nudge(self) -> None:
         """Make the main thread look whether it should exit."""
         self._core.wake()
+
+
+def _unimportable(error: ImportError) -> RuntimeError:
+    """The code of a task needs a module that this worker does not find."""
+    wrapped = RuntimeError(
+        "The remote function failed to import on the worker. This may be because needed library dependencies are not "
+        f"installed in the worker environment: {error}. Add them with runtime_env={{'pip': [...]}}, or the folder they are "
+        "in with runtime_env={'py_modules': [...]}."
+    )
+    wrapped.__cause__ = error
+    return wrapped
