@@ -557,3 +557,13 @@ def test_a_worker_that_served_a_gpu_serves_the_same_one_again_and_nothing_else()
     assert (again.worker, again.assignment.instances) == (first.worker, first.assignment.instances)
     scene.tell(LeaseReturned(DRIVER, again.lease_id))
     assert not all_of(scene.demand(1, class_key=1, CPU=1), Grant)
+
+
+def test_a_worker_that_stays_for_its_objects_holds_no_resources():
+    scene = Scene(workers=1)
+    lease = only(scene.demand(2), Grant)
+    effects = scene.tell(WorkerLeaving(lease.worker, True))
+    assert not only(effects, LeaseLostEffect).died
+    assert only(effects, StartWorkers).count == 1
+    assert only(scene.tell(WorkerReady(b"new")), Grant).worker == b"new"
+    assert not all_of(scene.tell(WorkerDied(lease.worker)), LeaseLostEffect)

@@ -265,7 +265,7 @@ class WorkerExecutor(Executor):
             made = self._calls_made.get(key, 0) + 1
             self._calls_made[key] = made
             if made >= spec.max_calls:
-                self.retire(f"`{spec.name}` may run {spec.max_calls} times in one process (max_calls)")
+                self._retire_when_free(f"`{spec.name}` may run {spec.max_calls} times in one process (max_calls)")
 
     def _bounce_early(self, peer: Peer, spec: TaskSpec) -> None:
         """The argument that was to be made here before this task was not: back to the owner, who waits for it."""
@@ -388,6 +388,22 @@ class WorkerExecutor(Executor):
         self.exiting = True
         self.replies.flush()
         self._core.send_raylet(WorkerExiting(reason))
+
+    def _retire_when_free(self, reason: str) -> None:
+        """End this process between two tasks: at once, or when the tasks it has submitted have ended and nobody else
+        needs its objects. Until then it takes no work and holds no resources."""
+        self.exiting = True
+        self.replies.flush()
+        core = self._core
+        core.submit(self.intake.close)
+        # What the last reply says of references is looked at first.
+        core.leading.lead_until(lambda: not core.queue)
+        core.send_raylet(WorkerExiting(reason, self._is_needed()))
+        core.leading.lead_until(lambda: not self._is_needed())
+
+    def _is_needed(self) -> bool:
+        owner = self._core.owner
+        return bool(owner.references.borrowers or owner.tasks.tasks or owner.borrows.is_handing_over())
 
     def nudge(self) -> None:
         """Make the main thread look whether it should exit."""
