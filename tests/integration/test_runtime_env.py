@@ -84,6 +84,9 @@ def test_init_gives_its_environment_to_everything_that_the_driver_starts(own_clu
 def test_a_value_may_mention_a_variable_of_the_node(read):
     value = ray.get(with_vars(read, RB_PATH="${PATH}:extra").remote("RB_PATH"))[0]
     assert value == os.environ["PATH"] + ":extra"
+    own = {"PATH": "${PATH}:own", "RB_A": "a", "RB_Z": "<${RB_A}${RB_ABSENT}>"}
+    assert ray.get(with_vars(read, **own).remote("RB_Z"))[0] == "<a>"
+    assert ray.get(with_vars(read, **own).remote("PATH"))[0] == os.environ["PATH"] + ":own"
 
 
 def test_variables_that_an_interpreter_reads_at_its_start_take_effect(cluster):

@@ -151,3 +151,21 @@ def test_the_worker_object_tells_who_this_is():
     assert global_worker.current_job_id.hex() == ray.get_runtime_context().get_job_id()
     seen = ray.get(ray.remote(lambda: (global_worker.mode, global_worker.worker_id.hex())).remote())
     assert seen[0] == ray.WORKER_MODE and seen[1] != global_worker.worker_id.hex()
+
+
+@pytest.mark.slow
+def test_nodes_other_than_the_drivers_are_told_apart():
+    code = """
+import raybook as ray
+from raybook._private import test_utils as tools
+from raybook.cluster_utils import Cluster
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+other = cluster.add_node(num_cpus=1)
+ray.init(address=cluster.address)
+assert tools.get_other_nodes(cluster) == tools.get_non_head_nodes(cluster) == [other]
+assert tools.get_other_nodes(cluster, exclude_head=True) == [other]
+ray.shutdown()
+cluster.shutdown()
+"""
+    tools.run_string_as_driver(code)

@@ -191,12 +191,12 @@ def no_resource_leaks_excluding_node_resources() -> bool:
 def get_other_nodes(cluster: Any, exclude_head: bool = False) -> list[Any]:
     """All nodes of a ``Cluster`` but the one this driver is on."""
     own = get_runtime_context().get_node_id()
-    return [node for node in cluster.list_all_nodes() if node.node_id != own and not (exclude_head and node.head)]
+    return [node for node in cluster.list_all_nodes() if node.node_id != own and not (exclude_head and node.is_head)]
 
 
 def get_non_head_nodes(cluster: Any) -> list[Any]:
     """All nodes of a ``Cluster`` but its head."""
-    return [node for node in cluster.list_all_nodes() if not node.head]
+    return [node for node in cluster.list_all_nodes() if not node.is_head]
 
 
 # Odds and ends
