@@ -38,7 +38,7 @@ class WorkerPlan(msgspec.Struct, frozen=True):
 def make_plan(
     environment: Environment, environ: Mapping[str, str], folders: Mapping[str, str], interpreter: str = ""
 ) -> WorkerPlan:
-    """The plan. environ: of this node, for ``${NAME}`` in values of variables. folders: where the environment's archives lie here, by
+    """The plan. environ: of this node, for ``${NAME}`` in values. folders: where the environment's archives lie here, by
     address. interpreter: of the environment's packages. EnvironmentFailed when there is no such interpreter."""
     variables = _expanded(environment.env_vars, environ)
     working_dir = folders[environment.working_dir] if environment.working_dir else ""
