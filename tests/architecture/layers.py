@@ -106,6 +106,8 @@ LAZY_EDGES: tuple[tuple[str, str], ...] = (
     # Engines are named in one place, and a script that only defines functions loads none.
     ("raybook.api.engine_factory", "raybook.engines."),
     ("raybook.api.engine_factory", "raybook.api.local_cluster"),
+    # zipfile and its kin cost 5 ms, and few environments have folders.
+    ("raybook.api.environment_options", "raybook.api.archives"),
     # grpc costs 100 ms, and only `raybook status` speaks it.
     ("raybook.commands.ask", "raybook.io.rpc"),
     # The zygote is started before the head's own imports, so that both import at the same time.
