@@ -227,6 +227,18 @@ def test_the_working_dir_of_init_is_there_for_tasks_of_tasks(own_cluster, projec
     assert ray.get(outer.remote()) == "here"
 
 
+def test_a_task_may_give_its_own_tasks_a_folder(cluster, project: Path):
+    @ray.remote
+    def read():
+        return open("data.txt").read()
+
+    @ray.remote
+    def outer(folder):
+        return ray.get(read.options(runtime_env={"working_dir": folder}).remote())
+
+    assert ray.get(outer.remote(str(project))) == "here"
+
+
 def test_two_tasks_import_different_modules_of_one_name_at_the_same_time(make_gate, tmp_path: Path):
     paths = []
     for version in ("one", "two"):
