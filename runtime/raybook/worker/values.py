@@ -177,12 +177,15 @@ class Values:
         if any(key not in ready for key in keys):
             self._wait_for_all(keys, timeout_s)
         values = []
-        failed = None
         for key in keys:
             value = ready.get(key)
-            if value is None:
+            while value is None:
+                failed = self._find_error(keys)
                 if failed is None:
-                    failed = self._find_error(keys)
+                    # It was there, and was lost with its node a moment ago: it is on its way again.
+                    self._wait_for_all([key], timeout_s)
+                    value = ready.get(key)
+                    continue
                 self._note_errors(keys)
                 raise failed
             values.append(value)
@@ -200,12 +203,12 @@ class Values:
             if value is not None and value.error is not None:
                 value.error.seen = True
 
-    def _find_error(self, keys: Sequence[bytes]) -> BaseException:
+    def _find_error(self, keys: Sequence[bytes]) -> BaseException | None:
         for key in keys:
             value = self._ready.get(key)
             if value is not None and value.error is not None:
                 return error_from_value(value.error, deserialize)
-        return LocalRayletDiedError(self._core.lost_reason or "The object is not ready, and nothing will make it so.")
+        return LocalRayletDiedError(self._core.lost_reason) if self._core.lost_reason else None
 
     def _wait_for_all(self, keys: list[bytes], timeout_s: float | None) -> None:
         if not self.block(Wait(list(dict.fromkeys(keys)), len(set(keys)), True, None), timeout_s):
