@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import zipfile
 from pathlib import Path
@@ -191,6 +192,15 @@ def test_a_zip_file_is_a_working_dir_too(look, tmp_path: Path):
 def test_an_address_with_nothing_behind_it_fails_the_task(look, tmp_path: Path):
     with pytest.raises(RuntimeEnvSetupError, match="absent.zip could not be read"):
         ray.get(look.options(runtime_env={"working_dir": f"file://{tmp_path}/absent.zip"}).remote())
+
+
+@pytest.mark.slow
+def test_a_server_that_never_answers_is_given_up_on(look):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/project.zip"
+        hasty = {"working_dir": address, "config": {"setup_timeout_seconds": 1}}
+        with pytest.raises(RuntimeEnvSetupError, match="was not here within 1 s .setup_timeout_seconds"):
+            ray.get(look.options(runtime_env=hasty).remote())
 
 
 def test_a_folder_that_is_too_large_is_refused_where_it_is_given(project: Path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 
@@ -95,6 +96,15 @@ def test_processes_are_waited_for():
     child.communicate(b"\n")
     tools.wait_for_pid_to_exit(child.pid)
     assert tools.check_call_subprocess([sys.executable, "-c", "print(1)"], capture_stdout=True) == b"1\n"
+
+
+@pytest.mark.slow
+def test_the_command_line_and_servers_are_reached():
+    assert b"raybook" in tools.check_call_ray(["--help"], capture_stdout=True)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        assert tools.wait_until_server_available(address)
+    assert not tools.wait_until_server_available(address, timeout_ms=50)
 
 
 def test_actors_are_counted_and_killed():
