@@ -1,5 +1,6 @@
-"""raybook.cloudpickle: the library of that name, where Ray's users find it."""
+"""raybook.cloudpickle: the pickler that functions and classes travel with, under the name that Ray's users import."""
 
+from cloudpickle import *  # noqa: F403
 from cloudpickle import (
     CloudPickler,
     Pickler,
