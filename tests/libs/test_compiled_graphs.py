@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import raybook as ray
+from raybook.cluster_utils import Cluster
 from raybook.dag import CompiledDAG, DAGContext, InputNode, MultiOutputNode
 from raybook.exceptions import (
     ActorDiedError,
@@ -589,3 +590,21 @@ def test_a_graph_is_drawn_as_letters(Actor, compiled) -> None:
     text = graph.visualize(format="ascii")
     assert "Nodes Information:" in text and "Edges Information:" in text and "Graph Built:" in text
     assert "0 ---> 1" in text and ":inc" in text
+
+
+@pytest.mark.slow
+def test_actors_of_several_nodes_of_one_machine_share_a_graph(Actor) -> None:
+    ray.shutdown()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        cluster.add_node(num_cpus=1, resources={"other": 1})
+        ray.init(address=cluster.address)
+        here, there = Actor.remote(), Actor.options(resources={"other": 1}).remote()
+        with InputNode() as inp:
+            graph = there.echo.bind(here.echo.bind(inp)).experimental_compile()
+        assert ray.get(graph.execute(np.ones(10_000))).sum() == 10_000
+        graph.teardown()
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+        ray.init(num_cpus=4)
