@@ -300,6 +300,44 @@ def test_a_get_that_takes_too_long_ends_and_the_execution_goes_on(Actor, compile
     assert ray.get(after, timeout=-1) == 0
 
 
+@pytest.mark.slow
+def test_a_graph_stays_in_step_however_often_its_caller_is_interrupted(Actor, compiled) -> None:
+    a, b = Actor.remote(), Actor.remote()
+    with InputNode() as inp:
+        graph = compiled(MultiOutputNode([a.echo.bind(inp[0]), b.echo.bind(inp[1])]), _max_inflight_executions=3)
+
+    class Interrupt(BaseException):
+        pass
+
+    armed = [False]
+
+    def interrupt(number, frame):
+        if armed[0]:
+            armed[0] = False
+            raise Interrupt
+
+    def step(number):
+        return ray.get(graph.execute(number, -number))
+
+    interrupts = 0
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for number in range(400):
+            try:
+                armed[0] = True
+                signal.setitimer(signal.ITIMER_REAL, 0.00001 * (number % 40 + 1))
+                assert step(number) == [number, -number]
+                armed[0] = False
+            except Interrupt:
+                interrupts += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupts > 20
+    for number in range(20):
+        assert step(number) == [number, -number]
+
+
 def test_an_actor_takes_plain_calls_and_other_graphs_meanwhile(Actor, compiled) -> None:
     a = Actor.remote()
     with InputNode() as inp:
