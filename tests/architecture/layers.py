@@ -66,7 +66,7 @@ LAYERS: tuple[Layer, ...] = (
     _row("root", "base api observe exceptions as_ray", "raybook"),
     # Modules that code written for Ray imports by name (`ray.actor`, ...): they only hand on what `api` has.
     _row("ray_names", "api exceptions base", "raybook.actor", "raybook.remote_function", "raybook.runtime_context",
-         "raybook.job_config", "raybook.types", "raybook.client_builder"),
+         "raybook.job_config", "raybook.types", "raybook.client_builder", "raybook.cloudpickle"),
     # Tools for tests and a few names of Ray's inside that users reach for: above the libraries, like a user's code.
     _row("ray_internals", f"{_PUBLIC} base util", "raybook._private", "raybook._common"),
     _row("as_ray", "root api exceptions base"),

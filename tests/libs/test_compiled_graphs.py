@@ -202,7 +202,7 @@ def test_references_of_graphs_and_of_tasks_are_not_got_together_nor_passed_on(Ac
         a.echo.remote(ref)
     with pytest.raises(TypeError, match="cannot be pickled"):
         ray.put([ref])
-    with pytest.raises(TypeError, match="expected a list of ObjectRefs"):
+    with pytest.raises(TypeError, match="expected a list of ray.ObjectRef"):
         ray.wait(ref)
     for breaks in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(ValueError, match="cannot be"):

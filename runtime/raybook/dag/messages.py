@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from raybook.base.errors import RayTaskError, error_from_value, value_from_error
+from raybook.base.error_values import error_from_value, value_from_error
+from raybook.base.errors import RayTaskError
 from raybook.base.specs import ErrorValue
 from raybook.dag.ring import ERROR, load_value
 from raybook.protocol.serialization import SerializationContext, Serialized, bare, deserialize, serialize
