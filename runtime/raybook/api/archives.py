@@ -12,11 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-<<<<<<< HEAD
 from raybook.api.context import ARCHIVES, current_runtime, started_engine
-=======
-from raybook.api.context import current_runtime, started_engine
->>>>>>> ready/dag
 from raybook.engines.engine import Engine
 from raybook.io import archives
 from raybook.protocol.messages.gcs import ARCHIVES_NAMESPACE, ArchivePieces, KvGet, KvPut
@@ -125,37 +121,6 @@ def _shelf() -> ArchiveShelf:
     return shelf
 
 
-def is_kept(address: str) -> bool:
-    """Whether the cluster has the archive. Cost: one round trip."""
-    found = started_engine().gcs_call("KvGet", KvGet(ARCHIVES_NAMESPACE, address.encode()))
-    return found.value is not None
-
-
-def keep(address: str, content: bytes) -> None:
-    """Bring an archive that came from elsewhere to the cluster, and forget it here."""
-    _bring(started_engine(), address, content)
-
-
 def _send_if_started(address: str) -> None:
     if current_runtime.engine is not None:
-<<<<<<< HEAD
         _shelf().send(current_runtime.engine, address)
-=======
-        _send(current_runtime.engine, address)
-
-
-def _send(engine: Engine, address: str) -> None:
-    """Bring an archive to the cluster, unless it is there. Cost: one round trip, and one for each piece."""
-    if engine.gcs_call("KvGet", KvGet(ARCHIVES_NAMESPACE, address.encode())).value is None:
-        _bring(engine, address, _shelf().contents[address])
-
-
-def _bring(engine: Engine, address: str, archive: bytes) -> None:
-    content = memoryview(archive)
-    pieces = range(0, len(content), PIECE_BYTES)
-    for number, start in enumerate(pieces):
-        piece = bytes(content[start : start + PIECE_BYTES])
-        engine.gcs_call("KvPut", KvPut(ARCHIVES_NAMESPACE, f"{address}#{number}".encode(), piece))
-    about = msgspec.msgpack.encode(ArchivePieces(len(pieces), len(content)))
-    engine.gcs_call("KvPut", KvPut(ARCHIVES_NAMESPACE, address.encode(), about))
->>>>>>> ready/dag

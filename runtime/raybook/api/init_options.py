@@ -102,18 +102,6 @@ def make_init_options(address: str | None, environ: Mapping[str, str], asked: Ma
     )
 
 
-<<<<<<< HEAD
-=======
-def _http_port(asked: Mapping[str, Any]) -> int | None:
-    """Where the HTTP door listens: nowhere unless asked for, because a notebook needs no open port."""
-    if asked["include_dashboard"] is False:
-        return None
-    if asked["dashboard_port"] is not None:
-        return int(asked["dashboard_port"])
-    return 0 if asked["include_dashboard"] else None
-
-
->>>>>>> ready/dag
 def _check_store(asked_bytes: int | None, environ: Mapping[str, str]) -> None:
     if asked_bytes is None:
         return

@@ -51,14 +51,11 @@ def get(object_refs: Any, *, timeout: float | None = None, copy: bool = False) -
     if isinstance(object_refs[0], GraphResult):
         return get_results(object_refs, timeout)
     return _engine_of("get", object_refs, engine).get(object_refs, timeout)
-<<<<<<< HEAD
 
 
 def _own(value: Any) -> Any:
     """A value without a byte of shared memory in it."""
     return value if isinstance(value, ObjectRefGenerator) else private_copy(value, current_engine().serialization)
-=======
->>>>>>> ready/dag
 
 
 def put(value: Any, *, _owner: Any = None) -> ObjectRef:

@@ -123,11 +123,7 @@ class RemoteFunction:
         functools.update_wrapper(changed, self._function)
         return changed
 
-<<<<<<< HEAD
-    def bind(self, *args: Any, **kwargs: Any) -> Any:
-=======
     def bind(self, /, *args: Any, **kwargs: Any) -> Any:
->>>>>>> ready/dag
         """A node of a graph (``raybook.dag``) that calls this function when the graph runs; arguments may be nodes.
         TypeError for arguments that do not fit the signature."""
         if self._task_options is None:
