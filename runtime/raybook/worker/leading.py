@@ -1,7 +1,8 @@
 """Leading: how a thread that waits turns the I/O loop meanwhile, instead of waking another one (see ``baton``).
 
-Three ways in: a blocking call (``wait_for``), a worker's idle main thread (``lead_until``), an event loop that has
-nothing to do (``turn``). One loop body behind all of them: the core process's step. Knows nothing of what it does.
+Three ways in: a blocking call (``wait_for``), a worker's idle main thread (``lead_for_work``, ``lead_until``), an event
+loop that has nothing to do (``turn``). One loop body behind all of them: the core process's step. Knows nothing of what
+it does.
 
 Invariants: the baton is laid down whatever happens, once; on the main thread no signal handler runs between, except of
 signals that are not deferred.
@@ -151,15 +152,29 @@ class Leading:
             return event.lock.acquire()
         return event.lock.acquire(True, max(0.0, end_s - time.monotonic()))
 
-    def lead_until(self, work: deque[Any], worker: Ending) -> None:
+    def lead_for_work(self, work: deque[Any], worker: Ending) -> None:
         """A worker's main thread, which has nothing to do: turn the loop until there is work, or it is to end."""
+        core = self._core
         if not self._baton.lead(_get_ident()):
             self._baton.claim(self._doorbell.ring)
         self._doorbell.left_to_lie = 0
-        core, step = self._core, self._step
         try:
             while not (work or worker.exiting or core.is_ending):
-                step(None)
+                self._step(None)
+        except Exception:  # noqa: BLE001 - it is logged, and ends this process's membership.
+            self._fail()
+        finally:
+            self._baton.rest(not (self._queue or self._unfinished or self._awaited or core.is_ending))
+
+    def lead_until(self, is_over: Callable[[], bool]) -> None:
+        """A worker's main thread: turn the loop until something is so."""
+        core = self._core
+        if not self._baton.lead(_get_ident()):
+            self._baton.claim(self._doorbell.ring)
+        self._doorbell.left_to_lie = 0
+        try:
+            while not (is_over() or core.is_ending):
+                self._step(None)
         except Exception:  # noqa: BLE001 - it is logged, and ends this process's membership.
             self._fail()
         finally:
