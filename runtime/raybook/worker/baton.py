@@ -11,7 +11,8 @@ turns the loop until what it waits for is there, and lays the baton down.
 
 Invariants: the loop's state is touched by the holder only. The baton never lies for longer than two ``PARK_S``, unless
 somebody leads meanwhile; whoever leaves something undone (work in flight, threads that wait) unparks the I/O thread
-when it lays the baton down. Interrupts: on the main thread the holder defers signals (``deferred_signals``).
+when it lays the baton down; whoever leads lays it down for a thread that claims it, which is a worker's main thread, and
+waits on a lock from then on. Interrupts: on the main thread the holder defers signals (``deferred_signals``).
 """
 
 from __future__ import annotations
