@@ -79,7 +79,6 @@ ELSEWHERE = {
     "cluster_utils/FAKE_HEAD_NODE_ID": "autoscaler",
     "util/connect": "the thin client",
     "util/disconnect": "the thin client",
-    "job_config/JobConfig.set_py_logging_config": "logging",
     "exceptions/*.actor_init_failed": "errors of actors",
     "exceptions/*.preempted": "errors of actors",
 }
