@@ -20,6 +20,7 @@ from raybook.api import local_cluster, split_cluster
 from raybook.io import session_dir
 from raybook.io.process import descendants, is_alive, start_time
 from raybook.io.rpc import GrpcChannel
+from raybook.job_submission import JobStatus, JobSubmissionClient
 from raybook.protocol.messages import gcs as messages
 from raybook.protocol.messages.daemons import GcsOptions
 
@@ -265,3 +266,20 @@ def test_unknown_cluster_and_taken_port_fail_with_a_reason(own_world):
     assert "Cannot listen for gRPC" in result.output
     assert len(local_cluster.list_clusters()) == 1
     assert [folder.name for folder in own_world.iterdir()] == [Path(record.session_dir).name]
+
+
+def test_jobs_of_a_started_head_go_on_when_the_gcs_is_killed(own_world, tmp_path):
+    record = start_head("--num-cpus", "1", "--dashboard-port", "0")
+    client = JobSubmissionClient(f"http://{record.http_address}")
+    gate = tmp_path / "gate"
+    job = client.submit_job(entrypoint=f"while [ ! -e {gate} ]; do sleep 0.02; done; echo done")
+    wait_until(lambda: client.get_job_status(job) is JobStatus.RUNNING)
+
+    kill_gcs(record)
+    restarted = restart_gcs(record)
+    gate.touch()
+
+    again = JobSubmissionClient(record.session_dir)
+    wait_until(lambda: again.get_job_status(job).is_terminal())
+    assert again.get_job_info(job).status is JobStatus.SUCCEEDED and again.get_job_logs(job) == "done\n"
+    assert restarted.ready.http_address == ""

@@ -51,6 +51,8 @@ class InitOptions(msgspec.Struct, frozen=True):
     """Key of the runtime environment of everything that this driver starts."""
     persist: bool = False
     metrics_port: int | None = None
+    http_host: str = "127.0.0.1"
+    http_port: int | None = None
     logging: str = ""
     """As ``LoggingConfig.to_json`` has it."""
     name: str = ""
@@ -92,6 +94,8 @@ def make_init_options(address: str | None, environ: Mapping[str, str], asked: Ma
         ),
         persist=bool(asked["persist"]),
         metrics_port=asked["metrics_port"],
+        http_host=asked["dashboard_host"],
+        http_port=_http_port(asked),
         logging=asked["logging"],
         name=asked["name"] or "",
         kernel_id=asked["_kernel_id"],
@@ -108,6 +112,15 @@ def _check_store(asked_bytes: int | None, environ: Mapping[str, str]) -> None:
         )
 
 
+def _http_port(asked: Mapping[str, Any]) -> int | None:
+    """Where the HTTP door listens: nowhere unless asked for, because a notebook needs no open port."""
+    if asked["include_dashboard"] is False:
+        return None
+    if asked["dashboard_port"] is not None:
+        return int(asked["dashboard_port"])
+    return 0 if asked["include_dashboard"] else None
+
+
 def _check_values(asked: Mapping[str, Any], environ: Mapping[str, str]) -> None:
     for name in ("num_cpus", "num_gpus", "memory"):
         check_amount(name, asked[name])
@@ -117,6 +130,8 @@ def _check_values(asked: Mapping[str, Any], environ: Mapping[str, str]) -> None:
     check_runtime_env("runtime_env", asked["runtime_env"])
     comes_later()("_temp_dir", asked["_temp_dir"])
     check_count(0, none=True)("_metrics_export_port", asked["metrics_port"])
+    check_count(0, none=True)("dashboard_port", asked["dashboard_port"])
+    check_name("dashboard_host", asked["dashboard_host"])
     check_name("name", asked["name"])
     if asked["namespace"] is not None:
         check_namespace(asked["namespace"])

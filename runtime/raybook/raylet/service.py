@@ -174,7 +174,15 @@ class Raylet:
             self._config, self.decider, self._clients, self._store, lambda text: self.output.announce("memory", text)
         )
         logs = Path(self._session_dir, LOGS)
-        self.output = OutputService(logs, self.node_id, self._ip, self._clients, self.gcs, self.decider.leases.actor_of)
+        self.output = OutputService(
+            logs,
+            self.node_id,
+            self._ip,
+            self._clients,
+            self.gcs,
+            self.decider.leases.actor_of,
+            self._config.worker_log_bytes_max,
+        )
         self._handlers = self._message_handlers()
         # Forks are ordered before anything else: the zygote works while we talk to the GCS.
         self._keeper.attach(self.decider, self.gcs)
