@@ -89,8 +89,6 @@ ELSEWHERE = {
     "cluster_utils/*": "cluster_utils",
     "util/connect": "the thin client",
     "util/disconnect": "the thin client",
-    "util.state/list_cluster_events": "state",
-    "util.state/list_runtime_envs": "state",
     "job_config/JobConfig.set_py_logging_config": "logging",
     "exceptions/*.actor_init_failed": "errors of actors",
     "exceptions/*.preempted": "errors of actors",

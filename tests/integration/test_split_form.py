@@ -111,6 +111,32 @@ def test_second_node_joins_and_leaves_with_the_cluster(own_world):
     wait_until(lambda: list(own_world.iterdir()) == [])
 
 
+def test_every_node_fetches_the_folders_of_an_environment(own_world, tmp_path):
+    record = start_head()
+    joined = run("start", "--address", record.address, "--num-cpus", "1", "--resources", '{"there": 1}')
+    assert joined.exit_code == 0, joined.output
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "rb_far.py").write_text("WORD = 'far'\n")
+    # More than a piece, and nothing that compresses.
+    (tmp_path / "project" / "noise").write_bytes(os.urandom(9 << 20))
+
+    class Looker:
+        def look(self) -> tuple[str, int, str]:
+            import rb_far
+
+            return rb_far.WORD, os.path.getsize("noise"), ray.get_runtime_context().get_node_id()
+
+    ray.init(address="split")
+    try:
+        remote = ray.remote(Looker).options(runtime_env={"working_dir": str(tmp_path / "project")})
+        actors = [remote.remote(), remote.options(resources={"there": 1}).remote()]
+        here, there = ray.get([actor.look.remote() for actor in actors], timeout=30)
+    finally:
+        ray.shutdown()
+    assert here[:2] == there[:2] == ("far", 9 << 20)
+    assert here[2] != there[2]
+
+
 def test_killed_node_is_declared_dead_and_the_cluster_goes_on(own_world):
     record = start_head()
     output = run("start", "--address", record.address, "--num-cpus", "3").output

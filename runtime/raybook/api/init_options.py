@@ -20,7 +20,7 @@ from raybook.api.option_checks import (
     comes_later,
     wrong_type,
 )
-from raybook.base.config import read_environment
+from raybook.base.config import AS_RAY_VARIABLE, read_environment
 from raybook.base.logging_config import LoggingConfig
 
 LOCAL_ADDRESS = "local"
@@ -89,7 +89,9 @@ def make_init_options(address: str | None, environ: Mapping[str, str], asked: Ma
         local_mode=bool(asked["local_mode"]),
         log_to_driver=bool(asked["log_to_driver"]),
         folds_output=all(environ.get(name, "1") != "0" for name in FOLDING_VARIABLES),
-        environment=environment_key(asked["runtime_env"]),
+        environment=environment_key(
+            asked["runtime_env"], as_ray=address is not None and bool(environ.get(AS_RAY_VARIABLE))
+        ),
         persist=bool(asked["persist"]),
         metrics_port=asked["metrics_port"],
         http_host=asked["dashboard_host"],
@@ -100,15 +102,6 @@ def make_init_options(address: str | None, environ: Mapping[str, str], asked: Ma
     )
 
 
-def _http_port(asked: Mapping[str, Any]) -> int | None:
-    """Where the HTTP door listens: nowhere unless asked for, because a notebook needs no open port."""
-    if asked["include_dashboard"] is False:
-        return None
-    if asked["dashboard_port"] is not None:
-        return int(asked["dashboard_port"])
-    return 0 if asked["include_dashboard"] else None
-
-
 def _check_store(asked_bytes: int | None, environ: Mapping[str, str]) -> None:
     if asked_bytes is None:
         return
@@ -117,6 +110,15 @@ def _check_store(asked_bytes: int | None, environ: Mapping[str, str]) -> None:
         raise ValueError(
             f"Attempting to cap object store memory usage at {asked_bytes} bytes, but the minimum allowed is {least} bytes."
         )
+
+
+def _http_port(asked: Mapping[str, Any]) -> int | None:
+    """Where the HTTP door listens: nowhere unless asked for, because a notebook needs no open port."""
+    if asked["include_dashboard"] is False:
+        return None
+    if asked["dashboard_port"] is not None:
+        return int(asked["dashboard_port"])
+    return 0 if asked["include_dashboard"] else None
 
 
 def _check_values(asked: Mapping[str, Any], environ: Mapping[str, str]) -> None:

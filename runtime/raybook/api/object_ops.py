@@ -13,18 +13,23 @@ from raybook.api.graph_result import GraphResult, get_results
 from raybook.api.object_ref import ObjectRef, engine_of, stale
 from raybook.api.object_ref_generator import ObjectRefGenerator
 from raybook.engines.engine import Engine
+from raybook.protocol.serialization import private_copy
 
 WAIT_EXPECTED = "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator"
 
 
-def get(object_refs: Any, *, timeout: float | None = None) -> Any:
-    """The value of a ref, or a list of the values of a list of refs; blocks until they are ready. A generator comes back
-    as it is: it is its items that are refs.
+def get(object_refs: Any, *, timeout: float | None = None, copy: bool = False) -> Any:
+    """The value of a ref, or a list of the values of a list of refs; blocks until they are ready. A generator comes
+    back as it is: it is its items that are refs.
 
     timeout: seconds; 0 asks whether it is there. Raises what the task raised (as soon as any of them failed),
     GetTimeoutError, or the error of a lost object; ValueError or TypeError for what is no ref. Large arrays come as
-    read-only views of shared memory, without a copy. Cost: 2 µs for a small value that is ready.
+    read-only views of shared memory, without a copy; with ``copy=True`` as arrays of your own, which you may write to.
+    Cost: 2 µs for a small value that is ready.
     """
+    if copy:
+        found = get(object_refs, timeout=timeout)
+        return [_own(value) for value in found] if isinstance(object_refs, list) else _own(found)
     engine = current_runtime.engine
     if timeout is not None and not isinstance(object_refs, GraphResult):
         _check_timeout("get", timeout)
@@ -46,6 +51,11 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     if isinstance(object_refs[0], GraphResult):
         return get_results(object_refs, timeout)
     return _engine_of("get", object_refs, engine).get(object_refs, timeout)
+
+
+def _own(value: Any) -> Any:
+    """A value without a byte of shared memory in it."""
+    return value if isinstance(value, ObjectRefGenerator) else private_copy(value, current_engine().serialization)
 
 
 def put(value: Any, *, _owner: Any = None) -> ObjectRef:
