@@ -581,3 +581,13 @@ def test_actor_whose_worker_was_ended_for_want_of_memory_says_so():
     gone = only(scene.tell(WorkerDied(b"w0", "memory ran short", -9, out_of_memory=True)), ActorGone)
 
     assert (gone.code, gone.reason) == ("ActorOutOfMemoryError", "memory ran short")
+
+
+def test_a_worker_that_stays_for_its_objects_holds_no_resources():
+    scene = Scene(workers=1)
+    lease = only(scene.demand(2), Grant)
+    effects = scene.tell(WorkerLeaving(lease.worker, True))
+    assert not only(effects, LeaseLostEffect).died
+    assert only(effects, StartWorkers).count == 1
+    assert only(scene.tell(WorkerReady(b"new")), Grant).worker == b"new"
+    assert not all_of(scene.tell(WorkerDied(lease.worker)), LeaseLostEffect)

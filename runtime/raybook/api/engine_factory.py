@@ -56,6 +56,8 @@ def start_engine(options: InitOptions, output: WorkerOutput | None) -> tuple[Eng
         labels=options.labels,
         persist=options.persist,
         metrics_port=options.metrics_port,
+        http_host=options.http_host,
+        http_port=options.http_port,
         name=options.name,
         kernel_id=options.kernel_id,
         # The engine's imports take as long as half the head's start, so they happen during it.

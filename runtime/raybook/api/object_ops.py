@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from raybook.api.actor_handle import ActorHandle, live_engine
 from raybook.api.context import current_engine, current_runtime
+from raybook.api.graph_result import GraphResult, get_results
 from raybook.api.object_ref import ObjectRef, engine_of, stale
 from raybook.api.object_ref_generator import ObjectRefGenerator
 from raybook.engines.engine import Engine
@@ -30,7 +31,7 @@ def get(object_refs: Any, *, timeout: float | None = None, copy: bool = False) -
         found = get(object_refs, timeout=timeout)
         return [_own(value) for value in found] if isinstance(object_refs, list) else _own(found)
     engine = current_runtime.engine
-    if timeout is not None:
+    if timeout is not None and not isinstance(object_refs, GraphResult):
         _check_timeout("get", timeout)
     if type(object_refs) is ObjectRef:
         if engine is None or object_refs._release is not engine.release:
@@ -38,6 +39,8 @@ def get(object_refs: Any, *, timeout: float | None = None, copy: bool = False) -
         return engine.get((object_refs,), timeout)[0]
     if isinstance(object_refs, ObjectRefGenerator):
         return object_refs
+    if isinstance(object_refs, GraphResult):
+        return object_refs.get(timeout=timeout)
     if not isinstance(object_refs, list):
         raise ValueError(
             f"Invalid type of object refs, {type(object_refs)}, is given. 'object_refs' must either be an ObjectRef "
@@ -45,6 +48,8 @@ def get(object_refs: Any, *, timeout: float | None = None, copy: bool = False) -
         )
     if not object_refs:
         return []
+    if isinstance(object_refs[0], GraphResult):
+        return get_results(object_refs, timeout)
     return _engine_of("get", object_refs, engine).get(object_refs, timeout)
 
 
@@ -153,6 +158,8 @@ def _engine_of(verb: str, refs: list[Any], engine: Engine | None, kinds: tuple[t
     except AttributeError:
         pass
     for ref in refs:
+        if isinstance(ref, GraphResult) and verb == "get":
+            get_results(refs, None)
         if type(ref) not in kinds:
             raise _stranger(verb, refs.index(ref), ref)
         if ref._release is not release:
