@@ -15,6 +15,7 @@ from raybook.base.ids import owner_of, return_id
 from raybook.base.specs import STREAMING, ErrorValue, Value
 from raybook.core.owner.records import CancelCommand, SealItems, SealReply, ToRaylet
 from raybook.core.owner.task_manager import RETRYABLE
+from raybook.core.worker.farewell import Farewell
 from raybook.core.worker.intake import Intake
 from raybook.core.worker.recent_results import RecentResults, has_refs, needs_seal
 from raybook.protocol.messages.raylet import (
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from raybook.sim.process import Process
 
 _decode_args = msgspec.msgpack.Decoder(tuple[TaskPlan, list[tuple[bytes, str]]]).decode
+LOOK_US = 2_000
+"""A worker that is to end looks this often whether it may."""
 GATHER = 4
 """So many short replies are gathered at most."""
 
@@ -199,6 +202,13 @@ class SimExecutor:
             else:
                 self._start_lane(caller, item)
         self._flush()
+        self.process.submit(self.intake.close)
+        farewell = Farewell(self.process.owner, self.actor is not None, self.world.timeline.now_ms)
+        while self.process.queue or not farewell.is_over(self.world.timeline.now_ms):
+            if farewell.lingers(self.world.timeline.now_ms):
+                self.process.to_raylet(WorkerExiting("others need its objects", lingers=True))
+            self.world.timeline.after(LOOK_US, self._main.waker())
+            yield
 
     def _order(self, order: Any) -> Program:
         if type(order) is ExitWorker:
@@ -360,7 +370,7 @@ class SimExecutor:
                 if value.error is not None:
                     raise UserError("full")
                 items = StreamItems(spec.task_id, spec.attempt, made, [value])
-                is_sealing = is_sealing or bool(value.contained)
+                is_sealing = is_sealing or value.inline is None or bool(value.contained)
                 if is_sealing:
                     self.process.submit(SealItems(caller.client_id, items))
                 elif not self.process.send_now(caller.port, items):

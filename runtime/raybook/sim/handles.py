@@ -72,6 +72,8 @@ class Ledger:
         self.tasks: dict[bytes, TaskEntry] = {}
         self.crashed: set[bytes] = set()
         """Processes that were killed or crashed; those that left in good order are not here."""
+        self.ended_actors: set[bytes] = set()
+        """Actors that ended in good order: their objects went with them, as Ray has it."""
         self.ends: dict[str, int] = {}
         """How results ended, by what: a run in which nothing happens shows here."""
 

@@ -263,6 +263,7 @@ class Node:
         self._forget(client)
         self.tell(self.pool, wp.WorkerLeft(client_id))
         text = child.kill_reason or reason or "it ended by itself"
+        self.world.check.grants.died(self, client_id)
         self.tell(self.leases, le.WorkerDied(client_id, text, 0 if not reason else -9, False, child.leaving))
         self._client_gone(client, text)
 
@@ -285,7 +286,8 @@ class Node:
         if child is not None:
             child.leaving = True
             self.tell(self.pool, wp.WorkerLeft(client.process.client_id))
-            self.tell(self.leases, le.WorkerLeaving(client.process.client_id))
+            self.world.check.grants.leaving(self, client.process.client_id, message.lingers)
+            self.tell(self.leases, le.WorkerLeaving(client.process.client_id, message.lingers))
 
     # Actors
 

@@ -323,6 +323,7 @@ class Process:
         self.rouse()
 
     def _flush(self) -> None:
+        self.flush_link()
         for port in list(self._unsent):
             if not self._flush_port(port) and self.is_alive:
                 gone = self._drop(port)
@@ -330,7 +331,6 @@ class Process:
                     self.queue.append(gone)
             if not self.is_alive:
                 return
-        self.flush_link()
 
     def _flush_port(self, port: Port) -> bool:
         for message in self._unsent.pop(port, ()):

@@ -356,7 +356,7 @@ class User:
             if key not in values:
                 yield from self._block(Wait([key], 1, False, None), None)
             got = self.unpack(key, values[key], info.owner_address, self._via)
-            self.world.check.values.got(self.process, key, got)
+            self.world.check.values.got(self.process, key, got, self.task_id)
             return got
         finally:
             self.process.append(key)

@@ -162,6 +162,8 @@ class World:
         """Its memory, references and threads are gone."""
         if process.has_crashed:
             self.ledger.crashed.add(process.client_id)
+        elif process.executor is not None and process.executor.actor is not None:
+            self.ledger.ended_actors.add(process.client_id)
         self.ledger.process_gone(process)
         process.node.arena.holder_died(process.client_id)
         if process.kind == "driver":
@@ -234,7 +236,7 @@ class World:
         """What a person needs to find the cause."""
         lines = [
             f"{violation.checker}: {violation.text}",
-            f"seed {self.seed}, {self.setting}, at {self.timeline.now_us} µs",
+            f"seed {self.seed}, {self.setting.steps} steps, {self.setting.drivers} drivers, at {self.timeline.now_us} µs",
             f"replay: python -m raybook.sim --seed {self.seed} (the setting and faults as in the failing call)",
             "faults: " + ("; ".join(map(str, self.faults.schedule)) or "none"),
             "ends: " + ", ".join(f"{what} {count}" for what, count in sorted(self.ledger.ends.items())),

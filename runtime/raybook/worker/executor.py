@@ -20,6 +20,7 @@ from raybook.base.errors import ActorExit
 from raybook.base.specs import Assignment, Job
 from raybook.base.task_context import CURRENT_TASK, TaskContext
 from raybook.core.owner.records import CancelCommand, SealReply
+from raybook.core.worker.farewell import Farewell
 from raybook.core.worker.intake import Intake
 from raybook.core.worker.recent_results import has_refs, needs_seal
 from raybook.protocol import functions
@@ -206,6 +207,23 @@ class WorkerExecutor(Executor):
                 self._run_order(item)
                 self.intake.settled += 1
         self.replies.flush()
+        self._linger()
+
+    def _linger(self) -> None:
+        """Stay until nobody needs anything of this process any more (``core/worker/farewell``)."""
+        core = self._core
+        farewell = Farewell(core.owner, self.actor is not None, _now_ms())
+
+        def is_over() -> bool:
+            now_ms = _now_ms()
+            if farewell.is_over(now_ms):
+                return True
+            if farewell.lingers(now_ms):
+                core.send_raylet(WorkerExiting("others need its objects", lingers=True))
+            return False
+
+        core.submit(self.intake.close)
+        core.leading.lead_until(lambda: not core.queue and is_over())
 
     def _run_order(self, order: Any) -> None:
         if type(order) is ExitWorker:
@@ -388,3 +406,7 @@ class WorkerExecutor(Executor):
     def nudge(self) -> None:
         """Make the main thread look whether it should exit."""
         self._core.wake()
+
+
+def _now_ms() -> int:
+    return int(time.monotonic() * 1000)

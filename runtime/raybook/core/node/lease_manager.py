@@ -266,9 +266,12 @@ class LeaseManager:
 
     def _worker_leaving(self, event: WorkerLeaving, now_ms: int) -> None:
         worker = self._table.workers.get(event.worker)
+        lease = worker.lease if worker else None
+        if lease is not None and event.lingers:
+            self.pools.release(lease.lease_id)
+            self._changed = True
         if worker is None or worker.state is WorkerState.ENDING:
             return
-        lease = worker.lease
         if worker.state is WorkerState.LEASED and lease and lease.orphan_deadline_ms is None:
             self._effects.append(LeaseLostEffect(lease.client, lease.lease_id, died=False, reason="The worker ends."))
         self._table.set_ending(worker)
@@ -449,14 +452,12 @@ class LeaseManager:
                 Grant(request.client, request.class_key, lease_id, worker.epoch, worker.worker_id, assignment)
             )
 
-    # --- views --------------------------------------------------------------------------------------------------------
+    # --- views (see lease_reports) ------------------------------------------------------------------------------------
 
     def available_for_reports(self) -> Shape:
-        """Free amounts, counting leases whose workers said that they are idle; never below zero."""
         return self.reports.available()
 
     def task_leases(self) -> list[tuple[bytes, int]]:
-        """(worker, epoch) of every task lease that is not blocked: those worth a probe."""
         return self.reports.task_leases()
 
     def worker_states(self) -> list[tuple[bytes, str, Shape, bytes]]:
@@ -469,7 +470,6 @@ class LeaseManager:
         return acting[2] if acting else None
 
     def queued(self) -> list[WaitingRequest]:
-        """Everything that waits, with the reason in words."""
         return self.reports.queued()
 
     def waiting(self) -> list[str]:

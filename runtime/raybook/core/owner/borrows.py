@@ -137,6 +137,11 @@ class Borrows:
 
     # Replies of this process, as a worker
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether every reply is sent, and nobody is still to take references out of one."""
+        return not self._waiting and not self._return_holds
+
     def on_seal(self, seal: SealReply) -> None:
         """A task ended. What it still holds must be known to the owners before the caller hears of the end."""
         self._seal(seal.caller, seal.reply.task_id, seal.reply.returns, TaskReplies([seal.reply]))

@@ -45,6 +45,7 @@ class Garbage:
         if not references.released:
             return
         offsets: list[int] = []
+        keys: list[bytes] = []
         while references.released:
             released, references.released = references.released, []
             for key in released:
@@ -68,10 +69,11 @@ class Garbage:
                     self._effects.append(FreeOwn(own_offset))
                 else:
                     offsets.append(value.location.offset)
+                    keys.append(key)
         if offsets:
-            self._effects.append(ToRaylet(FreeRegions(offsets)))
+            self._effects.append(ToRaylet(FreeRegions(offsets, keys)))
 
-    def discard(self, value: Value, own_offset: int | None) -> None:
+    def discard(self, key: bytes, value: Value, own_offset: int | None) -> None:
         """A value arrived that nobody wants any more."""
         if value.error is not None:
             self._lost_error(value.error)
@@ -80,7 +82,7 @@ class Garbage:
         elif value.location is not None and value.location.spill_path:
             self._effects.append(ToRaylet(DeleteSpilled([value.location.spill_path])))
         elif value.location is not None:
-            self._effects.append(ToRaylet(FreeRegions([value.location.offset])))
+            self._effects.append(ToRaylet(FreeRegions([value.location.offset], [key])))
 
     def _lost_error(self, error: ErrorValue) -> None:
         """The last reference to a failed result is gone."""

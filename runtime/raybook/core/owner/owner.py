@@ -296,10 +296,12 @@ class Owner:
         client_id: bytes = b"",
         error: ErrorValue | None = None,
     ) -> None:
-        """A task is over: its returns get their values, its arguments are let go."""
+        """A task is over: its returns get their values, its arguments are let go. Nothing happens to one that is over:
+        of several that fail together, one may have failed with another, whose result it takes."""
         spec = record.spec
         stats = record.stats
-        self.tasks.tasks.pop(spec.task_id, None)
+        if self.tasks.tasks.pop(spec.task_id, None) is None:
+            return
         stats.changed = True
         if state == "FINISHED":
             stats.finished += 1
@@ -398,7 +400,7 @@ class Owner:
     def _become_ready(self, key: bytes, value: Value, own_region: bool) -> None:
         if not self.references.is_alive(key):
             if owner_of(key) == self.client_id:
-                self.garbage.discard(value, value.location.offset if own_region and value.location else None)
+                self.garbage.discard(key, value, value.location.offset if own_region and value.location else None)
             return
         self.objects.put(key, value, own_region)
         if self.waits.is_awaited(key):

@@ -6,6 +6,7 @@
     the raylet asks the lease back           agreed when nothing of it runs or waits here
         … to drain it                        all are bounced, and agreed when the running task has ended
     their owner is out of reach              dropped
+    the worker is to end                     all are bounced, and so is what still comes
 
 Knows nothing of what tasks do, of threads or sockets. Work is taken out of ``work`` at its front by whoever runs it,
 perhaps in another thread; everything here happens on the I/O thread. Invariants: a task that was taken in is answered
@@ -15,6 +16,7 @@ one thread, so the worker is idle exactly when they are equal; pushes of a revok
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -187,6 +189,11 @@ class Intake:
         if self._draining_epoch and self.is_idle():
             self._to_raylet(RevokeAnswer(self._draining_epoch, True))
             self._draining_epoch = 0
+
+    def close(self) -> None:
+        """The worker ends: what has not begun goes back, and so does what still comes."""
+        self._revoked_epoch = sys.maxsize
+        self.bounce_unstarted("revoked")
 
     def lend(self) -> None:
         """The running task waits in get: give back what it would hold up, lend out its CPU."""

@@ -53,9 +53,11 @@ class Sealed(msgspec.Struct, tag=44, array_like=True):
 
 
 class FreeRegions(msgspec.Struct, tag=45, array_like=True):
-    """owner → raylet: these sealed regions (by offset) are garbage."""
+    """owner → raylet: these sealed regions (by offset) are garbage. object_ids: what lay there, in the same order; it may
+    overtake the worker's ``Sealed``, and must not be forgotten then. None for what is sealed for certain."""
 
     offsets: list[int]
+    object_ids: list[bytes] = []
 
 
 class RegionsFreed(msgspec.Struct, tag=46, array_like=True):

@@ -74,6 +74,11 @@ class Grants:
         self._blocked.pop(worker, None)
         self._ever_blocked.pop(worker, None)
 
+    def leaving(self, node: Node, worker: bytes, lingers: bool) -> None:
+        """It ends on purpose; one that lingers has nothing any more."""
+        if lingers:
+            self._leases.get(node.node_id, {}).pop(worker, None)
+
     def _check_amounts(self, node: Node) -> None:
         taken: dict[str, int] = {}
         devices: dict[int, int] = {}

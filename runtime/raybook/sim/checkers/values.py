@@ -30,9 +30,11 @@ class Values:
         self._world = world
         self._ledger = world.ledger
 
-    def got(self, process: Process, key: bytes, got: Got) -> None:
-        """User code has read an object."""
+    def got(self, process: Process, key: bytes, got: Got, actor_id: bytes = b"") -> None:
+        """User code has read an object. actor_id: for its ``__init__``, whose arguments go when nobody wants it."""
         error = got.error
+        if error is not None and actor_id and not any(handle.key == actor_id for handle in self._ledger.handles):
+            return
         if error is None:
             self._ledger.count("value")
             expected = self._ledger.expected.get(key)
@@ -54,7 +56,7 @@ class Values:
         if code in ("ActorDiedError", "ActorUnavailableError") and self._world.has_killed:
             return True
         if code == "OwnerDiedError":
-            return owner_of(key) in self._ledger.crashed or self._world.faults.is_disturbed
+            return owner_of(key) in self._ledger.crashed | self._ledger.ended_actors
         return code in LOSSES and (self._world.faults.is_disturbed or bool(self._ledger.crashed))
 
     def _is_tainted(self, text: str) -> bool:
