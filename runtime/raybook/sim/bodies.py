@@ -203,7 +203,7 @@ class Driver:
             return
         actor, retries = self._rng.choice(self.actors)
         for _ in range(self._rng.choice((1, 1, 4, 12))):
-            plan = draw_call(self._rng, may_exit=self._may_exit)
+            plan = draw_call(self._rng, may_exit=self._may_exit and retries >= 0)
             boxed = self._some(1) if self._rng.random() < 0.3 or plan.keeps_refs else []
             self._keep(self.user.call(actor, plan, self._some(1), boxed, retries))
         yield from self.user.work(1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from raybook.base.ids import ACTOR_ID_BYTES, is_stream, task_of
+from raybook.base.ids import ACTOR_ID_BYTES, is_stream, return_id, task_of
 from raybook.base.specs import ErrorValue, Value
 from raybook.core.owner.actor_calls import ActorCalls
 from raybook.core.owner.object_directory import ObjectDirectory
@@ -17,6 +17,7 @@ from raybook.core.owner.records import FreeOwn, ToRaylet, UnhandledError
 from raybook.core.owner.reference_counter import ReferenceCounter
 from raybook.core.owner.relocations import Relocations
 from raybook.protocol.messages.store import DeleteSpilled, FreeRegions
+from raybook.protocol.messages.worker import TaskReply
 
 UNHANDLED_CODES = frozenset({"task", "WorkerCrashedError"})
 """User code raised, or took its process along. Who cancels or kills knows of it, and a dead actor is told about once."""
@@ -83,6 +84,12 @@ class Garbage:
             self._effects.append(ToRaylet(DeleteSpilled([value.location.spill_path])))
         elif value.location is not None:
             self._effects.append(ToRaylet(FreeRegions([value.location.offset], [key])))
+
+    def discard_reply(self, reply: TaskReply) -> bool:
+        """A reply came too late: its task is over, or tried again. Whether its worker holds references for it."""
+        for index, value in enumerate(reply.returns):
+            self.discard(return_id(reply.task_id, index), value, None)
+        return any(value.contained for value in reply.returns)
 
     def _lost_error(self, error: ErrorValue) -> None:
         """The last reference to a failed result is gone."""

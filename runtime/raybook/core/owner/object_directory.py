@@ -23,7 +23,10 @@ class ObjectDirectory:
         """Offsets of values in other extents: results of tasks, and what is borrowed."""
 
     def put(self, key: bytes, value: Value, own_region: bool) -> None:
-        """A value is there. ``own_region``: it lies in an extent this process allocates from."""
+        """A value is there. ``own_region``: it lies in an extent this process allocates from. One that is there already
+        makes room: what is borrowed becomes an error when its owner dies."""
+        if key in self.values:
+            self.remove(key)
         self.values[key] = value
         location = value.location
         if location is not None and not location.spill_path:

@@ -97,12 +97,7 @@ class Owner:
         self.garbage = Garbage(self.references, self.objects, self.actors, self.relocations, self._effects)
         self.cancellation = Cancellation(self.tasks, self.leases, self.actors, self._effects, self._end_cancelled)
         self.generators = Generators(
-            self.references,
-            self.objects,
-            self.borrows,
-            self.garbage,
-            self._effects,
-            self._become_ready,
+            self.references, self.objects, self.borrows, self.garbage, self._effects, self._become_ready,
             self.cancellation.place_of,
         )  # fmt: skip
         self.finished: list[tuple[TaskRecord, str, int, int, ErrorValue | None]] = []
@@ -244,10 +239,12 @@ class Owner:
         for reply in message.replies:
             record = tasks.get(reply.task_id)
             if record is None or record.spec.attempt != reply.attempt:
+                self._on_late_reply(client_id, reply)
                 continue
             if record.actor_id:
                 queue = self.actors.queues.get(record.actor_id)
                 if queue is None or not queue.answered(record):
+                    self._on_late_reply(client_id, reply)
                     continue
                 pid = queue.pid
             else:
@@ -270,6 +267,10 @@ class Owner:
             # A generator that raised has a return beside its error.
             returned = reply if reply.returns else None
             self._finish(record, state, reply.run_us, pid, reply=returned, client_id=client_id, error=error)
+
+    def _on_late_reply(self, client_id: bytes, reply: TaskReply) -> None:
+        if self.garbage.discard_reply(reply):
+            self.borrows.take_returns(client_id, reply.task_id)
 
     def _again(self, record: TaskRecord) -> None:
         if record.actor_id:

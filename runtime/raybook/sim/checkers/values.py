@@ -6,9 +6,10 @@ wrong, those that say so.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
-from raybook.base.ids import owner_of, task_of
+from raybook.base.ids import task_of
 from raybook.protocol.messages.worker import TaskSpec
 from raybook.sim.checkers.violation import Violation
 
@@ -56,7 +57,9 @@ class Values:
         if code in ("ActorDiedError", "ActorUnavailableError") and self._world.has_killed:
             return True
         if code == "OwnerDiedError":
-            return owner_of(key) in self._ledger.crashed | self._ledger.ended_actors
+            gone = {process.hex() for process in self._ledger.crashed | self._ledger.ended_actors}
+            named = re.search("process ([0-9a-f]{16}), has died", text)
+            return named is not None and named[1] in gone
         return code in LOSSES and (self._world.faults.is_disturbed or bool(self._ledger.crashed))
 
     def _is_tainted(self, text: str) -> bool:
