@@ -20,14 +20,16 @@ class Region(NamedTuple):
 
 
 class View:
-    """Somebody looks at a region. ``close`` when no longer; closed by the world when its process dies."""
+    """Somebody looks at a region. ``close`` when no longer; closed by the world when its process dies. via: processes
+    through whose hands the reference came."""
 
-    __slots__ = ("arena", "holder", "is_open", "region")
+    __slots__ = ("arena", "holder", "is_open", "region", "via")
 
-    def __init__(self, arena: Arena, region: Region, holder: bytes) -> None:
+    def __init__(self, arena: Arena, region: Region, holder: bytes, via: frozenset[bytes]) -> None:
         self.arena = arena
         self.region = region
         self.holder = holder
+        self.via = via
         self.is_open = True
 
     def close(self) -> None:
@@ -57,9 +59,9 @@ class Arena:
         """What lies at an offset; None: garbage."""
         return self.regions.get(offset)
 
-    def view(self, region: Region, holder: bytes) -> View:
+    def view(self, region: Region, holder: bytes, via: frozenset[bytes]) -> View:
         """Look at it."""
-        view = View(self, region, holder)
+        view = View(self, region, holder, via)
         self.views[view] = None
         return view
 

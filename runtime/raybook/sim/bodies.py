@@ -61,15 +61,17 @@ def _nested(user: User, rng: random.Random, depth: int, given: list[Handle]) -> 
 
 
 class Driver:
-    """The program of a driver: ``steps`` things that people do in cells, then it lets go of everything."""
+    """The program of a driver: ``steps`` things that people do in cells, then it lets go of everything. may_hold_cpu: one
+    actor at a time may keep a CPU, and there are enough for that."""
 
-    def __init__(self, user: User, seed: int, steps: int, *, may_exit: bool = False) -> None:
+    def __init__(self, user: User, seed: int, steps: int, *, may_exit: bool = False, may_hold_cpu: bool = True) -> None:
         self.user = user
         self.actors: list[tuple[Handle, int]] = []
         """(handle, max_task_retries)."""
         self._rng = random.Random(seed)
         self._steps = steps
         self._may_exit = may_exit
+        self._may_hold_cpu = may_hold_cpu
         self._refs: list[Handle] = []
         self._verbs: list[tuple[int, Any]] = [
             (30, self._submit),
@@ -192,9 +194,10 @@ class Driver:
                 plan,
                 self._some(1),
                 max_restarts=self._rng.choice((0, 1, 3, -1)),
-                resources=self._rng.choice(({}, {}, {"CPU": 10_000})) if len(self.actors) < 1 else {},
+                resources=self._rng.choice(({}, {}, {"CPU": 10_000})) if self._may_hold_cpu else {},
                 concurrency=self._rng.choice((1, 1, 4)),
             )
+            self._may_hold_cpu = False
             self.actors.append((actor, self._rng.choice((0, 0, 2, -1))))
         yield from self.user.work(1)
 

@@ -218,6 +218,7 @@ class SimExecutor:
         plan, _ = _decode_args(creation.spec.args)
         user = User(self.process, order.spec.actor_id, frozenset([owner_of(order.spec.actor_id)]))
         user.fiber = self._main
+        user.before_block, user.after_block = self._before_block, self._after_block
         for slot in creation.spec.slots or ():
             yield from user.fetch(slot.ref)
         yield from user.work(plan.run_us)
@@ -326,7 +327,7 @@ class SimExecutor:
         for slot in spec.slots or ():
             assert slot.value is not None, "a task began with an argument that has no value"
             got = user.unpack(slot.ref.object_id, slot.value, slot.ref.owner_address, via)
-            self.world.check.values.got(self.process, slot.ref.object_id, got)
+            self.world.check.values.got(self.process, slot.ref.object_id, got, via)
             digests.append(got.digest)
             handles += got.inside
         handles += [user.adopt(key, address, via) for key, address in boxed]

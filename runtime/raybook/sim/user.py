@@ -309,7 +309,7 @@ class User:
         """What ``get`` makes of a value that is there."""
         via = handle.via | frozenset(self._makers(handle.key))
         got = self.unpack(handle.key, value, handle.address, via)
-        self.world.check.values.got(self.process, handle.key, got)
+        self.world.check.values.got(self.process, handle.key, got, via)
         return got
 
     def _makers(self, key: bytes) -> list[bytes]:
@@ -321,13 +321,13 @@ class User:
         if value.error is not None:
             value.error.seen = True
             return Got(0, [], value.error)
-        payload = value.inline if value.inline is not None else self._look(key, value, address)
+        payload = value.inline if value.inline is not None else self._look(key, value, address, via)
         if payload is None:
             return Got(0, [], ErrorValue("garbage", f"what lies at {value.location} is another object."))
         digest, inside = _decoder.decode(payload)
         return Got(digest, [self.adopt(key, address, via | self._via) for key, address in inside])
 
-    def _look(self, key: bytes, value: Value, address: str) -> bytes | None:
+    def _look(self, key: bytes, value: Value, address: str, via: frozenset[bytes]) -> bytes | None:
         """First pinned, then looked at, as ``worker/values`` does."""
         location = value.location
         assert location is not None, "a value is neither inline, nor located, nor an error"
@@ -340,7 +340,7 @@ class User:
                 if region is None or region.key not in (key, b""):
                     self.process.append(unpin)
                     return None
-                self._views.append((arena.view(region, self.process.client_id), unpin))
+                self._views.append((arena.view(region, self.process.client_id, via), unpin))
                 return region.payload
             self.process.append(unpin)
             location = value.location
@@ -356,7 +356,7 @@ class User:
             if key not in values:
                 yield from self._block(Wait([key], 1, False, None), None)
             got = self.unpack(key, values[key], info.owner_address, self._via)
-            self.world.check.values.got(self.process, key, got, self.task_id)
+            self.world.check.values.got(self.process, key, got, self._via, self.task_id)
             return got
         finally:
             self.process.append(key)

@@ -55,6 +55,26 @@ class Setting:
     config: Config = Config(spilling=0)
 
 
+def draw_setting(seed: int, *, drivers_max: int = 2, actors_exit: bool = True) -> Setting:
+    """A cluster of a size and temper that follows from the seed."""
+    rng = random.Random(seed ^ 0xC1A55)
+    spilling = rng.random() < 0.4
+    return Setting(
+        steps=rng.choice((20, 40, 40, 80)),
+        drivers=rng.randrange(1, drivers_max + 1),
+        cpus=rng.choice((2, 3, 4, 8)),
+        gpus=2,
+        store_bytes=rng.choice((24, 40)) * MIB if spilling else 512 * MIB,
+        actors_exit=actors_exit,
+        config=Config(
+            spilling=int(spilling),
+            spill_batch_bytes=4 * MIB,
+            pipeline_depth_max=rng.choice((2, 8, 256)),
+            lease_idle_ms=rng.choice((20, 200, 1_000)),
+        ),
+    )
+
+
 class Checkers:
     """All families."""
 
@@ -137,7 +157,9 @@ class World:
 
     def _play(self, driver: Process, seed: int) -> None:
         user = User(driver)
-        program = Driver(user, seed, self.setting.steps, may_exit=self.setting.actors_exit)
+        setting = self.setting
+        may_hold_cpu = setting.cpus - setting.drivers >= 2
+        program = Driver(user, seed, setting.steps, may_exit=setting.actors_exit, may_hold_cpu=may_hold_cpu)
         user.fiber = driver.spawn(program.program(), self._driver_done)
 
     def _driver_done(self, result: object) -> None:

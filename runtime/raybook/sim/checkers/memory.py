@@ -44,7 +44,7 @@ class Memory:
         for node in self._world.nodes.values():
             for view in node.arena.views:
                 if view.region is region or (view.region.offset, view.region.key) == (region.offset, region.key):
-                    if owner_of(region.key) in self._ledger.crashed or self._is_lost_way(region.key, view.holder):
+                    if self._is_lost(view):
                         continue
                     raise Violation(
                         "memory",
@@ -65,15 +65,15 @@ class Memory:
                     text = f"object {region.key.hex()} is {what} while {handle.process.name} has a reference"
                     raise Violation("memory", text, region.key)
 
-    def _is_lost_way(self, key: bytes, holder: bytes) -> bool:
-        """Whether what a view looks at came through a process that crashed. Its handle may be gone already."""
-        return bool(self._ledger.crashed)
+    def _is_lost(self, view: View) -> bool:
+        crashed = self._ledger.crashed
+        return owner_of(view.region.key) in crashed or not crashed.isdisjoint(view.via)
 
     def looked(self, view: View) -> None:
         """A view is about to close: it must still see what it saw."""
         there = view.arena.read(view.region.offset)
         if there is None or there.payload != view.region.payload:
-            if owner_of(view.region.key) in self._ledger.crashed or self._is_lost_way(view.region.key, view.holder):
+            if self._is_lost(view):
                 return
             text = f"what {view.holder!r} looks at ({view.region.key.hex()}) has changed under its eyes"
             raise Violation("memory", text, view.region.key)

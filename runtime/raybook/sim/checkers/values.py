@@ -31,8 +31,9 @@ class Values:
         self._world = world
         self._ledger = world.ledger
 
-    def got(self, process: Process, key: bytes, got: Got, actor_id: bytes = b"") -> None:
-        """User code has read an object. actor_id: for its ``__init__``, whose arguments go when nobody wants it."""
+    def got(self, process: Process, key: bytes, got: Got, via: frozenset[bytes], actor_id: bytes = b"") -> None:
+        """User code has read an object. via: whose hands it came through. actor_id: for its ``__init__``, whose arguments
+        go when nobody wants it."""
         error = got.error
         if error is not None and actor_id and not any(handle.key == actor_id for handle in self._ledger.handles):
             return
@@ -44,11 +45,11 @@ class Values:
                 raise Violation("values", text, key)
             return
         self._ledger.count(error.code)
-        if not self._is_right(key, error.code, error.text):
+        if not self._is_right(key, error.code, error.text, via):
             text = f"{process.name} got {error.code} for {key.hex()} without a cause: {error.text}"
             raise Violation("values", text, key)
 
-    def _is_right(self, key: bytes, code: str, text: str) -> bool:
+    def _is_right(self, key: bytes, code: str, text: str, via: frozenset[bytes]) -> bool:
         entry = self._ledger.tasks.get(task_of(key))
         if code == "task":
             return "ObjectStoreFullError" in text or (entry is not None and (entry.raises or self._is_tainted(text)))
@@ -60,6 +61,8 @@ class Values:
             gone = {process.hex() for process in self._ledger.crashed | self._ledger.ended_actors}
             named = re.search("process ([0-9a-f]{16}), has died", text)
             return named is not None and named[1] in gone
+        if code == "ObjectLostError":
+            return "At least one" in text or not self._ledger.crashed.isdisjoint(via)
         return code in LOSSES and (self._world.faults.is_disturbed or bool(self._ledger.crashed))
 
     def _is_tainted(self, text: str) -> bool:
