@@ -52,6 +52,25 @@ def draw_schedule(seed: int, span_ms: int, kinds: tuple[str, ...] = KINDS) -> Sc
     return tuple(sorted(faults))
 
 
+def parse_schedule(text: str) -> Schedule:
+    """What ``str`` makes of faults, with semicolons between. ValueError naming what is none."""
+    faults = []
+    for part in filter(None, (part.strip() for part in text.split(";"))):
+        at_ms, _, rest = part.partition(" ms: ")
+        kind, _, amount = rest.partition(" ")
+        if kind not in KINDS or not at_ms.isdigit():
+            raise ValueError(
+                f"{part!r} is no fault; write for example '250 ms: crash 3', with one of {', '.join(KINDS)}."
+            )
+        faults.append(Fault(int(at_ms), kind, float(amount or 0)))
+    return tuple(sorted(faults))
+
+
+def describe(schedule: Schedule) -> str:
+    """In one line; ``parse_schedule`` reads it."""
+    return "; ".join(map(str, schedule))
+
+
 class Faults:
     """A schedule at work in a world."""
 

@@ -7,8 +7,9 @@ found, with the seed, the faults and the stories of the ids in question. Same se
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from raybook.base.config import Config
 from raybook.sim.arena import Region
@@ -20,7 +21,7 @@ from raybook.sim.checkers.order import Order
 from raybook.sim.checkers.values import Values
 from raybook.sim.checkers.violation import Violation
 from raybook.sim.executor import SimExecutor
-from raybook.sim.faults import NO_FAULTS, Faults, Schedule
+from raybook.sim.faults import NO_FAULTS, Faults, Schedule, describe
 from raybook.sim.gcs import Gcs
 from raybook.sim.handles import Ledger, TaskEntry
 from raybook.sim.network import Network
@@ -28,9 +29,6 @@ from raybook.sim.node import Node
 from raybook.sim.process import Process
 from raybook.sim.timeline import Timeline
 from raybook.sim.user import User
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 NODE_ID = b"node0001"
 CHECK_EVERY = 64
@@ -53,26 +51,8 @@ class Setting:
     store_bytes: int = 512 * MIB
     actors_exit: bool = False
     config: Config = Config(spilling=0)
-
-
-def draw_setting(seed: int, *, drivers_max: int = 2, actors_exit: bool = True) -> Setting:
-    """A cluster of a size and temper that follows from the seed."""
-    rng = random.Random(seed ^ 0xC1A55)
-    spilling = rng.random() < 0.4
-    return Setting(
-        steps=rng.choice((20, 40, 40, 80)),
-        drivers=rng.randrange(1, drivers_max + 1),
-        cpus=rng.choice((2, 3, 4, 8)),
-        gpus=2,
-        store_bytes=rng.choice((24, 40)) * MIB if spilling else 512 * MIB,
-        actors_exit=actors_exit,
-        config=Config(
-            spilling=int(spilling),
-            spill_batch_bytes=4 * MIB,
-            pipeline_depth_max=rng.choice((2, 8, 256)),
-            lease_idle_ms=rng.choice((20, 200, 1_000)),
-        ),
-    )
+    replay: str = ""
+    """The command line that plays this world again, for reports."""
 
 
 class Checkers:
@@ -215,7 +195,7 @@ class World:
 
     def run(self) -> World:
         """Play to the end; itself. Violation, with everything that explains it."""
-        try:
+        with self._explained():
             while self._drivers_left > 0:
                 if not self.timeline.step():
                     raise self.check.liveness.stuck() or Violation("liveness", "nothing happens any more")
@@ -223,16 +203,34 @@ class World:
                     self.check.liveness.check()
                     if self.timeline.happened > EVENTS_A_STEP_MAX * self.setting.steps * self.setting.drivers:
                         raise Violation("liveness", "far more happens than the program asks for")
+        self.finish()
+        return self
+
+    def advance(self, span_us: int) -> None:
+        """Let so much time pass. Violation."""
+        end_us = self.timeline.now_us + span_us
+        with self._explained():
+            while self.timeline.now_us < end_us and self.timeline.step():
+                pass
+
+    def finish(self) -> None:
+        """User code holds nothing any more: let everything come to rest, and look what is left. Violation."""
+        with self._explained():
             self._let_rest()
             self._check_end()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
         except Violation as violation:
-            violation.args = (self.report(violation),)
+            if "\n" not in violation.args[0]:
+                violation.args = (self.report(violation),)
             raise
         except AssertionError as broken:
             violation = Violation("machine", str(broken))
             violation.args = (self.report(violation),)
             raise violation from broken
-        return self
 
     def _let_rest(self) -> None:
         for process in self._living():
@@ -265,8 +263,8 @@ class World:
         lines = [
             f"{violation.checker}: {violation.text}",
             f"seed {self.seed}, {self.setting.steps} steps, {self.setting.drivers} drivers, at {self.timeline.now_us} µs",
-            f"replay: python -m raybook.sim --seed {self.seed} (the setting and faults as in the failing call)",
-            "faults: " + ("; ".join(map(str, self.faults.schedule)) or "none"),
+            f"replay: {self.setting.replay or 'as in the failing call: the setting has no command line'}",
+            "faults: " + (describe(self.faults.schedule) or "none"),
             "ends: " + ", ".join(f"{what} {count}" for what, count in sorted(self.ledger.ends.items())),
         ]
         for key in violation.keys:
