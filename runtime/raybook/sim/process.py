@@ -325,10 +325,8 @@ class Process:
     def _flush(self) -> None:
         self.flush_link()
         for port in list(self._unsent):
-            if not self._flush_port(port) and self.is_alive:
-                gone = self._drop(port)
-                if gone is not None:
-                    self.queue.append(gone)
+            # Who is closed at the other end is still read to its end.
+            self._flush_port(port)
             if not self.is_alive:
                 return
 

@@ -362,9 +362,8 @@ class Owner:
     def _end_leases(self, ended: list[tuple[LeaseLost, list[TaskRecord]]]) -> None:
         """These tasks of ended leases will not be answered."""
         for message, records in ended:
-            for index, record in enumerate(reversed(records)):
-                started = message.died and index == len(records) - 1 and not record.unresolved
-                if not started:
+            for record in reversed(records):
+                if not message.died:
                     self._requeue(record)
                 elif record.cancelled:
                     self._end_cancelled(record)

@@ -5,8 +5,8 @@ Decides between done, retry and failed; knows nothing of leases, actors' streams
     event \\ cause          retries left        none left, or not asked for
     reply, no error        finished            finished
     reply, user error      retry if the worker marked it retryable   failed with that error
-    worker died, started   retry               failed: WorkerCrashedError (or OutOfMemoryError)
-    worker died, unstarted requeued, no retry spent
+    worker died            retry               failed: WorkerCrashedError (or OutOfMemoryError)
+    lease ended otherwise  requeued, no retry spent
     cancelled              never retried       TaskCancelledError
 
 Invariant: a task id is here from submission until its returns have values.
@@ -47,7 +47,8 @@ class TaskManager:
         return True
 
     def should_retry_crash(self, record: TaskRecord, lost: LeaseLost) -> bool:
-        """Whether a task whose worker died under it is tried again. Spends one retry; running out of memory has a
+        """Whether a task whose worker died under it is tried again. Spends one retry, also of a task that may not have
+        begun: that is not known, and after that it goes alone (``lease_requester``). Running out of memory has a
         counter of its own elsewhere and spends none here."""
         if record.cancelled or (not record.retries_left and not lost.out_of_memory):
             return False
