@@ -113,3 +113,15 @@ def discard(index: dict[bytes, dict[int, None]], key: bytes, offset: int) -> Non
 def mib(size: int) -> str:
     """A number of bytes, for people."""
     return f"{size / (1 << 20):.1f} MiB"
+
+
+def row_of(region: Region) -> dict[str, str | int | bool]:
+    """One sealed object, for panels."""
+    return {
+        "object_id": region.object_id.hex(),
+        "size_bytes": region.size,
+        "owner_id": region.owner_id.hex(),
+        "client_id": region.client_id.hex(),
+        "offset": region.offset,
+        "is_orphan": region.is_orphan,
+    }

@@ -37,6 +37,7 @@ from raybook.core.node.object_records import (
     check_regions,
     discard,
     mib,
+    row_of,
 )
 
 # A request waits so long for idle extents of others, then it is refused. Ray's grace before it falls back, in
@@ -457,17 +458,7 @@ class ObjectTable:
     def rows(self, limit: int) -> list[dict[str, str | int | bool]]:
         """The largest sealed objects, largest first, for panels. Cost: 0.1 µs a region."""
         largest = heapq.nlargest(limit, self._regions.values(), key=lambda region: (region.size, -region.offset))
-        return [
-            {
-                "object_id": region.object_id.hex(),
-                "size_bytes": region.size,
-                "owner_id": region.owner_id.hex(),
-                "client_id": region.client_id.hex(),
-                "offset": region.offset,
-                "is_orphan": region.is_orphan,
-            }
-            for region in largest
-        ]
+        return [row_of(region) for region in largest]
 
     def statistics(self) -> StoreStatistics:
         extents = self._extents.statistics()
