@@ -53,6 +53,9 @@ class Liveness:
     def _stuck(self, process: Process, wait: Wait, since_ms: int) -> Violation:
         values = process.owner.objects.values
         missing = [key for key in wait.ids if key not in values]
+        if not missing:
+            text = f"{process.name} waits since {since_ms} ms for what is all there: nobody woke it"
+            return Violation("liveness", text, *wait.ids[:3])
         reasons = []
         for key in missing[:3]:
             owner = self._world.processes.get(owner_of(key))
