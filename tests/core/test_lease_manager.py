@@ -371,6 +371,15 @@ def test_a_worker_that_leaves_ends_its_lease_at_once_and_frees_its_gpu_when_dead
     assert only(scene.tell(WorkerDied(lease.worker)), Grant).assignment.instances == {"GPU": [[0, 10_000]]}
 
 
+def test_what_a_worker_holds_that_lingers_for_the_sake_of_others_serves_the_next():
+    scene = Scene(workers=2, GPU=1)
+    lease = only(scene.demand(2, GPU=1), Grant)
+    assert all_of(scene.tell(WorkerLeaving(lease.worker)), Grant) == []
+    assert only(scene.tell(WorkerLeaving(lease.worker, lingers=True)), Grant).worker != lease.worker
+    assert all_of(scene.tell(WorkerDied(lease.worker)), LeaseLostEffect) == []
+    assert scene.machine.resources.available["GPU"] == 0
+
+
 def test_a_broken_worker_is_killed_and_not_leased_again():
     scene = Scene(workers=1)
     lease = only(scene.demand(2), Grant)
