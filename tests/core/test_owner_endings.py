@@ -66,7 +66,7 @@ def test_a_result_that_comes_after_its_task_was_tried_again_is_freed_and_its_ref
     effects = owner.handle([FromPeer(WORKER, TaskReplies([late]))], 0)
 
     freed = [effect.message for effect in effects if isinstance(effect, ToRaylet)]
-    assert FreeRegions([4096], [spec.task_id + FIRST_RETURN]) in freed
+    assert FreeRegions([4096], b"node", [spec.task_id + FIRST_RETURN]) in freed
     assert ToPeer(WORKER, "", ReturnsTaken(spec.task_id)) in effects
     assert spec.task_id in owner.tasks.tasks
 

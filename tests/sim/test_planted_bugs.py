@@ -36,8 +36,8 @@ def a_busy_worker_is_picked(patch: pytest.MonkeyPatch) -> None:
     """grants: the idle list is not looked at closely."""
     pick = LeaseTable.pick_idle
 
-    def broken(self: LeaseTable, environment: str, client: bytes) -> Worker | None:
-        idle = pick(self, environment, client)
+    def broken(self: LeaseTable, environment: str, client: bytes, *more: Any) -> Worker | None:
+        idle = pick(self, environment, client, *more)
         if idle is None:
             busy = [worker for worker in self.workers.values() if worker.state is WorkerState.LEASED]
             if busy and busy[0].worker_id != client:

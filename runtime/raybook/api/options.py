@@ -135,6 +135,7 @@ def task_options(options: Mapping[str, Any], name: str, is_generator: bool = Fal
     shape = user_shape(options)
     if options.get("num_cpus") is None:
         shape[CPU] = UNIT
+    max_retries = _or_default(options.get("max_retries"), 3)
     max_calls = options.get("max_calls")
     if max_calls is None:
         # A process that has used a GPU may keep memory of it: Ray ends it after one task, and so do we.
@@ -146,10 +147,11 @@ def task_options(options: Mapping[str, Any], name: str, is_generator: bool = Fal
             environment=environment_key(options.get("runtime_env")),
             strategy=strategies.strategy_of(options, name, shape, shape),
             max_calls=max_calls,
-            labels=tuple(sorted((options.get("label_selector") or {}).items())),
+            labels=tuple(sorted(strategies.labels_of(options).items())),
+            is_retriable=max_retries != 0,
         ),
         num_returns=num_returns_of(options.get("num_returns"), is_generator),
-        max_retries=_or_default(options.get("max_retries"), 3),
+        max_retries=max_retries,
         retry_exceptions=_retry_exceptions(options.get("retry_exceptions")),
         max_calls=max_calls,
         backpressure=_or_default(options.get(BACKPRESSURE), -1),
@@ -206,7 +208,7 @@ def actor_options(
         is_async=is_async,
         environment=environment_key(options.get("runtime_env")),
         strategy=strategies.strategy_of(options, class_name, resources, placement),
-        labels=dict(options.get("label_selector") or {}),
+        labels=strategies.labels_of(options),
         methods=methods,
         concurrency_groups=groups,
         method_defaults=method_defaults,

@@ -43,9 +43,10 @@ def _play_one(options: argparse.Namespace) -> int:
 
 
 def _summary(world: World) -> str:
+    ends = dict(sorted(world.ledger.ends.items()))
     return (
         f"seed {world.seed}: {world.timeline.now_ms} virtual ms, {world.timeline.happened} events, "
-        f"{world.network.delivered} messages, trace {world.network.trace:08x}; ended: {dict(sorted(world.ledger.ends.items()))}"
+        f"{world.network.delivered} messages, trace {world.network.trace:08x}; ended: {ends}"
     )
 
 

@@ -338,8 +338,12 @@ class Node:
     # The GCS (``raylet/gcs_link``)
 
     def _relay(self, client: Client, message: rm.GcsCall) -> None:
-        request = msgspec.msgpack.decode(message.request, type=gm.METHODS[message.method][0])
-        self.gcs.send(message.method, request, lambda reply: client.port.send(_answer(message, reply)))
+        kind: Any = gm.METHODS[message.method][0]
+
+        def answered(reply: Any) -> None:
+            client.port.send(_answer(message, reply))
+
+        self.gcs.send(message.method, msgspec.msgpack.decode(message.request, type=kind), answered)
 
     def _watch(self, client: Client, message: rm.WatchActor) -> None:
         actor_id = message.actor_id

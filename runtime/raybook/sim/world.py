@@ -228,9 +228,9 @@ class World:
                 violation.args = (self.report(violation),)
             raise
         except AssertionError as broken:
-            violation = Violation("machine", str(broken))
-            violation.args = (self.report(violation),)
-            raise violation from broken
+            found = Violation("machine", str(broken))
+            found.args = (self.report(found),)
+            raise found from broken
 
     def _let_rest(self) -> None:
         for process in self._living():

@@ -39,14 +39,15 @@ class Garbage:
         self._effects = effects
         self.on_stream_released: Callable[[bytes], None] = _nothing
         """Told the task's id when its generator is released."""
+        self.on_forgotten: Callable[[bytes], None] = _nothing
+        """Told of each object of ours that lay in an arena or on disk, when it is garbage."""
 
     def collect(self) -> None:
         """Free what has been released; what that releases in turn, too."""
         references = self._references
         if not references.released:
             return
-        offsets: list[int] = []
-        keys: list[bytes] = []
+        freed: dict[bytes, tuple[list[int], list[bytes]]] = {}
         while references.released:
             released, references.released = references.released, []
             for key in released:
@@ -64,15 +65,17 @@ class Garbage:
                     if value.error is not None:
                         self._lost_error(value.error)
                     continue
+                self.on_forgotten(key)
                 if value.location.spill_path:
                     self._relocations.removed(key, value.location)
                 elif own_offset is not None:
                     self._effects.append(FreeOwn(own_offset))
                 else:
+                    offsets, keys = freed.setdefault(value.location.node_id, ([], []))
                     offsets.append(value.location.offset)
                     keys.append(key)
-        if offsets:
-            self._effects.append(ToRaylet(FreeRegions(offsets, keys)))
+        for node_id, (offsets, keys) in freed.items():
+            self._effects.append(ToRaylet(FreeRegions(offsets, node_id, keys)))
 
     def discard(self, key: bytes, value: Value, own_offset: int | None) -> None:
         """A value arrived that nobody wants any more."""
@@ -81,9 +84,11 @@ class Garbage:
         elif own_offset is not None:
             self._effects.append(FreeOwn(own_offset))
         elif value.location is not None and value.location.spill_path:
-            self._effects.append(ToRaylet(DeleteSpilled([value.location.spill_path])))
+            path, node_id = value.location.spill_path, value.location.node_id
+            self._effects.append(ToRaylet(DeleteSpilled([path], node_id=node_id)))
         elif value.location is not None:
-            self._effects.append(ToRaylet(FreeRegions([value.location.offset], [key])))
+            location = value.location
+            self._effects.append(ToRaylet(FreeRegions([location.offset], location.node_id, [key])))
 
     def discard_reply(self, reply: TaskReply) -> bool:
         """A reply came too late: its task is over, or tried again. Whether its worker holds references for it."""

@@ -53,11 +53,14 @@ class Sealed(msgspec.Struct, tag=44, array_like=True):
 
 
 class FreeRegions(msgspec.Struct, tag=45, array_like=True):
-    """owner → raylet: these sealed regions (by offset) are garbage. object_ids: what lay there, in the same order; it may
-    overtake the worker's ``Sealed``, and must not be forgotten then. None for what is sealed for certain."""
+    """owner → raylet: these sealed regions (by offset) of a node's arena are garbage."""
 
     offsets: list[int]
+    node_id: bytes = b""
+    """Whose arena; b"" for the raylet's own. What owners say to the store of another node goes by way of their raylet."""
     object_ids: list[bytes] = []
+    """What lay there, in the same order: this may overtake the worker's ``Sealed``, and must not be forgotten then. None
+    for what is sealed for certain."""
 
 
 class RegionsFreed(msgspec.Struct, tag=46, array_like=True):
@@ -113,6 +116,7 @@ class SpillObjects(msgspec.Struct, tag=52, array_like=True):
 
     query_id: int
     items: list[SpillItem]
+    node_id: bytes = b""
 
 
 class SpilledItem(msgspec.Struct, array_like=True, gc=False):
@@ -136,6 +140,7 @@ class SpillDone(msgspec.Struct, tag=54, array_like=True):
 
     query_id: int
     freed_bytes: int
+    node_id: bytes = b""
 
 
 class DeleteSpilled(msgspec.Struct, tag=55, array_like=True):
@@ -144,3 +149,4 @@ class DeleteSpilled(msgspec.Struct, tag=55, array_like=True):
 
     paths: list[str]
     ranges: list[tuple[str, int, int]] = []
+    node_id: bytes = b""
