@@ -264,6 +264,8 @@ class SimExecutor:
 
     def _call(self, caller: Caller, spec: TaskSpec, fiber: Fiber) -> Program:
         """Run one task or call and answer it."""
+        if not self.process.is_alive:
+            yield  # It died of a message of the task before, and stops here.
         plan, boxed = _decode_args(spec.args)
         user = User(self.process, spec.task_id, frozenset([caller.client_id]))
         user.fiber = fiber

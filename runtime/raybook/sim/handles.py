@@ -28,8 +28,9 @@ class Handle:
         self.key = key
         self.address = address
         self.via = via
-        self.is_open = True
-        ledger.handles[self] = None
+        self.is_open = process.is_alive
+        if self.is_open:
+            ledger.handles[self] = None
 
     def drop(self) -> None:
         """Give the count back. Idempotent."""

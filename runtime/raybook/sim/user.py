@@ -340,7 +340,8 @@ class User:
                 if region is None or region.key not in (key, b""):
                     self.process.append(unpin)
                     return None
-                self._views.append((arena.view(region, self.process.client_id, via), unpin))
+                if self.process.is_alive:
+                    self._views.append((arena.view(region, self.process.client_id, via), unpin))
                 return region.payload
             self.process.append(unpin)
             location = value.location

@@ -411,7 +411,7 @@ class ObjectTable:
     def _regions_freed(self, event: ev.RegionsFreed) -> None:
         known: list[int] = []
         unknown: list[tuple[bytes, int]] = []
-        for offset, object_id in zip(event.offsets, chain(event.object_ids, repeat(b""))):
+        for offset, object_id in zip(event.offsets, chain(event.object_ids, repeat(b"")), strict=False):
             region = self._regions.get(offset)
             if region is None or region.owner_id != event.owner_id:
                 unknown.append((object_id, offset))
