@@ -42,9 +42,8 @@ def main(arguments: list[str]) -> int:
         rate = statistics.median(rates)
         spread = (max(rates) - min(rates)) / 2 / rate
         print(f"{what:20} {rate:10,.0f} events/s of CPU ± {spread:.0%}; 10^6 events in {1e6 / rate:.0f} s")
-        print(
-            f"{'':20} {events:10,} events, {messages:,} messages, {virtual_ms / 1000:,.0f} virtual s in {options.worlds} worlds"
-        )
+        seconds = f"{virtual_ms / 1000:,.0f} virtual s in {options.worlds} worlds"
+        print(f"{'':20} {events:10,} events, {messages:,} messages, {seconds}")
     return 0
 
 
