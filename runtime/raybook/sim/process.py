@@ -152,7 +152,11 @@ class Process:
         """Room in the arena; a ticket with ``offset`` or ``refusal``."""
         ticket = Ticket(size, Lock(fiber.waker()))
         self.submit(ticket)
-        yield
+        try:
+            yield
+        except BaseException:
+            self.submit(ticket.abandon)
+            raise
         return ticket
 
     def call_gcs(self, method: str, request: Any, on_reply: Callable[[Any], None] = lambda reply: None) -> None:

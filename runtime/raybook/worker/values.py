@@ -63,15 +63,23 @@ class Values:
 
     def _write(self, serialized: Serialized, owner_id: bytes) -> Location:
         core = self._core
-        ticket = core.allocate(serialized.total_bytes)
-        if ticket.offset < 0:
-            if core.lost_reason:
-                raise LocalRayletDiedError(core.lost_reason)
-            if not ticket.spill_dir:
-                raise ObjectStoreFullError(ticket.refusal)
-            return self._write_to_disk(serialized, owner_id, ticket)
-        core.arena.write(ticket.offset, serialized.parts(), warm=ticket.warm)
-        return Location(core.me.node_id, ticket.offset, serialized.total_bytes)
+        lock = _thread.allocate_lock()
+        lock.acquire()
+        ticket = Ticket(serialized.total_bytes, lock)
+        try:
+            core.leading.wait_for(lock, ticket)
+            if ticket.offset >= 0:
+                core.arena.write(ticket.offset, serialized.parts(), warm=ticket.warm)
+                return Location(core.me.node_id, ticket.offset, serialized.total_bytes)
+        except BaseException:
+            # An interrupt came while it waited or wrote: nobody will ever refer to that place.
+            core.submit(ticket.abandon)
+            raise
+        if core.lost_reason:
+            raise LocalRayletDiedError(core.lost_reason)
+        if not ticket.spill_dir:
+            raise ObjectStoreFullError(ticket.refusal)
+        return self._write_to_disk(serialized, owner_id, ticket)
 
     def _write_to_disk(self, serialized: Serialized, owner_id: bytes, ticket: Ticket) -> Location:
         """The store has no room even after spilling (everything in it is looked at, or the value is larger than all of

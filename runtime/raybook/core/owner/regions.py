@@ -36,7 +36,7 @@ class Ticket:
     """One request for room. ``offset`` or ``refusal`` is set when the lock, held when this is made, is released; with a
     refusal, ``spill_dir`` is where the value may be written instead."""
 
-    __slots__ = ("lock", "offset", "refusal", "size", "spill_dir", "warm")
+    __slots__ = ("is_abandoned", "lock", "offset", "refusal", "regions", "size", "spill_dir", "warm")
 
     def __init__(self, size: int, lock: Any) -> None:
         self.size = size
@@ -44,7 +44,15 @@ class Ticket:
         self.refusal = ""
         self.spill_dir = ""
         self.warm = False
+        self.is_abandoned = False
+        self.regions: Regions | None = None
         self.lock = lock
+
+    def abandon(self) -> None:
+        """I/O thread: who asked was interrupted before there was a value at the place. It is free."""
+        self.is_abandoned = True
+        if self.regions is not None and self.offset >= 0:
+            self.regions.free(self.offset)
 
 
 class Regions:
@@ -64,6 +72,9 @@ class Regions:
 
     def allocate(self, ticket: Ticket) -> None:
         """Serve a ticket from our extents, or ask for one."""
+        if ticket.is_abandoned:
+            return
+        ticket.regions = self
         self._is_quiet = False
         offset = self.allocator.allocate(ticket.size)
         if offset is None:
