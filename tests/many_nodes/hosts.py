@@ -14,6 +14,8 @@ import sys
 import time
 from pathlib import Path
 
+from raybook.io.process import set_death_signal
+
 SUBNET = "10.213.7"
 
 
@@ -36,22 +38,9 @@ class Host:
         self.namespace = namespace
         self.ip = ip
         setup = "mount -t tmpfs none /tmp && mount -t tmpfs none /dev/shm && exec sleep 1000000"
-        self._keeper = subprocess.Popen(
-            [
-                "ip",
-                "netns",
-                "exec",
-                namespace,
-                "unshare",
-                "--mount",
-                "--pid",
-                "--fork",
-                "--mount-proc",
-                "sh",
-                "-c",
-                setup,
-            ]
-        )
+        unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", setup]
+        # It dies with the thread that made it, at the latest.
+        self._keeper = subprocess.Popen(["ip", "netns", "exec", namespace, *unshare], preexec_fn=set_death_signal)
         self._init = self._find_init()
         self.environment = {
             **os.environ,

@@ -15,7 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from raybook.api import archives
+from raybook.base.config import AS_RAY_VARIABLE
 from raybook.base.environments import PICKLED, Environment
 from raybook.base.runtime_env import RuntimeEnv
 from raybook.base.runtime_env_fields import SETUP_TIMEOUT_S, is_address
@@ -37,9 +40,14 @@ def with_environment(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "runtime_env": environment_from("runtime_env", options["runtime_env"])}
 
 
-def environment_key(value: Any) -> str:
-    """The key of a checked ``runtime_env``."""
-    return environment_from("runtime_env", value).key
+def environment_key(value: Any, *, as_ray: bool = False) -> str:
+    """The key of a checked ``runtime_env``. as_ray: ``import ray`` means raybook in its workers, in a cluster that was
+    started without that wish."""
+    environment = environment_from("runtime_env", value)
+    if as_ray:
+        variables = {AS_RAY_VARIABLE: "1", **environment.env_vars}
+        environment = msgspec.structs.replace(environment, env_vars=variables)
+    return environment.key
 
 
 def environment_from(name: str, value: Any) -> Environment:

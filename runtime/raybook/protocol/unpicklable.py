@@ -22,6 +22,9 @@ ATTEMPTS_MAX = 500
 DEPTH_MAX = 30
 KEY_CHARACTERS_MAX = 40
 
+NEVER_MARK = "__never_pickled__"
+"""Attribute of classes that refuse to be pickled for a reason of their own: their parts are not to blame."""
+
 Attempt = Callable[[Any], object]
 
 
@@ -81,6 +84,8 @@ def _refusal(part: Any, attempt: Attempt) -> str | None:
 
 def steps_into(value: Any) -> Iterator[Step]:
     """The parts that pickling `value` would pickle too, with the way to each."""
+    if hasattr(type(value), NEVER_MARK):
+        return
     if isinstance(value, dict):
         for key, part in list(value.items()):
             yield Step(f"[{_short(key)}]", part)

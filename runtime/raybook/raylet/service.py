@@ -47,6 +47,7 @@ from raybook.raylet.idle_probe import IdleProbe
 from raybook.raylet.memory_guard import MemoryGuard
 from raybook.raylet.neighbours import Neighbours
 from raybook.raylet.node_service import NodeService
+from raybook.raylet.notices import ERROR, NoticeBoard
 from raybook.raylet.output_service import OutputService
 from raybook.raylet.store_service import SPILL_MESSAGES, StoreService
 from raybook.raylet.surveys import Surveys
@@ -125,7 +126,8 @@ class Raylet:
         Path(self._session_dir, LOGS).mkdir(mode=0o700, exist_ok=True)
         resources = LocalResources(self._resources, _gpu_ids(self._resources))
         place = Workplace(self._socket, self._token, self._session_dir, self._worker_environment)
-        hooks = Hooks(self._read_last_messages, self._forget, self._client_gone, self._output_ended)
+        self.notices = NoticeBoard(self.node_id.hex(), lambda facts: self.gcs.publish(facts))
+        hooks = Hooks(self._read_last_messages, self._forget, self._client_gone, self._output_ended, self._worker_died)
         self._keeper = WorkerKeeper(self._config, place, self._handle, self._clients, hooks)
         self.decider = NodeDecider(
             self._config,
@@ -142,6 +144,7 @@ class Raylet:
                 lambda line: self.output.announce("runtime_env", line),
                 lambda method, request: self.gcs.call(method, request),
                 Path(self._session_dir, ENVIRONMENTS, self.node_id.hex()[:12]),
+                self.notices,
             ),
         )
         self._store = StoreService(
@@ -171,7 +174,15 @@ class Raylet:
             self._config, self.decider, self._clients, self._store, lambda text: self.output.announce("memory", text)
         )
         logs = Path(self._session_dir, LOGS)
-        self.output = OutputService(logs, self.node_id, self._ip, self._clients, self.gcs, self.decider.leases.actor_of)
+        self.output = OutputService(
+            logs,
+            self.node_id,
+            self._ip,
+            self._clients,
+            self.gcs,
+            self.decider.leases.actor_of,
+            self._config.worker_log_bytes_max,
+        )
         self._handlers = self._message_handlers()
         # Forks are ordered before anything else: the zygote works while we talk to the GCS.
         self._keeper.attach(self.decider, self.gcs)
@@ -434,9 +445,8 @@ class Raylet:
             FlushOutput: lambda c, m: self.output.flush(c),
             SurveyAnswer: lambda c, m: self.surveys.answered(c, m),
             rm.Stop: lambda c, m: self.gcs.tell("StopCluster", gcs_messages.StopCluster(m.reason)),
+            **{kind: lambda c, m: self._store.received(c.client_id, m) for kind in (*STORE_EVENTS, *SPILL_MESSAGES)},
         }
-        for kind in (*STORE_EVENTS, *SPILL_MESSAGES):
-            handlers[kind] = lambda c, m: self._store.received(c.client_id, m)
         if self._abroad is not None:
             handlers.update(self._abroad.handlers(dict(handlers)))
         return handlers
@@ -466,6 +476,9 @@ class Raylet:
         self.output.set_observed(active)
         for client in self._clients:
             client.connection.send(rm.Observed(active))
+
+    def _worker_died(self, process: WorkerProcess, text: str) -> None:
+        self.notices.event(ERROR, "RAYLET", text, pid=process.pid)
 
     def _output_ended(self, process: WorkerProcess) -> None:
         self.output.ended(process.log_path)

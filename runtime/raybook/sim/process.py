@@ -155,7 +155,7 @@ class Process:
         try:
             yield
         except BaseException:
-            self.submit(ticket.abandon)
+            self.submit(lambda: self.regions.abandon(ticket))
             raise
         return ticket
 

@@ -69,6 +69,7 @@ from raybook.worker.leading import Leading
 from raybook.worker.mail import Mail
 from raybook.worker.peers import Peer
 from raybook.worker.raylet_link import GcsRequest, RayletLink
+from raybook.worker.tickets import Tickets
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +127,7 @@ class CoreProcess:
         self.baton = Baton()
         self._deferred = DeferredSignals(self.wake)
         self.leading = Leading(self, self._step, self._is_quiet, self._is_ending, self._fail, self._deferred)
+        self.tickets = Tickets(self.leading, self._regions, self.submit_call)
         self._sleeping = False
         self._stopping = False
         self._has_polled = False

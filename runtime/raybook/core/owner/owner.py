@@ -317,19 +317,11 @@ class Owner:
         client_id: bytes = b"",
         error: ErrorValue | None = None,
     ) -> None:
-        """A task is over: its returns get their values, its arguments are let go. Nothing happens to one that is over:
-        of several that fail together, one may have failed with another, whose result it takes."""
+        """A task is over: its returns get their values, its arguments are let go."""
         spec = record.spec
-        stats = record.stats
         if self.tasks.tasks.pop(spec.task_id, None) is None:
-            return
-        stats.changed = True
-        if state == "FINISHED":
-            stats.finished += 1
-        elif state == "CANCELLED":
-            stats.cancelled += 1
-        else:
-            stats.failed += 1
+            return  # Of several that fail together, one may have failed with another, whose result it takes.
+        record.stats.ended(state)
         self.finished.append((record, state, run_us, pid, error))
         if reply is not None:
             taken = False
@@ -403,6 +395,8 @@ class Owner:
 
     def _on_put(self, put: Put) -> None:
         self.references.create(put.object_id)
+        if put.ticket is not None:
+            put.ticket.is_adopted = True
         if put.value.contained:
             self.borrows.hold_contained(put.object_id, put.value.contained)
         self._become_ready(put.object_id, put.value, put.own_region)
@@ -455,10 +449,14 @@ class Owner:
     def _on_pin(self, event: Pin) -> None:
         self.borrows.hold(event.ref)
         self.pins.add(event.offset)
+        if event.unpin is not None:
+            event.unpin.is_due = True
 
     def _on_unpin(self, event: Unpin) -> None:
-        self.pins.remove(event.offset)
-        self.references.drop(event.object_id)
+        if event.is_due:
+            event.is_due = False
+            self.pins.remove(event.offset)
+            self.references.drop(event.object_id)
 
     def _forget(self, key: bytes) -> None:
         """A borrowed object is held here no longer."""

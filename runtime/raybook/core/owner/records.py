@@ -33,6 +33,16 @@ class FunctionStats:
         self.cancelled = 0
         self.changed = True
 
+    def ended(self, state: str) -> None:
+        """One more is over: FINISHED, CANCELLED or FAILED."""
+        self.changed = True
+        if state == "FINISHED":
+            self.finished += 1
+        elif state == "CANCELLED":
+            self.cancelled += 1
+        else:
+            self.failed += 1
+
     def measure(self, run_us: int) -> None:
         """Fold one run into the moving average. A run far above it counts at once: pipelining must turn careful fast
         and bold slowly."""
@@ -93,6 +103,8 @@ class Put(msgspec.Struct, gc=False):
     object_id: bytes
     value: Value
     own_region: bool = False
+    ticket: Any = None
+    """The room that it lies in, which is the object's from now on."""
 
 
 class Fulfil(msgspec.Struct, gc=False):
@@ -109,10 +121,11 @@ class HoldRef(msgspec.Struct, gc=False):
 
 
 class Pin(msgspec.Struct, gc=False):
-    """A view into the arena came to life in this process."""
+    """A view into the arena came to life in this process. unpin: its end, if it is not to count before this."""
 
     ref: RefInfo
     offset: int
+    unpin: Unpin | None = None
 
 
 class Unpin(msgspec.Struct, gc=False):
@@ -122,6 +135,8 @@ class Unpin(msgspec.Struct, gc=False):
     offset: int
     is_kept: bool = False
     """For the reader alone: a view has taken over, and hands this in when it goes."""
+    is_due: bool = True
+    """For the owner machine alone: its ``Pin`` has been counted, and not taken back yet."""
 
 
 class TakeItem(msgspec.Struct, gc=False):

@@ -36,7 +36,7 @@ class Ticket:
     """One request for room. ``offset`` or ``refusal`` is set when the lock, held when this is made, is released; with a
     refusal, ``spill_dir`` is where the value may be written instead."""
 
-    __slots__ = ("is_abandoned", "lock", "offset", "refusal", "regions", "size", "spill_dir", "warm")
+    __slots__ = ("is_abandoned", "is_adopted", "lock", "offset", "refusal", "size", "spill_dir", "warm")
 
     def __init__(self, size: int, lock: Any) -> None:
         self.size = size
@@ -45,14 +45,8 @@ class Ticket:
         self.spill_dir = ""
         self.warm = False
         self.is_abandoned = False
-        self.regions: Regions | None = None
+        self.is_adopted = False
         self.lock = lock
-
-    def abandon(self) -> None:
-        """I/O thread: who asked was interrupted before there was a value at the place. It is free."""
-        self.is_abandoned = True
-        if self.regions is not None and self.offset >= 0:
-            self.regions.free(self.offset)
 
 
 class Regions:
@@ -72,9 +66,6 @@ class Regions:
 
     def allocate(self, ticket: Ticket) -> None:
         """Serve a ticket from our extents, or ask for one."""
-        if ticket.is_abandoned:
-            return
-        ticket.regions = self
         self._is_quiet = False
         offset = self.allocator.allocate(ticket.size)
         if offset is None:
@@ -90,6 +81,8 @@ class Regions:
         self.allocator.mark_written(offset, ticket.size)
         ticket.offset = offset
         ticket.lock.release()
+        if ticket.is_abandoned:
+            self.free(offset)
 
     def granted(self, message: ExtentGranted) -> None:
         """An extent arrived; it may be larger than what its ticket takes."""
@@ -106,6 +99,15 @@ class Regions:
             ticket.refusal = message.text
             ticket.spill_dir = message.spill_dir
             ticket.lock.release()
+
+    def abandon(self, ticket: Ticket) -> None:
+        """Whoever asked for room was interrupted, and writes nothing there: it is free, now or when it is granted. Too
+        late for one in which an object lies: then the interrupt came after all was done."""
+        if ticket.is_adopted:
+            return
+        ticket.is_abandoned = True
+        if ticket.offset >= 0:
+            self.free(ticket.offset)
 
     def free(self, offset: int) -> None:
         """A region is garbage; its bytes serve the next ticket, or go back when this process is quiet."""
