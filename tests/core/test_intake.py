@@ -81,6 +81,17 @@ def test_an_idle_worker_agrees_to_a_revocation_and_takes_nothing_of_that_lease_a
     assert [message.reason for message in desk.bounced] == ["revoked"]
 
 
+def test_a_worker_that_is_about_to_end_does_not_offer_itself_to_the_next() -> None:
+    desk = bound()
+    desk.push(1, 1)
+    desk.intake.is_retiring = True
+    desk.run_one()
+
+    desk.intake.on_revoke(RevokeLease(1))
+
+    assert desk.told == [RevokeAnswer(1, False)]
+
+
 def test_a_lease_whose_owner_has_not_been_heard_of_is_kept_once() -> None:
     desk = Desk()
 

@@ -239,11 +239,19 @@ class SimExecutor:
             return
         if self._replies and self._random() < 0.5:
             self._flush()
-        yield from self._call(caller, spec, self._main)
         if spec.max_calls:
             made = self._calls_made[spec.name] = self._calls_made.get(spec.name, 0) + 1
-            if made >= spec.max_calls:
-                self._retire("max_calls")
+            self.intake.is_retiring = made >= spec.max_calls
+        yield from self._call(caller, spec, self._main)
+        # The I/O thread may get its turn between the two.
+        yield from self._breathe()
+        if self.intake.is_retiring:
+            self._retire("max_calls")
+
+    def _breathe(self) -> Program:
+        if self.intake.is_retiring:
+            self.world.timeline.after(int(self._random() * LOOK_US), self._main.waker())
+            yield
 
     def _retire(self, reason: str) -> None:
         self.exiting = True

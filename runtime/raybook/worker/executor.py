@@ -277,13 +277,13 @@ class WorkerExecutor(Executor):
                 self.reply(peer, spec, self.outcome.of_error(spec, self._load_error, 0))
                 return
         self._expose_gpus()
-        run_us = self.execute(peer, spec, function, None)
-        self._run_us[key] = run_us
         if spec.max_calls:
-            made = self._calls_made.get(key, 0) + 1
-            self._calls_made[key] = made
-            if made >= spec.max_calls:
-                self.retire(f"`{spec.name}` may run {spec.max_calls} times in one process (max_calls)")
+            # Known before the answer, for in that moment the raylet may ask whether this worker is free for an actor.
+            made = self._calls_made[key] = self._calls_made.get(key, 0) + 1
+            self.intake.is_retiring = made >= spec.max_calls
+        self._run_us[key] = self.execute(peer, spec, function, None)
+        if self.intake.is_retiring:
+            self.retire(f"`{spec.name}` may run {spec.max_calls} times in one process (max_calls)")
 
     def _bounce_early(self, peer: Peer, spec: TaskSpec) -> None:
         """The argument that was to be made here before this task was not: back to the owner, who waits for it."""

@@ -46,6 +46,7 @@ class Intake:
         "accepted",
         "blocked",
         "bound_epoch",
+        "is_retiring",
         "settled",
         "work",
     )
@@ -62,6 +63,8 @@ class Intake:
         self.settled = 0
         self.bound_epoch = 0
         self.blocked = False
+        self.is_retiring = False
+        """The worker ends after what runs now, and is about to say so: it is of no use to the next."""
         self._revoked_epoch = 0
         self._draining_epoch = 0
         """Lease that the raylet waits for, 0 for none."""
@@ -96,8 +99,8 @@ class Intake:
         self.work.extend(work)
 
     def is_idle(self) -> bool:
-        """Whether nothing runs or waits here, and leases may end."""
-        return self.accepted == self.settled and not self._is_actor()
+        """Whether nothing runs or waits here, and the worker may be given to somebody else."""
+        return self.accepted == self.settled and not self._is_actor() and not self.is_retiring
 
     # Back
 
