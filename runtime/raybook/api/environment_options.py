@@ -17,7 +17,6 @@ from typing import Any
 
 import msgspec
 
-from raybook.api import archives
 from raybook.base.config import AS_RAY_VARIABLE
 from raybook.base.environments import PICKLED, Environment
 from raybook.base.runtime_env import RuntimeEnv
@@ -90,6 +89,8 @@ def _fields_of(name: str, value: Any) -> RuntimeEnv:
 def _working_dir(value: str, excludes: tuple[str, ...]) -> str:
     if is_address(value):
         return value
+    from raybook.api import archives
+
     path = Path(os.path.abspath(os.path.expanduser(value)))
     return archives.of_folder(path, excludes) if path.is_dir() else archives.of_file(path)
 
@@ -100,6 +101,8 @@ def _py_module(value: Any, excludes: tuple[str, ...]) -> str:
         value = value.__path__[0] if hasattr(value, "__path__") else value.__file__
     if is_address(value):
         return value
+    from raybook.api import archives
+
     path = Path(os.path.abspath(os.path.expanduser(value)))
     if path.is_dir():
         return archives.of_folder(path, excludes, with_name=True)

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import sysconfig
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -29,6 +30,8 @@ MARK = "RAYBOOK_JOB_SUBMISSION_ID"
 PATH_FILE = "raybook-base.pth"
 """Python's own way to say where else to look."""
 LOG_TAIL_BYTES = 20_000
+GONE_S_MAX = 10.0
+"""A killed process that is in the kernel (a slow disk) takes its time; so much is waited for it."""
 LOOK_S = 0.05
 """How often a stop looks whether the processes are gone."""
 
@@ -47,11 +50,14 @@ class JobSupervisor:
         """Node and log: ready when the actor lives, so when its resources and environment are there."""
         return {"node_id": get_runtime_context().get_node_id(), "log_path": self._log_path}
 
-    async def start(self, entrypoint: str, config: dict[str, Any], working_dir: str, import_paths: list[str]) -> int:
-        """Run the command; its process id. OSError when the shell cannot be started."""
+    async def start(self, entrypoint: str, config: dict[str, Any]) -> int:
+        """Run the command in this process's folder; its process id. OSError when the shell cannot be started.
+        Idempotent: whoever looks after the job may have died and not know."""
+        if self._process is not None:
+            return self._process.pid
         if self._is_stopped:
             raise RuntimeError("The job was stopped before its command began.")
-        environ = self._environment(config, import_paths)
+        environ = self._environment(config)
         descriptor = os.open(self._log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             self._process = await asyncio.create_subprocess_shell(
@@ -61,21 +67,23 @@ class JobSupervisor:
                 stderr=descriptor,
                 start_new_session=True,
                 env=environ,
-                cwd=working_dir or None,
             )
         finally:
             os.close(descriptor)
         return self._process.pid
 
-    def _environment(self, config: dict[str, Any], import_paths: list[str]) -> dict[str, str]:
+    def _environment(self, config: dict[str, Any]) -> dict[str, str]:
         environ = dict(os.environ)
         address = started_engine().address
         environ |= {"RAYBOOK_ADDRESS": address, "RAY_ADDRESS": address, MARK: self._id, VARIABLE: json.dumps(config)}
         environ["PYTHONUNBUFFERED"] = "1"
         # `python` means the interpreter of the job's environment.
         environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), environ.get("PATH", os.defpath)])
-        paths = [*import_paths, *environ.get("PYTHONPATH", "").split(os.pathsep)]
-        if environment_of(started_engine().environment).packages:
+        environment = environment_of(started_engine().environment)
+        # A worker's path begins with the folders of its environment.
+        folders = {*filter(None, (environment.working_dir, *environment.py_modules))}
+        paths = [*sys.path[: len(folders)], *environ.get("PYTHONPATH", "").split(os.pathsep)]
+        if environment.packages or environment.conda:
             _show_ours(sysconfig.get_paths()["purelib"])
         elif os.path.basename(source_root()) not in ("site-packages", "dist-packages"):
             # A source tree that is not installed: the command shall be a driver of this very version.
@@ -170,9 +178,12 @@ def marked_processes(submission_id: str) -> set[int]:
 
 
 def kill_marked(submission_id: str) -> None:
-    """What a supervisor that was killed itself has left behind on this machine."""
-    for pid in marked_processes(submission_id):
-        _send(pid, signal.SIGKILL)
+    """End what a supervisor that was killed itself has left behind on this machine. Blocks until it is gone."""
+    deadline = time.monotonic() + GONE_S_MAX
+    while (left := marked_processes(submission_id)) and time.monotonic() < deadline:
+        for pid in left:
+            _send(pid, signal.SIGKILL)
+        time.sleep(LOOK_S)
 
 
 def _send(pid: int, signum: int) -> None:

@@ -90,7 +90,7 @@ class Environments:
         try:
             folders = {}
             for address in filter(None, (environment.working_dir, *environment.py_modules)):
-                folders[address] = await self._folder_of(address)
+                folders[address] = await self._folder_in_time(address, environment.setup_timeout_s)
             if environment.packages or environment.conda:
                 interpreter = await in_thread(prepare, environment, os.environ, self._say_from_thread())
             self._plans[key] = make_plan(environment, os.environ, folders, interpreter)
@@ -117,6 +117,12 @@ class Environments:
                 loop.call_soon_threadsafe(self._say, line)
 
         return say
+
+    async def _folder_in_time(self, address: str, limit_s: int) -> str:
+        try:
+            return await asyncio.wait_for(self._folder_of(address), limit_s if limit_s > 0 else None)
+        except (TimeoutError, asyncio.TimeoutError):
+            raise EnvironmentFailed(f"{address} was not here within {limit_s} s (setup_timeout_seconds).") from None
 
     async def _folder_of(self, address: str) -> str:
         """Where an archive lies unpacked on this node."""

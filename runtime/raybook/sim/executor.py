@@ -205,8 +205,6 @@ class SimExecutor:
         self.process.submit(self.intake.close)
         farewell = Farewell(self.process.owner, self.actor is not None, self.world.timeline.now_ms)
         while self.process.queue or not farewell.is_over(self.world.timeline.now_ms):
-            if farewell.lingers(self.world.timeline.now_ms):
-                self.process.to_raylet(WorkerExiting("others need its objects", lingers=True))
             self.world.timeline.after(LOOK_US, self._main.waker())
             yield
 
@@ -244,19 +242,27 @@ class SimExecutor:
             self.intake.is_retiring = made >= spec.max_calls
         yield from self._call(caller, spec, self._main)
         # The I/O thread may get its turn between the two.
-        yield from self._breathe()
         if self.intake.is_retiring:
-            self._retire("max_calls")
+            yield from self._pause()
+            yield from self._retire("max_calls")
 
-    def _breathe(self) -> Program:
-        if self.intake.is_retiring:
-            self.world.timeline.after(int(self._random() * LOOK_US), self._main.waker())
-            yield
-
-    def _retire(self, reason: str) -> None:
+    def _retire(self, reason: str) -> Program:
         self.exiting = True
         self._flush()
-        self.process.submit(ToRaylet(WorkerExiting(reason)))
+        self.process.submit(self.intake.close)
+        while self.process.queue:
+            yield from self._pause()
+        self.process.submit(ToRaylet(WorkerExiting(reason, self._is_needed())))
+        while self._is_needed():
+            yield from self._pause()
+
+    def _is_needed(self) -> bool:
+        owner = self.process.owner
+        return bool(owner.references.borrowers or owner.tasks.tasks or owner.borrows.is_handing_over())
+
+    def _pause(self) -> Program:
+        self.world.timeline.after(int(self._random() * LOOK_US), self._main.waker())
+        yield
 
     def _start_lane(self, caller: Caller, spec: TaskSpec) -> None:
         self._lanes_free -= 1

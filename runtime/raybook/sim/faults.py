@@ -91,6 +91,10 @@ class Faults:
         """Whether this fork fails."""
         return bool(self._failing_forks) and self._rng.random() < self._failing_forks
 
+    def heal(self) -> None:
+        """What goes on going wrong ends."""
+        self._failing_forks = 0.0
+
     def _strike(self, fault: Fault) -> None:
         world = self._world
         if fault.kind == "slow":

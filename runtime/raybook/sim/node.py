@@ -286,8 +286,8 @@ class Node:
         if child is not None:
             child.leaving = True
             self.tell(self.pool, wp.WorkerLeft(client.process.client_id))
-            self.world.check.grants.leaving(self, client.process.client_id, message.lingers)
-            self.tell(self.leases, le.WorkerLeaving(client.process.client_id, message.lingers))
+            self.world.check.grants.leaving(self, client.process.client_id, message.stays)
+            self.tell(self.leases, le.WorkerLeaving(client.process.client_id, message.stays))
 
     # Actors
 

@@ -33,8 +33,9 @@ from raybook.sim.user import User
 NODE_ID = b"node0001"
 CHECK_EVERY = 64
 """Walks over everything that has a handle are made this often; what they find does not go away by itself."""
-REST_MS = 6_000
-"""After everybody has let go: longer than all time-outs that the end of leases, actors and workers may take."""
+REST_MS = 12_000
+"""After everybody has let go: longer than all time-outs that the end of leases, actors and workers may take, and than the
+longest pause of a pool whose forks have failed."""
 EVENTS_A_STEP_MAX = 3_000
 """A step of a program costs 20 to 300 events; more than this is somebody who turns in circles."""
 MIB = 1 << 20
@@ -233,6 +234,7 @@ class World:
             raise found from broken
 
     def _let_rest(self) -> None:
+        self.faults.heal()
         for process in self._living():
             if process.executor is not None:
                 process.executor.state.close()

@@ -60,11 +60,11 @@ class WorkerWithdrawn:
 
 @dataclass(slots=True)
 class WorkerLeaving:
-    """The worker announced that it ends on purpose. Its lease is over; what it holds is free when it is dead, or now if it
-    ``lingers``: others need its objects."""
+    """The worker announced that it ends on purpose. Its lease is over; what it holds is free when it is dead, or at
+    once if it ``stays`` for the sake of its objects."""
 
     worker: bytes
-    lingers: bool = False
+    stays: bool = False
 
 
 @dataclass(slots=True)

@@ -117,6 +117,10 @@ class Borrows:
         """The references in a task's return values are held here: their worker may let go, when their owners know."""
         self._taken.append(ToPeer(client_id, "", ReturnsTaken(task_id)))
 
+    def is_handing_over(self) -> bool:
+        """Whether a caller has not yet taken over what was in the return values of its task."""
+        return bool(self._return_holds or self._waiting)
+
     def on_returns_taken(self, client_id: bytes, message: ReturnsTaken) -> None:
         """The caller has borrowed what was in a task's return values."""
         _, keys = self._return_holds.pop(message.task_id, (b"", ()))
@@ -136,11 +140,6 @@ class Borrows:
         self._announced.discard(key)
 
     # Replies of this process, as a worker
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether every reply is sent, and nobody is still to take references out of one."""
-        return not self._waiting and not self._return_holds
 
     def on_seal(self, seal: SealReply) -> None:
         """A task ended. What it still holds must be known to the owners before the caller hears of the end."""

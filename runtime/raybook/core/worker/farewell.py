@@ -5,9 +5,8 @@
     objects of this process that others need,                waited for as long as it takes, unless it is an actor:
         and tasks that it has submitted                      an actor's objects go with it
 
-The first two take a round trip; they are given up after ``LAST_REPLIES_MS``. A worker that lingers for longer says so, and
-its resources serve others meanwhile. Knows nothing of processes. Source: Ray's workers release their resources, then drain
-their references, and actors do not, for they may hold references of their own for ever.
+The first two take a round trip; they are given up after ``LAST_REPLIES_MS``. Knows nothing of processes. Source: Ray's
+workers drain their references, and actors do not, for they may hold references of their own for ever.
 """
 
 from __future__ import annotations
@@ -16,31 +15,20 @@ from raybook.core.owner.owner import Owner
 
 LAST_REPLIES_MS = 5_000
 """A caller that has not answered by now is stuck or gone."""
-GRACE_MS = 20
-"""Who ends within this time need not tell anybody that it lingers."""
 
 
 class Farewell:
     """One ending. ``begin``: milliseconds, of the clock that ``is_over`` is told."""
 
-    __slots__ = ("_begin_ms", "_is_actor", "_owner", "is_told")
+    __slots__ = ("_begin_ms", "_is_actor", "_owner")
 
     def __init__(self, owner: Owner, is_actor: bool, begin_ms: int) -> None:
         self._owner = owner
         self._is_actor = is_actor
         self._begin_ms = begin_ms
-        self.is_told = False
-        """Whether the raylet was told that this takes longer; set by the shell."""
 
     def is_over(self, now_ms: int) -> bool:
         """Whether the process may end now."""
-        if not self._owner.borrows.is_settled and now_ms - self._begin_ms < LAST_REPLIES_MS:
+        if self._owner.borrows.is_handing_over() and now_ms - self._begin_ms < LAST_REPLIES_MS:
             return False
         return self._is_actor or not (self._owner.references.borrowers or self._owner.tasks.tasks)
-
-    def lingers(self, now_ms: int) -> bool:
-        """Whether it takes so long that the resources should go to others. True once."""
-        if self.is_told or now_ms - self._begin_ms < GRACE_MS:
-            return False
-        self.is_told = True
-        return True

@@ -16,7 +16,6 @@ one thread, so the worker is idle exactly when they are equal; pushes of a revok
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +23,9 @@ from typing import Any, Protocol
 
 from raybook.protocol.messages.raylet import Blocked, RevokeAnswer, RevokeLease, Unblocked
 from raybook.protocol.messages.worker import BindLease, PushTasks, TasksBounced
+
+EPOCH_MAX = (1 << 63) - 1
+"""Later than every lease."""
 
 
 class Caller(Protocol):
@@ -194,8 +196,8 @@ class Intake:
             self._draining_epoch = 0
 
     def close(self) -> None:
-        """The worker ends: what has not begun goes back, and so does what still comes."""
-        self._revoked_epoch = sys.maxsize
+        """This process takes no more work: what it has not begun, and what is still on its way, goes back."""
+        self._revoked_epoch = EPOCH_MAX
         self.bounce_unstarted("revoked")
 
     def lend(self) -> None:

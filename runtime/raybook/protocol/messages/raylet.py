@@ -171,11 +171,11 @@ class ExitWorker(msgspec.Struct, tag=15, array_like=True):
 
 
 class WorkerExiting(msgspec.Struct, tag=16, array_like=True):
-    """worker → raylet: it is about to end on purpose (exit_actor, max_calls); no restart, not a crash. ``lingers``: not
-    before others have let go of its objects; what was assigned to it may serve others meanwhile."""
+    """worker → raylet: it is about to end on purpose (exit_actor, max_calls); no restart, not a crash. stays: only when
+    nobody needs its objects any more; it takes no work until then, and holds no resources."""
 
     reason: str
-    lingers: bool = False
+    stays: bool = False
 
 
 class GcsCall(msgspec.Struct, tag=17, array_like=True):

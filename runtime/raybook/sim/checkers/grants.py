@@ -74,9 +74,9 @@ class Grants:
         self._blocked.pop(worker, None)
         self._ever_blocked.pop(worker, None)
 
-    def leaving(self, node: Node, worker: bytes, lingers: bool) -> None:
-        """It ends on purpose; one that lingers has nothing any more."""
-        if lingers:
+    def leaving(self, node: Node, worker: bytes, stays: bool) -> None:
+        """It ends on purpose; one that stays for others has nothing any more."""
+        if stays:
             self._leases.get(node.node_id, {}).pop(worker, None)
 
     def _check_amounts(self, node: Node) -> None:
