@@ -438,9 +438,8 @@ class Raylet:
             FlushOutput: lambda c, m: self.output.flush(c),
             SurveyAnswer: lambda c, m: self.surveys.answered(c, m),
             rm.Stop: lambda c, m: self.gcs.tell("StopCluster", gcs_messages.StopCluster(m.reason)),
+            **{kind: lambda c, m: self._store.received(c.client_id, m) for kind in (*STORE_EVENTS, *SPILL_MESSAGES)},
         }
-        for kind in (*STORE_EVENTS, *SPILL_MESSAGES):
-            handlers[kind] = lambda c, m: self._store.received(c.client_id, m)
         if self._abroad is not None:
             handlers.update(self._abroad.handlers(dict(handlers)))
         return handlers

@@ -21,6 +21,7 @@ from raybook.base.errors import ActorExit
 from raybook.base.specs import Assignment, Job
 from raybook.base.task_context import CURRENT_TASK, TaskContext
 from raybook.core.owner.records import CancelCommand, SealReply
+from raybook.core.worker.farewell import Farewell
 from raybook.core.worker.intake import Intake
 from raybook.core.worker.recent_results import has_refs, needs_seal
 from raybook.protocol import functions
@@ -208,6 +209,14 @@ class WorkerExecutor(Executor):
                 self._run_order(item)
                 self.intake.settled += 1
         self.replies.flush()
+        self._linger()
+
+    def _linger(self) -> None:
+        """Stay until nobody needs anything of this process any more (``core/worker/farewell``)."""
+        core = self._core
+        farewell = Farewell(core.owner, self.actor is not None, _now_ms())
+        core.submit(self.intake.close)
+        core.leading.lead_until(lambda: not core.queue and farewell.is_over(_now_ms()))
 
     def _run_order(self, order: Any) -> None:
         if type(order) is ExitWorker:
@@ -259,13 +268,13 @@ class WorkerExecutor(Executor):
                 self.reply(peer, spec, self.outcome.of_error(spec, self._load_error, 0))
                 return
         self._expose_gpus()
-        run_us = self.execute(peer, spec, function, None)
-        self._run_us[key] = run_us
         if spec.max_calls:
-            made = self._calls_made.get(key, 0) + 1
-            self._calls_made[key] = made
-            if made >= spec.max_calls:
-                self._retire_when_free(f"`{spec.name}` may run {spec.max_calls} times in one process (max_calls)")
+            # Known before the answer, for in that moment the raylet may ask whether this worker is free for an actor.
+            made = self._calls_made[key] = self._calls_made.get(key, 0) + 1
+            self.intake.is_retiring = made >= spec.max_calls
+        self._run_us[key] = self.execute(peer, spec, function, None)
+        if self.intake.is_retiring:
+            self._retire_when_free(f"`{spec.name}` may run {spec.max_calls} times in one process (max_calls)")
 
     def _bounce_early(self, peer: Peer, spec: TaskSpec) -> None:
         """The argument that was to be made here before this task was not: back to the owner, who waits for it."""
@@ -408,6 +417,10 @@ class WorkerExecutor(Executor):
     def nudge(self) -> None:
         """Make the main thread look whether it should exit."""
         self._core.wake()
+
+
+def _now_ms() -> int:
+    return int(time.monotonic() * 1000)
 
 
 def _unimportable(error: ImportError) -> RuntimeError:
