@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from raybook.api import strategies
+from raybook.api.binding import bind_function
 from raybook.api.context import WORKER, current_engine, current_runtime
 from raybook.api.environment_options import with_environment
 from raybook.api.option_checks import check_streams
@@ -121,6 +122,14 @@ class RemoteFunction:
         changed._bind(self._function, {**self._options, **options}, self._export)
         functools.update_wrapper(changed, self._function)
         return changed
+
+    def bind(self, /, *args: Any, **kwargs: Any) -> Any:
+        """A node of a graph (``raybook.dag``) that calls this function when the graph runs; arguments may be nodes.
+        TypeError for arguments that do not fit the signature."""
+        if self._task_options is None:
+            self._prepare()
+        self._check(args, kwargs)
+        return bind_function(self, args, kwargs)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> NoReturn:
         name = self._function.__name__

@@ -24,6 +24,9 @@ KEY_CHARACTERS_MAX = 40
 ARGUMENTS_OF = "arguments of "
 """How the names of what is passed to a task or method begin."""
 
+NEVER_MARK = "__never_pickled__"
+"""Attribute of classes that refuse to be pickled for a reason of their own: their parts are not to blame."""
+
 Attempt = Callable[[Any], object]
 
 
@@ -83,6 +86,8 @@ def _refusal(part: Any, attempt: Attempt) -> str | None:
 
 def steps_into(value: Any) -> Iterator[Step]:
     """The parts that pickling `value` would pickle too, with the way to each."""
+    if hasattr(type(value), NEVER_MARK):
+        return
     if isinstance(value, dict):
         for key, part in list(value.items()):
             yield Step(f"[{_short(key)}]", part)
