@@ -12,6 +12,7 @@ from __future__ import annotations
 import _thread
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from types import GeneratorType
@@ -58,6 +59,8 @@ from raybook.worker.reply_channel import ReplyChannel
 from raybook.worker.values import Values
 
 CANCEL_SIGNAL = signal.SIGUSR2
+AHEAD_MAX = 1_000
+"""So many cancellations are kept for tasks that may be about to begin; those of ended tasks are among them."""
 SHORT_US = 200
 """A function that took longer than this last time does not keep earlier replies waiting."""
 
@@ -83,6 +86,7 @@ class WorkerExecutor(Executor):
         self.current: TaskSpec | None = None
         self._in_user_code = False
         self._cancel_id = b""
+        self._cancelled_ahead: set[bytes] = set()
         self.exiting = False
         self.actor: ActorExecutor | None = None
         self.decode_handle: Callable[[bytes], Any] = bytes
@@ -135,13 +139,33 @@ class WorkerExecutor(Executor):
         self.streams.cancel(message.task_id)
         if self.actor is not None and self.actor.cancel(message.task_id):
             return
+        # First written down, then looked at: the main thread, which begins it just now, does the one after the other.
+        self._cancel_ahead(message.task_id)
         current = self.current
         if current is None or current.task_id != message.task_id:
             return
+        self._cancelled_ahead.discard(message.task_id)
         if message.force:
             os._exit(1)
         self._cancel_id = message.task_id
-        signal.pthread_kill(self._main, CANCEL_SIGNAL)
+        threading.Thread(target=self._insist, args=(message.task_id,), name="raybook-cancel", daemon=True).start()
+
+    def _insist(self, task_id: bytes) -> None:
+        """Interrupt the main thread. A signal that comes just before it falls asleep in a system call wakes nobody, so it
+        is sent until it has been heeded or the task is over."""
+        pause_s = 0.005
+        while self._cancel_id == task_id and (current := self.current) is not None and current.task_id == task_id:
+            signal.pthread_kill(self._main, CANCEL_SIGNAL)
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 0.1)
+
+    def _cancel_ahead(self, task_id: bytes) -> None:
+        """To be cancelled is what is neither queued nor run: over, or taken out by the main thread, which is about to
+        begin it."""
+        ahead = self._cancelled_ahead
+        if len(ahead) >= AHEAD_MAX:
+            ahead.pop()
+        ahead.add(task_id)
 
     def _cancel_children(self, message: CancelTask) -> None:
         for task_id, record in self._core.owner.tasks.tasks.items():
@@ -309,6 +333,9 @@ class WorkerExecutor(Executor):
             context = TaskContext(spec.task_id, spec.name, spec.attempt, self._assignment)
         token = CURRENT_TASK.set(context)
         self.current = spec
+        if self._cancelled_ahead and spec.task_id in self._cancelled_ahead:
+            self._cancelled_ahead.discard(spec.task_id)
+            self._cancel_id = spec.task_id
         start_ns = time.perf_counter_ns()
         result: Any = None
         reply: TaskReply | None = None
