@@ -85,6 +85,8 @@ class ActorExecutor:
         creation = self._creation
         context = TaskContext(creation.spec.task_id, creation.spec.name, 0, self._order.assignment, self._context)
         token = CURRENT_TASK.set(context)
+        # What it waits for may need the very CPU that it was placed on.
+        self._executor.current = creation.spec
         try:
             actor_class = functions.load(creation.class_payload)
             args, kwargs = self._executor.arguments.read(creation.spec)
@@ -93,6 +95,7 @@ class ActorExecutor:
             self._report_failure(error)
             return False
         finally:
+            self._executor.current = None
             CURRENT_TASK.reset(token)
         if type(self._instance).__repr__ is not object.__repr__:
             self._executor.outcome.actor_repr = repr(self._instance)
@@ -292,12 +295,11 @@ class ActorExecutor:
             run_us = (time.perf_counter_ns() - start_ns) // 1000
             reply = executor.error_reply(spec, error, run_us)
         args = kwargs = None  # type: ignore[assignment]
-        holds_refs = has_refs(reply)
-        if not holds_refs:
+        if not has_refs(reply):
             result = None
         self._end_coroutine(spec, lane)
         has_others = bool(self._coroutines)
-        executor.reply(peer, spec, reply, holds_refs, has_others)
+        executor.reply(peer, spec, reply, has_others)
         if has_others and not lane.is_flush_due:
             # Others may end in this round of the loop; what ends together is sent together.
             lane.is_flush_due = True

@@ -304,10 +304,10 @@ class CoreProcess:
                 self._timer_s = now_s + BUSY_WAIT_S
         if now_s >= self._timer_s:
             self._on_timer(now_ms, bool(inbox))
+        if self._link.is_unsent:  # First: of a value in the arena, the raylet hears before its owner.
+            self._flush_link()
         if mail.unsent:
             mail.flush()
-        if self._link.is_unsent:
-            self._flush_link()
 
     def _execute(self, effects: list[Any]) -> None:
         table = self._effects

@@ -12,6 +12,7 @@ from __future__ import annotations
 import _thread
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from types import GeneratorType
@@ -21,8 +22,9 @@ from raybook.base.errors import ActorExit
 from raybook.base.specs import Assignment, Job
 from raybook.base.task_context import CURRENT_TASK, TaskContext
 from raybook.core.owner.records import CancelCommand, SealReply
+from raybook.core.worker.farewell import Farewell
 from raybook.core.worker.intake import Intake
-from raybook.core.worker.recent_results import has_refs, is_plain
+from raybook.core.worker.recent_results import has_refs, needs_seal
 from raybook.protocol import functions
 from raybook.protocol.messages.raylet import (
     ExitWorker,
@@ -58,6 +60,8 @@ from raybook.worker.values import Values
 
 _now_ns = time.perf_counter_ns
 CANCEL_SIGNAL = signal.SIGUSR2
+AHEAD_MAX = 1_000
+"""So many cancellations are kept for tasks that may be about to begin; those of ended tasks are among them."""
 SHORT_US = 200
 """A function that took longer than this last time does not keep earlier replies waiting."""
 
@@ -84,6 +88,7 @@ class WorkerExecutor(Executor):
         self.current: TaskSpec | None = None
         self._in_user_code = False
         self._cancel_id = b""
+        self._cancelled_ahead: set[bytes] = set()
         self.exiting = False
         self.actor: ActorExecutor | None = None
         self.decode_handle: Callable[[bytes], Any] = bytes
@@ -137,13 +142,33 @@ class WorkerExecutor(Executor):
         self.streams.cancel(message.task_id)
         if self.actor is not None and self.actor.cancel(message.task_id):
             return
+        # First written down, then looked at: the main thread, which begins it just now, does the one after the other.
+        self._cancel_ahead(message.task_id)
         current = self.current
         if current is None or current.task_id != message.task_id:
             return
+        self._cancelled_ahead.discard(message.task_id)
         if message.force:
             os._exit(1)
         self._cancel_id = message.task_id
-        signal.pthread_kill(self._main, CANCEL_SIGNAL)
+        threading.Thread(target=self._insist, args=(message.task_id,), name="raybook-cancel", daemon=True).start()
+
+    def _insist(self, task_id: bytes) -> None:
+        """Interrupt the main thread. A signal that comes just before it falls asleep in a system call wakes nobody, so it
+        is sent until it has been heeded or the task is over."""
+        pause_s = 0.005
+        while self._cancel_id == task_id and (current := self.current) is not None and current.task_id == task_id:
+            signal.pthread_kill(self._main, CANCEL_SIGNAL)
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 0.1)
+
+    def _cancel_ahead(self, task_id: bytes) -> None:
+        """To be cancelled is what is neither queued nor run: over, or taken out by the main thread, which is about to
+        begin it."""
+        ahead = self._cancelled_ahead
+        if len(ahead) >= AHEAD_MAX:
+            ahead.pop()
+        ahead.add(task_id)
 
     def _cancel_children(self, message: CancelTask) -> None:
         for task_id, record in self._core.owner.tasks.tasks.items():
@@ -213,6 +238,14 @@ class WorkerExecutor(Executor):
                 self._run_order(item)
                 self.intake.settled += 1
         self.replies.flush()
+        self._linger()
+
+    def _linger(self) -> None:
+        """Stay until nobody needs anything of this process any more (``core/worker/farewell``)."""
+        core = self._core
+        farewell = Farewell(core.owner, self.actor is not None, _now_ms())
+        core.submit(self.intake.close)
+        core.leading.lead_until(lambda: not core.queue and farewell.is_over(_now_ms()))
 
     def _run_order(self, order: Any) -> None:
         if type(order) is ExitWorker:
@@ -265,17 +298,17 @@ class WorkerExecutor(Executor):
         if function is None:
             function = self._load(spec)
             if function is None:
-                self.reply(peer, spec, self.outcome.of_error(spec, self._load_error, 0), False)
+                self.reply(peer, spec, self.outcome.of_error(spec, self._load_error, 0))
                 return
         if self._exposed is not self._assignment:
             self._expose_gpus()
-        run_us = self.execute(peer, spec, function, None)
-        self._run_us[key] = run_us
         if spec.max_calls:
-            made = self._calls_made.get(key, 0) + 1
-            self._calls_made[key] = made
-            if made >= spec.max_calls:
-                self._retire_when_free(f"`{spec.name}` may run {spec.max_calls} times in one process (max_calls)")
+            # Known before the answer, for in that moment the raylet may ask whether this worker is free for an actor.
+            made = self._calls_made[key] = self._calls_made.get(key, 0) + 1
+            self.intake.is_retiring = made >= spec.max_calls
+        self._run_us[key] = self.execute(peer, spec, function, None)
+        if self.intake.is_retiring:
+            self._retire_when_free(f"`{spec.name}` may run {spec.max_calls} times in one process (max_calls)")
 
     def _bounce_early(self, peer: Peer, spec: TaskSpec) -> None:
         """The argument that was to be made here before this task was not: back to the owner, who waits for it."""
@@ -309,6 +342,9 @@ class WorkerExecutor(Executor):
             context = TaskContext(spec.task_id, spec.name, spec.attempt, self._assignment)
         token = CURRENT_TASK.set(context)
         self.current = spec
+        if self._cancelled_ahead and spec.task_id in self._cancelled_ahead:
+            self._cancelled_ahead.discard(spec.task_id)
+            self._cancel_id = spec.task_id
         start_ns = 0
         result: Any = None
         try:
@@ -333,12 +369,11 @@ class WorkerExecutor(Executor):
             run_us = (_now_ns() - start_ns) // 1000
             reply = self.outcome.of_result(spec, result, run_us)
         args = kwargs = None  # type: ignore[assignment]
-        holds_refs = has_refs(reply)
-        if not holds_refs:
+        if not has_refs(reply):
             result = None
         self.current = None
         CURRENT_TASK.reset(token)
-        self.reply(peer, spec, reply, holds_refs)
+        self.reply(peer, spec, reply)
         return run_us
 
     def _step(self, iterator: Iterator[Any]) -> Any:
@@ -365,16 +400,14 @@ class WorkerExecutor(Executor):
             self.retire("its code called sys.exit()")
         return self.outcome.of_error(spec, error, run_us)
 
-    def reply(self, peer: Peer, spec: TaskSpec, reply: TaskReply, holds_refs: bool, more_soon: bool = False) -> None:
-        """Answer. Where references are involved (holds_refs: in the values), through the owner machine, which first makes
-        sure that what this process still holds is known. more_soon: the caller flushes when no more come. Any thread
-        that runs tasks."""
+    def reply(self, peer: Peer, spec: TaskSpec, reply: TaskReply, more_soon: bool = False) -> None:
+        """Answer. Where references are involved, through the owner machine, which first makes sure that what this
+        process still holds is known. more_soon: the caller flushes when no more come. Any thread that runs tasks."""
         intake = self.intake
         intake.settled += 1
         if self.actor is None:
             self.arguments.keep(reply)
-        has_more = spec.slots or spec.contained or spec.args_value or spec.stream
-        if holds_refs or (has_more and not is_plain(spec)):
+        if needs_seal(spec, reply):
             self.replies.flush()
             self._core.submit(SealReply(peer.client_id, reply))
         else:
@@ -421,6 +454,10 @@ class WorkerExecutor(Executor):
     def nudge(self) -> None:
         """Make the main thread look whether it should exit."""
         self._core.wake()
+
+
+def _now_ms() -> int:
+    return int(time.monotonic() * 1000)
 
 
 def _unimportable(error: ImportError) -> RuntimeError:

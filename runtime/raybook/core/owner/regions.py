@@ -38,7 +38,7 @@ class Ticket:
 
     __slots__ = ("done", "is_abandoned", "is_adopted", "lock", "offset", "refusal", "size", "spill_dir", "warm")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, lock: Any = None) -> None:
         self.size = size
         self.offset = -1
         self.refusal = ""
@@ -47,7 +47,7 @@ class Ticket:
         self.is_abandoned = False
         self.is_adopted = False
         self.done = False
-        self.lock: Any = None
+        self.lock = lock
 
     def finish(self) -> None:
         """Whoever waits may go on."""

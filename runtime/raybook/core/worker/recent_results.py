@@ -80,9 +80,14 @@ def only_plain_values(spec: TaskSpec) -> bool:
     return True
 
 
-def is_plain(spec: TaskSpec) -> bool:
-    """Whether a task, once it has ended, has left nothing in this process that an owner must know of, whatever its code
-    did with its arguments."""
+def needs_seal(spec: TaskSpec, reply: TaskReply) -> bool:
+    """Whether the reply must go through the owner machine, which first makes sure that what this process still holds is
+    known to its owners; or must not be written before what was handed over earlier: a value that lies in the arena is
+    sealed first, so that the raylet knows of it when its owner does, also if this process dies between the two."""
+    # No generator: it is asked for every task.
+    for value in reply.returns:
+        if value.inline is None or value.contained:
+            return True
     if spec.stream is None and spec.slots is None and spec.contained is None and spec.args_value is None:
-        return True
-    return not spec.stream and only_plain_values(spec)
+        return False
+    return bool(spec.stream) or not only_plain_values(spec)
