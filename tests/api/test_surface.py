@@ -79,6 +79,17 @@ NOT_HERE = {
     "util.state.common/*": "how Ray's state API is made",
     "util.state.exception/*": "Ray's dashboard",
     "util.state/StateApiClient": "Ray's dashboard",
+    "dag/*Node": "nodes are made by bind, of our own records",
+    "dag/*.apply_*": "Ray's way to copy graphs",
+    "dag/*.type_hint": "with_tensor_transport sets it",
+    "dag/Input*.get_result_type": "for a drawing of Ray's",
+    "dag/InputNode.set_context": "entering the node sets it",
+    "dag/CollectiveOutputNode.collective_op": "how Ray's collectives are made",
+    "dag/DAGNODE_TYPE_KEY": "a word of Ray's pickles of graphs",
+    "dag/DAGOperationFuture": "how Ray's compiled graphs are made",
+    "dag/GPUFuture": "how Ray's compiled graphs are made",
+    "dag/plot": "CompiledDAG.visualize draws",
+    "job_submission/*.model_config": "pydantic's",
     "util.collective.types/RecvOptions.unset_timeout_ms": "a slip of the pen for timeout_ms",
 }
 """Patterns over `module/name.member`: what raybook does not have, and must then really lack."""

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 import raybook as ray
 from raybook import cli
+from raybook.cluster_utils import Cluster
 from raybook.job_submission import JobStatus, JobSubmissionClient, JobType
 
 pytestmark = [pytest.mark.slow, pytest.mark.raybook_only]
@@ -181,7 +182,7 @@ def test_a_job_waits_for_its_resources_and_says_so(client) -> None:
     [
         {"working_dir": "s3://bucket/none.zip"},
         {"working_dir": "gcs://_ray_pkg_0123.zip"},
-        {"py_modules": ["https://example.com/module.whl"]},
+        {"py_modules": ["https://127.0.0.1:9/module.whl"]},
         {"pip": "this is no list"},
         {"conda": "base"},
     ],
@@ -232,7 +233,9 @@ def test_bodies_and_ways_that_are_none_are_refused(address) -> None:
     for body in (b"no json", b"[]", b'{"entrypoint": 1}', b'{"entrypoint": "x", "runtime_env": []}'):
         assert request(address, "POST", "/api/jobs/", body)[0] == 400
     assert request(address, "GET", "/api/nothing")[0] == 404
-    assert request(address, "PUT", "/api/packages/gcs/..%2f..%2fevil.zip", b"x")[0] == 400
+    for name in ("..%2f..%2fevil.zip", "_ray_pkg_a.tar", "x.zip"):
+        assert request(address, "PUT", f"/api/packages/gcs/{name}", b"x")[0] == 400
+    assert request(address, "GET", "/api/packages/gcs/_ray_pkg_none.zip")[0] == 404
     assert request(address, "GET", "/api/jobs/none")[0] == 404
     assert request(address, "GET", "/metrics")[0] == 404
     status, text = request(address, "GET", "/api/version")
@@ -268,6 +271,28 @@ def test_the_command_line_submits_follows_shows_and_ends(address) -> None:
     assert "Job 'long' was stopped" in run("stop", *at, "long").output
     missing = run("status", *at, "none")
     assert missing.exit_code == 1 and "does not exist" in missing.output
+
+
+def test_a_command_that_needs_another_node_runs_there_with_its_folder_and_joins_there(tmp_path) -> None:
+    (tmp_path / "main.py").write_text(
+        "import helper, raybook as ray\n"
+        "ray.init()\n"
+        "print(helper.ANSWER, ray.get_runtime_context().get_node_id(), len(ray.nodes()))\n"
+    )
+    (tmp_path / "helper.py").write_text("ANSWER = 42\n")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        cluster.add_node(num_cpus=1, resources={"special": 1})
+        client = JobSubmissionClient(cluster.address)
+        environment = {"working_dir": str(tmp_path)}
+        job = client.submit_job(
+            entrypoint="python main.py", runtime_env=environment, entrypoint_resources={"special": 1}
+        )
+        details = ended(client, job)
+        assert details.status is JobStatus.SUCCEEDED, details.message
+        assert client.get_job_logs(job) == f"42 {details.driver_node_id} 2\n"
+    finally:
+        cluster.shutdown()
 
 
 def test_a_jobs_server_that_is_killed_is_started_again_and_jobs_go_on(client, tmp_path, eventually: Callable) -> None:

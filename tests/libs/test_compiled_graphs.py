@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import raybook as ray
+from raybook.cluster_utils import Cluster
 from raybook.dag import CompiledDAG, DAGContext, InputNode, MultiOutputNode
 from raybook.exceptions import (
     ActorDiedError,
@@ -201,7 +202,7 @@ def test_references_of_graphs_and_of_tasks_are_not_got_together_nor_passed_on(Ac
         a.echo.remote(ref)
     with pytest.raises(TypeError, match="cannot be pickled"):
         ray.put([ref])
-    with pytest.raises(TypeError, match="expected a list of ObjectRefs"):
+    with pytest.raises(TypeError, match="expected a list of ray.ObjectRef"):
         ray.wait(ref)
     for breaks in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(ValueError, match="cannot be"):
@@ -297,6 +298,44 @@ def test_a_get_that_takes_too_long_ends_and_the_execution_goes_on(Actor, compile
     with pytest.raises(TimeoutError):
         ray.get(graph.execute(0), timeout=0)
     assert ray.get(after, timeout=-1) == 0
+
+
+@pytest.mark.slow
+def test_a_graph_stays_in_step_however_often_its_caller_is_interrupted(Actor, compiled) -> None:
+    a, b = Actor.remote(), Actor.remote()
+    with InputNode() as inp:
+        graph = compiled(MultiOutputNode([a.echo.bind(inp[0]), b.echo.bind(inp[1])]), _max_inflight_executions=3)
+
+    class Interrupt(BaseException):
+        pass
+
+    armed = [False]
+
+    def interrupt(number, frame):
+        if armed[0]:
+            armed[0] = False
+            raise Interrupt
+
+    def step(number):
+        return ray.get(graph.execute(number, -number))
+
+    interrupts = 0
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for number in range(400):
+            try:
+                armed[0] = True
+                signal.setitimer(signal.ITIMER_REAL, 0.00001 * (number % 40 + 1))
+                assert step(number) == [number, -number]
+                armed[0] = False
+            except Interrupt:
+                interrupts += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupts > 20
+    for number in range(20):
+        assert step(number) == [number, -number]
 
 
 def test_an_actor_takes_plain_calls_and_other_graphs_meanwhile(Actor, compiled) -> None:
@@ -589,3 +628,21 @@ def test_a_graph_is_drawn_as_letters(Actor, compiled) -> None:
     text = graph.visualize(format="ascii")
     assert "Nodes Information:" in text and "Edges Information:" in text and "Graph Built:" in text
     assert "0 ---> 1" in text and ":inc" in text
+
+
+@pytest.mark.slow
+def test_actors_of_several_nodes_of_one_machine_share_a_graph(Actor) -> None:
+    ray.shutdown()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        cluster.add_node(num_cpus=1, resources={"other": 1})
+        ray.init(address=cluster.address)
+        here, there = Actor.remote(), Actor.options(resources={"other": 1}).remote()
+        with InputNode() as inp:
+            graph = there.echo.bind(here.echo.bind(inp)).experimental_compile()
+        assert ray.get(graph.execute(np.ones(10_000))).sum() == 10_000
+        graph.teardown()
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+        ray.init(num_cpus=4)

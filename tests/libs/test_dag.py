@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
 from typing import Any, NamedTuple
@@ -188,6 +189,20 @@ def test_inputs_are_bound_inside_with_and_one_to_a_graph(calls) -> None:
         dag.execute(1)
     with InputNode() as inp, pytest.raises(ValueError, match="InputNode handles user dynamic input"):
         calls["Counter"].bind(inp)
+
+
+def test_what_every_node_returned_is_kept_when_asked_for_and_every_node_is_met_once(calls) -> None:
+    one = calls["double"].bind(1)
+    dag = calls["add"].bind(one, one)
+    ref = dag.execute(_ray_cache_refs=True)
+
+    kept = asyncio.run(dag.get_object_refs_from_last_execute())
+    assert kept[dag.get_stable_uuid()] == ref and ray.get(kept[one.get_stable_uuid()]) == 2
+    dag.clear_cache()
+    assert asyncio.run(dag.get_object_refs_from_last_execute()) == {}
+    met: list[Any] = []
+    one.traverse_and_apply(met.append)
+    assert met == [one, dag]
 
 
 def test_a_chain_of_two_thousand_nodes_is_no_recursion() -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-import zipfile
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from raybook.api.submitted_job import OVERRIDE_VARIABLES, VARIABLE, merged_environment
-from raybook.jobs import packages, websocket
+from raybook.jobs import websocket
 from raybook.jobs.guard import Visitor, check_visitor, is_loopback, owner_of_connection
 from raybook.jobs.records import DriverInfo, JobDetails, JobErrorType, JobInfo, JobStatus, JobType
 from raybook.jobs.request import parse_request
@@ -47,52 +45,6 @@ def test_a_right_request_gets_a_name_of_its_own() -> None:
     one, two = parse_request({"entrypoint": "ls"}), parse_request({"entrypoint": "ls", "submission_id": None})
     assert one.submission_id.startswith("raysubmit_") and one.submission_id != two.submission_id
     assert parse_request({"entrypoint": "ls", "job_id": "old-name"}).submission_id == "old-name"
-
-
-def test_a_package_holds_what_is_neither_ignored_nor_excluded_and_its_name_says_what_is_in_it(tmp_path) -> None:
-    folder = tmp_path / "project"
-    for name, text in {
-        "main.py": "print(1)", "data/big.bin": "x", "data/keep.txt": "y", "sub/.gitignore": "*.log\n", "sub/a.log": "",
-        "sub/a.py": "", "a.log": "", "build/out.o": "", ".git/HEAD": "", "venv/bin/python": "", "deep/x/y/skip.me": "",
-        ".gitignore": "# comment\nbuild/\ndata/*\n!data/keep.txt\n",
-    }.items():  # fmt: skip
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    os.chmod(folder / "main.py", 0o755)
-    names = [name for _path, name in packages.chosen_files(folder, ["skip.me"])]
-    assert sorted(names) == [".gitignore", "a.log", "data/keep.txt", "main.py", "sub/.gitignore", "sub/a.py"]
-
-    address = packages.package_folder(folder, tmp_path / "one.zip")
-    os.utime(folder / "main.py", (1, 1))
-    assert packages.package_folder(folder, tmp_path / "two.zip") == address
-    (folder / "main.py").write_text("print(2)")
-    assert packages.package_folder(folder, tmp_path / "three.zip") != address
-    packages.unpack(tmp_path / "one.zip", tmp_path / "there")
-    assert (tmp_path / "there/main.py").read_text() == "print(1)" and os.access(tmp_path / "there/main.py", os.X_OK)
-    assert (tmp_path / "there/data/keep.txt").exists()
-
-
-def test_an_archive_that_leads_out_of_its_folder_is_refused(tmp_path) -> None:
-    for number, name in enumerate(("../evil", "/etc/evil", "a/../../evil")):
-        archive = tmp_path / f"{number}.zip"
-        with zipfile.ZipFile(archive, "w") as file:
-            file.writestr(name, "x")
-        with pytest.raises(ValueError, match="leads out of it"):
-            packages.unpack(archive, tmp_path / f"there{number}")
-    (tmp_path / "no.zip").write_bytes(b"hello")
-    with pytest.raises(ValueError, match="no zip archive"):
-        packages.unpack(tmp_path / "no.zip", tmp_path / "there")
-    with pytest.raises(ValueError, match="no directory"):
-        packages.package_folder(tmp_path / "none", tmp_path / "x.zip")
-
-
-def test_a_package_larger_than_allowed_is_refused(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(packages, "PACKAGE_BYTES_MAX", 10)
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder/file").write_bytes(b"x" * 11)
-    with pytest.raises(ValueError, match="more than 0 MiB"):
-        packages.package_folder(tmp_path / "folder", tmp_path / "x.zip")
 
 
 def answer(visitor: Visitor, headers: dict[str, str], **more: Any) -> int:
@@ -176,10 +128,3 @@ def test_frames_are_those_of_the_standard() -> None:
     assert websocket.text_frame("x" * 300)[:4] == b"\x81\x7e\x01\x2c"
     assert websocket.text_frame("x" * 70_000)[:10] == b"\x81\x7f" + (70_000).to_bytes(8, "big")
     assert websocket.close_frame() == b"\x88\x02\x03\xe8"
-
-
-def test_addresses_of_packages_are_names_and_not_ways(tmp_path) -> None:
-    assert packages.NAME.fullmatch("_ray_pkg_0a1b.zip")
-    for name in ("../x.zip", "_ray_pkg_../x.zip", "_ray_pkg_a.tar", "x.zip", "_ray_pkg_a.zip\n"):
-        assert not packages.NAME.fullmatch(name)
-    assert Path(tmp_path).exists()

@@ -97,7 +97,7 @@ class ActorClass:
         changed._prepare()
         return changed
 
-    def bind(self, *args: Any, **kwargs: Any) -> Any:
+    def bind(self, /, *args: Any, **kwargs: Any) -> Any:
         """A node of a graph (``raybook.dag``) that creates an actor each time the graph runs; its methods are attributes
         with ``.bind``. TypeError for arguments that do not fit ``__init__``."""
         if self._actor_options is None:

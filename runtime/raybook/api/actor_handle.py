@@ -124,7 +124,7 @@ class ActorMethod:
             return refs[0]
         return shape_returns(refs, num_returns)
 
-    def bind(self, *args: Any, **kwargs: Any) -> Any:
+    def bind(self, /, *args: Any, **kwargs: Any) -> Any:
         """A node of a graph (``raybook.dag``) that calls this method when the graph runs; a tuple of nodes, one for each
         value, for num_returns > 1. Arguments may be nodes. TypeError for those that do not fit the method."""
         handle = self._handle

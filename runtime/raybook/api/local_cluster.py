@@ -155,7 +155,10 @@ def find_cluster(address: str) -> ClusterAddress:
     if address == "auto":
         matches = records[-1:]
     if not matches:
-        raise ConnectionError(_nothing_there(address, records))
+        node = _node_at(address)
+        if node is None:
+            raise ConnectionError(_nothing_there(address, records))
+        return node
     record = matches[-1]
     try:
         token = _read_token(record.token_file)
@@ -166,6 +169,18 @@ def find_cluster(address: str) -> ClusterAddress:
     return ClusterAddress(
         record.cluster_id, record.name, record.node_socket, token, record.session_dir, record.persist, record
     )
+
+
+def _node_at(address: str) -> ClusterAddress | None:
+    """A node that is not a cluster's first, by its own socket: its folder has the token. None when there is none."""
+    folder = Path(address.removeprefix("unix:")).parent
+    if not address.startswith("unix:") or not session_dir.claimants(folder):
+        return None
+    try:
+        token = _read_token(str(folder / session_dir.TOKEN_FILE))
+    except OSError:
+        return None
+    return ClusterAddress("", "", address, token, str(folder), persist=True)
 
 
 def stop_cluster(record: ClusterRecord, timeout_s: float = STOP_TIMEOUT_S) -> None:

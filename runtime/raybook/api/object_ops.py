@@ -19,8 +19,8 @@ WAIT_EXPECTED = "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerat
 
 
 def get(object_refs: Any, *, timeout: float | None = None, copy: bool = False) -> Any:
-    """The value of a ref, or a list of the values of a list of refs; blocks until they are ready. A generator comes
-    back as it is: it is its items that are refs.
+    """The value of a ref, or a list of the values of a list of refs; blocks until they are ready. A generator comes back
+    as it is: it is its items that are refs.
 
     timeout: seconds; 0 asks whether it is there. Raises what the task raised (as soon as any of them failed),
     GetTimeoutError, or the error of a lost object; ValueError or TypeError for what is no ref. Large arrays come as

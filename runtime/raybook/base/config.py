@@ -113,3 +113,14 @@ def read_environment(environ: Mapping[str, str], base: Config | None = None) -> 
         if field.name in SHARES and not 0 <= values[field.name] <= 1:
             raise ValueError(f"The environment variable {name} must be between 0 and 1, got {raw!r}.")
     return msgspec.structs.replace(defaults, **values) if values else defaults
+
+
+def task_max_retries(environ: Mapping[str, str]) -> int:
+    """How often a task is tried again whose worker died, unless it says so itself (Ray: RAY_TASK_MAX_RETRIES, 3)."""
+    for name in ("RAYBOOK_TASK_MAX_RETRIES", "RAY_TASK_MAX_RETRIES"):
+        if environ.get(name):
+            try:
+                return int(environ[name])
+            except ValueError:
+                raise ValueError(f"The environment variable {name} must be a number, got {environ[name]!r}.") from None
+    return 3

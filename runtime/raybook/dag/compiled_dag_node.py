@@ -90,6 +90,10 @@ class CompiledDAG:
         self._dropped: deque[tuple[int, int]] = deque()
         """(execution, position) of references that nobody holds any more."""
         self._turn = threading.RLock()
+        self._is_torn = False
+        """Whether a call ended in the middle; see ``_mend``."""
+        self._given = 0
+        """Executions whose references somebody got."""
         self._reason: Exception | None = None
         """Why the graph ended by itself."""
         self._link = link = GraphLink.connect(plan)
@@ -122,20 +126,27 @@ class CompiledDAG:
         """
         if self._is_async:
             raise ValueError("Use execute_async if enable_asyncio=True")
-        with self._turn:
-            return self._refs(CompiledDAGRef, self._submit(args, kwargs))
+        return self._start(CompiledDAGRef, args, kwargs)
 
     async def execute_async(self, *args: Any, **kwargs: Any) -> Any:
         """As ``execute``, for graphs compiled with ``enable_asyncio``: a CompiledDAGFuture, or a list of them."""
         if not self._is_async:
             raise ValueError("Use execute if enable_asyncio=False")
-        with self._turn:
-            return self._refs(CompiledDAGFuture, self._submit(args, kwargs))
+        return self._start(CompiledDAGFuture, args, kwargs)
 
-    def _refs(self, kind: type, execution: int) -> Any:
-        if not self._plan.returns_list:
-            return kind(self, execution, None)
-        return [kind(self, execution, position) for position in range(len(self._plan.outputs))]
+    def _start(self, kind: type, args: tuple, kwargs: dict[str, Any]) -> Any:
+        with self._turn:
+            if self._is_torn:
+                self._mend()
+            try:
+                execution = self._submit(args, kwargs)
+                positions = range(len(self._plan.outputs)) if self._plan.returns_list else (None,)
+                refs = [kind(self, execution, position) for position in positions]
+                self._given = execution + 1
+            except BaseException:
+                self._is_torn = True
+                raise
+            return refs if self._plan.returns_list else refs[0]
 
     def _submit(self, args: tuple, kwargs: dict[str, Any]) -> int:
         plan = self._plan
@@ -159,22 +170,30 @@ class CompiledDAG:
                     "hang."
                 )
         execution = results.submit()
-        try:
-            for writer, message in zip(self._writers, messages, strict=True):
-                writer.write(message, VALUE)
-        except Exception as error:
-            self._write_failure(execution, error)
-            raise
+        for writer, message in zip(self._writers, messages, strict=True):
+            writer.write(message, VALUE)
         return execution
 
-    def _write_failure(self, execution: int, error: Exception) -> None:
-        """An input could not be written whole; channels that have nothing of this execution get an error in its place."""
-        failure = failure_of(error, "execute", self._context, b"", "").message()
+    def _mend(self) -> None:
+        """After an interrupt, or an input that could not be written whole, anything may be half done. The counters of
+        channels say what is: executions that were given to nobody are completed by errors, and dropped; what was read and
+        not kept is an error of its execution."""
+        results = self._results
+        lost = failure_of(RayChannelError("The call was interrupted."), "get", self._context, b"", "")
         for writer in self._writers:
-            if writer.written == execution:
-                writer.write(failure, ERROR)
-        for position in range(len(self._plan.outputs)):
-            self._results.drop(execution, position)
+            writer.publish()
+        for execution in range(self._given, results.submitted):
+            for writer in self._writers:
+                if writer.written == execution:
+                    writer.write(lost.message(), ERROR)
+            for position in range(len(self._plan.outputs)):
+                results.drop(execution, position)
+        self._given = results.submitted
+        for channel, reader in enumerate(self._readers):
+            reader.publish()
+            while results.next[channel] < reader.read:
+                results.lose(channel, lost)
+        self._is_torn = False
 
     def _check_inputs(self, args: tuple, kwargs: dict[str, Any]) -> None:
         expected = self._plan.positional
@@ -208,13 +227,16 @@ class CompiledDAG:
 
     def _get(self, execution: int, position: int, timeout: float | None) -> Any:
         with self._turn:
-            self._forget_dropped()
+            if self._is_torn:
+                self._mend()
             try:
+                self._forget_dropped()
                 self._fetch(execution, timeout)
+                value = self._results.take(execution, position)
             except BaseException:
-                self._results.drop(execution, position)
+                self._is_torn = True
+                self._dropped.append((execution, position))
                 raise
-            value = self._results.take(execution, position)
         if type(value) is Failure:
             raise value.exception()
         return value
@@ -226,12 +248,15 @@ class CompiledDAG:
         try:
             while True:
                 with self._turn:
+                    if self._is_torn:
+                        self._mend()
                     self._take_ready(execution)
                     if results.is_settled(execution):
                         break
                     self._check_alive()
                 await self._waiters.next_ring(self._is_anything_there)
         except BaseException:
+            self._is_torn = True
             results.drop(execution, position)
             raise
         value = results.take(execution, position)

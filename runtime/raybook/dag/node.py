@@ -39,6 +39,7 @@ class DAGNode:
         self._stable_uuid = uuid.uuid4().hex
         self._order = next(_ORDER)
         self._transport: TensorTransport | None = None
+        self.cache_from_last_execute: dict[str, Any] = {}
         self._is_compiled = False
         self._downstream: list[DAGNode] = []
         self._upstream: list[DAGNode] = find_all(
@@ -80,17 +81,33 @@ class DAGNode:
 
     # Running it
 
-    def execute(self, *args: Any, **kwargs: Any) -> Any:
+    def execute(self, *args: Any, _ray_cache_refs: bool = False, **kwargs: Any) -> Any:
         """Run the graph that ends here, by plain tasks and actor calls; returns at once with what the last node returns:
         an ObjectRef, an ActorHandle, or a list of them. args, kwargs: what its InputNode stands for. Each call makes the
-        actors of its ClassNodes anew. AssertionError for a graph with two InputNodes."""
+        actors of its ClassNodes anew. _ray_cache_refs: keep what every node returned. AssertionError for a graph with two
+        InputNodes."""
         nodes = sorted(self._ancestors(), key=lambda node: node._order)
         inputs = [node for node in nodes if node._is_input()]
         assert len(inputs) <= 1, f"Each DAG should only have one unique InputNode; this one has {len(inputs)}."
         values: dict[DAGNode, Any] = {}
         for node in nodes:
             values[node] = node._run(values, args, kwargs)
+        if _ray_cache_refs:
+            self.cache_from_last_execute = {node._stable_uuid: value for node, value in values.items()}
         return values[self]
+
+    async def get_object_refs_from_last_execute(self) -> dict[str, Any]:
+        """By the nodes' ids, what each returned in the last ``execute(_ray_cache_refs=True)``."""
+        return dict(self.cache_from_last_execute)
+
+    def clear_cache(self) -> None:
+        """Let go of it."""
+        self.cache_from_last_execute = {}
+
+    def traverse_and_apply(self, fn: Callable[[DAGNode], Any]) -> None:
+        """Call ``fn`` with every node of the graph, in the order they were made."""
+        for node in self._component():
+            fn(node)
 
     def _ancestors(self) -> set[DAGNode]:
         """This node and all it depends on. Without recursion: chains may be long."""

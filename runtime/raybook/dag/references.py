@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 class _Reference(GraphResult):
     """What both kinds share. position: which of several results, None for the only one."""
 
+    _is_read = True
+    """Until it is whole: an interrupt may come in between."""
+
     def __init__(self, dag: CompiledDAG, execution: int, position: int | None) -> None:
         self._dag = dag
         self._execution_index = execution

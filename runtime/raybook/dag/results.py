@@ -77,6 +77,13 @@ class Results:
         self._values.setdefault(self.next[channel], {})[channel] = value
         self.next[channel] += 1
 
+    def lose(self, channel: int, failure: Failure) -> None:
+        """The channel's next value was read, and an interrupt came before it was kept."""
+        execution = self.next[channel]
+        if self._open.get(execution):
+            self._values.setdefault(execution, {}).setdefault(channel, failure)
+        self.next[channel] += 1
+
     def pass_over(self, channel: int) -> None:
         """The channel's next value was read by nobody."""
         self.next[channel] += 1

@@ -109,6 +109,10 @@ class RingWriter:
             self._give_back()
         return True
 
+    def publish(self) -> None:
+        """Count once more what was counted here, in case an interrupt came before others could see it."""
+        self._words[0] = self.written
+
     def _has_room_or_ended(self) -> bool:
         return self.has_room() or self._memory.has_ended
 
@@ -200,6 +204,10 @@ class RingReader:
         finally:
             if not is_pinned:
                 release()
+
+    def publish(self) -> None:
+        """As the writer's."""
+        self._words[self._count_at] = self.read
 
     def _count(self) -> None:
         self.read += 1

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import codecs
 import copy
-import tempfile
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from raybook.jobs import packages
+from raybook.io import archives
 from raybook.jobs.http_client import Answer, JobsHttp, raise_error
 from raybook.jobs.records import JobDetails, JobInfo, JobStatus
 from raybook.jobs.request import parse_request
+
+DEFAULT_EXCLUDES = (".git", ".venv", "venv", "__pycache__")
+"""What nobody wants elsewhere."""
 
 
 class JobSubmissionClient:
@@ -141,11 +143,11 @@ class JobSubmissionClient:
         return answer
 
     def _send_folders(self, environment: dict[str, Any]) -> None:
-        """Replace local folders by the addresses of the packages that were made of them."""
-        excludes = environment.pop("excludes", None) or []
+        """Replace local folders and files by the addresses of the archives that were made of them."""
+        excludes = [*DEFAULT_EXCLUDES, *(environment.pop("excludes", None) or [])]
         folder = environment.get("working_dir")
         if folder is not None and "://" not in str(folder):
-            environment["working_dir"] = self._send_folder(Path(folder).expanduser(), excludes)
+            environment["working_dir"] = self._send_path(Path(folder).expanduser(), excludes, with_name=False)
         modules = environment.get("py_modules")
         if modules:
             environment["py_modules"] = [self._send_module(module, excludes) for module in modules]
@@ -155,22 +157,40 @@ class JobSubmissionClient:
             raise TypeError(f"py_modules of a submission are paths or addresses, got {module!r}.")
         if "://" in str(module):
             return str(module)
-        path = Path(module).expanduser()
-        # The package must be found by its name, which is its folder's.
-        return self._send_folder(path.parent, excludes, only=path.name)
+        return self._send_path(Path(module).expanduser(), excludes, with_name=True)
 
-    def _send_folder(self, folder: Path, excludes: list[str], only: str = "") -> str:
-        with tempfile.TemporaryDirectory(prefix="raybook-package-") as aside:
-            archive = Path(aside) / "package.zip"
-            address = packages.package_folder(folder, archive, excludes, only)
-            path = f"/api/packages/{address.replace('://', '/')}"
-            known = self._http.ask("GET", path)
-            if known.status == 404:
-                with open(archive, "rb") as file:
-                    known = self._http.ask("PUT", path, data=file, size=archive.stat().st_size)
-            if known.status != 200:
-                raise_error(known)
-            return address
+    def _send_path(self, path: Path, excludes: list[str], with_name: bool) -> str:
+        """with_name: the folder itself is at the archive's top, not only what is in it."""
+        path = path.absolute()
+        if not path.exists():
+            raise ValueError(
+                f"There is no {path}. Give the path of a folder that exists, or the address of an archive."
+            )
+        if path.is_dir():
+            found = list(archives.files_of(path, excludes))
+            root, chosen = (path.parent, [path, *found]) if with_name else (path, found)
+            try:
+                address, content = archives.pack(root, chosen)
+            except archives.ArchiveTooLarge as largest:
+                raise ValueError(
+                    f"{path} is larger than {archives.ARCHIVE_BYTES_MAX >> 20} MiB. Its largest files: {largest}. Leave "
+                    "some out with runtime_env={'excludes': [...]}."
+                ) from None
+        elif path.suffix in (".zip", ".whl"):
+            content = path.read_bytes()
+            address = archives.address_of(content, path.suffix)
+        else:
+            address, content = archives.pack(path.parent, [path])
+        self._send_archive(address, content)
+        return address
+
+    def _send_archive(self, address: str, content: bytes) -> None:
+        where = f"/api/packages/{address.replace('://', '/')}"
+        answer = self._http.ask("GET", where)
+        if answer.status == 404:
+            answer = self._http.ask("PUT", where, data=content, size=len(content))
+        if answer.status != 200:
+            raise_error(answer)
 
 
 __all__ = ["JobInfo", "JobSubmissionClient"]

@@ -23,8 +23,10 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+from raybook.api.archives import is_kept, keep
 from raybook.base.version import VERSION
-from raybook.jobs import packages, websocket
+from raybook.io.archives import ADDRESS_START, ARCHIVE_BYTES_MAX
+from raybook.jobs import websocket
 from raybook.jobs.guard import Visitor, check_visitor, is_loopback
 from raybook.jobs.manager import JobManager, JobNotFound
 from raybook.jobs.records import JobDetails, JobType
@@ -228,24 +230,16 @@ class JobsHandler(BaseHTTPRequestHandler):
                 time.sleep(TAIL_LOOK_S)
 
     def put_package(self, name: str) -> None:
-        length = self._body(packages.PACKAGE_BYTES_MAX)
-        path = self.site.manager.package_path(name)
-        aside = path.with_suffix(f".{os.getpid()}.{id(self)}.part")
-        try:
-            with open(aside, "wb") as file:
-                while length:
-                    data = self.rfile.read(min(length, CHUNK_BYTES))
-                    if not data:
-                        raise ConnectionResetError("The package was cut short.")
-                    file.write(data)
-                    length -= len(data)
-            aside.rename(path)
-        finally:
-            aside.unlink(missing_ok=True)
+        address = _address(name)
+        length = self._body(ARCHIVE_BYTES_MAX)
+        content = self.rfile.read(length)
+        if len(content) < length:
+            raise ConnectionResetError("The package was cut short.")
+        keep(address, content)
         self._json({})
 
     def get_package(self, name: str) -> None:
-        if not self.site.manager.package_path(name).exists():
+        if not is_kept(_address(name)):
             self._refuse(404, f"Package gcs://{name} does not exist")
             return
         self._json({})
@@ -269,8 +263,17 @@ class JobsHandler(BaseHTTPRequestHandler):
         return details.submission_id
 
 
+_PACKAGE_NAME = re.compile(r"_ray_pkg_[0-9a-zA-Z_.-]{1,150}\.(zip|whl)")
+
+
+def _address(name: str) -> str:
+    if not _PACKAGE_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not the name of a package: {ADDRESS_START.rpartition('/')[2]}<hash>.zip.")
+    return f"gcs://{name}"
+
+
 _JOB = r"/api/jobs/([^/]+)"
-_PACKAGE = rf"/api/packages/{packages.PROTOCOL}/([^/]+)"
+_PACKAGE = "/api/packages/gcs/([^/]+)"
 _ROUTES: list[tuple[str, re.Pattern[str], Callable[..., None]]] = [
     ("GET", re.compile("/api/version"), JobsHandler.version),
     ("GET", re.compile("/api/jobs/?"), JobsHandler.list_jobs),

@@ -13,7 +13,6 @@ import logging
 import os
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from raybook.api import get_actor, kill, remote
@@ -24,7 +23,6 @@ from raybook.api.kv import kv_delete, kv_get, kv_keys, kv_put
 from raybook.api.strategies import NodeAffinitySchedulingStrategy
 from raybook.api.submitted_job import DRIVERS
 from raybook.base.errors import RayActorError, RayError, RuntimeEnvSetupError
-from raybook.jobs import packages
 from raybook.jobs.records import DriverInfo, JobDetails, JobErrorType, JobInfo, JobStatus, JobType
 from raybook.jobs.request import SubmitRequest
 from raybook.jobs.supervisor import JobSupervisor, kill_marked
@@ -45,11 +43,9 @@ class JobNotFound(LookupError):
 
 
 class JobManager:
-    """All jobs of one cluster. session: the cluster's folder, where packages lie and are unpacked."""
+    """All jobs of one cluster."""
 
-    def __init__(self, session: Path) -> None:
-        self.packages = session / "packages"
-        self.packages.mkdir(mode=0o700, exist_ok=True)
+    def __init__(self) -> None:
         self._jobs: dict[str, JobInfo] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._supervisors: dict[str, Any] = {}
@@ -169,8 +165,10 @@ class JobManager:
 
     async def _run(self, info: JobInfo) -> None:
         """From submission to end."""
+        environment = {name: value for name, value in (info.runtime_env or {}).items() if value is not None}
         try:
-            environment, working_dir, import_paths = await _in_thread(self._prepare, info)
+            # Local paths in it mean this machine's; their folders become archives, which takes its time.
+            await _in_thread(environment_from, "runtime_env", environment)
         except (ValueError, TypeError, OSError) as error:
             await self._end(
                 info, JobStatus.FAILED, FAILED_ENVIRONMENT + str(error), JobErrorType.RUNTIME_ENV_SETUP_FAILURE
@@ -187,7 +185,7 @@ class JobManager:
         self._supervisors[info.submission_id] = supervisor
         config = {
             "submission_id": info.submission_id,
-            "runtime_env": {**environment, **({"working_dir": working_dir} if working_dir else {})},
+            "runtime_env": environment,
             "metadata": info.metadata or {},
         }
         try:
@@ -195,7 +193,7 @@ class JobManager:
             info.driver_node_id, info.log_path = where["node_id"], where["log_path"]
             if info.status.is_terminal():
                 return
-            await supervisor.start.remote(info.entrypoint, config, working_dir, import_paths)
+            await supervisor.start.remote(info.entrypoint, config)
             if info.status is JobStatus.PENDING:
                 info.become(JobStatus.RUNNING, _now_ms())
                 await self._store(info)
@@ -283,50 +281,6 @@ class JobManager:
                 kill(supervisor)
             except RayError:
                 logger.exception("The supervisor of %s could not be ended.", submission)
-
-    def _prepare(self, info: JobInfo) -> tuple[dict[str, Any], str, list[str]]:
-        """(runtime environment without folders of the job, its folder, import paths). ValueError and TypeError for an
-        environment that cannot be, OSError."""
-        environment = {name: value for name, value in (info.runtime_env or {}).items() if value is not None}
-        working_dir = self._folder_of(environment.pop("working_dir", None), "working_dir")
-        paths = [working_dir] if working_dir else []
-        modules = []
-        for module in environment.pop("py_modules", None) or ():
-            folder = self._folder_of(module, "py_modules")
-            if "://" in str(module):
-                paths.append(folder)
-            else:
-                modules.append(folder)
-        if modules:
-            environment["py_modules"] = modules
-        environment.pop("excludes", None)
-        environment_from("runtime_env", environment)
-        return environment, working_dir, paths
-
-    def _folder_of(self, given: Any, field: str) -> str:
-        if not given:
-            return ""
-        if not isinstance(given, str):
-            raise TypeError(f"runtime_env[{field!r}] must be a path or an address, got {given!r}.")
-        protocol, separator, name = given.partition("://")
-        if not separator:
-            return given
-        if protocol != packages.PROTOCOL:
-            raise ValueError(
-                f"{given}: archives at {protocol}:// cannot be had here. Give a local folder; it is sent along."
-            )
-        archive = self.package_path(name)
-        if not archive.exists():
-            raise ValueError(f"{given}: no such package was sent to this cluster.")
-        target = self.packages / archive.stem
-        packages.unpack(archive, target)
-        return str(target)
-
-    def package_path(self, name: str) -> Path:
-        """Where the package of that name lies. ValueError for a name that is none."""
-        if not packages.NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is not the name of a package: _ray_pkg_<hash>.zip.")
-        return self.packages / name
 
     def _make_supervisor(self, info: JobInfo, environment: dict[str, Any]) -> Any:
         options: dict[str, Any] = {

@@ -127,11 +127,11 @@ class JobInfo:
         return {**asdict(self), "status": str(self.status)}
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> JobInfo:
+    def from_json(cls, json_dict: dict[str, Any]) -> JobInfo:
         """The other way; fields of later versions are left out."""
         known = {field.name for field in fields(cls)}
-        kept = {name: value for name, value in data.items() if name in known}
-        return cls(**{**kept, "status": JobStatus(data["status"])})
+        kept = {name: value for name, value in json_dict.items() if name in known}
+        return cls(**{**kept, "status": JobStatus(json_dict["status"])})
 
 
 @dataclass

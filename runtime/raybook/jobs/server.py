@@ -65,7 +65,7 @@ async def _serve(options: dict[str, Any]) -> int:
         return 1
     init(address=record.cluster_id, namespace=SUPERVISOR_NAMESPACE, log_to_driver=False)
     session = Path(options["session_dir"])
-    manager = JobManager(session)
+    manager = JobManager()
     await manager.recover()
     sockets = [socket.socket(fileno=fd) for fd in options["sockets"]]
     host = next((each.getsockname()[0] for each in sockets if each.family != socket.AF_UNIX), "")

@@ -47,11 +47,11 @@ class JobSupervisor:
         """Node and log: ready when the actor lives, so when its resources and environment are there."""
         return {"node_id": get_runtime_context().get_node_id(), "log_path": self._log_path}
 
-    async def start(self, entrypoint: str, config: dict[str, Any], working_dir: str, import_paths: list[str]) -> int:
-        """Run the command; its process id. OSError when the shell cannot be started."""
+    async def start(self, entrypoint: str, config: dict[str, Any]) -> int:
+        """Run the command in this process's folder; its process id. OSError when the shell cannot be started."""
         if self._is_stopped:
             raise RuntimeError("The job was stopped before its command began.")
-        environ = self._environment(config, import_paths)
+        environ = self._environment(config)
         descriptor = os.open(self._log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             self._process = await asyncio.create_subprocess_shell(
@@ -61,21 +61,23 @@ class JobSupervisor:
                 stderr=descriptor,
                 start_new_session=True,
                 env=environ,
-                cwd=working_dir or None,
             )
         finally:
             os.close(descriptor)
         return self._process.pid
 
-    def _environment(self, config: dict[str, Any], import_paths: list[str]) -> dict[str, str]:
+    def _environment(self, config: dict[str, Any]) -> dict[str, str]:
         environ = dict(os.environ)
         address = started_engine().address
         environ |= {"RAYBOOK_ADDRESS": address, "RAY_ADDRESS": address, MARK: self._id, VARIABLE: json.dumps(config)}
         environ["PYTHONUNBUFFERED"] = "1"
         # `python` means the interpreter of the job's environment.
         environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), environ.get("PATH", os.defpath)])
-        paths = [*import_paths, *environ.get("PYTHONPATH", "").split(os.pathsep)]
-        if environment_of(started_engine().environment).packages:
+        environment = environment_of(started_engine().environment)
+        # A worker's path begins with the folders of its environment.
+        folders = {*filter(None, (environment.working_dir, *environment.py_modules))}
+        paths = [*sys.path[: len(folders)], *environ.get("PYTHONPATH", "").split(os.pathsep)]
+        if environment.packages or environment.conda:
             _show_ours(sysconfig.get_paths()["purelib"])
         elif os.path.basename(source_root()) not in ("site-packages", "dist-packages"):
             # A source tree that is not installed: the command shall be a driver of this very version.

@@ -224,4 +224,4 @@ class WorkerKeeper:
         if process is not None:
             process.leaving = message.reason
             self._decider.workers(wp.WorkerLeft(client.client_id))
-            self._decider.lease(le.WorkerLeaving(client.client_id))
+            self._decider.lease(le.WorkerLeaving(client.client_id, message.stays))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _thread
 import itertools
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -27,6 +28,8 @@ from raybook.io.shm_arena import pinned_buffer
 from raybook.io.spill_files import SpilledValueLost, SpillReader, file_path, write_objects
 from raybook.protocol.serialization import SerializationContext, Serialized, deserialize, serialize
 from raybook.worker.core_process import CoreProcess
+
+logger = logging.getLogger(__name__)
 
 
 def _nothing() -> None:
@@ -186,10 +189,17 @@ class Values:
         try:
             return deserialize(self._spilled.read(location), wrap_buffer=partial(self._hold_while_looked_at, ref))
         except SpilledValueLost as error:
-            raise ObjectLostError(
+            damage = (
                 f"The object {key.hex()} was moved to disk because the object store was full, and is lost: {error}. "
                 f"Run the code that made it again; if it was not you who touched the file, check the disk."
-            ) from error
+            )
+            if not self._core.owner.recovery.can_make_again(key):
+                raise ObjectLostError(damage) from error
+            logger.warning("%s raybook runs the task that made it again.", damage)
+            self._core.queue.append(SourceLost(key, location, damage))
+            # Later in the same queue: it is waited for, not found.
+            self.block(Wait([key], 1, False, None), None)
+            return self.unpack(key, self._ready[key], ref.owner_address)
 
     def _hold_while_looked_at(self, ref: RefInfo, view: memoryview) -> memoryview:
         """The object is held as long as any view of it lives: its range of the file is cleared when it dies."""

@@ -130,7 +130,7 @@ class Owner:
             Pin: self._on_pin,
             Unpin: self._on_unpin,
             CancelWait: lambda command: self.waits.cancel(command.wait),
-            SourceLost: lambda event: self.recovery.source_lost(event.object_id, event.location),
+            SourceLost: lambda event: self.recovery.source_lost(event.object_id, event.location, event.damage),
             CreateActorCommand: self.actors.on_create,
             KnowActor: self.actors.on_know,
             KillingActor: self.actors.on_killing,

@@ -137,10 +137,11 @@ class TakeItem(msgspec.Struct, gc=False):
 
 
 class SourceLost(msgspec.Struct, gc=False):
-    """The object could not be read at this place, for its node is dead."""
+    """The object could not be read at this place, for its node is dead; or, with ``damage``, for what its file is not."""
 
     object_id: bytes
     location: Location
+    damage: str = ""
 
 
 class CancelWait(msgspec.Struct, gc=False):
