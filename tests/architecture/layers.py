@@ -113,10 +113,6 @@ LAZY_EDGES: tuple[tuple[str, str], ...] = (
     ("raybook.api.binding", "raybook.dag."),
     # zipfile and its kin cost 5 ms, and few environments have folders.
     ("raybook.api.environment_options", "raybook.api.archives"),
-    # zipfile and its kin cost 5 ms, and few environments have folders.
-    ("raybook.api.environment_options", "raybook.api.archives"),
-    # Graphs are written down with `.bind`; programs that write none load none of it.
-    ("raybook.api.binding", "raybook.dag."),
     # grpc costs 100 ms, and only `raybook status` speaks it.
     ("raybook.commands.ask", "raybook.io.rpc"),
     # The zygote is started before the head's own imports, so that both import at the same time.
