@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import _thread
 import os
-import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 from raybook.base.errors import ActorExit
@@ -53,13 +51,13 @@ from raybook.worker.actor_executor import ActorExecutor
 from raybook.worker.argument_reader import ArgumentReader, only_plain_values
 from raybook.worker.core_process import CoreProcess
 from raybook.worker.executor_base import Executor
+from raybook.worker.interruption import Interruption
 from raybook.worker.item_streams import END, ItemStreams
 from raybook.worker.outcome import Outcome, has_refs
 from raybook.worker.peers import Peer
 from raybook.worker.reply_channel import ReplyChannel
 from raybook.worker.values import Values
 
-CANCEL_SIGNAL = signal.SIGUSR2
 SHORT_US = 200
 """A function that took longer than this last time does not keep earlier replies waiting."""
 
@@ -87,8 +85,7 @@ class WorkerExecutor(Executor):
         self.streams = ItemStreams(core, self.outcome)
         self.arguments = ArgumentReader(values, core.config.pipeline_depth_max)
         self.current: TaskSpec | None = None
-        self._in_user_code = False
-        self._cancel_id = b""
+        self._interruption = Interruption(lambda: self.current)
         self.exiting = False
         self._draining_epoch = 0
         """Lease that the raylet waits for, 0 for none."""
@@ -102,7 +99,6 @@ class WorkerExecutor(Executor):
         self._main = _thread.get_ident()
         values.before_block = self._before_block
         values.after_block = self._after_block
-        signal.signal(CANCEL_SIGNAL, self._on_cancel_signal)
 
     # The I/O thread's side
 
@@ -167,40 +163,25 @@ class WorkerExecutor(Executor):
             self._cancel_children(message)
         for item in list(self._work):
             if item[0] is not None and item[1].task_id == message.task_id:
-                with suppress(ValueError):
+                try:
                     self._work.remove(item)
-                    self._settled_by_io(1)
-                    self._core.send_peer(peer.client_id, TaskReplies([self.outcome.cancelled(item[1])]))
+                except ValueError:  # The main thread has just taken it.
+                    break
+                self._settled_by_io(1)
+                self._core.send_peer(peer.client_id, TaskReplies([self.outcome.cancelled(item[1])]))
                 return
         self.streams.cancel(message.task_id)
-        if self.actor is not None and self.actor.cancel(message.task_id):
+        if self.actor is not None:
+            self.actor.cancel(message.task_id)
             return
-        current = self.current
-        if current is None or current.task_id != message.task_id:
-            return
-        if message.force:
+        if message.force and self._interruption.is_current(message.task_id):
             os._exit(1)
-        self._cancel_id = message.task_id
-        signal.pthread_kill(self._main, CANCEL_SIGNAL)
+        self._interruption.ask(message.task_id)
 
     def _cancel_children(self, message: CancelTask) -> None:
         for task_id, record in self._core.owner.tasks.tasks.items():
             if record.spec.parent == message.task_id:
                 self._core.submit(CancelCommand(task_id, message.force, True))
-
-    def _on_cancel_signal(self, signum: int, frame: Any) -> None:
-        """Runs on the main thread between two byte codes: only the target, and only its own code, is interrupted."""
-        current = self.current
-        if current is not None and current.task_id == self._cancel_id and self._in_user_code:
-            self._cancel_id = b""
-            raise KeyboardInterrupt
-
-    def _heed_cancel(self) -> None:
-        """User code begins: a signal that came before it found nothing to interrupt."""
-        current = self.current
-        if current is not None and current.task_id == self._cancel_id:
-            self._cancel_id = b""
-            raise KeyboardInterrupt
 
     def on_raylet(self, message: Any) -> None:
         kind = type(message)
@@ -267,9 +248,12 @@ class WorkerExecutor(Executor):
 
     def on_idle(self) -> None:
         self.replies.flush_left_behind()
+        if self._interruption.wanted:
+            # What came too late finds nothing of itself here any more.
+            self._interruption.wanted.clear() if self._is_idle() else self._interruption.ask_again()
 
     def is_busy(self) -> bool:
-        return not self.replies.is_empty() or bool(self._work)
+        return not self.replies.is_empty() or bool(self._work) or bool(self._interruption.wanted)
 
     def _is_wanted(self) -> bool:
         return bool(self._work) or self.exiting
@@ -388,6 +372,7 @@ class WorkerExecutor(Executor):
         """Run one task or call on this thread and answer; returns the run time in µs."""
         if context is None:
             context = TaskContext(spec.task_id, spec.name, spec.attempt, self._assignment)
+        interruption = self._interruption
         token = CURRENT_TASK.set(context)
         self.current = spec
         start_ns = time.perf_counter_ns()
@@ -397,16 +382,16 @@ class WorkerExecutor(Executor):
             args, kwargs = self.arguments.read(spec)
             start_ns = time.perf_counter_ns()
             try:
-                self._in_user_code = True
-                if self._cancel_id:
-                    self._heed_cancel()
+                interruption.is_open = True
+                if interruption.wanted:
+                    interruption.heed()
                 result = function(*args, **kwargs)
             finally:
-                self._in_user_code = False
+                interruption.is_open = False
             if spec.num_returns < 0:
                 self.streams.drain(peer, spec, result, self._step)
         except BaseException as error:  # noqa: BLE001 - everything user code raises has a meaning here.
-            self._in_user_code = False
+            interruption.is_open = False
             reply = self.error_reply(spec, error, (time.perf_counter_ns() - start_ns) // 1000)
         run_us = (time.perf_counter_ns() - start_ns) // 1000
         if reply is None:
@@ -415,6 +400,8 @@ class WorkerExecutor(Executor):
         if not has_refs(reply):
             result = None
         self.current = None
+        if interruption.wanted:
+            interruption.over(spec.task_id)
         CURRENT_TASK.reset(token)
         self.reply(peer, spec, reply)
         return run_us
@@ -422,12 +409,12 @@ class WorkerExecutor(Executor):
     def _step(self, iterator: Iterator[Any]) -> Any:
         """Run a generator up to its next item."""
         try:
-            self._in_user_code = True
-            if self._cancel_id:
-                self._heed_cancel()
+            self._interruption.is_open = True
+            if self._interruption.wanted:
+                self._interruption.heed()
             return next(iterator, END)
         finally:
-            self._in_user_code = False
+            self._interruption.is_open = False
 
     # Answers
 

@@ -361,11 +361,9 @@ class Owner:
         for message, records in ended:
             for index, record in enumerate(reversed(records)):
                 started = message.died and index == len(records) - 1 and not record.unresolved
-                if not started:
-                    self._requeue(record)
-                elif record.cancelled:
+                if record.cancelled:
                     self._end_cancelled(record)
-                elif self.tasks.should_retry_crash(record, message):
+                elif not started or self.tasks.should_retry_crash(record, message):
                     self._requeue(record)
                 else:
                     self._finish(record, "FAILED", 0, 0, error=crash_error(record, message))
