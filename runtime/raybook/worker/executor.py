@@ -321,7 +321,7 @@ class WorkerExecutor(Executor):
         if spec.slots is not None and not self.arguments.resolve(spec):
             self._bounce_early(peer, spec)
             return
-        if not self.replies.is_empty() and self._run_us.get(key, SHORT_US) >= SHORT_US:
+        if not self.replies.is_empty() and (spec.runs_once or self._run_us.get(key, SHORT_US) >= SHORT_US):
             self.replies.flush()
         function = self._functions.get(key)
         if function is None:
@@ -441,7 +441,7 @@ class WorkerExecutor(Executor):
             self.replies.flush()
             self._core.submit(SealReply(peer.client_id, reply))
         else:
-            self.replies.add(peer, reply, more_soon or bool(self._work))
+            self.replies.add(peer, reply, (more_soon or bool(self._work)) and not spec.runs_once)
         if self._draining_epoch:
             self._core.submit(self._answer_drain)
 
