@@ -112,7 +112,7 @@ def run(minutes: float, seed: int, works: Sequence[tuple[Work, int]], lap_s: flo
                         tally.failures.append("a piece of work hangs; the stacks of all threads are on stderr")
                         return tally, laps
                 rest(head_pid)
-                laps.append(soak_census.take(time.monotonic() - begin, head_pid, session, roots))
+                laps.append(soak_census.take(time.monotonic() - begin, head_pid, session, STORE_BYTES, roots))
                 figures = laps[-1].figures
                 print(
                     f"lap {len(laps):3d}  {laps[-1].at_s:6.0f} s  {sum(tally.done.values()):6d} pieces of work  "

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 LARGE_BYTES_MIN, LARGE_BYTES_MAX = 1 << 20, 12 << 20
 
 Work = Callable[[ModuleType, Random, Path], None]
@@ -162,7 +162,8 @@ def suicidal(ray: ModuleType, chance: Random, folder: Path) -> None:
         return x
 
     others = [live.remote(i) for i in range(50)]
-    check(ray.get(die.remote(str(marks), deaths), timeout=PATIENCE_S), deaths + 1)
+    # Once more when another one of these died right behind it, before its answer was sent: at least once is the promise.
+    check(ray.get(die.remote(str(marks), deaths), timeout=PATIENCE_S) - deaths in (1, 2), True)
     check(ray.get(others, timeout=PATIENCE_S), list(range(50)))
     marks.unlink()
 
@@ -244,8 +245,8 @@ def nested_refs(ray: ModuleType, chance: Random, folder: Path) -> None:
             return [ray.put(i) for i in range(count)]
 
     @ray.remote
-    def double(box: dict[str, list[Any]]) -> list[Any]:
-        return [ray.put(2 * value) for value in ray.get(box["refs"])][:0] or [2 * v for v in ray.get(box["refs"])]
+    def double(box: dict[str, list[Any]]) -> list[int]:
+        return [2 * value for value in ray.get(box["refs"])]
 
     maker = Maker.remote()
     count = chance.choice([5, 200])

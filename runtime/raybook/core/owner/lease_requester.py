@@ -289,6 +289,7 @@ class LeaseRequester:
         records = list(group.queue)
         group.queue.clear()
         group.demand_sent = 0
+        self._dirty[class_key] = group
         return records
 
     # What to do
