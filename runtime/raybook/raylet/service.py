@@ -160,7 +160,6 @@ class Raylet:
         status = await self.gcs.call("ClusterStatus", gcs_messages.ClusterStatus())
         self.cluster_id = status.cluster_id
         await self.gcs.register()
-        self._look = self._loop.call_later(self._config.fact_interval_ms / 1000, self._look_around)
         return self._socket
 
     async def wait_for_worker(self, timeout_s: float) -> None:
@@ -206,8 +205,8 @@ class Raylet:
         )
 
     def _amounts(self) -> tuple[Shape, list[tuple[Shape, int]]]:
-        queued = [(row.shape, row.count) for row in self.decider.leases.queued()]
-        return self.decider.leases.available_for_reports(), queued
+        leases = self.decider.leases
+        return leases.available_for_reports(), leases.reports.demand()
 
     def _resources_changed(self) -> None:
         self.gcs.resources_changed()
@@ -355,7 +354,7 @@ class Raylet:
         self.decider.lease(le.ClientGone(client.client_id))
         self._store.client_died(client.client_id)
         self.gcs.tell("OwnerGone", gcs_messages.OwnerGone(client.client_id, reason))
-        self.gcs.unwatch(list(client.watched))
+        self.gcs.unwatch(client, list(client.watched))
 
     def _forget(self, client: Client) -> None:
         self._clients.remove(client)
@@ -443,6 +442,8 @@ class Raylet:
     def set_observed(self, active: bool) -> None:
         """Somebody looks at the cluster, or nobody any more."""
         self._observed = active
+        if active and self._look is None:
+            self._look_around()
         self.output.set_observed(active)
         for client in self._clients:
             client.connection.send(rm.Observed(active))
@@ -452,9 +453,10 @@ class Raylet:
 
     def _look_around(self) -> None:
         """While somebody looks: the store's figures."""
-        self._look = self._loop.call_later(self._config.fact_interval_ms / 1000, self._look_around)
+        self._look = None
         if not self._observed:
             return
+        self._look = self._loop.call_later(self._config.fact_interval_ms / 1000, self._look_around)
         row = self._store.take_changed()
         if row is not None:
             self.gcs.publish([Fact("store", self.node_id.hex(), row)])

@@ -72,6 +72,10 @@ QUIET_VARIABLES = ("RAY_IGNORE_UNHANDLED_ERRORS", "RAYBOOK_IGNORE_UNHANDLED_ERRO
 """Set, errors that nobody asked for are not logged (looked at when there is one, as Ray does)."""
 IDLE_WAIT_MS = 500
 """Longest sleep: released references wait at most this long to be noticed when nothing else happens."""
+REST_WAIT_MS = 5_000
+"""Longest sleep of a worker in which nothing can happen by itself: a thousand idle actors cost 2 % of a core, not 20."""
+RESTLESS_TURNS = 3
+"""So many turns at ``IDLE_WAIT_MS`` go before: what has just been let go is still given back soon."""
 BUSY_WAIT_MS = 20
 """Sleep after activity: releases that follow a burst are handled soon, without a wake-up for each."""
 EXECUTOR_WAIT_MS = 5
@@ -124,6 +128,7 @@ class CoreProcess:
         self._stopping = False
         self._has_polled = False
         self._timer_ms = 0
+        self._idle_turns = 0
         self._thread = threading.Thread(target=self._run, name="raybook-io", daemon=True)
         self._effects: dict[type, Callable[[Any], None]] = {
             ToPeer: self._mail.send,
@@ -275,6 +280,9 @@ class CoreProcess:
             peer = mail.by_fd.get(fd)
             if peer is not None:
                 mail.read(peer, mask, inbox)
+                if self._idle_turns:
+                    # Perhaps work for the executor, whose answers are looked after by the timer.
+                    self._idle_turns = self._timer_ms = 0
             elif fd == self._link.fd:
                 self._serve_raylet(mask, inbox)
             elif fd == self._listener_fd:
@@ -325,12 +333,15 @@ class CoreProcess:
             for message in self.facts.take(now_ms):
                 self.to_raylet(message)
         wait_ms = BUSY_WAIT_MS if is_busy else IDLE_WAIT_MS
+        if self._idle_turns > RESTLESS_TURNS and self.executor is not None and self.executor.is_at_rest():
+            wait_ms = REST_WAIT_MS
         deadline = self.owner.next_deadline_ms()
         if deadline is not None:
             wait_ms = min(wait_ms, max(1, deadline - now_ms))
         wait_ms = min(wait_ms, max(1, self.facts.wait_ms(now_ms)))
         if self.executor is not None:
             self.executor.on_idle()
+            self._idle_turns = 0 if is_busy else self._idle_turns + 1
             if self.executor.is_busy():
                 wait_ms = min(wait_ms, EXECUTOR_WAIT_MS)
         self._timer_ms = now_ms + wait_ms

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import _thread
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -58,6 +59,8 @@ from raybook.worker.peers import Peer
 from raybook.worker.reply_channel import ReplyChannel
 from raybook.worker.values import Values
 
+OWN_THREADS = 2
+"""The main thread and the I/O thread; others are users'."""
 SHORT_US = 200
 """A function that took longer than this last time does not keep earlier replies waiting."""
 
@@ -254,6 +257,14 @@ class WorkerExecutor(Executor):
 
     def is_busy(self) -> bool:
         return not self.replies.is_empty() or bool(self._work) or bool(self._interruption.wanted)
+
+    def is_at_rest(self) -> bool:
+        if self.is_busy() or threading.active_count() > OWN_THREADS:
+            return False
+        if self.actor is None:
+            return self._accepted == self._settled
+        # The order that made it an actor is settled at its end.
+        return self._accepted == self._settled + 1 and not self.actor.is_async
 
     def _is_wanted(self) -> bool:
         return bool(self._work) or self.exiting
