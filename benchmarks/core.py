@@ -17,7 +17,8 @@ from pathlib import Path
 
 import peer_env
 from engine_process import Box, Engine, measure_rows, measure_startup
-from figures import (
+from machine import machine_line, memcpy_gb_per_s, touch_memory
+from microbench.figures import (
     STATUS_NOT_RUN,
     RowResult,
     Summary,
@@ -27,8 +28,7 @@ from figures import (
     merge,
     summarize,
 )
-from machine import machine_line, memcpy_gb_per_s, touch_memory
-from plan import GROUPS, STARTUP, Row, goal_of, select
+from microbench.plan import GROUPS, STARTUP, Row, goal_of, select
 
 TOUCHED_BYTES = 3_000_000_000
 """Memory touched before the first row: what the `put large` rows of one engine use together."""

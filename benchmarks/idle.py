@@ -98,7 +98,9 @@ def main(arguments: list[str]) -> int:
     time.sleep(SETTLE_S)
     head_pid = current_runtime.cluster.process.pid
     figures = measure(options.seconds, head_pid)
-    memory = {role: statistics.fmean(pss_mb(pid) for pid, its in roles(head_pid).items() if its == role) for role in figures}
+    memory = {
+        role: statistics.fmean(pss_mb(pid) for pid, its in roles(head_pid).items() if its == role) for role in figures
+    }
     print(f"{'':10s} {'processes':>9s} {'of a core':>10s} {'wake-ups':>10s} {'memory of each':>15s}")
     for role, (count, cpu, wakes) in figures.items():
         print(f"{role:10s} {count:9d} {cpu:10.3%} {wakes:8.1f}/s {memory[role]:12.1f} MB")

@@ -21,9 +21,9 @@ import threading
 import time
 from types import FrameType, ModuleType
 
-import rows
-from figures import STATUS_FAILED, STATUS_NOT_YET, STATUS_OK, RowResult
-from plan import STARTUP, Row, select
+from microbench import rows
+from microbench.figures import STATUS_FAILED, STATUS_NOT_YET, STATUS_OK, RowResult
+from microbench.plan import STARTUP, Row, select
 
 EXIT_HUNG = 75
 """Exit status after a row that could not be interrupted (EX_TEMPFAIL: try the rest again)."""

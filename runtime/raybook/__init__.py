@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         init,
         is_initialized,
         kill,
+        memory,
         method,
         nodes,
         publish_fact,
@@ -75,7 +76,7 @@ _VERBS = frozenset(
     ActorClass ActorHandle ActorClassID ActorID ClusterID DynamicObjectRefGenerator FunctionID JobConfig JobID Language
     LoggingConfig NodeID ObjectRef ObjectRefGenerator PlacementGroupID RayContext RemoteFunction TaskID UniqueID WorkerID
     available_resources cancel cluster_resources get get_actor get_gpu_ids get_runtime_context init is_initialized
-    kill method nodes publish_fact put remote shutdown timeline wait
+    kill memory method nodes publish_fact put remote shutdown timeline wait
     """.split()
 )
 _HOMES = {
@@ -116,6 +117,7 @@ __all__ = [
     "install_as_ray",
     "is_initialized",
     "kill",
+    "memory",
     "method",
     "nodes",
     "publish_fact",

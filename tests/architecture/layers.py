@@ -66,7 +66,7 @@ LAYERS: tuple[Layer, ...] = (
     _row("root", "base api observe exceptions as_ray", "raybook"),
     # Modules that code written for Ray imports by name (`ray.actor`, ...): they only hand on what `api` has.
     _row("ray_names", "api exceptions base", "raybook.actor", "raybook.remote_function", "raybook.runtime_context",
-         "raybook.job_config"),
+         "raybook.job_config", "raybook._private"),
     _row("as_ray", "root api exceptions base"),
     _row("cli", f"{_FOUR} root api observe exceptions gcs raylet head jobs serve", "raybook.cli", "raybook.commands"),
     _row("cluster_utils", f"{_FOUR} root api observe exceptions gcs raylet head engines"),

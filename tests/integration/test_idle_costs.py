@@ -45,7 +45,9 @@ def test_an_idle_cluster_hardly_wakes_up_and_its_actors_do_not(own_cluster, even
 
 
 @pytest.mark.slow
-def test_a_worker_at_rest_answers_at_once_and_a_short_tasks_answer_does_not_wait_for_the_long_one_behind_it(own_cluster):
+def test_a_worker_at_rest_answers_at_once_and_a_short_tasks_answer_does_not_wait_for_the_long_one_behind_it(
+    own_cluster,
+):
     own_cluster(num_cpus=1)
 
     @ray.remote

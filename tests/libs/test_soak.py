@@ -68,7 +68,18 @@ def test_a_run_of_seconds_checks_results_counts_and_writes_its_page(tmp_path):
     page = tmp_path / "soak.md"
     work = ["fan", "chain", "counters", "cancelled", "suicidal", "large_objects", "generated", "grouped", "queued"]
     done = subprocess.run(
-        [sys.executable, BENCHMARKS / "soak.py", "--minutes", "0.12", "--lap-s", "0.4", "--report", page, "--only", *work],
+        [
+            sys.executable,
+            BENCHMARKS / "soak.py",
+            "--minutes",
+            "0.12",
+            "--lap-s",
+            "0.4",
+            "--report",
+            page,
+            "--only",
+            *work,
+        ],
         capture_output=True,
         text=True,
         timeout=55,

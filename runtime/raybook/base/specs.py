@@ -58,6 +58,8 @@ class Value(msgspec.Struct, array_like=True, gc=False):
     location: Location | None = None
     error: ErrorValue | None = None
     contained: list[RefInfo] | None = None
+    origin: str = ""
+    """The line of code that made it, where that is recorded."""
 
 
 STREAMING = -1
@@ -82,6 +84,8 @@ class SchedulingClass(msgspec.Struct, array_like=True, frozen=True):
     max_calls: int = 0
     labels: tuple[tuple[str, str], ...] = ()
     """Label selector of the node it may run on, as sorted pairs (``base/label_selector``)."""
+    is_retriable: bool = True
+    """Whether its tasks may run again when their worker dies: those go first when memory runs short."""
 
 
 class ActorSpec(msgspec.Struct, array_like=True):

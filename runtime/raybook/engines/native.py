@@ -12,7 +12,6 @@ import threading
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from time import time as now_s
 from typing import Any
 
 import msgspec
@@ -42,6 +41,7 @@ from raybook.core.owner.records import (
     TaskRecord,
     Wait,
 )
+from raybook.engines.call_sites import recorder
 from raybook.engines.engine import ActorHandleState, ActorOptions, CallOptions, Function, TaskOptions
 from raybook.engines.placement_groups import PlacementGroups
 from raybook.protocol.messages import gcs
@@ -67,6 +67,7 @@ class NativeEngine:
         self, core: CoreProcess, job: Job, stop_cluster: Callable[[], None] | None = None, environment: str = PLAIN
     ) -> None:
         self._core = core
+        self._stamp, self._site_of_put = recorder(core.config.record_ref_creation_sites)
         self.environment = environment
         self._merged: dict[SchedulingClass, SchedulingClass] = {}
         """Scheduling classes as asked for → with this process's runtime environment."""
@@ -151,14 +152,13 @@ class NativeEngine:
         if self.environment:
             what = self._merged.get(what) or self._with_environment(what)
         record = TaskRecord(spec, stats, what, b"", options.max_retries)
-        record.submitted_s = now_s()
+        self._stamp(record)
         stored = self._pack_arguments(record, args, kwargs) if args or kwargs else None
         if options.retry_exceptions:
             self._ask_for_retries(spec, options.retry_exceptions)
         if options.max_calls:
             spec.max_calls = options.max_calls
-        if not options.max_retries:
-            spec.runs_once = True
+        spec.runs_once = not options.max_retries
         if options.num_returns < 0:
             spec.stream = self._stream_order(options)
         context = CURRENT_TASK.get()
@@ -285,7 +285,7 @@ class NativeEngine:
         spec = TaskSpec(task_id, b"", stats.name, NO_ARGUMENTS, options.num_returns)
         spec.method = method
         record = TaskRecord(spec, stats, None, actor.actor_id, options.max_task_retries)
-        record.submitted_s = now_s()
+        self._stamp(record)
         stored = self._pack_arguments(record, args, kwargs) if args or kwargs else None
         if options.retry_exceptions:
             self._ask_for_retries(spec, options.retry_exceptions)
@@ -363,6 +363,7 @@ class NativeEngine:
         if self.closed:
             raise self._stale()
         packed, own_region = self.values.pack(value)
+        packed.origin = self._site_of_put()
         key = self._ids.put_id()
         self.release(Put(key, packed, own_region))
         return self.make_ref(key, self._address, self.release)

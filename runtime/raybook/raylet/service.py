@@ -27,24 +27,27 @@ from raybook.base.strategies import node_target
 from raybook.core.node import lease_events as le
 from raybook.core.node import worker_pool as wp
 from raybook.core.node.local_resources import LocalResources
+from raybook.core.node.translation import LEASE_EVENTS, STORE_EVENTS
 from raybook.io.channel import Channel, RemoteError
 from raybook.io.gpu import visible_gpu_ids
 from raybook.io.loop_transport import Connection, FrameServer
 from raybook.io.process import is_alive
 from raybook.protocol.messages import gcs as gcs_messages
 from raybook.protocol.messages import raylet as rm
-from raybook.protocol.messages import store as sm
 from raybook.protocol.messages.node import NodeStats, WorkerInfo
 from raybook.protocol.messages.output import FlushOutput
 from raybook.protocol.messages.survey import SurveyAnswer
+from raybook.raylet.abroad import Abroad
 from raybook.raylet.clients import DRIVER, WORKER, Client, ClientTable, WorkerProcess
 from raybook.raylet.effects import NodeDecider
 from raybook.raylet.followers import Followers
 from raybook.raylet.gcs_link import GcsLink
 from raybook.raylet.idle_probe import IdleProbe
+from raybook.raylet.memory_guard import MemoryGuard
+from raybook.raylet.neighbours import Neighbours
 from raybook.raylet.node_service import NodeService
 from raybook.raylet.output_service import OutputService
-from raybook.raylet.store_service import StoreService
+from raybook.raylet.store_service import SPILL_MESSAGES, StoreService
 from raybook.raylet.surveys import Surveys
 from raybook.raylet.worker_keeper import LOGS, Hooks, WorkerKeeper, Workplace
 from raybook.raylet.zygote_client import ZygoteHandle
@@ -78,9 +81,11 @@ class Raylet:
         raylet_address: str = "",
         gcs_address: str = "",
         worker_environment: dict[str, str] | None = None,
+        gateway_host: str = "",
     ) -> None:
         """gcs: a channel that stays the caller's. resources: fixed-point totals. zygote: becomes this object's, ended
-        by ``stop``. raylet_address: of its gRPC service, "" when embedded. worker_environment: set in every worker."""
+        by ``stop``. raylet_address: of its gRPC service, "" when embedded. worker_environment: set in every worker.
+        gateway_host: where to listen for other nodes, "" if there are none."""
         self.node_id = node_id
         self.gcs_address = gcs_address
         self.service = NodeService(self)
@@ -98,6 +103,8 @@ class Raylet:
         self._ip = ip
         self.raylet_address = raylet_address
         self._worker_environment = worker_environment or {}
+        self._gateway_host = gateway_host
+        self._abroad: Abroad | None = None
         self.cluster_id = b""
         self._socket = f"unix:{session_dir}/{SOCKET_NAME}"
         self._clients = ClientTable()
@@ -138,6 +145,8 @@ class Raylet:
             self.decider.send,
             self._misbehaved,
         )
+        if self._gateway_host:
+            self._neighbours = Neighbours(self.node_id, self._token, self._gateway_host)
         self._probe = IdleProbe(self.decider)
         self.gcs = GcsLink(
             self._config,
@@ -148,7 +157,12 @@ class Raylet:
             self._probe.ask,
             lambda reason: self.on_stop(reason),
         )
-        self._followers = Followers(self.decider, self.gcs)
+        if self._gateway_host:
+            self._abroad = Abroad(self.node_id, self._token, self._neighbours, self._clients, self.decider, self._store)
+        self._followers = Followers(self.decider, self.gcs, self._abroad)
+        self._guard = MemoryGuard(
+            self._config, self.decider, self._clients, self._store, lambda text: self.output.announce("memory", text)
+        )
         logs = Path(self._session_dir, LOGS)
         self.output = OutputService(logs, self.node_id, self._ip, self._clients, self.gcs, self.decider.leases.actor_of)
         self._handlers = self._message_handlers()
@@ -160,6 +174,9 @@ class Raylet:
         status = await self.gcs.call("ClusterStatus", gcs_messages.ClusterStatus())
         self.cluster_id = status.cluster_id
         await self.gcs.register()
+        if self._abroad is not None:
+            self._neighbours.start(self.gcs)
+        self._guard.start()
         return self._socket
 
     async def wait_for_worker(self, timeout_s: float) -> None:
@@ -179,6 +196,7 @@ class Raylet:
             return
         if self._look is not None:
             self._look.cancel()
+        self._guard.close()
         self.decider.close()
         self._probe.close()
         self.output.close()
@@ -186,6 +204,8 @@ class Raylet:
         self._server.close()
         for client in self._clients:
             self._forget(client)
+        if self._abroad is not None:
+            self._abroad.close()
         await self.gcs.close()
         await self._loop.run_in_executor(None, self._keeper.wait)
         self._store.close()
@@ -202,6 +222,7 @@ class Raylet:
             dict(self._resources),
             self._labels,
             self._is_head,
+            gateway_address=self._neighbours.address if self._gateway_host else "",
         )
 
     def _amounts(self) -> tuple[Shape, list[tuple[Shape, int]]]:
@@ -351,8 +372,11 @@ class Raylet:
         self._client_gone(client, reason)
 
     def _client_gone(self, client: Client, reason: str) -> None:
+        self._guard.worker_ended(client.client_id)
         self.decider.lease(le.ClientGone(client.client_id))
         self._store.client_died(client.client_id)
+        if self._abroad is not None:
+            self._abroad.client_gone(client.client_id)
         self.gcs.tell("OwnerGone", gcs_messages.OwnerGone(client.client_id, reason))
         self.gcs.unwatch(client, list(client.watched))
 
@@ -383,15 +407,12 @@ class Raylet:
     # --- messages -----------------------------------------------------------------------------------------------------
 
     def _message_handlers(self) -> dict[type, Callable[[Client, Any], None]]:
-        def to_leases(make: Callable[[Client, Any], Any]) -> Callable[[Client, Any], None]:
-            return lambda client, message: self.decider.lease(make(client, message))
+        def to_leases(make: Callable[[bytes, Any], Any]) -> Callable[[Client, Any], None]:
+            return lambda client, message: self.decider.lease(make(client.client_id, message))
 
         handlers: dict[type, Callable[[Client, Any], None]] = {
+            **{kind: to_leases(make) for kind, make in LEASE_EVENTS.items()},
             rm.SetDemand: self._set_demand,
-            rm.ReturnLease: to_leases(lambda c, m: le.LeaseReturned(c.client_id, m.lease_id, m.worker_broken)),
-            rm.RevokeAnswer: to_leases(lambda c, m: le.RevokeAnswered(c.client_id, m.epoch, m.idle)),
-            rm.Blocked: to_leases(lambda c, m: le.WorkerBlocked(c.client_id)),
-            rm.Unblocked: to_leases(lambda c, m: le.WorkerUnblocked(c.client_id)),
             rm.LeaseProbeAnswer: lambda c, m: self._probe.answered(c.client_id, m.probe_id, m.idle),
             rm.ActorStarted: self._keeper.actor_started,
             rm.WorkerExiting: self._keeper.exiting,
@@ -406,23 +427,15 @@ class Raylet:
             SurveyAnswer: lambda c, m: self.surveys.answered(c, m),
             rm.Stop: lambda c, m: self.gcs.tell("StopCluster", gcs_messages.StopCluster(m.reason)),
         }
-        for kind in (
-            sm.RequestExtent,
-            sm.ReturnExtent,
-            sm.Sealed,
-            sm.FreeRegions,
-            sm.ReclaimAck,
-            sm.RecallAnswered,
-            sm.SpillObjects,
-            sm.SpillDone,
-            sm.DeleteSpilled,
-        ):
+        for kind in (*STORE_EVENTS, *SPILL_MESSAGES):
             handlers[kind] = lambda c, m: self._store.received(c.client_id, m)
+        if self._abroad is not None:
+            handlers.update(self._abroad.handlers(dict(handlers)))
         return handlers
 
     def _set_demand(self, client: Client, message: rm.SetDemand) -> None:
         what = message.scheduling_class
-        demand = le.DemandSet(client.client_id, message.class_key, what, message.count, message.name)
+        demand = LEASE_EVENTS[rm.SetDemand](client.client_id, message)
         self.decider.lease(demand)
         target = node_target(what.strategy) if what.strategy else None
         if target is not None and not target.soft and target.node_id != self.node_id and message.count:

@@ -10,23 +10,9 @@ from typing import Any
 from raybook.base.config import Config
 from raybook.core.node import store_events as ev
 from raybook.core.node.object_table import ObjectTable
+from raybook.core.node.translation import STORE_EVENTS, STORE_MESSAGES
 from raybook.io.shm_arena import Arena, create_arena
-from raybook.protocol.messages.store import (
-    DeleteSpilled,
-    ExtentGranted,
-    ExtentRefused,
-    FreeRegions,
-    RecallAnswered,
-    RecallIdle,
-    ReclaimAck,
-    ReclaimQuery,
-    RegionsFreed,
-    RequestExtent,
-    ReturnExtent,
-    Sealed,
-    SpillDone,
-    SpillObjects,
-)
+from raybook.protocol.messages.store import DeleteSpilled, ExtentRefused, SpillDone, SpillObjects
 from raybook.raylet.spiller import Spiller
 
 logger = logging.getLogger(__name__)
@@ -52,12 +38,16 @@ class StoreService:
         self.capacity_bytes = budget_bytes // PAGE_BYTES * PAGE_BYTES
         self.arena_bytes = max(ARENA_BYTES_MIN, self.capacity_bytes * config.arena_overcommit)
         self._arena = Arena(create_arena(self.arena_bytes))
-        self._send = send
+        self._send = lambda client_id, message: (
+            self.to_self(message) if client_id == node_id else send(client_id, message)
+        )
         self._misbehaved = misbehaved
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._changed = True
         self._closed = False
+        self.to_self: Callable[[Any], None] = lambda message: None
+        """Takes what the store says to this node as one of its clients."""
         self._spiller: Spiller | None = None
         spill_bytes = None
         if config.spilling:
@@ -67,12 +57,22 @@ class StoreService:
                 self._arena,
                 session_dir,
                 node_id,
-                send,
+                self._send,
                 lambda: self._table.pressure(),
                 lambda query_id, trouble: self._decide(ev.SpillingEnded(query_id, trouble)),
             )
             spill_bytes = self._spiller.threshold_bytes
         self._table = ObjectTable(self.arena_bytes, self.capacity_bytes, spill_bytes=spill_bytes)
+        self._keep_warm_bytes = self._table.keep_warm_bytes
+
+    @property
+    def arena(self) -> Arena:
+        return self._arena
+
+    @property
+    def spill_folder(self) -> str:
+        """Where objects of this node lie on disk; "" when none do."""
+        return "" if self._spiller is None else self._spiller.folder
 
     @property
     def fd(self) -> int:
@@ -85,7 +85,7 @@ class StoreService:
             if self._spiller is not None:
                 self._spiller.received(client_id, message)
             return
-        self._decide(_event_of(client_id, message))
+        self._decide(STORE_EVENTS[type(message)](client_id, message))
 
     def client_joined(self, client_id: bytes, name: str) -> None:
         self._decide(ev.ClientJoined(client_id, name))
@@ -95,6 +95,12 @@ class StoreService:
         self._decide(ev.ClientDied(client_id))
         if self._spiller is not None:
             self._spiller.client_died(client_id)
+
+    def owner_died(self, owner_id: bytes) -> None:
+        """An owner on another node is gone; what it had here is garbage."""
+        self._decide(ev.OwnerDied(owner_id))
+        if self._spiller is not None:
+            self._spiller.client_died(owner_id)
 
     def take_changed(self) -> dict[str, int] | None:
         """The "store" fact's row, if it may have changed since the last call."""
@@ -110,6 +116,19 @@ class StoreService:
 
     def used_bytes(self) -> int:
         return self._table.statistics().used_bytes
+
+    def resident_bytes(self) -> int:
+        """Memory that the arena takes just now, idle room included. Cost: 1 µs."""
+        return self._arena.memory_bytes()
+
+    def shrink(self, to_free_bytes: int) -> None:
+        """Give so much memory back to the machine: idle room at once, objects to disk. 0: live as before."""
+        if self._closed:
+            return
+        self._table.keep_warm_bytes = 0 if to_free_bytes else self._keep_warm_bytes
+        if self._spiller is not None:
+            self._spiller.relieve(to_free_bytes)
+        self._decide()
 
     def close(self) -> None:
         """Let go of the arena; its memory ends with the last process that maps it."""
@@ -139,25 +158,19 @@ class StoreService:
 
     def _execute(self, effects: Iterable[Any]) -> None:
         for effect in effects:
-            if isinstance(effect, ev.GrantExtent):
-                granted = ExtentGranted(effect.request_id, effect.offset, effect.size, effect.warm_bytes)
-                self._send(effect.client_id, granted)
+            make = STORE_MESSAGES.get(type(effect))
+            if make is not None:
+                self._send(effect.client_id, make(effect))
             elif isinstance(effect, ev.RefuseExtent):
                 spill_dir = "" if self._spiller is None else self._spiller.folder
                 self._send(effect.client_id, ExtentRefused(effect.request_id, effect.reason, spill_dir))
-            elif isinstance(effect, ev.ForwardFree):
-                self._send(effect.client_id, RegionsFreed(effect.offsets))
-            elif isinstance(effect, ev.AskReclaim):
-                self._send(effect.client_id, ReclaimQuery(effect.query_id, effect.ranges))
             elif isinstance(effect, ev.PunchHole):
                 self._punch(effect)
             elif isinstance(effect, ev.ClientMisbehaved):
                 self._loop.call_soon(self._misbehaved, effect.client_id, effect.text)
-            elif isinstance(effect, ev.SealRejected):
-                logger.warning("Object %s is lost: %s", effect.object_id.hex(), effect.reason)
             else:
-                assert isinstance(effect, ev.RecallIdle)
-                self._send(effect.client_id, RecallIdle(effect.query_id, effect.bytes_wanted))
+                assert isinstance(effect, ev.SealRejected), f"Nobody carries out a {type(effect).__name__}."
+                logger.warning("Object %s is lost: %s", effect.object_id.hex(), effect.reason)
 
     def _punch(self, hole: ev.PunchHole) -> None:
         # In a thread: 4 ms for 64 MiB, and the loop serves everybody.
@@ -171,18 +184,3 @@ class StoreService:
         if error is not None:
             logger.error("Giving %d bytes of the arena back to the machine failed: %s", hole.size, error)
         self._decide(ev.HolePunched(hole.offset))
-
-
-def _event_of(client_id: bytes, message: Any) -> Any:
-    if isinstance(message, RequestExtent):
-        return ev.ExtentRequested(client_id, message.request_id, message.bytes_wanted)
-    if isinstance(message, ReturnExtent):
-        return ev.ExtentReturned(client_id, message.offset, message.warm_bytes, message.size)
-    if isinstance(message, Sealed):
-        return ev.RegionSealed(client_id, message.object_id, message.owner_id, message.offset, message.size)
-    if isinstance(message, FreeRegions):
-        return ev.RegionsFreed(client_id, message.offsets)
-    if isinstance(message, RecallAnswered):
-        return ev.RecallAnswered(client_id, message.query_id)
-    assert isinstance(message, ReclaimAck), f"{type(message).__name__} is no message from a client about the arena."
-    return ev.ReclaimAcked(client_id, message.query_id)

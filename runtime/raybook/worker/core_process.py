@@ -8,6 +8,7 @@ can deadlock on them. Policy-free: message → event → machine → effects.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import logging
 import os
@@ -25,7 +26,8 @@ import msgspec
 
 from raybook.base.config import Config
 from raybook.base.ids import random_id
-from raybook.base.specs import Endpoint
+from raybook.base.specs import Endpoint, Location
+from raybook.core.owner.locality import Locality
 from raybook.core.owner.owner import Owner
 from raybook.core.owner.records import (
     FreeOwn,
@@ -40,11 +42,14 @@ from raybook.core.owner.records import (
     Wait,
     WakeUp,
 )
+from raybook.core.owner.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ticket
+from raybook.io.peer_address import close_listeners, listen_for_peers
 from raybook.io.shm_arena import Arena
-from raybook.io.transport import ConnectionClosed, listen
+from raybook.io.transport import ConnectionClosed
 from raybook.protocol.messages.raylet import (
     FactsDelta,
     GcsReply,
+    ObjectFetched,
     Observed,
     Refused,
 )
@@ -57,6 +62,7 @@ from raybook.protocol.messages.store import (
     SpillWanted,
 )
 from raybook.worker.baton import Baton
+from raybook.worker.copies import Copies, CopyTicket
 from raybook.worker.deferred_signals import DeferredSignals
 from raybook.worker.executor_base import Executor
 from raybook.worker.facts import FactSource
@@ -64,22 +70,12 @@ from raybook.worker.leading import Leading
 from raybook.worker.mail import Mail
 from raybook.worker.peers import Peer
 from raybook.worker.raylet_link import GcsRequest, RayletLink
-from raybook.worker.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ticket
+from raybook.worker.rhythm import Rhythm
 
 logger = logging.getLogger(__name__)
 
 QUIET_VARIABLES = ("RAY_IGNORE_UNHANDLED_ERRORS", "RAYBOOK_IGNORE_UNHANDLED_ERRORS")
 """Set, errors that nobody asked for are not logged (looked at when there is one, as Ray does)."""
-IDLE_WAIT_MS = 500
-"""Longest sleep: released references wait at most this long to be noticed when nothing else happens."""
-REST_WAIT_MS = 5_000
-"""Longest sleep of a worker in which nothing can happen by itself: a thousand idle actors cost 2 % of a core, not 20."""
-RESTLESS_TURNS = 3
-"""So many turns at ``IDLE_WAIT_MS`` go before: what has just been let go is still given back soon."""
-BUSY_WAIT_MS = 20
-"""Sleep after activity: releases that follow a burst are handled soon, without a wake-up for each."""
-EXECUTOR_WAIT_MS = 5
-"""Sleep while tasks run here: replies that a long one keeps waiting are sent after this at the latest."""
 
 
 class CoreProcess:
@@ -92,9 +88,7 @@ class CoreProcess:
         """Register with the raylet; blocks until it answers. ConnectionError when it refuses (with its reason)."""
         self.client_id = client_id or random_id()
         session_dir = os.path.dirname(raylet_address.removeprefix("unix:"))
-        self.address = f"unix:{session_dir}/{self.client_id.hex()}.s"
-        self._listener = listen(self.address)
-        self._listener_fd = self._listener.fileno()
+        self.address, self._listeners = listen_for_peers(session_dir, self.client_id.hex())
         try:
             self._link = RayletLink.register(
                 raylet_address, token, kind, self.client_id, self.address, namespace, kernel_id, entrypoint, wants_output
@@ -108,6 +102,9 @@ class CoreProcess:
         self.arena = Arena(self._link.arena_fd)
         self.me = Endpoint(self.client_id, registered.node_id, self.address)
         self.owner = Owner(self.client_id, registered.config)
+        if len(self._listeners) > 1:
+            self.owner.recovery.is_on = True
+            self.owner.leases.locality = Locality(registered.node_id)
         self.queue: deque[Any] = deque()
         self.executor: Executor | None = None
         self.facts = FactSource(self.client_id, registered.node_id, registered.observed)
@@ -116,19 +113,19 @@ class CoreProcess:
         self.fact_listeners: list[Callable[[FactsDelta], None]] = []
         self.lost_reason = ""
         self._regions = Regions(self.to_raylet, self.owner.pins.touches)
+        self._copies = Copies(self.to_raylet, self.owner.objects, registered.node_id)
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         # Closed with this object, not with the I/O thread or at exit: another thread may be about to write to it.
         weakref.finalize(self, os.close, self._wake_fd).atexit = False
         self._epoll = select.epoll()
-        self._mail = Mail(self.me, token, self._listener, self._epoll, self.owner.accepts, self.queue.append)
+        self._mail = Mail(self.me, token, self._listeners, self._epoll, self.owner.accepts, self.queue.append)
         self.baton = Baton()
         self._deferred = DeferredSignals(self.wake)
         self.leading = Leading(self, self._step, self._is_quiet, self._is_ending, self._fail, self._deferred)
         self._sleeping = False
         self._stopping = False
         self._has_polled = False
-        self._timer_ms = 0
-        self._idle_turns = 0
+        self._rhythm = Rhythm()
         self._thread = threading.Thread(target=self._run, name="raybook-io", daemon=True)
         self._effects: dict[type, Callable[[Any], None]] = {
             ToPeer: self._mail.send,
@@ -143,6 +140,7 @@ class CoreProcess:
         }
         self._local_handlers: dict[type, Callable[[Any], None]] = {
             Ticket: self._regions.allocate,
+            CopyTicket: self._copies.ask,
             GcsRequest: self._link.call,
             ToRaylet: lambda effect: self._link.send(effect.message),
             types.FunctionType: lambda function: function(),
@@ -154,6 +152,7 @@ class CoreProcess:
             ExtentGranted: lambda message: self._regions.granted(message),
             ExtentRefused: lambda message: self._regions.refused(message),
             RegionsFreed: self._regions.freed,
+            ObjectFetched: self._copies.answered,
             ReclaimQuery: self._regions.reclaim_asked,
             RecallIdle: lambda message: self._regions.recalled(message),
             Observed: lambda message: self.facts.set_observed(message.active),
@@ -166,7 +165,8 @@ class CoreProcess:
     def start(self) -> None:
         """Start the I/O thread."""
         self._epoll.register(self._wake_fd, select.EPOLLIN | select.EPOLLET)
-        self._epoll.register(self._listener_fd, select.EPOLLIN)
+        for listener in self._listeners:
+            self._epoll.register(listener, select.EPOLLIN)
         self._epoll.register(self._link.fd, select.EPOLLIN)
         self._mail.executor = self.executor
         self._thread.start()
@@ -214,7 +214,15 @@ class CoreProcess:
 
     def allocate(self, size: int) -> Ticket:
         """Room for ``size`` bytes in the arena; blocks until there is some. ``refusal`` is set when there is none."""
-        ticket = Ticket(size)
+        lock = _thread.allocate_lock()
+        lock.acquire()
+        ticket = Ticket(size, lock)
+        self.leading.wait_for(ticket.lock, ticket)
+        return ticket
+
+    def fetch_copy(self, key: bytes, location: Location) -> CopyTicket:
+        """A copy of another node's object; blocks until it is there, or ``reason`` says why not. Hold a reference."""
+        ticket = CopyTicket(key, location)
         self.leading.wait_for(ticket.lock, ticket)
         return ticket
 
@@ -280,23 +288,21 @@ class CoreProcess:
             peer = mail.by_fd.get(fd)
             if peer is not None:
                 mail.read(peer, mask, inbox)
-                if self._idle_turns:
-                    # Perhaps work for the executor, whose answers are looked after by the timer.
-                    self._idle_turns = self._timer_ms = 0
+                self._rhythm.heard()
             elif fd == self._link.fd:
                 self._serve_raylet(mask, inbox)
-            elif fd == self._listener_fd:
-                mail.welcome()
+            elif fd in mail.listeners:
+                mail.welcome(fd)
             # Else it was a wake-up; edge-triggered: nothing to read.
         if self.queue:
             self._take_commands(inbox)
         now_ms = int(time.monotonic() * 1000)
         if inbox:
             self._execute(self.owner.handle(inbox, now_ms))
-            self._timer_ms = min(self._timer_ms, now_ms + BUSY_WAIT_MS)
+            self._rhythm.acted(now_ms)
             if self.owner.finished:
                 self.facts.collect(self.owner.finished)
-        if now_ms >= self._timer_ms:
+        if now_ms >= self._rhythm.due_ms:
             self._on_timer(now_ms, bool(inbox))
         if mail.unsent:
             mail.flush()
@@ -313,7 +319,7 @@ class CoreProcess:
             self._has_polled = not self._has_polled
             return self._epoll.poll(0) if self._has_polled else []
         self._has_polled = True
-        wake_s = self._timer_ms / 1000
+        wake_s = self._rhythm.due_ms / 1000
         if end_s is not None and end_s < wake_s:
             wake_s = end_s
         ready = self._epoll.poll(max(0.0, wake_s - time.monotonic()))
@@ -332,19 +338,13 @@ class CoreProcess:
         if self.facts.is_due(now_ms):
             for message in self.facts.take(now_ms):
                 self.to_raylet(message)
-        wait_ms = BUSY_WAIT_MS if is_busy else IDLE_WAIT_MS
-        if self._idle_turns > RESTLESS_TURNS and self.executor is not None and self.executor.is_at_rest():
-            wait_ms = REST_WAIT_MS
+        wait_ms = self.facts.wait_ms(now_ms)
         deadline = self.owner.next_deadline_ms()
         if deadline is not None:
-            wait_ms = min(wait_ms, max(1, deadline - now_ms))
-        wait_ms = min(wait_ms, max(1, self.facts.wait_ms(now_ms)))
+            wait_ms = min(wait_ms, deadline - now_ms)
         if self.executor is not None:
             self.executor.on_idle()
-            self._idle_turns = 0 if is_busy else self._idle_turns + 1
-            if self.executor.is_busy():
-                wait_ms = min(wait_ms, EXECUTOR_WAIT_MS)
-        self._timer_ms = now_ms + wait_ms
+        self._rhythm.rest(now_ms, is_busy, wait_ms, self.executor)
 
     def _take_commands(self, inbox: list[Any]) -> None:
         pop = self.queue.popleft
@@ -377,7 +377,7 @@ class CoreProcess:
             for message in messages:
                 self._on_raylet_message(message, inbox)
             # It may have asked for something that is looked after by the timer.
-            self._timer_ms = 0
+            self._rhythm.hurry()
 
     def _on_raylet_message(self, message: Any, inbox: list[Any]) -> None:
         kind = type(message)
@@ -457,20 +457,19 @@ class CoreProcess:
         """Nobody waits for ever: every blocked user thread is released, and finds ``lost_reason``."""
         self._link.end()
         self._regions.fail_all(reason)
+        self._copies.fail_all(reason)
         for wait in self.owner.waits.abandon():
             _wake_up(WakeUp(wait))
         for event in list(self.queue):
             if type(event) is GcsRequest:
                 event.answer(None)
-            elif type(event) in (Ticket, Wait):
+            elif type(event) in (Ticket, CopyTicket, Wait):
                 _wake_up(WakeUp(event)) if type(event) is Wait else event.lock.release()
         if self._stopping:
             self.queue.clear()
 
     def _close_listener(self) -> None:
-        self._listener.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.address.removeprefix("unix:"))
+        close_listeners(self.address, self._listeners)
 
 
 def _wake_up(effect: WakeUp) -> None:

@@ -310,6 +310,7 @@ class ActorTable:
         self._move(actor, ACTOR_ALIVE)
         actor.accepted = True
         actor.pid = pid
+        actor.death = ""
         actor.info = msgspec.structs.replace(row_of(actor), endpoint=endpoint)
         actor.tell(f"alive with pid {pid}", self._now_ms)
         self._changed(actor)
@@ -383,6 +384,7 @@ class ActorTable:
         if may_restart and lives_left and not actor.ending:
             actor.restarts_used += 1
             actor.tell(f"restarts: {reason}", self._now_ms)
+            actor.death = reason  # Until it is alive again: calls that fail meanwhile say why.
             self._begin_life(actor, ACTOR_RESTARTING)
         else:
             self._die(actor, reason)
@@ -395,6 +397,7 @@ class ActorTable:
         actor.death_payload = b""
         self._place(actor)
         self._changed(actor)
+        actor.death_code = ""  # Of the life that ended; the next one has not.
 
     def _die(self, actor: ActorRecord, reason: str) -> None:
         actor_id = actor.spec.actor_id

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
-from figures import Figure
+
+from .figures import Figure
 
 BATCH = 1000
 """Calls in flight together in the asynchronous rows: enough to fill every queue, few enough for a short box."""
