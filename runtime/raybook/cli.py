@@ -16,6 +16,7 @@ from raybook.base.errors import RayError
 from raybook.base.version import VERSION
 from raybook.commands.ask import ask
 from raybook.commands.logs import logs
+from raybook.commands.microbenchmark import microbenchmark
 from raybook.commands.rows import node_rows, used_of_total
 from raybook.commands.state import format_option, get_command, list_command, memory, summary, timeline
 from raybook.commands.tables import cell
@@ -200,7 +201,7 @@ def _status_row(record: ClusterRecord) -> dict[str, object]:
     return row
 
 
-for _command in (list_command, get_command, summary, memory, timeline, logs):
+for _command in (list_command, get_command, summary, memory, timeline, logs, microbenchmark):
     main.add_command(_command)
 
 

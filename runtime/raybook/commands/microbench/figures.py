@@ -128,8 +128,8 @@ def summarize(lines: Sequence[TableLine]) -> Summary:
     compared = [line for line in lines if line.ratio is not None]
     with_goal = [line for line in lines if line.goal_reached is not None]
     return Summary(
-        mean=geometric_mean(line.ratio for line in compared),
-        lowest=min(compared, key=lambda line: line.ratio, default=None),
+        mean=geometric_mean(line.ratio for line in compared if line.ratio is not None),
+        lowest=min(compared, key=lambda line: line.ratio or 0.0, default=None),
         compared=len(compared),
         goals_reached=sum(1 for line in with_goal if line.goal_reached),
         goals=len(with_goal),
