@@ -165,7 +165,9 @@ def test_amounts_are_shown_for_people():
 def test_microbenchmark_measures_rows_on_a_cluster_of_its_own(no_cluster):
     done = run("microbenchmark", "small_get", "task_sync", "--seconds", "0.05", "--repeats", "1", "--num-cpus", "1")
     assert done.exit_code == 0, done.output
-    assert re.search(r"^small get +[\d,]+ /s$", done.output, re.M) and re.search(r"^task sync +[\d,]+ /s$", done.output, re.M)
+    assert re.search(r"^small get +[\d,]+ /s$", done.output, re.M) and re.search(
+        r"^task sync +[\d,]+ /s$", done.output, re.M
+    )
     assert not ray.is_initialized()
 
 
