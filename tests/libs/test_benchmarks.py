@@ -133,6 +133,16 @@ def test_table_shows_ratio_goal_and_the_reason_of_a_failure():
     assert "b · raybook · failed: ValueError: no such thing" in text
 
 
+def test_further_peers_stand_beside_the_ratio_and_enter_no_mean():
+    missing = RowResult("some_row", figures.STATUS_NOT_YET, reason="there are no actors")
+    both = TableLine(
+        "a", delivered(20000.0), delivered(500.0), others=(("Dask", delivered(1000.0)), ("other", missing))
+    )
+    text = figures.format_table([both])
+    assert "1,000 /s (20.0×)" in text and "there are no actors" not in text
+    assert figures.summarize([both]).mean == pytest.approx(40.0)
+
+
 def test_rows_are_chosen_by_key_and_by_group_and_keep_their_order():
     chosen = plan.select(["task_async", "task_sync", plan.STARTUP])
     assert [row.key for row in chosen] == ["import", "init", "first_task", "shutdown", "task_sync", "task_async"]
