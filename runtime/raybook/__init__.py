@@ -80,6 +80,8 @@ _VERBS = frozenset(
     """.split()
 )
 _HOMES = {
+    "ClientBuilder": "raybook.client_builder",
+    "client": "raybook.client_builder",
     "install_as_ray": "raybook.as_ray",
     "cpp_function": "raybook.api.other_languages",
     "java_actor_class": "raybook.api.other_languages",
@@ -92,7 +94,8 @@ _CONSTANTS = {"SCRIPT_MODE": 0, "WORKER_MODE": 1, "LOCAL_MODE": 2}
 """Numbers that code written for Ray compares modes with."""
 _MODULES = frozenset(
     """
-    actor api exceptions job_config ml observe remote_function runtime_context runtime_env train tune data serve util
+    _private actor api cloudpickle exceptions job_config ml observe remote_function runtime_context runtime_env train tune
+    data serve types util
     """.split()
 )
 

@@ -13,6 +13,7 @@ from raybook.base.errors import (
     GetTimeoutError,
     LocalRayletDiedError,
     NodeDiedError,
+    NotStartedError,
     ObjectFetchTimedOutError,
     ObjectFreedError,
     ObjectLostError,
@@ -44,6 +45,12 @@ from raybook.base.errors import (
     UserCodeException,
     WorkerCrashedError,
 )
+from raybook.base.rare_errors import (
+    AsyncioActorExit,
+    OufOfBandObjectRefSerializationException,
+    PlasmaObjectNotAvailable,
+    StreamingGeneratorReplayInconsistentError,
+)
 
 __all__ = [
     "ActorAlreadyExistsError",
@@ -53,11 +60,13 @@ __all__ = [
     "ActorPlacementGroupRemoved",
     "ActorUnavailableError",
     "ActorUnschedulableError",
+    "AsyncioActorExit",
     "AuthenticationError",
     "CrossLanguageError",
     "GetTimeoutError",
     "LocalRayletDiedError",
     "NodeDiedError",
+    "NotStartedError",
     "ObjectFetchTimedOutError",
     "ObjectFreedError",
     "ObjectLostError",
@@ -66,10 +75,12 @@ __all__ = [
     "ObjectReconstructionFailedMaxAttemptsExceededError",
     "ObjectRefStreamEndOfStreamError",
     "ObjectStoreFullError",
+    "OufOfBandObjectRefSerializationException",
     "OutOfDiskError",
     "OutOfMemoryError",
     "OwnerDiedError",
     "PendingCallsLimitExceeded",
+    "PlasmaObjectNotAvailable",
     "RayActorError",
     "RayCgraphCapacityExceeded",
     "RayChannelError",
@@ -82,6 +93,7 @@ __all__ = [
     "RpcError",
     "RuntimeEnvSetupError",
     "StaleReferenceError",
+    "StreamingGeneratorReplayInconsistentError",
     "TaskCancelledError",
     "TaskPlacementGroupRemoved",
     "TaskUnschedulableError",
@@ -89,3 +101,6 @@ __all__ = [
     "UserCodeException",
     "WorkerCrashedError",
 ]
+
+RAY_EXCEPTION_TYPES = [kind for kind in map(globals().get, __all__) if isinstance(kind, type)]
+"""All of them."""

@@ -99,7 +99,7 @@ def test_class_without_init_takes_no_arguments(ray):
 
 
 def test_unknown_call_option_lists_the_valid_ones(ray, counter):
-    with pytest.raises(ValueError, match="Invalid option keyword 'num_cpus' for actor methods.*num_returns"):
+    with pytest.raises(ValueError, match="Invalid option keyword num_cpus for actor methods.*num_returns"):
         counter.add.options(num_cpus=1)
 
 
@@ -126,9 +126,9 @@ def test_method_decorator_takes_keywords_only(ray, args, options, kind):
 
 
 def test_method_decorator_refuses_unknown_options(ray):
-    with pytest.raises(ValueError, match="Invalid option keyword 'returns' for @raybook.method"):
+    with pytest.raises(ValueError, match="Invalid option keyword returns for @raybook.method"):
         ray.method(returns=2)
-    with pytest.raises(TypeError, match="lists exception classes"):
+    with pytest.raises(ValueError, match="a boolean or a list of exceptions"):
         ray.method(retry_exceptions=["KeyError"])
 
 

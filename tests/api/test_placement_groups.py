@@ -37,8 +37,8 @@ def group(ray) -> PlacementGroup:
         ([1], "Bundle 0 must be a dict"),
         ([{"CPU": 1}, {}], "Bundle 1 asks for nothing"),
         ([{"CPU": 0}], "Bundles cannot be an empty dictionary"),
-        ([{"CPU": -1}], "must not be negative"),
-        ([{"CPU": 0.00001}], "finer than the smallest share"),
+        ([{"CPU": -1}], "cannot be negative"),
+        ([{"CPU": 0.00001}], "cannot go beyond 0.0001"),
         ([{"GPU": 1.5}], "whole GPUs"),
     ],
 )

@@ -117,6 +117,15 @@ def test_near_a_node_means_there_first():
     assert Scene().demand(3, near_node(C)) == {C: 2, HERE: 1}
 
 
+def test_a_node_near_the_arguments_is_waited_for_shortly_when_it_looks_busy():
+    scene = Scene()
+    scene.view.report(C, {})
+    assert scene.demand(1, near_node(C)) == {C: 1}
+    assert scene.tell(so.ViewChanged()) == {}
+    assert scene.tell(so.ViewChanged()) == {}
+    assert scene.tell(so.ViewChanged()) == {C: 0, HERE: 1}
+
+
 def test_a_bundle_is_looked_for_here_until_its_place_is_known():
     scene = Scene()
     group = b"g" * 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import numpy
@@ -39,9 +40,28 @@ def test_a_resource_that_one_node_has_brings_the_task_there():
     assert ray.get(where.options(resources={"c": 1}).remote(), timeout=PATIENCE_S) == node_with("c")
 
 
-def test_spread_uses_every_node():
-    nodes = ray.get([where.options(scheduling_strategy="SPREAD").remote(0.2) for _ in range(6)], timeout=PATIENCE_S)
-    assert {nodes.count(node) for node in set(nodes)} == {2} and len(set(nodes)) == 3
+def test_spread_uses_every_node_where_the_default_would_use_one():
+    @ray.remote(num_cpus=0)
+    class Meeting:
+        def __init__(self) -> None:
+            self.everybody = asyncio.Event()
+            self.here = 0
+
+        async def join(self) -> None:
+            self.here += 1
+            if self.here == 3:
+                self.everybody.set()
+            await self.everybody.wait()
+
+    @ray.remote(num_cpus=0.1)
+    def meet(meeting: object) -> str:
+        ray.get(meeting.join.remote())
+        return ray.get_runtime_context().get_node_id()
+
+    for strategy, nodes in (("SPREAD", 3), ("DEFAULT", 1)):
+        meeting = Meeting.remote()
+        refs = [meet.options(scheduling_strategy=strategy).remote(meeting) for _ in range(3)]
+        assert len(set(ray.get(refs, timeout=PATIENCE_S))) == nodes, strategy
 
 
 def test_hard_node_affinity_runs_there_and_soft_to_a_dead_node_elsewhere():

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from raybook.base.errors import NotStartedError
 from raybook.engines.engine import Engine
 
 DRIVER = "driver"
@@ -27,7 +28,7 @@ class CurrentRuntime:
     print, unless ``routes_output``: a notebook's extension brings it to the cells itself."""
 
     __slots__ = (
-        "auto_start", "changing", "cluster", "context", "engine", "is_forked", "kernel_id", "mode", "output",
+        "auto_start", "changing", "cluster", "context", "engine", "is_forked", "kernel_id", "lasting", "mode", "output",
         "routes_output", "session",
     )  # fmt: skip
 
@@ -42,6 +43,8 @@ class CurrentRuntime:
         self.routes_output = False
         self.auto_start: Callable[[], Any] | None = None
         self.changing = threading.RLock()
+        self.lasting: dict[str, Any] = {}
+        """What outlives sessions, by the names of those whose it is."""
         self.session: dict[str, Any] = {}
         """What the libraries keep for as long as the session lasts, by their names."""
 
@@ -83,8 +86,8 @@ def current_engine() -> Engine:
 
 
 def started_engine() -> Engine:
-    """The engine; RuntimeError when there is none."""
+    """The engine; NotStartedError when there is none."""
     engine = current_runtime.engine
     if engine is None:
-        raise RuntimeError("raybook has not been started yet. Start it with raybook.init().")
+        raise NotStartedError("Ray has not been started yet. You can start Ray with 'ray.init()'.")
     return engine

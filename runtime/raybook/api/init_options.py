@@ -10,6 +10,7 @@ import msgspec
 
 from raybook.api.environment_options import check_runtime_env, environment_key
 from raybook.api.job_config import JobConfig
+from raybook.api.job_environment import driver_environment
 from raybook.api.object_ops import check_namespace
 from raybook.api.option_checks import (
     check_amount,
@@ -19,6 +20,7 @@ from raybook.api.option_checks import (
     comes_later,
     wrong_type,
 )
+from raybook.base.config import read_environment
 from raybook.base.logging_config import LoggingConfig
 
 LOCAL_ADDRESS = "local"
@@ -58,6 +60,7 @@ class InitOptions(msgspec.Struct, frozen=True):
 def make_init_options(address: str | None, environ: Mapping[str, str], asked: Mapping[str, Any]) -> InitOptions:
     """Check and gather. An address in the environment counts when none is given. ValueError for cluster settings
     together with an address, TypeError for values of the wrong type."""
+    asked = {**asked, "runtime_env": driver_environment(asked["runtime_env"], environ)}
     if address is None and not asked["local_mode"]:
         address = next((environ[name] for name in ADDRESS_VARIABLES if environ.get(name)), None)
     if address is not None and not isinstance(address, str):
@@ -69,7 +72,7 @@ def make_init_options(address: str | None, environ: Mapping[str, str], asked: Ma
         )
     if address in ("", LOCAL_ADDRESS):
         address = None
-    _check_values(asked)
+    _check_values(asked, environ)
     if address is not None:
         _refuse_cluster_settings(address, asked)
     return InitOptions(
@@ -93,11 +96,22 @@ def make_init_options(address: str | None, environ: Mapping[str, str], asked: Ma
     )
 
 
-def _check_values(asked: Mapping[str, Any]) -> None:
+def _check_store(asked_bytes: int | None, environ: Mapping[str, str]) -> None:
+    if asked_bytes is None:
+        return
+    least = read_environment(environ).object_store_bytes_min
+    if asked_bytes < least:
+        raise ValueError(
+            f"Attempting to cap object store memory usage at {asked_bytes} bytes, but the minimum allowed is {least} bytes."
+        )
+
+
+def _check_values(asked: Mapping[str, Any], environ: Mapping[str, str]) -> None:
     for name in ("num_cpus", "num_gpus", "memory"):
         check_amount(name, asked[name])
     check_resources("resources", asked["resources"])
     check_count(1, none=True)("object_store_memory", asked["object_store_memory"])
+    _check_store(asked["object_store_memory"], environ)
     check_runtime_env("runtime_env", asked["runtime_env"])
     comes_later()("_temp_dir", asked["_temp_dir"])
     check_count(0, none=True)("_metrics_export_port", asked["metrics_port"])
@@ -122,11 +136,11 @@ UNUSED_KEYWORDS = frozenset(
 
 
 def check_unused(given: Mapping[str, Any]) -> None:
-    """TypeError for a keyword that neither raybook nor Ray has."""
+    """RuntimeError, as Ray raises it, for a keyword that neither raybook nor Ray has."""
     unknown = [name for name in given if name not in UNUSED_KEYWORDS]
     if unknown:
-        raise TypeError(
-            f"init() got an unexpected keyword argument {unknown[0]!r}. help(raybook.init) lists what there is."
+        raise RuntimeError(
+            f"Unknown keyword argument(s): {', '.join(unknown)}. help(raybook.init) lists what init() takes."
         )
 
 
@@ -152,9 +166,12 @@ def _refuse_cluster_settings(address: str, asked: Mapping[str, Any]) -> None:
     if asked["local_mode"]:
         given.append("local_mode")
     if given:
+        words = ", ".join(given)
+        if given[0] in ("num_cpus", "num_gpus"):
+            words = ", ".join(["num_cpus and num_gpus", *(name for name in given if name not in names[:2])])
         raise ValueError(
-            f"When connecting to an existing cluster (address {address!r}), {', '.join(given)} must not be given: the "
-            "cluster has its own. Leave them out, or leave out the address (and unset "
+            f"When connecting to an existing cluster, {words} must not be provided: the one at {address!r} has its own. "
+            "Leave them out, or leave out the address (and unset "
             f"{' and '.join(ADDRESS_VARIABLES)}) to start a cluster."
         )
 

@@ -62,7 +62,7 @@ _COMMON: dict[str, Check] = {
     "placement_group": strategies.check_group,
     "placement_group_bundle_index": check_count(-1, none=True),
     "placement_group_capture_child_tasks": check_optional_bool,
-    "enable_task_events": check_anything,
+    "enable_task_events": check_bool,
     "_metadata": check_anything,
     "_labels": comes_later({}),
 }
@@ -95,7 +95,7 @@ METHOD_OPTIONS: dict[str, Check] = {
     "concurrency_group": check_name,
     "max_task_retries": check_count(-1, none=True),
     "retry_exceptions": check_retry_exceptions,
-    "enable_task_events": check_anything,
+    "enable_task_events": check_bool,
     "tensor_transport": comes_later("object_store"),
     BACKPRESSURE: check_backpressure,
 }
@@ -115,7 +115,7 @@ def check_options(options: Mapping[str, Any], table: Mapping[str, Check], target
     for name, value in options.items():
         check = table.get(name)
         if check is None:
-            raise ValueError(f"Invalid option keyword {name!r} for {target}. Valid ones are {sorted(table)}.")
+            raise ValueError(f"Invalid option keyword {name} for {target}. Valid ones are {sorted(table)}.")
         check(name, value)
 
 
@@ -147,7 +147,7 @@ def task_options(options: Mapping[str, Any], name: str, is_generator: bool = Fal
             environment=environment_key(options.get("runtime_env")),
             strategy=strategies.strategy_of(options, name, shape, shape),
             max_calls=max_calls,
-            labels=tuple(sorted((options.get("label_selector") or {}).items())),
+            labels=tuple(sorted(strategies.labels_of(options).items())),
             is_retriable=max_retries != 0,
         ),
         num_returns=num_returns_of(options.get("num_returns"), is_generator),
@@ -208,7 +208,7 @@ def actor_options(
         is_async=is_async,
         environment=environment_key(options.get("runtime_env")),
         strategy=strategies.strategy_of(options, class_name, resources, placement),
-        labels=dict(options.get("label_selector") or {}),
+        labels=strategies.labels_of(options),
         methods=methods,
         concurrency_groups=groups,
         method_defaults=method_defaults,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any, ClassVar
 
+from raybook.api.context import started_engine
 from raybook.base.ids import ACTOR_ID_BYTES, CLIENT_ID_BYTES, OBJECT_ID_BYTES, TASK_ID_BYTES
 
 
@@ -35,14 +36,14 @@ class BaseID(bytes):
         return cls(cls.nil_bytes())
 
     @classmethod
-    def from_hex(cls, text: str) -> Any:
+    def from_hex(cls, hex_id: str) -> Any:
         """The id that ``hex()`` wrote. ValueError for anything else."""
-        return cls(bytes.fromhex(text))
+        return cls(bytes.fromhex(hex_id))
 
     @classmethod
-    def from_binary(cls, id: bytes) -> Any:
+    def from_binary(cls, id_bytes: bytes) -> Any:
         """The id of these bytes."""
-        return cls(id)
+        return cls(id_bytes)
 
     @classmethod
     def from_random(cls) -> Any:
@@ -79,6 +80,15 @@ class UniqueID(BaseID):
 class JobID(BaseID):
     """One driver's work."""
 
+    @classmethod
+    def from_int(cls, value: int) -> Any:
+        """The id that ``int()`` tells."""
+        return cls(value.to_bytes(cls.SIZE, "big"))
+
+    def int(self) -> int:
+        """It as a number."""
+        return int.from_bytes(self, "big")
+
 
 class NodeID(BaseID):
     """A node."""
@@ -96,6 +106,10 @@ class TaskID(BaseID):
     """A task or actor call. Begins with its owner's WorkerID."""
 
     SIZE = TASK_ID_BYTES
+
+    def job_id(self) -> JobID:
+        """The id of this process's job, the only one whose tasks it hears of."""
+        return JobID(started_engine().job_id)
 
 
 class ActorID(BaseID):

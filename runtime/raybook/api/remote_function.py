@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from raybook.api import strategies
 from raybook.api.context import WORKER, current_engine, current_runtime
 from raybook.api.environment_options import with_environment
+from raybook.api.option_checks import check_streams
 from raybook.api.options import TASK_OPTIONS, check_call_site_options, check_options, into_group, task_options
 from raybook.api.returns import shape_returns
 from raybook.api.signature import CallSignature
@@ -50,6 +51,7 @@ class RemoteFunction:
 
     def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
         check_options(options, TASK_OPTIONS, "remote functions")
+        check_streams(options, inspect.isgeneratorfunction(function))
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             raise ValueError(
                 f"'async def' should not be used for remote tasks: {function.__qualname__}() is one. Wrap it in a "
@@ -75,7 +77,7 @@ class RemoteFunction:
         self._task_options = prepared
         return prepared
 
-    def remote(self, *args: Any, **kwargs: Any) -> Any:
+    def remote(self, /, *args: Any, **kwargs: Any) -> Any:
         """Queue one call and return its ObjectRef at once (a list of them for num_returns > 1, None for 0, an
         ObjectRefGenerator for a generator function).
 
@@ -107,16 +109,17 @@ class RemoteFunction:
         """The same function with other options: ``f.options(num_cpus=2).remote(x)``. ValueError or TypeError for
         options that are wrong. Cost: 10 µs; keep the result when you use it in a loop."""
         check_call_site_options(options, TASK_OPTIONS, "remote functions")
+        check_streams(options, inspect.isgeneratorfunction(self._function))
         changed = object.__new__(RemoteFunction)
         changed._bind(self._function, {**self._options, **options}, self._export)
         functools.update_wrapper(changed, self._function)
         return changed
 
-    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        name = self._function.__qualname__
+    def __call__(self, /, *args: Any, **kwargs: Any) -> NoReturn:
+        name = self._function.__name__
         raise TypeError(
-            f"Remote function {name!r} cannot be called directly. Instead of running '{self._function.__name__}()', "
-            f"try '{self._function.__name__}.remote()'. The plain function is {self._function.__name__}._function."
+            f"Remote functions cannot be called directly. Instead of running '{name}()', try '{name}.remote()'. "
+            f"The plain function is {name}._function."
         )
 
     def __repr__(self) -> str:

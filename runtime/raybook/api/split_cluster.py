@@ -104,16 +104,21 @@ def join(
     host: str = "127.0.0.1",
     labels: dict[str, str] | None = None,
 ) -> StartedProcess:
-    """Start a raylet here that joins the cluster at ``gcs_address``. RaySystemError."""
+    """Start a raylet here that joins the cluster at ``gcs_address``. On a machine that knows nothing of that cluster yet,
+    drivers find it by its address from then on, through this node. RaySystemError."""
     folder = session_dir.create(ids.random_id().hex())
     options = NodeOptions(
         READY_FD_UNSET, str(folder), token_file, gcs_address, "", amounts, labels or {}, host, is_head=False
     )
     try:
-        return _start(RAYLET_MODULE, options, folder)
+        started = _start(RAYLET_MODULE, options, folder)
     except BaseException:
         session_dir.remove(folder)
         raise
+    if not any(record.cluster_id == started.ready.cluster_id for record in list_clusters()):
+        gcs = msgspec.structs.replace(started.ready, address=gcs_address, metrics_address="")
+        cluster_registry.write_record(_record("", gcs, started.ready, amounts), cluster_registry.registry_dir())
+    return started
 
 
 def _start(module: str, options: GcsOptions | NodeOptions, folder: Path) -> StartedProcess:

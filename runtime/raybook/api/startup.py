@@ -103,9 +103,9 @@ def init(
         if current_runtime.engine is not None:
             if not ignore_reinit_error:
                 raise RuntimeError(
-                    "Maybe you called ray.init twice by accident? raybook runs already (at "
-                    f"{current_runtime.engine.address}), and nothing was changed. In a cell that may run again, "
-                    "use raybook.init(ignore_reinit_error=True); to start over, call raybook.shutdown() first."
+                    "Maybe you called ray.init twice by accident? This error can be suppressed by passing in "
+                    "'ignore_reinit_error=True' or by calling 'ray.shutdown()' prior to 'ray.init()'. It runs already, at "
+                    f"{current_runtime.engine.address}, and nothing was changed."
                 )
             return _current_context(current_runtime.engine)
         options = make_init_options(address, os.environ, asked)
@@ -177,6 +177,10 @@ def _current_context(engine: Engine) -> RayContext:
             "session_dir": engine.session_dir,
             "raylet_socket_name": engine.address,
             "node_ip_address": "127.0.0.1",
+            "object_store_address": engine.address,
+            "redis_address": None,
+            "metrics_export_port": None,
+            "dashboard_agent_listen_port": None,
             "webui_url": "",
         }
         context = current_runtime.context = RayContext(info, VERSION, python_version(), shutdown)

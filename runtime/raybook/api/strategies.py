@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from raybook.api.label_strategy import NodeLabelSchedulingStrategy
 from raybook.api.placement_group import PlacementGroup
 from raybook.base.resources import CPU, Shape, describe, fits
 from raybook.base.strategies import ANY_BUNDLE, GroupTarget, NodeTarget, group_target
@@ -79,12 +80,26 @@ def encode(strategy: Any) -> str:
         return ""
     if strategy == SPREAD:
         return SPREAD_ON_THE_WIRE
+    if isinstance(strategy, NodeLabelSchedulingStrategy):
+        return ""  # Its labels are among those of the options: ``labels_of``.
     if isinstance(strategy, NodeAffinitySchedulingStrategy):
         return NodeTarget(bytes.fromhex(strategy.node_id), strategy.soft).encode()
     raise ValueError(
-        f"scheduling_strategy must be 'DEFAULT', 'SPREAD', a PlacementGroupSchedulingStrategy or a "
-        f"NodeAffinitySchedulingStrategy, got {strategy!r}."
+        f"scheduling_strategy must be 'DEFAULT', 'SPREAD', a PlacementGroupSchedulingStrategy, a "
+        f"NodeAffinitySchedulingStrategy or a NodeLabelSchedulingStrategy, got {strategy!r}."
     )
+
+
+def labels_of(options: Mapping[str, Any]) -> dict[str, str]:
+    """What checked options ask of a node's labels. ValueError when two of them ask about one label."""
+    selector = dict(options.get("label_selector") or {})
+    strategy = options.get("scheduling_strategy")
+    if isinstance(strategy, NodeLabelSchedulingStrategy):
+        both = selector.keys() & strategy.hard.keys()
+        if both:
+            raise ValueError(f"label_selector and scheduling_strategy both ask about the label {sorted(both)[0]!r}.")
+        selector |= strategy.selector()
+    return selector
 
 
 def check_strategy(name: str, value: Any) -> None:

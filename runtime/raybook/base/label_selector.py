@@ -1,7 +1,8 @@
 """Label selectors: what a task, actor or bundle asks of the labels of its node.
 
 A selector maps label keys to one of four forms: ``"A100"`` (equals), ``"!A100"`` (differs, or is not there),
-``"in(a, b)"`` (one of), ``"!in(a, b)"`` (none of, or is not there). All keys must match. Pure text and look-ups.
+``"in(a, b)"`` (one of), ``"!in(a, b)"`` (none of, or is not there). Inside there are two more, for Ray's ``Exists`` and
+``DoesNotExist``: ``"*"`` and ``"!*"``. All keys must match. Pure text and look-ups.
 Source of the grammar: Ray's ``label_selector`` (RAY.md behaviour 38).
 """
 
@@ -17,6 +18,8 @@ LabelSelector = Mapping[str, str]
 NO_LABELS: LabelSelector = MappingProxyType({})
 
 NODE_ID_LABEL = "ray.io/node-id"
+EXISTS = "*"
+"""Any value; no label's value can be this."""
 ACCELERATOR_TYPE_LABEL = "ray.io/accelerator-type"
 
 _VALUE = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
@@ -46,6 +49,10 @@ def check_selector(name: str, value: Any) -> None:
 def matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
     """Whether a node with these labels will do. Cost: 0.3 µs a key."""
     for key, condition in selector.items():
+        if condition.endswith(EXISTS):
+            if (key in labels) != (condition == EXISTS):
+                return False
+            continue
         wanted, values = _parse(condition)
         if (labels.get(key) in values) != wanted:
             return False

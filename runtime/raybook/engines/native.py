@@ -17,12 +17,12 @@ from typing import Any
 import msgspec
 
 from raybook.base.environments import PLAIN, merged_key
+from raybook.base.error_values import error_from_code
 from raybook.base.errors import (
     GetTimeoutError,
     LocalRayletDiedError,
     PendingCallsLimitExceeded,
     StaleReferenceError,
-    error_from_code,
 )
 from raybook.base.facts import Fact
 from raybook.base.ids import FIRST_RETURN, IdFactory, is_actor_call, owner_of, return_id, task_of

@@ -54,7 +54,7 @@ class NodeDecider:
         resources_changed: Callable[[], None],
         follow_group: Callable[[bytes], None],
         labels: Mapping[str, str],
-        say: Callable[[str], None],
+        environments: Callable[[Callable[[str, int], None], Callable[[str, str], None]], Environments],
     ) -> None:
         cpus = resources.total.get(CPU, 0) // UNIT
         processors = len(os.sched_getaffinity(0))
@@ -67,7 +67,7 @@ class NodeDecider:
             worker_idle_ms=config.worker_idle_ms,
             start_timeout_ms=config.worker_start_timeout_ms,
         )
-        self.environments = Environments(self._environment_ready, self._environment_failed, say)
+        self.environments = environments(self._environment_ready, self._environment_failed)
         self.zygote: ZygoteLink | None = None
         self.abroad: Callable[[bytes, Any], None] = lambda client_id, message: None
         """Sends to a client of another node."""

@@ -40,6 +40,7 @@ from raybook.protocol.messages.survey import SurveyAnswer
 from raybook.raylet.abroad import Abroad
 from raybook.raylet.clients import DRIVER, WORKER, Client, ClientTable, WorkerProcess
 from raybook.raylet.effects import NodeDecider
+from raybook.raylet.environments import ENVIRONMENTS, Environments
 from raybook.raylet.followers import Followers
 from raybook.raylet.gcs_link import GcsLink
 from raybook.raylet.idle_probe import IdleProbe
@@ -135,7 +136,13 @@ class Raylet:
             self._resources_changed,
             lambda group_id: self._followers.group(group_id),
             self._labels,
-            lambda line: self.output.announce("runtime_env", line),
+            lambda ready, failed: Environments(
+                ready,
+                failed,
+                lambda line: self.output.announce("runtime_env", line),
+                lambda method, request: self.gcs.call(method, request),
+                Path(self._session_dir, ENVIRONMENTS, self.node_id.hex()[:12]),
+            ),
         )
         self._store = StoreService(
             self._config,

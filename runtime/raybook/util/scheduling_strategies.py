@@ -1,8 +1,20 @@
-"""Scheduling strategies, where Ray's users find them. Defined in ``api/strategies``."""
+"""Scheduling strategies, where Ray's users find them. Defined in ``api/strategies`` and ``api/label_strategy``."""
 
+from raybook.api.label_strategy import DoesNotExist, Exists, In, NodeLabelSchedulingStrategy, NotIn
 from raybook.api.strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
-SchedulingStrategyT = str | NodeAffinitySchedulingStrategy | PlacementGroupSchedulingStrategy | None
+SchedulingStrategyT = (
+    str | NodeAffinitySchedulingStrategy | NodeLabelSchedulingStrategy | PlacementGroupSchedulingStrategy | None
+)
 """What the option ``scheduling_strategy`` takes: "DEFAULT", "SPREAD", or one of the classes."""
 
-__all__ = ["NodeAffinitySchedulingStrategy", "PlacementGroupSchedulingStrategy", "SchedulingStrategyT"]
+__all__ = [
+    "DoesNotExist",
+    "Exists",
+    "In",
+    "NodeAffinitySchedulingStrategy",
+    "NodeLabelSchedulingStrategy",
+    "NotIn",
+    "PlacementGroupSchedulingStrategy",
+    "SchedulingStrategyT",
+]

@@ -14,6 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import GeneratorType
 from typing import Any
 
 from raybook.base.errors import ActorExit
@@ -48,8 +49,9 @@ from raybook.worker.actor_executor import ActorExecutor
 from raybook.worker.argument_reader import ArgumentReader
 from raybook.worker.core_process import CoreProcess
 from raybook.worker.executor_base import Executor
+from raybook.worker.fixed_items import END, is_taken_apart, take_items
 from raybook.worker.interruption import Interruption
-from raybook.worker.item_streams import END, ItemStreams
+from raybook.worker.item_streams import ItemStreams
 from raybook.worker.outcome import Outcome
 from raybook.worker.peers import Peer
 from raybook.worker.reply_channel import ReplyChannel
@@ -308,6 +310,8 @@ class WorkerExecutor(Executor):
                 interruption.is_open = False
             if spec.num_returns < 0:
                 self.streams.drain(peer, spec, result, self._step)
+            elif type(result) is GeneratorType and is_taken_apart(result, spec.num_returns, function):
+                result = take_items(result, spec.num_returns, self._step)
         except BaseException as error:  # noqa: BLE001 - everything user code raises has a meaning here.
             interruption.is_open = False
             reply = self.error_reply(spec, error, (time.perf_counter_ns() - start_ns) // 1000)

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from raybook.base.error_values import error_from_value
 from raybook.base.errors import (
     GetTimeoutError,
     LocalRayletDiedError,
     ObjectLostError,
     ObjectStoreFullError,
     OutOfDiskError,
-    error_from_value,
 )
 from raybook.base.specs import Location, RefInfo, Value
 from raybook.core.owner.records import CancelWait, HoldRef, Pin, SourceLost, Unpin, Wait
@@ -31,6 +31,10 @@ from raybook.worker.core_process import CoreProcess
 
 def _nothing() -> None:
     pass
+
+
+LOOKS_MAX = 200
+"""A get without time to wait asks so often, 5 ms each, whether what was submitted before it has been looked at."""
 
 
 class Values:
@@ -177,12 +181,15 @@ class Values:
         if any(key not in ready for key in keys):
             self._wait_for_all(keys, timeout_s)
         values = []
-        failed = None
         for key in keys:
             value = ready.get(key)
-            if value is None:
+            while value is None:
+                failed = self._find_error(keys)
                 if failed is None:
-                    failed = self._find_error(keys)
+                    # It was there, and was lost with its node a moment ago: it is on its way again.
+                    self._wait_for_all([key], timeout_s)
+                    value = ready.get(key)
+                    continue
                 self._note_errors(keys)
                 raise failed
             values.append(value)
@@ -200,20 +207,26 @@ class Values:
             if value is not None and value.error is not None:
                 value.error.seen = True
 
-    def _find_error(self, keys: Sequence[bytes]) -> BaseException:
+    def _find_error(self, keys: Sequence[bytes]) -> BaseException | None:
         for key in keys:
             value = self._ready.get(key)
             if value is not None and value.error is not None:
                 return error_from_value(value.error, deserialize)
-        return LocalRayletDiedError(self._core.lost_reason or "The object is not ready, and nothing will make it so.")
+        return LocalRayletDiedError(self._core.lost_reason) if self._core.lost_reason else None
 
     def _wait_for_all(self, keys: list[bytes], timeout_s: float | None) -> None:
-        if not self.block(Wait(list(dict.fromkeys(keys)), len(set(keys)), True, None), timeout_s):
+        looks = 0
+        while not self.block(Wait(list(dict.fromkeys(keys)), len(set(keys)), True, None), timeout_s):
             waiting = [key for key in keys if key not in self._ready]
+            if not waiting:
+                return
+            looks += 1
+            if timeout_s is not None and timeout_s <= 0 and self._core.queue and looks < LOOKS_MAX:
+                continue  # On a busy machine, what was put before may not have been looked at yet.
             raise GetTimeoutError(
-                f"Get timed out: {len(waiting)} of {len(keys)} objects were not ready after {timeout_s:g} s. "
-                f"The first of them, {waiting[0].hex() if waiting else keys[0].hex()}: "
-                f"{self._core.owner.explain(waiting[0]) if waiting else 'it became ready just now'}. "
+                f"Get timed out: some object(s) not ready: {len(waiting)} of {len(keys)} after {timeout_s:g} s. "
+                f"The first of them, {waiting[0].hex()}: "
+                f"{self._core.owner.explain(waiting[0])}. "
                 f"The tasks go on; call get again, or cancel them."
             )
 

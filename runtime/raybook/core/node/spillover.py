@@ -31,6 +31,8 @@ from raybook.core.cluster.resource_view import NodeResources, ResourceView
 from raybook.core.scheduling.hybrid import load_permille
 
 DemandKey = tuple[bytes, int]
+NEAR_LOOKS = 3
+"""So many looks at the nodes, 50 ms apart, a node near the arguments is waited for."""
 PLENTY = 1 << 30
 """Room of a node for tasks that ask for nothing."""
 
@@ -110,6 +112,8 @@ class _Demand(msgspec.Struct):
     name: str
     parts: dict[bytes, int] = {}
     """Node → how much of it was asked for there. Adds up to ``wanted``."""
+    looks: int = 0
+    """How often the nodes were looked at since the client said something."""
 
 
 class Spillover:
@@ -161,6 +165,7 @@ class Spillover:
             demand = self._demands[key] = _Demand(event.what, shape, 0, event.name)
         demand.wanted = max(0, event.count)
         demand.name = event.name or demand.name
+        demand.looks = 0
         self._lay_out(key, demand, {})
         if not demand.wanted:
             del self._demands[key]
@@ -213,6 +218,7 @@ class Spillover:
     def _lay_out_all(self) -> None:
         left: dict[bytes, Shape] = {}
         for key, demand in list(self._demands.items()):
+            demand.looks += 1
             self._lay_out(key, demand, left)
 
     # --- layout -------------------------------------------------------------------------------------------------------
@@ -298,7 +304,11 @@ class Spillover:
         parts: dict[bytes, int] = {}
         wanted = demand.wanted
         for node in candidates:
-            count = min(wanted, self._take_room(node, demand.shape, wanted, left))
+            if node.node_id == near and demand.looks < NEAR_LOOKS and demand.shape:
+                # What looks taken there may be idle; only its raylet knows. It is asked before others are.
+                count = min(wanted, *(node.total[name] // amount for name, amount in demand.shape.items()))
+            else:
+                count = min(wanted, self._take_room(node, demand.shape, wanted, left))
             if count:
                 parts[node.node_id] = count
                 wanted -= count

@@ -254,6 +254,17 @@ class PlacementGroupList(msgspec.Struct):
     groups: list[PlacementGroupInfo]
 
 
+ARCHIVES_NAMESPACE = "_archives"
+"""Of the key-value table: an archive's address → ``ArchivePieces``, address#n → its n-th piece."""
+
+
+class ArchivePieces(msgspec.Struct):
+    """An archive (``io/archives``) is there, whole."""
+
+    pieces: int
+    total_bytes: int
+
+
 class KvPut(msgspec.Struct):
     namespace: str
     key: bytes

@@ -3,6 +3,7 @@
 from raybook.util.state.api import (
     get_actor,
     get_job,
+    get_log,
     get_node,
     get_objects,
     get_placement_group,
@@ -10,6 +11,7 @@ from raybook.util.state.api import (
     get_worker,
     list_actors,
     list_jobs,
+    list_logs,
     list_nodes,
     list_objects,
     list_placement_groups,
@@ -23,6 +25,7 @@ from raybook.util.state.api import (
 __all__ = [
     "get_actor",
     "get_job",
+    "get_log",
     "get_node",
     "get_objects",
     "get_placement_group",
@@ -30,6 +33,7 @@ __all__ = [
     "get_worker",
     "list_actors",
     "list_jobs",
+    "list_logs",
     "list_nodes",
     "list_objects",
     "list_placement_groups",

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 10_000
+DEFAULT_LIMIT = LIMIT_DEFAULT
+RAY_MAX_LIMIT_FROM_API_SERVER = LIMIT_MAX
 
 Filter = tuple[str, str, Any]
 """(field, "=" or "!=", value); values are compared as text, without regard to case."""
@@ -32,9 +34,9 @@ class StateSchema:
         except AttributeError:
             raise KeyError(name) from None
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(self, key: str, default: Any = None) -> Any:
         """The field, or ``default``."""
-        return getattr(self, name, default)
+        return getattr(self, key, default)
 
     def asdict(self) -> dict[str, Any]:
         """The row as a plain dict."""
