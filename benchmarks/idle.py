@@ -40,13 +40,15 @@ class Use:
 
 
 def use_of(pid: int) -> Use:
+    """Zero for a process that has ended, and without threads that have."""
     cpu_ns = wakes = 0
-    for thread in os.listdir(f"/proc/{pid}/task"):
-        folder = Path(f"/proc/{pid}/task/{thread}")
-        cpu_ns += int((folder / "schedstat").read_text().split()[0])
-        for line in (folder / "status").read_text().splitlines():
-            if line.startswith("voluntary_ctxt_switches"):
-                wakes += int(line.split()[1])
+    for folder in Path(f"/proc/{pid}/task").glob("*"):
+        try:
+            status, spent = (folder / "status").read_text(), (folder / "schedstat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        cpu_ns += int(spent.split()[0])
+        wakes += sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("voluntary_ctxt_switches"))
     return Use(cpu_ns / 1e9, wakes)
 
 
@@ -54,8 +56,11 @@ def roles(head_pid: int) -> dict[int, str]:
     """Processes of the cluster and what they are."""
     found = {os.getpid(): "driver", head_pid: "head"}
     for pid in descendants(head_pid):
-        is_first = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) == head_pid
-        found[pid] = "zygote" if is_first else "worker"
+        try:
+            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        found[pid] = "zygote" if parent == head_pid else "worker"
     return found
 
 
@@ -69,6 +74,8 @@ def measure(seconds: float, head_pid: int) -> dict[str, tuple[int, float, float]
     figures: dict[str, tuple[int, float, float]] = {}
     for pid, role in who.items():
         now = use_of(pid)
+        if now.cpu_s < before[pid].cpu_s:
+            continue  # It has ended meanwhile.
         count, cpu, wakes = figures.get(role, (0, 0.0, 0.0))
         cpu += (now.cpu_s - before[pid].cpu_s) / elapsed
         wakes += (now.wakes - before[pid].wakes) / elapsed
