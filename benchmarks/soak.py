@@ -85,7 +85,9 @@ def rest(head_pid: int) -> None:
         time.sleep(0.1)
 
 
-def run(minutes: float, seed: int, works: Sequence[tuple[Work, int]], lap_s: float) -> tuple[Tally, list]:
+def run(
+    minutes: float, laps_min: int, seed: int, works: Sequence[tuple[Work, int]], lap_s: float
+) -> tuple[Tally, list]:
     """The laps. Returns what was done and one census a lap; the cluster is ended."""
     tally, laps = Tally(), []
     context = ray.init(num_cpus=2, object_store_memory=STORE_BYTES, log_to_driver=False, namespace="soak")
@@ -97,8 +99,10 @@ def run(minutes: float, seed: int, works: Sequence[tuple[Work, int]], lap_s: flo
     chances = [Random(f"{seed}-{index}") for index in range(THREADS)]
     try:
         with tempfile.TemporaryDirectory(prefix="raybook-soak-") as folder:
-            while time.monotonic() - begin < minutes * 60 and len(tally.failures) < FAILURES_MAX:
-                end = min(time.monotonic() + lap_s, begin + minutes * 60)
+            while len(laps) < laps_min or time.monotonic() - begin < minutes * 60:
+                if len(tally.failures) >= FAILURES_MAX:
+                    break
+                end = time.monotonic() + lap_s
                 threads = [
                     threading.Thread(target=work_until, args=(end, chance, works, Path(folder), tally), daemon=True)
                     for chance in chances
@@ -176,7 +180,7 @@ def main(arguments: list[str]) -> int:
         parser.error(f"There is no work called {', '.join(unknown)}. Known are: {', '.join(known)}.")
     works = [known[name] for name in options.only] if options.only else WORKS
     machine = machine_line()
-    tally, laps = run(options.minutes, options.seed, works, options.lap_s)
+    tally, laps = run(options.minutes, LAPS_JUDGED_MIN, options.seed, works, options.lap_s)
     text, is_well = report(options.seed, options.minutes, machine, tally, laps)
     print(text)
     if options.report:
