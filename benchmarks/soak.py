@@ -37,7 +37,9 @@ THREADS = 3
 LAP_S = 15.0
 WARM_UP_SHARE = 0.3
 """Of the laps: rings and caches fill, the allocator finds its size."""
-LAPS_JUDGED_MIN = 3
+LAPS_MIN = 3
+LAPS_JUDGED_MIN = 8
+"""Before that the program is still warming up: what a short run shows is no growth, and is shown without a verdict."""
 REST_S_MAX = 10.0
 FAILURES_MAX = 20
 
@@ -136,18 +138,18 @@ def report(seed: int, minutes: float, machine: str, tally: Tally, laps: list) ->
     for name, count in sorted(tally.done.items()):
         lines.append(f"{name:18s} {count:7d} {1000 * tally.seconds[name] / count:7.0f} ms")
     lines.append(f"{'all':18s} {sum(tally.done.values()):7d}   failures: {len(tally.failures)}")
-    judged = laps[min(int(len(laps) * WARM_UP_SHARE), max(0, len(laps) - LAPS_JUDGED_MIN)) :]
+    judged = laps[int(len(laps) * WARM_UP_SHARE) :] if len(laps) >= LAPS_JUDGED_MIN else laps
     is_well = not tally.failures
     lines += ["", f"{'at rest':44s} {'first':>8s} {'last':>8s} {'largest':>8s} {'may grow':>9s}"]
-    if len(judged) < LAPS_JUDGED_MIN:
-        return "\n".join([*lines, f"{len(judged)} laps: too few to judge."]), is_well
     for verdict in soak_census.judge(judged):
-        is_well = is_well and verdict.is_flat
-        words = "" if verdict.is_flat else "  GROWS"
+        grows = len(laps) >= LAPS_JUDGED_MIN and not verdict.is_flat
+        is_well = is_well and not grows
         lines.append(
             f"{verdict.title:41s} {verdict.unit:2s} {verdict.first:8.1f} {verdict.last:8.1f} {verdict.largest:8.1f} "
-            f"{verdict.growth_max:9g}{words}"
+            f"{verdict.growth_max:9g}{'  GROWS' * grows}"
         )
+    if len(laps) < LAPS_JUDGED_MIN:
+        lines.append(f"Not judged: {len(laps)} laps are fewer than {LAPS_JUDGED_MIN}.")
     grown = soak_census.grown_tables(judged)
     if grown:
         lines += ["", "Tables of the driver that grew: " + ", ".join(f"{path} {a} → {b}" for path, a, b in grown)]
@@ -180,7 +182,7 @@ def main(arguments: list[str]) -> int:
         parser.error(f"There is no work called {', '.join(unknown)}. Known are: {', '.join(known)}.")
     works = [known[name] for name in options.only] if options.only else WORKS
     machine = machine_line()
-    tally, laps = run(options.minutes, LAPS_JUDGED_MIN, options.seed, works, options.lap_s)
+    tally, laps = run(options.minutes, LAPS_MIN, options.seed, works, options.lap_s)
     text, is_well = report(options.seed, options.minutes, machine, tally, laps)
     print(text)
     if options.report:

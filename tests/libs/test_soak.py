@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,15 @@ def test_two_laps_tell_nothing():
         soak_census.judge(laps(head_fds=[1.0, 2.0]))
 
 
+def test_a_report_names_what_grew_and_says_that_all_is_not_well():
+    tally = soak.Tally()
+    tally.done["fan"], tally.seconds["fan"] = 4, 1.0
+    text, is_well = soak.report(1, 10, "a machine", tally, laps(head_fds=[30.0 + 3 * lap for lap in range(12)]))
+    assert not is_well and re.search(r"head, open files .*GROWS", text) and text.count("GROWS") == 1
+    text, is_well = soak.report(1, 10, "a machine", tally, laps(head_fds=[30.0] * 12))
+    assert is_well and "GROWS" not in text
+
+
 def test_rows_of_tables_are_found_through_attributes_and_named_by_their_path():
     class Inner:
         __slots__ = ("rows",)
@@ -86,4 +96,5 @@ def test_a_run_of_seconds_checks_results_counts_and_writes_its_page(tmp_path):
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "failures: 0" in page.read_text() and "head, open files" in page.read_text()
+    text = page.read_text()
+    assert "failures: 0" in text and "head, open files" in text and "Not judged: 3 laps" in text
