@@ -141,7 +141,7 @@ def report(seed: int, minutes: float, machine: str, tally: Tally, laps: list) ->
     judged = laps[int(len(laps) * WARM_UP_SHARE) :] if len(laps) >= LAPS_JUDGED_MIN else laps
     is_well = not tally.failures
     lines += ["", f"{'at rest':44s} {'first':>8s} {'last':>8s} {'largest':>8s} {'may grow':>9s}"]
-    for verdict in soak_census.judge(judged):
+    for verdict in soak_census.judge(judged) if len(judged) >= LAPS_MIN else ():
         grows = len(laps) >= LAPS_JUDGED_MIN and not verdict.is_flat
         is_well = is_well and not grows
         lines.append(
