@@ -22,8 +22,9 @@ MODULES = """
 util util.accelerators util.actor_pool util.annotations util.check_serialize util.collective util.collective.types
 util.dask util.dask.callbacks util.debug util.joblib util.metrics util.multiprocessing util.multiprocessing.pool
 util.placement_group util.queue util.rpdb util.scheduling_strategies util.serialization util.state util.state.common
-util.state.exception util.timer
+util.state.exception util.timer dag job_submission autoscaler.sdk
 _common.test_utils
+dag job_submission
 """.split()
 
 NOTHING = object()

@@ -162,7 +162,7 @@ def test_function_that_captures_a_large_array_is_warned_about(ray):
     def large():
         return len(data)
 
-    with pytest.warns(UserWarning, match="very large: 11 MiB"):
+    with pytest.warns(UserWarning, match="very large .11 MiB"):
         ref = large.remote()
     assert ray.get(ref) == 11 << 20
 

@@ -23,6 +23,9 @@ DEFAULTS = {
     "name": None,
     "_kernel_id": "",
     "metrics_port": None,
+    "include_dashboard": None,
+    "dashboard_host": "127.0.0.1",
+    "dashboard_port": None,
     "logging": "",
 }
 

@@ -224,3 +224,17 @@ def test_an_error_with_a_constructor_of_its_own_arrives_whole(ray):
     with pytest.raises(Custom, match="7: none") as caught:
         ray.get(work.remote())
     assert caught.value.code == 7
+
+
+def test_a_function_whose_module_is_not_there_says_what_is_missing(ray, tmp_path, monkeypatch):
+    (tmp_path / "only_on_the_driver.py").write_text("def work(): return 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = __import__("only_on_the_driver")
+    (tmp_path / "only_on_the_driver.py").unlink()
+
+    @ray.remote
+    def work():
+        return module.work()
+
+    with pytest.raises(RuntimeError, match="The remote function failed to import on the worker.*only_on_the_driver"):
+        ray.get(work.remote())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+
+import numpy as np
 import pytest
 
 
@@ -98,3 +101,70 @@ def test_a_remote_function_cannot_be_called(ray):
 def test_a_wrong_option_is_told_in_words_that_can_be_matched(ray, options, kind, words):
     with pytest.raises(kind, match=words):
         ray.remote(**options)(lambda: 1)
+
+
+def test_what_cannot_be_pickled_is_told_by_what_was_asked_for(ray):
+    lock = threading.Lock()
+
+    @ray.remote
+    def takes(value):
+        pass
+
+    @ray.remote
+    def captures():
+        return lock
+
+    @ray.remote
+    class Captures:
+        def value(self):
+            return lock
+
+    with pytest.raises(TypeError, match="Could not serialize the put value.*_thread.lock"):
+        ray.put([lock])
+    with pytest.raises(TypeError, match="Could not serialize the argument for a task or actor takes.*_thread.lock"):
+        takes.remote(lock)
+    with pytest.raises(TypeError, match="Could not serialize the remote function captures.*_thread.lock"):
+        captures.remote()
+    with pytest.raises(TypeError, match="Could not serialize the actor Captures.*_thread.lock"):
+        Captures.remote()
+
+
+def test_a_large_capture_is_warned_about_and_a_huge_one_refused(ray):
+    large, huge = np.ones(11_000_000, np.uint8), np.ones(101_000_000, np.uint8)
+    with pytest.warns(UserWarning, match="implicitly capturing a large array or other object in scope"):
+        assert ray.get(ray.remote(lambda: large.size).remote()) == 11_000_000
+    with pytest.raises(
+        ValueError, match="too large.*FUNCTION_SIZE_ERROR_THRESHOLD.*implicitly capturing a large array"
+    ):
+        ray.remote(lambda: huge.size).remote()
+
+
+@pytest.mark.parametrize("wrong", [1, "a", None])
+def test_decorating_something_else_is_an_assertion_of_rays(ray, wrong):
+    with pytest.raises(AssertionError):
+        ray.remote(wrong)
+    with pytest.raises(AssertionError):
+        ray.remote()
+
+
+def test_dynamic_returns_are_announced_to_go(ray):
+    def work():
+        yield 1
+
+    with pytest.warns(DeprecationWarning, match="num_returns='dynamic' is deprecated"):
+        ray.remote(num_returns="dynamic")(work)
+
+
+def test_the_environment_says_how_often_tasks_are_tried_again(ray, monkeypatch, attempts):
+    monkeypatch.setenv("RAY_TASK_MAX_RETRIES", "1")
+
+    @ray.remote
+    def crash():
+        import os
+
+        attempts()
+        os._exit(1)
+
+    with pytest.raises(ray.exceptions.WorkerCrashedError):
+        ray.get(crash.remote())
+    assert attempts() == 3

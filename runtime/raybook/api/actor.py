@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from raybook.api import strategies
 from raybook.api.actor_handle import ActorHandle
+from raybook.api.binding import bind_class
 from raybook.api.context import WORKER, current_engine, current_runtime
 from raybook.api.environment_options import with_environment
 from raybook.api.options import (
@@ -95,6 +96,14 @@ class ActorClass:
         changed._bind(self._cls, {**self._options, **options}, self._export)
         changed._prepare()
         return changed
+
+    def bind(self, /, *args: Any, **kwargs: Any) -> Any:
+        """A node of a graph (``raybook.dag``) that creates an actor each time the graph runs; its methods are attributes
+        with ``.bind``. TypeError for arguments that do not fit ``__init__``."""
+        if self._actor_options is None:
+            self._prepare()
+        self._check_init(args, kwargs)
+        return bind_class(self, args, kwargs)
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError(

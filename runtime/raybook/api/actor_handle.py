@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from raybook.api.binding import bind_method
 from raybook.api.context import started_engine
 from raybook.api.options import CALL_OPTIONS, call_options, check_call_site_options, override_call
 from raybook.api.public_ids import ActorID
@@ -122,6 +123,16 @@ class ActorMethod:
         if num_returns == 1:
             return refs[0]
         return shape_returns(refs, num_returns)
+
+    def bind(self, /, *args: Any, **kwargs: Any) -> Any:
+        """A node of a graph (``raybook.dag``) that calls this method when the graph runs; a tuple of nodes, one for each
+        value, for num_returns > 1. Arguments may be nodes. TypeError for those that do not fit the method."""
+        handle = self._handle
+        check = handle._signatures.get(self._name)
+        if check is not None:
+            check(args, kwargs)
+        options = {"name": self._options.name, "num_returns": self._options.num_returns}
+        return bind_method(self, args, kwargs, self._options.num_returns, options)
 
     def options(self, **options: Any) -> ActorMethod:
         """The same method with other options: ``handle.method.options(num_returns=2).remote()``."""

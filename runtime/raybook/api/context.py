@@ -18,6 +18,8 @@ from raybook.engines.engine import Engine
 DRIVER = "driver"
 WORKER = "worker"
 LOCAL = "local"
+ARCHIVES = "archives"
+"""In ``lasting``: folders that runtime environments send along (``api/archives``)."""
 
 
 class CurrentRuntime:

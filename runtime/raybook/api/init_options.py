@@ -20,7 +20,7 @@ from raybook.api.option_checks import (
     comes_later,
     wrong_type,
 )
-from raybook.base.config import read_environment
+from raybook.base.config import AS_RAY_VARIABLE, read_environment
 from raybook.base.logging_config import LoggingConfig
 
 LOCAL_ADDRESS = "local"
@@ -51,6 +51,8 @@ class InitOptions(msgspec.Struct, frozen=True):
     """Key of the runtime environment of everything that this driver starts."""
     persist: bool = False
     metrics_port: int | None = None
+    http_host: str = "127.0.0.1"
+    http_port: int | None = None
     logging: str = ""
     """As ``LoggingConfig.to_json`` has it."""
     name: str = ""
@@ -87,9 +89,13 @@ def make_init_options(address: str | None, environ: Mapping[str, str], asked: Ma
         local_mode=bool(asked["local_mode"]),
         log_to_driver=bool(asked["log_to_driver"]),
         folds_output=all(environ.get(name, "1") != "0" for name in FOLDING_VARIABLES),
-        environment=environment_key(asked["runtime_env"]),
+        environment=environment_key(
+            asked["runtime_env"], as_ray=address is not None and bool(environ.get(AS_RAY_VARIABLE))
+        ),
         persist=bool(asked["persist"]),
         metrics_port=asked["metrics_port"],
+        http_host=asked["dashboard_host"],
+        http_port=_http_port(asked),
         logging=asked["logging"],
         name=asked["name"] or "",
         kernel_id=asked["_kernel_id"],
@@ -106,6 +112,15 @@ def _check_store(asked_bytes: int | None, environ: Mapping[str, str]) -> None:
         )
 
 
+def _http_port(asked: Mapping[str, Any]) -> int | None:
+    """Where the HTTP door listens: nowhere unless asked for, because a notebook needs no open port."""
+    if asked["include_dashboard"] is False:
+        return None
+    if asked["dashboard_port"] is not None:
+        return int(asked["dashboard_port"])
+    return 0 if asked["include_dashboard"] else None
+
+
 def _check_values(asked: Mapping[str, Any], environ: Mapping[str, str]) -> None:
     for name in ("num_cpus", "num_gpus", "memory"):
         check_amount(name, asked[name])
@@ -115,6 +130,8 @@ def _check_values(asked: Mapping[str, Any], environ: Mapping[str, str]) -> None:
     check_runtime_env("runtime_env", asked["runtime_env"])
     comes_later()("_temp_dir", asked["_temp_dir"])
     check_count(0, none=True)("_metrics_export_port", asked["metrics_port"])
+    check_count(0, none=True)("dashboard_port", asked["dashboard_port"])
+    check_name("dashboard_host", asked["dashboard_host"])
     check_name("name", asked["name"])
     if asked["namespace"] is not None:
         check_namespace(asked["namespace"])

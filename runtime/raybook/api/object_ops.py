@@ -9,23 +9,29 @@ from typing import Any, cast
 
 from raybook.api.actor_handle import ActorHandle, live_engine
 from raybook.api.context import current_engine, current_runtime
+from raybook.api.graph_result import GraphResult, get_results
 from raybook.api.object_ref import ObjectRef, engine_of, stale
 from raybook.api.object_ref_generator import ObjectRefGenerator
 from raybook.engines.engine import Engine
+from raybook.protocol.serialization import private_copy
 
 WAIT_EXPECTED = "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator"
 
 
-def get(object_refs: Any, *, timeout: float | None = None) -> Any:
+def get(object_refs: Any, *, timeout: float | None = None, copy: bool = False) -> Any:
     """The value of a ref, or a list of the values of a list of refs; blocks until they are ready. A generator comes back
     as it is: it is its items that are refs.
 
     timeout: seconds; 0 asks whether it is there. Raises what the task raised (as soon as any of them failed),
     GetTimeoutError, or the error of a lost object; ValueError or TypeError for what is no ref. Large arrays come as
-    read-only views of shared memory, without a copy. Cost: 2 µs for a small value that is ready.
+    read-only views of shared memory, without a copy; with ``copy=True`` as arrays of your own, which you may write to.
+    Cost: 2 µs for a small value that is ready.
     """
+    if copy:
+        found = get(object_refs, timeout=timeout)
+        return [_own(value) for value in found] if isinstance(object_refs, list) else _own(found)
     engine = current_runtime.engine
-    if timeout is not None:
+    if timeout is not None and not isinstance(object_refs, GraphResult):
         _check_timeout("get", timeout)
     if type(object_refs) is ObjectRef:
         if engine is None or object_refs._release is not engine.release:
@@ -33,6 +39,8 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
         return engine.get((object_refs,), timeout)[0]
     if isinstance(object_refs, ObjectRefGenerator):
         return object_refs
+    if isinstance(object_refs, GraphResult):
+        return object_refs.get(timeout=timeout)
     if not isinstance(object_refs, list):
         raise ValueError(
             f"Invalid type of object refs, {type(object_refs)}, is given. 'object_refs' must either be an ObjectRef "
@@ -40,7 +48,14 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
         )
     if not object_refs:
         return []
+    if isinstance(object_refs[0], GraphResult):
+        return get_results(object_refs, timeout)
     return _engine_of("get", object_refs, engine).get(object_refs, timeout)
+
+
+def _own(value: Any) -> Any:
+    """A value without a byte of shared memory in it."""
+    return value if isinstance(value, ObjectRefGenerator) else private_copy(value, current_engine().serialization)
 
 
 def put(value: Any, *, _owner: Any = None) -> ObjectRef:
@@ -143,6 +158,8 @@ def _engine_of(verb: str, refs: list[Any], engine: Engine | None, kinds: tuple[t
     except AttributeError:
         pass
     for ref in refs:
+        if isinstance(ref, GraphResult) and verb == "get":
+            get_results(refs, None)
         if type(ref) not in kinds:
             raise _stranger(verb, refs.index(ref), ref)
         if ref._release is not release:

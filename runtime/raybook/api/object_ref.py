@@ -120,6 +120,15 @@ class ObjectRef:
         engine.when_ready(self, settle)
         return future
 
+    def _on_completed(self, callback: Callable[[Any], Any]) -> None:
+        """Call ``callback`` with the value, or with the error, once there is one; in the engine's I/O thread."""
+
+        def tell(future: Future) -> None:
+            error = future.exception()
+            callback(future.result() if error is None else error)
+
+        self.future().add_done_callback(tell)
+
     def __await__(self) -> Generator[Any, None, Any]:
         engine = engine_of(self)
         yield from until_ready(engine, self)

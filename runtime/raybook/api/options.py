@@ -6,6 +6,7 @@ Tables of option name → check; a wrong option is refused here, at the call sit
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -34,6 +35,7 @@ from raybook.api.option_checks import (
     user_shape,
 )
 from raybook.api.placement_group import PlacementGroup
+from raybook.base.config import task_max_retries
 from raybook.base.label_selector import check_selector
 from raybook.base.resources import CPU, GPU, UNIT
 from raybook.base.specs import STREAMING, SchedulingClass
@@ -135,7 +137,9 @@ def task_options(options: Mapping[str, Any], name: str, is_generator: bool = Fal
     shape = user_shape(options)
     if options.get("num_cpus") is None:
         shape[CPU] = UNIT
-    max_retries = _or_default(options.get("max_retries"), 3)
+    max_retries = options.get("max_retries")
+    if max_retries is None:
+        max_retries = task_max_retries(os.environ)
     max_calls = options.get("max_calls")
     if max_calls is None:
         # A process that has used a GPU may keep memory of it: Ray ends it after one task, and so do we.

@@ -12,7 +12,7 @@ class RayContext(Mapping[str, Any]):
     manager it shuts raybook down at the end."""
 
     dashboard_url = ""
-    """Empty: views live in the notebook."""
+    """host:port at which the head answers HTTP; empty unless ``init`` was asked for one: views live in the notebook."""
 
     def __init__(
         self, address_info: dict[str, Any], raybook_version: str, python_version: str, disconnect: Callable[[], None]

@@ -15,12 +15,14 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from raybook.api import strategies
+from raybook.api.binding import bind_function
 from raybook.api.context import WORKER, current_engine, current_runtime
 from raybook.api.environment_options import with_environment
 from raybook.api.option_checks import check_streams
 from raybook.api.options import TASK_OPTIONS, check_call_site_options, check_options, into_group, task_options
 from raybook.api.returns import shape_returns
 from raybook.api.signature import CallSignature
+from raybook.base.deprecations import DYNAMIC_RETURNS, RayDeprecationWarning
 from raybook.engines.engine import Engine, TaskOptions
 from raybook.protocol import functions
 
@@ -52,6 +54,7 @@ class RemoteFunction:
     def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
         check_options(options, TASK_OPTIONS, "remote functions")
         check_streams(options, inspect.isgeneratorfunction(function))
+        _warn_of_deprecated(options)
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             raise ValueError(
                 f"'async def' should not be used for remote tasks: {function.__qualname__}() is one. Wrap it in a "
@@ -95,6 +98,10 @@ class RemoteFunction:
             return refs[0]
         return shape_returns(refs, self._num_returns)
 
+    def _remote(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """The call with its arguments in containers, and options beside them: how much code written for Ray has it."""
+        return (self.options(**options) if options else self).remote(*(args or ()), **(kwargs or {}))
+
     def _with_parent(self, options: TaskOptions) -> TaskOptions:
         """The options inside a task whose placement group captures its children: then in that group."""
         target = strategies.captured()
@@ -110,10 +117,19 @@ class RemoteFunction:
         options that are wrong. Cost: 10 µs; keep the result when you use it in a loop."""
         check_call_site_options(options, TASK_OPTIONS, "remote functions")
         check_streams(options, inspect.isgeneratorfunction(self._function))
+        _warn_of_deprecated(options)
         changed = object.__new__(RemoteFunction)
         changed._bind(self._function, {**self._options, **options}, self._export)
         functools.update_wrapper(changed, self._function)
         return changed
+
+    def bind(self, /, *args: Any, **kwargs: Any) -> Any:
+        """A node of a graph (``raybook.dag``) that calls this function when the graph runs; arguments may be nodes.
+        TypeError for arguments that do not fit the signature."""
+        if self._task_options is None:
+            self._prepare()
+        self._check(args, kwargs)
+        return bind_function(self, args, kwargs)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> NoReturn:
         name = self._function.__name__
@@ -130,6 +146,11 @@ class RemoteFunction:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._bind(state["function"], state["options"], Export(state["function"]))
+
+
+def _warn_of_deprecated(options: dict[str, Any]) -> None:
+    if options.get("num_returns") == "dynamic":
+        warnings.warn(DYNAMIC_RETURNS, RayDeprecationWarning, stacklevel=4)
 
 
 def short_name(target: Any) -> str:

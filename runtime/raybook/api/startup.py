@@ -23,6 +23,7 @@ from raybook.api.init_options import (
     python_version,
 )
 from raybook.api.ray_context import RayContext
+from raybook.api.submitted_job import announce, merged_environment
 from raybook.api.worker_output import WorkerOutput
 from raybook.base.version import VERSION
 from raybook.engines.engine import Engine
@@ -65,10 +66,12 @@ def init(
     RAY_ADDRESS first); "auto" connects to the newest on this machine; a name, an id or a socket to that one.
     num_cpus, num_gpus, memory (bytes), resources, labels, object_store_memory (bytes): of the node that is started;
     found out where left out. name: by which others on this machine find the cluster; persist: it outlives this process.
+    include_dashboard, dashboard_host, dashboard_port: where the head answers HTTP (the Jobs API); at no port unless one of
+    the first and the last is given; 0: any free one.
     _metrics_export_port: of a page for Prometheus on the head; 0: any free one; none is served without it.
     local_mode: everything in this process, for debuggers. job_config: namespace and runtime_env in one object.
     logging_config: how Python's logging looks here and in workers. What is about parts of Ray that raybook does not have
-    (dashboard, Redis, plasma, ...) is accepted and has no effect.
+    (Redis, plasma, ...) is accepted and has no effect.
 
     RuntimeError when already started (see ``ignore_reinit_error``), ValueError or TypeError for wrong arguments,
     ConnectionError when nothing answers at the address. Blocks until the cluster is up: 0.3 s.
@@ -78,6 +81,7 @@ def init(
     if job_config is not None:
         namespace = job_config.ray_namespace if namespace is None else namespace
         runtime_env = job_config.runtime_env or None if runtime_env is None else runtime_env
+        logging_config = logging_config or job_config.py_logging_config
     check_unused(unused)
     if enable_resource_isolation:
         raise ValueError("enable_resource_isolation comes with a later version of raybook. Leave it out.")
@@ -91,10 +95,13 @@ def init(
         "namespace": namespace,
         "local_mode": local_mode,
         "log_to_driver": log_to_driver,
-        "runtime_env": runtime_env,
+        "runtime_env": merged_environment(runtime_env, os.environ),
         "_temp_dir": _temp_dir,
         "persist": persist,
         "metrics_port": _metrics_export_port,
+        "include_dashboard": include_dashboard,
+        "dashboard_host": dashboard_host,
+        "dashboard_port": dashboard_port,
         "logging": logging_config.to_json() if logging_config is not None else "",
         "name": name,
         "_kernel_id": _kernel_id or current_runtime.kernel_id,
@@ -116,6 +123,7 @@ def init(
         output = WorkerOutput(options.folds_output) if options.log_to_driver and not options.local_mode else None
         engine, mode, cluster = start_engine(options, output)
         attach_engine(engine, mode, cluster)
+        announce(engine, os.environ)
         if output is not None:
             output.attach(engine.node_id, engine.flush_output)
             current_runtime.output = output
@@ -170,6 +178,7 @@ def _level(level: int | str) -> int | str:
 def _current_context(engine: Engine) -> RayContext:
     context = current_runtime.context
     if context is None:
+        http_address = getattr(current_runtime.cluster, "http_address", "")
         info = {
             "address": engine.address,
             "gcs_address": engine.gcs_address,
@@ -181,9 +190,10 @@ def _current_context(engine: Engine) -> RayContext:
             "redis_address": None,
             "metrics_export_port": None,
             "dashboard_agent_listen_port": None,
-            "webui_url": "",
+            "webui_url": http_address,
         }
         context = current_runtime.context = RayContext(info, VERSION, python_version(), shutdown)
+        context.dashboard_url = http_address
     return context
 
 

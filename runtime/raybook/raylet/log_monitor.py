@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from raybook.io.log_file import forget_before
 from raybook.protocol.output_marks import split_mark, without_marks
 
 STREAMS = (".out", ".err")
@@ -22,7 +23,9 @@ LAST_LINES_MAX = 10_000
 DRAWN_S = 1.0
 """A progress bar that draws over itself is shown this often, in the state it has then."""
 BACKLOG_BYTES_MAX = 32 * 1024 * 1024
-"""A worker that prints faster than it is read is read on from the end when it is this far ahead; its file has it all."""
+"""A worker that prints faster than it is read is read on from the end when it is this far ahead; its file has more."""
+FORGET_SHARE = 4
+"""Old bytes are given back a quarter of what is kept at a time: 32 MiB."""
 
 
 @dataclass(slots=True)
@@ -49,6 +52,8 @@ class _Tail:
     drawn: bytes = b""
     """What a progress bar showed when we last looked."""
     drawn_s: float = 0.0
+    forgotten: int = 0
+    """Where the bytes begin that the file still has."""
 
 
 def last_lines(path: str, count: int) -> list[str]:
@@ -67,9 +72,10 @@ def last_lines(path: str, count: int) -> list[str]:
 
 
 class LogMonitor:
-    """Follows the logs of living workers."""
+    """Follows the logs of living workers. bytes_max: what each file keeps, 0 for everything."""
 
-    def __init__(self) -> None:
+    def __init__(self, bytes_max: int = 0) -> None:
+        self._bytes_max = bytes_max
         self._tails: dict[str, _Tail] = {}
         self.behind: dict[str, None] = {}
         """Files of which the last look left something unread."""
@@ -130,6 +136,7 @@ class LogMonitor:
             if size <= tail.offset:
                 return []
             lines = self._skip(tail, size)
+            self._bound(tail, size)
             with open(tail.path, "rb") as file:
                 file.seek(tail.offset)
                 data = file.read(READ_BYTES)
@@ -173,13 +180,20 @@ class LogMonitor:
         tail.drawn, tail.drawn_s = shown, now_s
         return [_line(tail, shown.decode("utf-8", "replace"))]
 
+    def _bound(self, tail: _Tail, size: int) -> None:
+        """Give back what is older than the file is to keep, once it has been read."""
+        end = min(tail.offset, size - self._bytes_max)
+        if self._bytes_max and end - tail.forgotten >= self._bytes_max // FORGET_SHARE:
+            tail.forgotten = forget_before(tail.path, tail.forgotten, end)
+
     def _skip(self, tail: _Tail, size: int) -> list[LogLine]:
         """Leave out what nobody could read any more, and say so."""
         behind = size - tail.offset
         if behind <= BACKLOG_BYTES_MAX:
             return []
         tail.offset = size - READ_BYTES
-        text = f"[raybook left out {behind - READ_BYTES:,} bytes of output here; all of it is in {tail.path}]"
+        kept = f"the last {self._bytes_max:,} bytes of it are" if self._bytes_max else "all of it is"
+        text = f"[raybook left out {behind - READ_BYTES:,} bytes of output here; {kept} in {tail.path}]"
         return [_line(tail, text)]
 
 

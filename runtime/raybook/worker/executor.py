@@ -259,7 +259,7 @@ class WorkerExecutor(Executor):
             made = self._calls_made.get(key, 0) + 1
             self._calls_made[key] = made
             if made >= spec.max_calls:
-                self.retire(f"`{spec.name}` may run {spec.max_calls} times in one process (max_calls)")
+                self._retire_when_free(f"`{spec.name}` may run {spec.max_calls} times in one process (max_calls)")
 
     def _bounce_early(self, peer: Peer, spec: TaskSpec) -> None:
         """The argument that was to be made here before this task was not: back to the owner, who waits for it."""
@@ -279,7 +279,7 @@ class WorkerExecutor(Executor):
                 raise RuntimeError(f"The code of `{spec.name}` never arrived at this worker. Please report this.")
             function = functions.load(payload)
         except BaseException as error:  # noqa: BLE001 - unpickling imports the user's modules.
-            self._load_error = error
+            self._load_error = _unimportable(error) if isinstance(error, ImportError) else error
             if payload is not None:
                 self._payloads[spec.function_key] = payload
             return None
@@ -386,6 +386,33 @@ class WorkerExecutor(Executor):
         self.replies.flush()
         self._core.send_raylet(WorkerExiting(reason))
 
+    def _retire_when_free(self, reason: str) -> None:
+        """End this process between two tasks: at once, or when the tasks it has submitted have ended and nobody else
+        needs its objects. Until then it takes no work and holds no resources."""
+        self.exiting = True
+        self.replies.flush()
+        core = self._core
+        core.submit(self.intake.close)
+        # What the last reply says of references is looked at first.
+        core.leading.lead_until(lambda: not core.queue)
+        core.send_raylet(WorkerExiting(reason, self._is_needed()))
+        core.leading.lead_until(lambda: not self._is_needed())
+
+    def _is_needed(self) -> bool:
+        owner = self._core.owner
+        return bool(owner.references.borrowers or owner.tasks.tasks or owner.borrows.is_handing_over())
+
     def nudge(self) -> None:
         """Make the main thread look whether it should exit."""
         self._core.wake()
+
+
+def _unimportable(error: ImportError) -> RuntimeError:
+    """The code of a task needs a module that this worker does not find."""
+    wrapped = RuntimeError(
+        "The remote function failed to import on the worker. This may be because needed library dependencies are not "
+        f"installed in the worker environment: {error}. Add them with runtime_env={{'pip': [...]}}, or the folder they are "
+        "in with runtime_env={'py_modules': [...]}."
+    )
+    wrapped.__cause__ = error
+    return wrapped

@@ -73,8 +73,8 @@ class Outcome:
 
     def _pack(self, spec: TaskSpec, index: int, result: Any) -> Value:
         owner_id = owner_of(spec.task_id)
-        value, in_region = self._values.pack(result, f"return value of `{spec.name}`", owner_id)
-        if in_region and value.location is not None:
+        value, room = self._values.pack(result, f"return value of `{spec.name}`", owner_id)
+        if room is not None and value.location is not None:
             object_id = return_id(spec.task_id, index)
             location = value.location
             self._core.send_raylet(Sealed(object_id, owner_id, location.offset, location.size))

@@ -126,12 +126,27 @@ class Recovery:
             if key in values:
                 self._lose(key)
 
-    def source_lost(self, key: bytes, location: Location) -> None:
-        """An object could not be read where it should be, for its node is dead."""
+    def source_lost(self, key: bytes, location: Location, damage: str = "") -> None:
+        """An object could not be read where it should be, for its node is dead; damage: for what is wrong with its file."""
         value = self._objects.values.get(key)
-        if value is not None and value.location is not None and value.location.node_id == location.node_id:
+        if value is None or value.location is None:
+            return
+        if damage:
+            if value.location == location:
+                self._file_lost(key, location, damage)
+        elif value.location.node_id == location.node_id:
             self._dead_nodes.setdefault(location.node_id, "it cannot be reached")
             self._lose(key)
+
+    def can_make_again(self, key: bytes) -> bool:
+        """Whether the task that made an object may run again. From any thread: an answer that is late does no harm."""
+        kept = self._kept.get(task_of(key))
+        return kept is not None and bool(kept.record.retries_left) and not kept.record.cancelled
+
+    def _file_lost(self, key: bytes, location: Location, damage: str) -> None:
+        self._objects.lose(key)
+        if self._make_again(key, location.node_id) is not None:
+            self._ready(key, Value(error=ErrorValue("ObjectLostError", damage)), False)
 
     def _lose(self, key: bytes) -> None:
         value = self._objects.values[key]

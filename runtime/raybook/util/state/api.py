@@ -19,11 +19,13 @@ from raybook.util.state.common import (
     LIMIT_DEFAULT,
     LIMIT_MAX,
     ActorState,
+    ClusterEventState,
     Filter,
     JobState,
     NodeState,
     ObjectState,
     PlacementGroupState,
+    RuntimeEnvState,
     TaskState,
     WorkerState,
     select,
@@ -135,6 +137,34 @@ def list_objects(
     rows, survey = sources.objects()
     _complain(survey, raise_on_missing_output)
     return select(ObjectState, rows, filters, limit, detail)
+
+
+def list_runtime_envs(
+    address: str | None = None,
+    filters: Filters = None,
+    limit: int = LIMIT_DEFAULT,
+    timeout: int = 30,
+    detail: bool = False,
+    raise_on_missing_output: bool = True,
+    _explain: bool = False,
+) -> list[RuntimeEnvState]:
+    """Runtime environments by node: whether they could be set up, and how long that took. One round trip."""
+    _check_address(address)
+    return select(RuntimeEnvState, sources.runtime_envs(), filters, limit, detail)
+
+
+def list_cluster_events(
+    address: str | None = None,
+    filters: Filters = None,
+    limit: int = LIMIT_DEFAULT,
+    timeout: int = 30,
+    detail: bool = False,
+    raise_on_missing_output: bool = True,
+    _explain: bool = False,
+) -> list[ClusterEventState]:
+    """What happened lately: workers and nodes that died, environments that failed; the latest first. Two round trips."""
+    _check_address(address)
+    return select(ClusterEventState, sources.cluster_events(), filters, limit, detail)
 
 
 def get_actor(id: str, address: str | None = None, timeout: int = 30, _explain: bool = False) -> ActorState | None:

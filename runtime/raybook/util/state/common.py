@@ -181,6 +181,30 @@ class JobState(StateSchema):
     message: str | None = detail_only()
 
 
+@dataclass
+class RuntimeEnvState(StateSchema):
+    """A runtime environment as one node made it, or could not."""
+
+    runtime_env: dict
+    success: bool
+    creation_time_ms: float | None
+    node_id: str
+    ref_cnt: int | None = detail_only()
+    error: str | None = detail_only()
+
+
+@dataclass
+class ClusterEventState(StateSchema):
+    """Something that happened; severity: INFO, WARNING or ERROR. time: milliseconds since the epoch, as text."""
+
+    severity: str
+    time: str
+    source_type: str
+    message: str
+    event_id: str
+    custom_fields: dict | None = detail_only()
+
+
 State = TypeVar("State", bound=StateSchema)
 
 

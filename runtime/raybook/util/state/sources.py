@@ -10,15 +10,18 @@ from raybook.api import get_runtime_context, nodes, placement_group_table
 from raybook.api import list_actors as actor_rows
 from raybook.api.inventory import job_rows, worker_rows
 from raybook.api.memory_table import reference_type
+from raybook.api.observed import fact_rows
 from raybook.api.survey import Surveyed, surveyed_objects, surveyed_tasks
 from raybook.base.facts import TASK_PENDING_NODE, TASK_SUBMITTED
 from raybook.base.ids import is_actor_call
 from raybook.util.state.common import (
     ActorState,
+    ClusterEventState,
     JobState,
     NodeState,
     ObjectState,
     PlacementGroupState,
+    RuntimeEnvState,
     TaskState,
     WorkerState,
 )
@@ -132,6 +135,42 @@ def objects() -> tuple[list[ObjectState], Surveyed]:
     ]
     found.sort(key=lambda row: (-row.object_size, row.object_id))
     return found, survey
+
+
+def runtime_envs() -> list[RuntimeEnvState]:
+    """The latest that nodes have told of, the longest unchanged first."""
+    return [
+        RuntimeEnvState(
+            runtime_env=row["runtime_env"],
+            success=row["success"],
+            creation_time_ms=row["creation_time_ms"],
+            node_id=row["node_id"],
+            error=row["error"] or None,
+        )
+        for row in fact_rows("runtime_env")["runtime_env"]
+    ]
+
+
+def cluster_events() -> list[ClusterEventState]:
+    """What nodes have told of, the latest first, and then nodes that died; when those died is not known."""
+    told = [
+        ClusterEventState(
+            row["severity"],
+            str(row["time_ms"]),
+            row["source_type"],
+            row["message"],
+            row["event_id"],
+            row["custom_fields"],
+        )
+        for row in fact_rows("cluster_event")["cluster_event"]
+    ]
+    told.sort(key=lambda event: event.time, reverse=True)
+    died = [
+        ClusterEventState("ERROR", "", "GCS", f"Node {node.node_id} died: {node.state_message}", node.node_id, {})
+        for node in cluster_nodes()
+        if node.state == "DEAD"
+    ]
+    return told + died
 
 
 def _placement_group(row: dict[str, Any]) -> PlacementGroupState:
