@@ -174,15 +174,8 @@ class Raylet:
             self._config, self.decider, self._clients, self._store, lambda text: self.output.announce("memory", text)
         )
         logs = Path(self._session_dir, LOGS)
-        self.output = OutputService(
-            logs,
-            self.node_id,
-            self._ip,
-            self._clients,
-            self.gcs,
-            self.decider.leases.actor_of,
-            self._config.worker_log_bytes_max,
-        )
+        actor_of, kept_bytes = self.decider.leases.actor_of, self._config.worker_log_bytes_max
+        self.output = OutputService(logs, self.node_id, self._ip, self._clients, self.gcs, actor_of, kept_bytes)
         self._handlers = self._message_handlers()
         # Forks are ordered before anything else: the zygote works while we talk to the GCS.
         self._keeper.attach(self.decider, self.gcs)
