@@ -82,7 +82,7 @@ def test_a_run_of_seconds_checks_results_counts_and_writes_its_page(tmp_path):
             sys.executable,
             BENCHMARKS / "soak.py",
             "--minutes",
-            "0.12",
+            "0.02",
             "--lap-s",
             "0.4",
             "--report",
@@ -97,4 +97,5 @@ def test_a_run_of_seconds_checks_results_counts_and_writes_its_page(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     text = page.read_text()
-    assert "failures: 0" in text and "head, open files" in text and "Not judged: 3 laps" in text
+    assert re.search(r"all +\d+   failures: 0", text), text
+    assert "head, open files" in text and "Not judged: " in text, text
