@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,18 @@ def test_filters_compare_as_text_and_the_limit_comes_last():
 def test_amounts_are_shown_for_people():
     assert [bytes_text(size) for size in (12, 2048, 3 << 30)] == ["12 B", "2.0 KiB", "3.0 GiB"]
     assert cell("resources", {"CPU": [1, 4.0], "memory": [0, 1 << 30]}) == "CPU 1/4, memory 0 B/1.0 GiB"
+
+
+@pytest.mark.slow
+def test_microbenchmark_measures_rows_on_a_cluster_of_its_own(no_cluster):
+    done = run("microbenchmark", "small_get", "task_sync", "--seconds", "0.05", "--repeats", "1", "--num-cpus", "1")
+    assert done.exit_code == 0, done.output
+    assert re.search(r"^small get +[\d,]+ /s$", done.output, re.M) and re.search(
+        r"^task sync +[\d,]+ /s$", done.output, re.M
+    )
+    assert not ray.is_initialized()
+
+
+def test_microbenchmark_names_the_rows_there_are():
+    done = run("microbenchmark", "task_sink")
+    assert done.exit_code == 2 and "task_sync" in done.output

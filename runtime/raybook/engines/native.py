@@ -157,6 +157,7 @@ class NativeEngine:
             self._ask_for_retries(spec, options.retry_exceptions)
         if options.max_calls:
             spec.max_calls = options.max_calls
+        spec.runs_once = not options.max_retries
         if options.num_returns < 0:
             spec.stream = self._stream_order(options)
         context = CURRENT_TASK.get()

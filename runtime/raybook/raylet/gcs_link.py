@@ -74,6 +74,8 @@ class GcsLink:
         self._facts_task: asyncio.Task[None] | None = None
         self._latest: dict[bytes, messages.ActorInfo] = {}
         """Newest pushed row of each watched actor."""
+        self._watchers: dict[bytes, dict[bytes, Client]] = {}
+        """Actor → clients here that watch it, by id: what a thousand actors are told must not be a walk over all."""
         self._closed = False
         self._outbox = Outbox(channel, self._try_again)
 
@@ -143,9 +145,8 @@ class GcsLink:
         available, _ = self._amounts()
         self._node.resources_available = available
         await self._channel.call("RegisterNode", messages.RegisterNode(self._node))
-        watched = {actor_id: True for client in self._clients for actor_id in client.watched}
-        if watched:
-            request = messages.WatchActors(self._node.node_id, list(watched))
+        if self._watchers:
+            request = messages.WatchActors(self._node.node_id, list(self._watchers))
             for info in (await self._channel.call("WatchActors", request)).actors:
                 self.actor_changed(info)
         if self._reporter is None:
@@ -200,19 +201,24 @@ class GcsLink:
         """A client wants an actor's states from now on, or no more."""
         if watch:
             client.watched[actor_id] = True
+            self._watchers.setdefault(actor_id, {})[client.client_id] = client
             # In order with creations: a question that overtook one would be told that there is no such actor.
             request = messages.WatchActors(self._node.node_id, [actor_id])
             self._outbox.send("WatchActors", request, lambda reply: self._watched(client, actor_id, reply))
-        elif client.watched.pop(actor_id, None):
-            self.unwatch([actor_id])
+        elif actor_id in client.watched:
+            self.unwatch(client, [actor_id])
 
-    def unwatch(self, actor_ids: list[bytes]) -> None:
+    def unwatch(self, client: Client, actor_ids: list[bytes]) -> None:
         """A client of ours looks away: tell the GCS about those nobody else here watches."""
-        unwatched = [
-            actor_id for actor_id in actor_ids if not any(actor_id in other.watched for other in self._clients)
-        ]
-        for actor_id in unwatched:
-            self._latest.pop(actor_id, None)
+        unwatched = []
+        for actor_id in actor_ids:
+            client.watched.pop(actor_id, None)
+            watchers = self._watchers.get(actor_id, {})
+            watchers.pop(client.client_id, None)
+            if not watchers:
+                self._watchers.pop(actor_id, None)
+                self._latest.pop(actor_id, None)
+                unwatched.append(actor_id)
         if unwatched:
             self.tell("WatchActors", messages.WatchActors(self._node.node_id, unwatched, watch=False))
 
@@ -226,10 +232,11 @@ class GcsLink:
 
     def actor_changed(self, info: messages.ActorInfo) -> None:
         """The GCS pushed a row."""
-        update = _update_of(info)
-        for client in self._clients:
-            if info.actor_id in client.watched:
-                self._latest[info.actor_id] = info
+        watchers = self._watchers.get(info.actor_id)
+        if watchers:
+            self._latest[info.actor_id] = info
+            update = _update_of(info)
+            for client in watchers.values():
                 client.connection.send(update)
 
     # --- facts --------------------------------------------------------------------------------------------------------

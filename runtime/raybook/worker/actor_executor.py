@@ -135,6 +135,11 @@ class ActorExecutor:
         context.is_cancelled = True
         return True
 
+    @property
+    def is_async(self) -> bool:
+        """Whether coroutines of its class may go on between its calls."""
+        return self._creation.is_async
+
     def running(self) -> list[bytes]:
         """Calls that have begun here and not ended. Any thread."""
         return [*self._running.copy(), *self._coroutines.copy()]

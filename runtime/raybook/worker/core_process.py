@@ -69,18 +69,13 @@ from raybook.worker.leading import Leading
 from raybook.worker.mail import Mail
 from raybook.worker.peers import Peer
 from raybook.worker.raylet_link import GcsRequest, RayletLink
+from raybook.worker.rhythm import Rhythm
 from raybook.worker.tickets import Tickets
 
 logger = logging.getLogger(__name__)
 
 QUIET_VARIABLES = ("RAY_IGNORE_UNHANDLED_ERRORS", "RAYBOOK_IGNORE_UNHANDLED_ERRORS")
 """Set, errors that nobody asked for are not logged (looked at when there is one, as Ray does)."""
-IDLE_WAIT_MS = 500
-"""Longest sleep: released references wait at most this long to be noticed when nothing else happens."""
-BUSY_WAIT_MS = 20
-"""Sleep after activity: releases that follow a burst are handled soon, without a wake-up for each."""
-EXECUTOR_WAIT_MS = 5
-"""Sleep while tasks run here: replies that a long one keeps waiting are sent after this at the latest."""
 
 
 class CoreProcess:
@@ -131,7 +126,7 @@ class CoreProcess:
         self._sleeping = False
         self._stopping = False
         self._has_polled = False
-        self._timer_ms = 0
+        self._rhythm = Rhythm()
         self._thread = threading.Thread(target=self._run, name="raybook-io", daemon=True)
         self._effects: dict[type, Callable[[Any], None]] = {
             ToPeer: self._mail.send,
@@ -280,6 +275,7 @@ class CoreProcess:
             peer = mail.by_fd.get(fd)
             if peer is not None:
                 mail.read(peer, mask, inbox)
+                self._rhythm.heard()
             elif fd == self._link.fd:
                 self._serve_raylet(mask, inbox)
             elif fd in mail.listeners:
@@ -290,10 +286,10 @@ class CoreProcess:
         now_ms = int(time.monotonic() * 1000)
         if inbox:
             self._execute(self.owner.handle(inbox, now_ms))
-            self._timer_ms = min(self._timer_ms, now_ms + BUSY_WAIT_MS)
+            self._rhythm.acted(now_ms)
             if self.owner.finished:
                 self.facts.collect(self.owner.finished)
-        if now_ms >= self._timer_ms:
+        if now_ms >= self._rhythm.due_ms:
             self._on_timer(now_ms, bool(inbox))
         if self._link.is_unsent:  # First: of a value in the arena, the raylet hears before its owner.
             self._flush_link()
@@ -310,7 +306,7 @@ class CoreProcess:
             self._has_polled = not self._has_polled
             return self._epoll.poll(0) if self._has_polled else []
         self._has_polled = True
-        wake_s = self._timer_ms / 1000
+        wake_s = self._rhythm.due_ms / 1000
         if end_s is not None and end_s < wake_s:
             wake_s = end_s
         ready = self._epoll.poll(max(0.0, wake_s - time.monotonic()))
@@ -329,16 +325,13 @@ class CoreProcess:
         if self.facts.is_due(now_ms):
             for message in self.facts.take(now_ms):
                 self.to_raylet(message)
-        wait_ms = BUSY_WAIT_MS if is_busy else IDLE_WAIT_MS
+        wait_ms = self.facts.wait_ms(now_ms)
         deadline = self.owner.next_deadline_ms()
         if deadline is not None:
-            wait_ms = min(wait_ms, max(1, deadline - now_ms))
-        wait_ms = min(wait_ms, max(1, self.facts.wait_ms(now_ms)))
+            wait_ms = min(wait_ms, deadline - now_ms)
         if self.executor is not None:
             self.executor.on_idle()
-            if self.executor.is_busy():
-                wait_ms = min(wait_ms, EXECUTOR_WAIT_MS)
-        self._timer_ms = now_ms + wait_ms
+        self._rhythm.rest(now_ms, is_busy, wait_ms, self.executor)
 
     def _take_commands(self, inbox: list[Any]) -> None:
         pop = self.queue.popleft
@@ -371,7 +364,7 @@ class CoreProcess:
             for message in messages:
                 self._on_raylet_message(message, inbox)
             # It may have asked for something that is looked after by the timer.
-            self._timer_ms = 0
+            self._rhythm.hurry()
 
     def _on_raylet_message(self, message: Any, inbox: list[Any]) -> None:
         kind = type(message)

@@ -104,7 +104,8 @@ class LeaseRequester:
         self.locality: Locality | None = None
         """Set where there are other nodes."""
         self._groups: dict[SchedulingClass, Group] = {}
-        self._by_key: list[Group] = []
+        self._by_key: dict[int, Group] = {}
+        self._next_key = 0
         self._leases: dict[int, Lease] = {}
         self._ending: dict[int, Lease] = {}
         """Leases that are over, with tasks that may still be answered."""
@@ -116,13 +117,23 @@ class LeaseRequester:
         """A task whose arguments are all there."""
         if self.locality is not None and record.held is not None:
             self.locality.aim(record)
-        group = self._groups.get(record.scheduling_class)
-        if group is None:
-            group = Group(len(self._by_key), record.scheduling_class)
-            self._groups[record.scheduling_class] = group
-            self._by_key.append(group)
+        group = self._group_of(record)
         group.queue.append(record)
         self._dirty[group.class_key] = group
+
+    def _group_of(self, record: TaskRecord) -> Group:
+        group = self._groups.get(record.scheduling_class)
+        if group is None:
+            group = Group(self._next_key, record.scheduling_class)
+            self._next_key += 1
+            self._groups[record.scheduling_class] = self._by_key[group.class_key] = group
+        return group
+
+    def _forget(self, group: Group) -> None:
+        """Nothing waits and no lease is left. Every placement group is a class of its own, so they would pile up."""
+        self._by_key.pop(group.class_key, None)
+        if self._groups.get(group.scheduling_class) is group:
+            del self._groups[group.scheduling_class]
 
     def follow(self, producer: TaskRecord | None, record: TaskRecord) -> None:
         """A task that waits for results of ``producer`` alone: it may be pushed right behind it, on the same worker."""
@@ -143,7 +154,7 @@ class LeaseRequester:
     def requeue(self, record: TaskRecord) -> None:
         """A task that came back unstarted, or is tried again: to the front, it has waited longest."""
         record.lease = None
-        group = self._groups[record.scheduling_class]
+        group = self._group_of(record)
         group.queue.appendleft(record)
         self._dirty[group.class_key] = group
 
@@ -160,8 +171,11 @@ class LeaseRequester:
         return True
 
     def granted(self, granted: LeaseGranted, now_ms: int, effects: list) -> None:
-        """A lease arrived."""
-        group = self._by_key[granted.class_key]
+        """A lease arrived; perhaps of a class that wants none any more, while that word was on its way."""
+        group = self._by_key.get(granted.class_key)
+        if group is None:
+            effects.append(ToRaylet(ReturnLease(granted.lease_id)))
+            return
         lease = Lease(group, granted, now_ms)
         group.leases[lease.lease_id] = lease
         group.infeasible = ""
@@ -267,16 +281,21 @@ class LeaseRequester:
 
     def infeasible(self, class_key: int, text: str) -> int:
         """The cluster can never serve a class; how many tasks wait for it."""
-        group = self._by_key[class_key]
+        group = self._by_key.get(class_key)
+        if group is None:
+            return 0
         group.infeasible = text
         return len(group.queue)
 
     def refused(self, class_key: int) -> list[TaskRecord]:
         """A class will never run, and its demand is gone; the tasks that queue for it, which end with that."""
-        group = self._by_key[class_key]
+        group = self._by_key.get(class_key)
+        if group is None:
+            return []
         records = list(group.queue)
         group.queue.clear()
         group.demand_sent = 0
+        self._dirty[class_key] = group
         return records
 
     # What to do
@@ -291,6 +310,8 @@ class LeaseRequester:
                 self._assign(group, now_ms, effects)
             self._balance(group, now_ms, effects)
             self._demand(group, effects)
+            if not group.queue and not group.leases:
+                self._forget(group)
 
     def _assign(self, group: Group, now_ms: int, effects: list) -> None:
         usable = [
@@ -391,6 +412,7 @@ class LeaseRequester:
                 if now_ms - lease.idle_since_ms >= idle_ms:
                     self._leases.pop(lease.lease_id)
                     lease.group.leases.pop(lease.lease_id)
+                    self._dirty[lease.group.class_key] = lease.group
                     effects.append(ToRaylet(ReturnLease(lease.lease_id)))
             elif len(lease.in_flight) > 1 and not lease.stalled and now_ms - lease.progress_ms >= STALL_MS:
                 lease.stalled = True
@@ -412,7 +434,7 @@ class LeaseRequester:
 
     def return_all(self, effects: list) -> None:
         """Shutting down: withdraw all demand."""
-        for group in self._by_key:
+        for group in self._by_key.values():
             if group.demand_sent:
                 effects.append(ToRaylet(SetDemand(group.class_key, group.scheduling_class, 0)))
 
@@ -427,15 +449,15 @@ class LeaseRequester:
 
     def statistics(self) -> Statistics:
         return Statistics(
-            queued=sum(len(group.queue) for group in self._by_key),
+            queued=sum(len(group.queue) for group in self._by_key.values()),
             in_flight=sum(len(lease.in_flight) for leases in (self._leases, self._ending) for lease in leases.values()),
             leases=len(self._leases),
-            demand=sum(group.demand_sent for group in self._by_key),
+            demand=sum(group.demand_sent for group in self._by_key.values()),
         )
 
     def check_invariants(self) -> None:
         seen: set[bytes] = set()
-        for group in self._by_key:
+        for group in self._by_key.values():
             for record in group.queue:
                 assert record.lease is None, "a queued task believes it is in flight"
                 assert record.spec.task_id not in seen, "a task is queued twice"
