@@ -177,7 +177,7 @@ def test_cancel_and_kill_say_what_they_take(ray):
 
     with pytest.raises(TypeError, match=r"takes the ObjectRef of a task"):
         ray.cancel(A.remote())
-    with pytest.raises(ValueError, match=r"only supported for actors.*use cancel\(ref\)"):
+    with pytest.raises(ValueError, match=r"ray.kill\(\) only supported for actors. For tasks, try ray.cancel\(\)"):
         ray.kill(ray.put(1))
 
 

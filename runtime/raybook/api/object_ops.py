@@ -102,7 +102,7 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
     """End an actor at once, without its exit handlers; with ``no_restart=False`` it starts again if ``max_restarts``
     allows. ValueError for what is no actor."""
     if not isinstance(actor, ActorHandle):
-        raise ValueError(f"kill() is only supported for actors, got {type(actor)}. To stop a task, use cancel(ref).")
+        raise ValueError(f"ray.kill() only supported for actors. For tasks, try ray.cancel(). Got: {type(actor)}.")
     live_engine(actor).kill_actor(actor._state, no_restart)
 
 

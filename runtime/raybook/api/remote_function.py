@@ -20,6 +20,7 @@ from raybook.api.environment_options import with_environment
 from raybook.api.options import TASK_OPTIONS, check_call_site_options, check_options, into_group, task_options
 from raybook.api.returns import shape_returns
 from raybook.api.signature import CallSignature
+from raybook.base.names import short
 from raybook.engines.engine import Engine, TaskOptions
 from raybook.protocol import functions
 
@@ -131,4 +132,4 @@ class RemoteFunction:
 
 def short_name(target: Any) -> str:
     """The name that panels and tracebacks show: without the function it was defined in."""
-    return target.__qualname__.rpartition("<locals>.")[2]
+    return short(target.__qualname__)

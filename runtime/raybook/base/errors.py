@@ -30,6 +30,10 @@ from raybook.base.task_traceback import (
     with_source_lines,
 )
 
+ACTOR_DIED = "The actor died unexpectedly before finishing this task."
+INIT_FAILED = "The actor died because of an error raised in its creation task, "
+"""How the texts of ActorDiedError begin, as in Ray."""
+
 TASK_CODE = "task"
 """``ErrorValue.code`` of an error that user code raised."""
 
@@ -268,6 +272,18 @@ class RayActorError(RayError):
 
     actor_id: str | None = None
     """Of the actor, in hexadecimal; None where it is not known."""
+    preempted = False
+    """Whether its node was taken away by whoever lent it."""
+
+    @property
+    def error_msg(self) -> str:
+        """The whole text."""
+        return str(self)
+
+    @property
+    def actor_init_failed(self) -> bool:
+        """Whether ``__init__`` raised."""
+        return str(self).startswith(INIT_FAILED)
 
 
 class ActorDiedError(RayActorError):

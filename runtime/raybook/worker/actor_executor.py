@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from raybook.base.names import short
 from raybook.base.task_context import CURRENT_TASK, ActorContext, TaskContext
 from raybook.protocol import functions
 from raybook.protocol.messages.raylet import ActorStarted, ExitWorker, StartActor
@@ -59,36 +60,47 @@ class ActorExecutor:
         self._values = values
         self._order = order
         self._creation = msgspec.msgpack.decode(spec.creation, type=ActorCreation)
+        self._assignment = msgspec.structs.replace(order.assignment, resources=spec.resources)
+        """What the actor holds while it lives; what it took to place it has been given back."""
         self.actor_id = spec.actor_id
         executor.outcome.actor_id = spec.actor_id
         executor.set_job(self._creation.job)
         self.wake: Callable[[], None] | None = None
         """Set while an event loop takes the calls: how the I/O thread tells it of new ones."""
         self._context = ActorContext(
-            spec.actor_id, spec.class_name, spec.name, spec.namespace, order.restarts, self._creation.is_async,
+            spec.actor_id, short(spec.class_name), spec.name, spec.namespace, order.restarts, self._creation.is_async,
             executor.decode_handle(spec.handle),
         )  # fmt: skip
         self._instance: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Of an async actor: its ``__init__`` and its methods run on it."""
         self._running: dict[bytes, TaskContext] = {}
         self._coroutines: dict[bytes, AsyncLane] = {}
 
     def create(self) -> bool:
         """Run ``__init__`` and tell the raylet how it went."""
         creation = self._creation
-        context = TaskContext(creation.spec.task_id, creation.spec.name, 0, self._order.assignment, self._context)
+        context = TaskContext(creation.spec.task_id, creation.spec.name, 0, self._assignment, self._context)
         token = CURRENT_TASK.set(context)
         try:
             actor_class = functions.load(creation.class_payload)
             args, kwargs = self._executor.arguments.read(creation.spec)
-            self._instance = actor_class(*args, **kwargs)
+            if creation.is_async:
+                # ``__init__`` may ask for the running loop, start tasks on it, or be a coroutine itself.
+                self._loop = asyncio.new_event_loop()
+                asyncio.set_event_loop(self._loop)
+                self._instance = self._loop.run_until_complete(_make_on_loop(actor_class, args, kwargs))
+            else:
+                self._instance = actor_class(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - whatever user code raises makes the actor dead.
             self._report_failure(error)
             return False
         finally:
             CURRENT_TASK.reset(token)
-        if type(self._instance).__repr__ is not object.__repr__:
-            self._executor.outcome.actor_repr = repr(self._instance)
-        self._core.send_raylet(ActorStarted(self.actor_id, repr=self._executor.outcome.actor_repr))
+        shown = _repr_of(self._instance)
+        self._executor.outcome.actor_repr = shown
+        has_own = type(self._instance).__repr__ is not object.__repr__
+        self._core.send_raylet(ActorStarted(self.actor_id, repr=shown if has_own else ""))
         return True
 
     def _report_failure(self, error: BaseException) -> None:
@@ -97,8 +109,8 @@ class ActorExecutor:
 
     def run(self) -> None:
         """Serve calls until told to exit."""
-        if self._creation.is_async:
-            asyncio.run(self._serve_async())
+        if self._loop is not None:
+            self._serve_on(self._loop)
         elif self._creation.max_concurrency > 1 or self._creation.groups:
             self._serve_threaded()
         else:
@@ -153,7 +165,7 @@ class ActorExecutor:
         return function(self._instance, *args, **kwargs)
 
     def _execute(self, peer: Peer, spec: TaskSpec) -> None:
-        context = TaskContext(spec.task_id, spec.name, spec.attempt, self._order.assignment, self._context)
+        context = TaskContext(spec.task_id, spec.name, spec.attempt, self._assignment, self._context)
         self._running[spec.task_id] = context
         try:
             method: Callable[..., Any] = self._method(spec)
@@ -193,6 +205,19 @@ class ActorExecutor:
             self._executor.nudge()
 
     # Async
+
+    def _serve_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        """As ``asyncio.run`` does, on a loop that exists already: what still runs at the end is cancelled."""
+        try:
+            loop.run_until_complete(self._serve_async())
+            left = asyncio.all_tasks(loop)
+            for task in left:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
 
     async def _serve_async(self) -> None:
         loop = asyncio.get_running_loop()
@@ -248,7 +273,7 @@ class ActorExecutor:
         if executor.exiting:
             self._end_coroutine(spec, lane)
             return
-        CURRENT_TASK.set(TaskContext(spec.task_id, spec.name, spec.attempt, self._order.assignment, self._context))
+        CURRENT_TASK.set(TaskContext(spec.task_id, spec.name, spec.attempt, self._assignment, self._context))
         start_ns = time.perf_counter_ns()
         try:
             async with lane.slots:
@@ -284,6 +309,21 @@ class ActorExecutor:
     def _flush(self, lane: AsyncLane) -> None:
         lane.is_flush_due = False
         self._executor.replies.flush()
+
+
+async def _make_on_loop(actor_class: type, args: tuple, kwargs: dict[str, Any]) -> Any:
+    if not inspect.iscoroutinefunction(actor_class.__init__):
+        return actor_class(*args, **kwargs)
+    instance = actor_class.__new__(actor_class, *args, **kwargs)
+    await actor_class.__init__(instance, *args, **kwargs)
+    return instance
+
+
+def _repr_of(instance: Any) -> str:
+    try:
+        return repr(instance)
+    except Exception:  # noqa: BLE001 - user code; an actor that cannot be shown works all the same.
+        return object.__repr__(instance)
 
 
 def _return_true() -> bool:

@@ -344,6 +344,10 @@ class CoreProcess:
             if handler is None:
                 inbox.append(event)
             else:
+                if inbox and type(event) is GcsRequest:
+                    # The cluster must not be asked for an actor before it hears that its last handle went.
+                    self._execute(self.owner.handle(inbox, int(time.monotonic() * 1000)))
+                    inbox.clear()
                 handler(event)
 
     def _log_unhandled(self, effect: UnhandledError) -> None:

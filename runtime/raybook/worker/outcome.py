@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from raybook.base.dynamic_generator import DynamicObjectRefGenerator
-from raybook.base.errors import ActorExit, RayTaskError, TaskCancelledError, value_from_error
+from raybook.base.errors import ACTOR_DIED, ActorExit, RayTaskError, TaskCancelledError, value_from_error
 from raybook.base.ids import owner_of, return_id
 from raybook.base.specs import ErrorValue, Value
 from raybook.core.owner.task_manager import RETRYABLE
@@ -95,10 +95,10 @@ class Outcome:
         if isinstance(error, TaskCancelledError):
             return ErrorValue("TaskCancelledError", str(error))
         if isinstance(error, ActorExit):
-            text = f"The actor is dead because it called exit_actor() in `{spec.name}`."
+            text = f"{ACTOR_DIED}\nThe actor is dead because it called exit_actor() in `{spec.name}`."
             return ErrorValue("ActorDiedError", text, actor_id=self.actor_id)
         if isinstance(error, SystemExit) and self.actor_id:
-            text = f"The actor is dead because its code called sys.exit({error.code!r}) in `{spec.name}`."
+            text = f"{ACTOR_DIED}\nThe actor is dead because its code called sys.exit({error.code!r}) in `{spec.name}`."
             return ErrorValue("ActorDiedError", text, actor_id=self.actor_id)
         value = self.describe(spec.name, error)
         if spec.retry_exceptions and _is_retryable(spec, error):

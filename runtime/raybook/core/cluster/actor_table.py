@@ -21,7 +21,16 @@ from raybook.base.facts import ACTOR_ALIVE, ACTOR_DEAD, ACTOR_PENDING, ACTOR_RES
 from raybook.base.specs import ActorSpec, Endpoint
 from raybook.base.strategies import group_target
 from raybook.core.cluster import actor_events as on
-from raybook.core.cluster.actor_record import RESTARTS_FOREVER, ActorRecord, label_of, row_of, without_creation
+from raybook.core.cluster.actor_record import (
+    KILLED_BY_USER,
+    RESTARTS_FOREVER,
+    ActorRecord,
+    ended_because,
+    label_of,
+    name_taken,
+    row_of,
+    without_creation,
+)
 from raybook.core.cluster.actor_watchers import ActorWatchers
 from raybook.core.scheduling.policy import Choice
 from raybook.protocol.messages.gcs import ActorInfo
@@ -33,8 +42,6 @@ MOVES: dict[str, frozenset[str]] = {
     ACTOR_DEAD: frozenset(),
 }
 """Which state may follow which. A life lost before it was ALIVE is followed by another one in the same state."""
-
-KILLED_BY_USER = "The actor is dead because it was killed by `ray.kill`."
 
 Chooser = Callable[[ActorSpec, Mapping[bytes, str]], Choice]
 """(spec, nodes that refused it) → where to, or why nowhere."""
@@ -219,12 +226,7 @@ class ActorTable:
         if event.get_if_exists:
             self._effects.append(on.AnswerCreation(event.request, without_creation(holder)))
             return
-        name, namespace = holder.name, holder.namespace
-        text = (
-            f"The name {name!r} is already taken in namespace {namespace!r} by actor {label_of(holder)}. "
-            f"Choose another name, pass get_if_exists=True, or end the other actor first."
-        )
-        self._effects.append(on.RefuseCreation(event.request, "ActorAlreadyExistsError", text))
+        self._effects.append(on.RefuseCreation(event.request, "ActorAlreadyExistsError", name_taken(holder)))
 
     def _place(self, actor: ActorRecord) -> None:
         """Choose a node for the present life, or file the actor as waiting."""
@@ -302,7 +304,7 @@ class ActorTable:
             actor.death_payload = report.payload
             actor.death_code = report.code
             final = report.intended or report.creation_failed
-            self._life_ended(actor, report.reason or "Its process ended.", may_restart=not final)
+            self._life_ended(actor, ended_because(report), may_restart=not final)
 
     def _came_alive(self, actor: ActorRecord, endpoint: Endpoint | None, pid: int) -> None:
         if actor.state == ACTOR_ALIVE:
@@ -343,13 +345,13 @@ class ActorTable:
     def _owner_lost(self, event: on.OwnerLost) -> None:
         because = event.reason or "its process ended"
         for actor_id in list(self._of_owner.get(event.client_id, ())):
-            self._end_with_creator(self._actors[actor_id], f"The owner of the actor is gone: {because}")
+            self._end_with_creator(self._actors[actor_id], f"The actor is dead because its owner has died: {because}")
 
     def _job_ended(self, event: on.JobEnded) -> None:
         because = event.reason or "its driver left"
         self._ended_jobs[event.job_id] = because
         for actor_id in list(self._of_job.get(event.job_id, ())):
-            self._end_with_creator(self._actors[actor_id], f"The job of the actor has ended: {because}")
+            self._end_with_creator(self._actors[actor_id], f"The actor is dead because its job has ended: {because}")
 
     def _end_with_creator(self, actor: ActorRecord, reason: str) -> None:
         if actor.spec.detached or actor.state == ACTOR_DEAD:
@@ -385,7 +387,7 @@ class ActorTable:
             actor.tell(f"restarts: {reason}", self._now_ms)
             self._begin_life(actor, ACTOR_RESTARTING)
         else:
-            self._die(actor, reason)
+            self._die(actor, actor.ending or reason)
 
     def _begin_life(self, actor: ActorRecord, state: str) -> None:
         self._move(actor, state)

@@ -160,7 +160,7 @@ class LeaseManager:
             self._effects.append(refusal)
             return
         shape = tuple((name, amount) for name, amount in what.resources if amount)
-        group = self._group((shape, what.environment, False, target, labels_wanted(what)))
+        group = self._group((shape, what.environment, False, target, labels_wanted(what, self._labels)))
         self._queue.put(group, Request(key, event.client, event.class_key, event.count, event.name))
         told = self._told_infeasible.setdefault(event.client, {})
         if (group.missing or group.refusal) and event.class_key not in told:

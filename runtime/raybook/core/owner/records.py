@@ -62,6 +62,8 @@ class TaskRecord(msgspec.Struct, gc=False):
     """Seconds since the epoch."""
     lease: Any = None
     """Lease that the task was pushed under, or None."""
+    may_overtake: bool = False
+    """Of a call: may be sent before earlier ones whose arguments are missing."""
     followers: list[TaskRecord] | None = None
     """Tasks that wait for this one alone, and may be pushed right behind it."""
 
