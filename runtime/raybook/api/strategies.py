@@ -155,7 +155,7 @@ def strategy_of(options: Mapping[str, Any], name: str, held: Shape, needed: Shap
     if captures is None:
         parent = captured()
         captures = parent is not None
-    return GroupTarget(group.id, index, bool(captures)).encode()
+    return GroupTarget(group._id, index, bool(captures)).encode()
 
 
 def inherits(options: Mapping[str, Any]) -> bool:
