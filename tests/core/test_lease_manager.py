@@ -536,3 +536,24 @@ def test_an_actor_whose_process_crashed_before_it_began_is_gone():
     effects = scene.tell(WorkerDied(start.worker, "killed", -9))
 
     assert only(effects, ActorGone).incarnation == 0
+
+
+def test_a_gpu_goes_to_a_worker_that_never_served_without_one():
+    """CUDA reads once in a process which devices it may see."""
+    scene = Scene(workers=1, CPU=1, GPU=1)
+    lease = only(scene.demand(1, CPU=1), Grant)
+    scene.tell(LeaseReturned(DRIVER, lease.lease_id))
+    effects = scene.demand(1, class_key=1, CPU=1, GPU=1)
+    assert not all_of(effects, Grant)
+    assert only(effects, StartWorkers).count == 1
+    assert only(scene.tell(WorkerReady(b"fresh")), Grant).worker == b"fresh"
+
+
+def test_a_worker_that_served_a_gpu_serves_the_same_one_again_and_nothing_else():
+    scene = Scene(workers=1, CPU=1, GPU=2)
+    first = only(scene.demand(1, CPU=1, GPU=1), Grant)
+    scene.tell(LeaseReturned(DRIVER, first.lease_id))
+    again = only(scene.demand(1, CPU=1, GPU=1), Grant)
+    assert (again.worker, again.assignment.instances) == (first.worker, first.assignment.instances)
+    scene.tell(LeaseReturned(DRIVER, again.lease_id))
+    assert not all_of(scene.demand(1, class_key=1, CPU=1), Grant)

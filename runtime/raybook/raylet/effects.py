@@ -22,16 +22,9 @@ from raybook.core.node import lease_events as le
 from raybook.core.node import worker_pool as wp
 from raybook.core.node.lease_manager import LeaseManager
 from raybook.core.node.local_resources import LocalResources
+from raybook.core.node.translation import LEASE_MESSAGES, lease_granted
 from raybook.protocol.messages.gcs import ActorStateReport
-from raybook.protocol.messages.raylet import (
-    DemandInfeasible,
-    DemandRefused,
-    ExitWorker,
-    LeaseGranted,
-    LeaseLost,
-    RevokeLease,
-    StartActor,
-)
+from raybook.protocol.messages.raylet import ExitWorker
 from raybook.protocol.messages.zygote import WorkerOptions
 from raybook.raylet.clients import ClientTable, WorkerProcess
 from raybook.raylet.environments import Environments
@@ -87,13 +80,9 @@ class NodeDecider:
         self._closed = False
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._carry_out: dict[type, Callable[[Any], None]] = {
+            **{kind: self._pass_on for kind in LEASE_MESSAGES},
             le.Grant: self._grant,
-            le.LeaseLostEffect: self._lease_lost,
-            le.Infeasible: self._infeasible,
-            le.Refuse: self._refuse,
             le.FollowGroup: lambda effect: self._follow_group(effect.group_id),
-            le.AskRevoke: self._ask_revoke,
-            le.StartActorOn: self._start_actor,
             le.ActorGone: self._actor_gone,
             le.KillWorker: self._kill_worker,
             le.StartWorkers: self._start_workers,
@@ -162,35 +151,15 @@ class NodeDecider:
     def _grant(self, effect: le.Grant) -> None:
         worker = self._clients.get(effect.worker)
         assert worker is not None, "A lease was granted on a worker that is not registered."
-        self.send(
-            effect.client,
-            LeaseGranted(
-                effect.class_key, effect.lease_id, effect.epoch, worker.endpoint, effect.assignment, worker.pid
-            ),
-        )
+        self.send(effect.client, lease_granted(effect, worker.endpoint, worker.pid))
 
-    def _lease_lost(self, effect: le.LeaseLostEffect) -> None:
-        lost = LeaseLost(
-            effect.lease_id, effect.died, effect.reason, effect.exit_code, effect.out_of_memory, effect.code
-        )
-        self.send(effect.client, lost)
-
-    def _infeasible(self, effect: le.Infeasible) -> None:
-        self.send(effect.client, DemandInfeasible(effect.class_key, effect.text))
-
-    def _refuse(self, effect: le.Refuse) -> None:
-        self.send(effect.client, DemandRefused(effect.class_key, effect.code, effect.text))
-
-    def _ask_revoke(self, effect: le.AskRevoke) -> None:
-        self.send(effect.worker, RevokeLease(effect.epoch, effect.drain))
+    def _pass_on(self, effect: Any) -> None:
+        self.send(*LEASE_MESSAGES[type(effect)](effect))
 
     def _report(self, effect: le.ReportResources) -> None:
         self._resources_changed()
 
     # --- actors -------------------------------------------------------------------------------------------------------
-
-    def _start_actor(self, effect: le.StartActorOn) -> None:
-        self.send(effect.worker, StartActor(effect.spec, effect.assignment, effect.restarts))
 
     def _actor_gone(self, effect: le.ActorGone) -> None:
         self._report_actor(

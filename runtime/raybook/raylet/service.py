@@ -28,13 +28,13 @@ from raybook.core.cluster.actor_record import ALL_HANDLES_GONE
 from raybook.core.node import lease_events as le
 from raybook.core.node import worker_pool as wp
 from raybook.core.node.local_resources import LocalResources
+from raybook.core.node.translation import LEASE_EVENTS, STORE_EVENTS
 from raybook.io.channel import Channel, RemoteError
 from raybook.io.gpu import visible_gpu_ids
 from raybook.io.loop_transport import Connection, FrameServer
 from raybook.io.process import is_alive
 from raybook.protocol.messages import gcs as gcs_messages
 from raybook.protocol.messages import raylet as rm
-from raybook.protocol.messages import store as sm
 from raybook.protocol.messages.node import NodeStats, WorkerInfo
 from raybook.protocol.messages.output import FlushOutput
 from raybook.protocol.messages.survey import SurveyAnswer
@@ -45,7 +45,7 @@ from raybook.raylet.gcs_link import GcsLink
 from raybook.raylet.idle_probe import IdleProbe
 from raybook.raylet.node_service import NodeService
 from raybook.raylet.output_service import OutputService
-from raybook.raylet.store_service import StoreService
+from raybook.raylet.store_service import SPILL_MESSAGES, StoreService
 from raybook.raylet.surveys import Surveys
 from raybook.raylet.worker_keeper import LOGS, Hooks, WorkerKeeper, Workplace
 from raybook.raylet.zygote_client import ZygoteHandle
@@ -385,15 +385,12 @@ class Raylet:
     # --- messages -----------------------------------------------------------------------------------------------------
 
     def _message_handlers(self) -> dict[type, Callable[[Client, Any], None]]:
-        def to_leases(make: Callable[[Client, Any], Any]) -> Callable[[Client, Any], None]:
-            return lambda client, message: self.decider.lease(make(client, message))
+        def to_leases(make: Callable[[bytes, Any], Any]) -> Callable[[Client, Any], None]:
+            return lambda client, message: self.decider.lease(make(client.client_id, message))
 
         handlers: dict[type, Callable[[Client, Any], None]] = {
+            **{kind: to_leases(make) for kind, make in LEASE_EVENTS.items()},
             rm.SetDemand: self._set_demand,
-            rm.ReturnLease: to_leases(lambda c, m: le.LeaseReturned(c.client_id, m.lease_id, m.worker_broken)),
-            rm.RevokeAnswer: to_leases(lambda c, m: le.RevokeAnswered(c.client_id, m.epoch, m.idle)),
-            rm.Blocked: to_leases(lambda c, m: le.WorkerBlocked(c.client_id)),
-            rm.Unblocked: to_leases(lambda c, m: le.WorkerUnblocked(c.client_id)),
             rm.LeaseProbeAnswer: lambda c, m: self._probe.answered(c.client_id, m.probe_id, m.idle),
             rm.ActorStarted: self._keeper.actor_started,
             rm.WorkerExiting: self._keeper.exiting,
@@ -408,23 +405,13 @@ class Raylet:
             SurveyAnswer: lambda c, m: self.surveys.answered(c, m),
             rm.Stop: lambda c, m: self.gcs.tell("StopCluster", gcs_messages.StopCluster(m.reason)),
         }
-        for kind in (
-            sm.RequestExtent,
-            sm.ReturnExtent,
-            sm.Sealed,
-            sm.FreeRegions,
-            sm.ReclaimAck,
-            sm.RecallAnswered,
-            sm.SpillObjects,
-            sm.SpillDone,
-            sm.DeleteSpilled,
-        ):
+        for kind in (*STORE_EVENTS, *SPILL_MESSAGES):
             handlers[kind] = lambda c, m: self._store.received(c.client_id, m)
         return handlers
 
     def _set_demand(self, client: Client, message: rm.SetDemand) -> None:
         what = message.scheduling_class
-        demand = le.DemandSet(client.client_id, message.class_key, what, message.count, message.name)
+        demand = LEASE_EVENTS[rm.SetDemand](client.client_id, message)
         self.decider.lease(demand)
         target = node_target(what.strategy) if what.strategy else None
         if target is not None and not target.soft and target.node_id != self.node_id and message.count:

@@ -10,23 +10,9 @@ from typing import Any
 from raybook.base.config import Config
 from raybook.core.node import store_events as ev
 from raybook.core.node.object_table import ObjectTable
+from raybook.core.node.translation import STORE_EVENTS, STORE_MESSAGES
 from raybook.io.shm_arena import Arena, create_arena
-from raybook.protocol.messages.store import (
-    DeleteSpilled,
-    ExtentGranted,
-    ExtentRefused,
-    FreeRegions,
-    RecallAnswered,
-    RecallIdle,
-    ReclaimAck,
-    ReclaimQuery,
-    RegionsFreed,
-    RequestExtent,
-    ReturnExtent,
-    Sealed,
-    SpillDone,
-    SpillObjects,
-)
+from raybook.protocol.messages.store import DeleteSpilled, ExtentRefused, SpillDone, SpillObjects
 from raybook.raylet.spiller import Spiller
 
 logger = logging.getLogger(__name__)
@@ -85,7 +71,7 @@ class StoreService:
             if self._spiller is not None:
                 self._spiller.received(client_id, message)
             return
-        self._decide(_event_of(client_id, message))
+        self._decide(STORE_EVENTS[type(message)](client_id, message))
 
     def client_joined(self, client_id: bytes, name: str) -> None:
         self._decide(ev.ClientJoined(client_id, name))
@@ -139,25 +125,19 @@ class StoreService:
 
     def _execute(self, effects: Iterable[Any]) -> None:
         for effect in effects:
-            if isinstance(effect, ev.GrantExtent):
-                granted = ExtentGranted(effect.request_id, effect.offset, effect.size, effect.warm_bytes)
-                self._send(effect.client_id, granted)
+            make = STORE_MESSAGES.get(type(effect))
+            if make is not None:
+                self._send(effect.client_id, make(effect))
             elif isinstance(effect, ev.RefuseExtent):
                 spill_dir = "" if self._spiller is None else self._spiller.folder
                 self._send(effect.client_id, ExtentRefused(effect.request_id, effect.reason, spill_dir))
-            elif isinstance(effect, ev.ForwardFree):
-                self._send(effect.client_id, RegionsFreed(effect.offsets))
-            elif isinstance(effect, ev.AskReclaim):
-                self._send(effect.client_id, ReclaimQuery(effect.query_id, effect.ranges))
             elif isinstance(effect, ev.PunchHole):
                 self._punch(effect)
             elif isinstance(effect, ev.ClientMisbehaved):
                 self._loop.call_soon(self._misbehaved, effect.client_id, effect.text)
-            elif isinstance(effect, ev.SealRejected):
-                logger.warning("Object %s is lost: %s", effect.object_id.hex(), effect.reason)
             else:
-                assert isinstance(effect, ev.RecallIdle)
-                self._send(effect.client_id, RecallIdle(effect.query_id, effect.bytes_wanted))
+                assert isinstance(effect, ev.SealRejected), f"Nobody carries out a {type(effect).__name__}."
+                logger.warning("Object %s is lost: %s", effect.object_id.hex(), effect.reason)
 
     def _punch(self, hole: ev.PunchHole) -> None:
         # In a thread: 4 ms for 64 MiB, and the loop serves everybody.
@@ -171,18 +151,3 @@ class StoreService:
         if error is not None:
             logger.error("Giving %d bytes of the arena back to the machine failed: %s", hole.size, error)
         self._decide(ev.HolePunched(hole.offset))
-
-
-def _event_of(client_id: bytes, message: Any) -> Any:
-    if isinstance(message, RequestExtent):
-        return ev.ExtentRequested(client_id, message.request_id, message.bytes_wanted)
-    if isinstance(message, ReturnExtent):
-        return ev.ExtentReturned(client_id, message.offset, message.warm_bytes, message.size)
-    if isinstance(message, Sealed):
-        return ev.RegionSealed(client_id, message.object_id, message.owner_id, message.offset, message.size)
-    if isinstance(message, FreeRegions):
-        return ev.RegionsFreed(client_id, message.offsets)
-    if isinstance(message, RecallAnswered):
-        return ev.RecallAnswered(client_id, message.query_id)
-    assert isinstance(message, ReclaimAck), f"{type(message).__name__} is no message from a client about the arena."
-    return ev.ReclaimAcked(client_id, message.query_id)

@@ -25,12 +25,12 @@ import msgspec
 
 from raybook.base.names import short
 from raybook.base.task_context import CURRENT_TASK, ActorContext, TaskContext
+from raybook.core.worker.recent_results import has_refs
 from raybook.protocol import functions
 from raybook.protocol.messages.raylet import ActorStarted, ExitWorker, StartActor
 from raybook.protocol.messages.worker import ActorCreation, TaskSpec
 from raybook.worker.async_lane import AsyncLane, ThreadLane
 from raybook.worker.loop_turns import LoopTurns
-from raybook.worker.outcome import has_refs
 
 if TYPE_CHECKING:
     from raybook.worker.core_process import CoreProcess

@@ -1,28 +1,17 @@
 """Argument reader: the arguments of a task, out of its message, the arena, and what was made here just before it.
 
-An owner may push a task behind the one that makes its argument, before there is a value; the slot is empty then. So the
-last results of this worker are kept for a while. Between a task and what was pushed while it was in flight lie no more
-tasks than an owner has in flight at one worker, so as many results are kept, if they are small together. What is not
-found (it failed, holds references, was too large) is no error: the task goes back to its owner, who knows.
-
-Main thread only. Invariant: what fills a slot came from the newest attempt that succeeded here, and holds no references.
+Which results of this worker fill the empty slots of a task, ``core/worker/recent_results`` decides. Main thread only.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
-from raybook.base.ids import return_id, task_of
-from raybook.base.specs import Value
-from raybook.protocol.messages.worker import ArgRef, TaskReply, TaskSpec
+from raybook.core.worker.recent_results import RecentResults
+from raybook.protocol.messages.worker import ArgRef, TaskSpec
 from raybook.protocol.serialization import deserialize
 from raybook.worker import args as arguments
 from raybook.worker.values import Values
-
-KEPT_INLINE_BYTES_MAX = 16 << 10
-"""Results of a task that are larger together are not kept: 4 MiB a worker at most. A miss costs the round trip through
-the owner that all such tasks would make otherwise."""
 
 
 class ArgumentReader:
@@ -30,35 +19,9 @@ class ArgumentReader:
 
     def __init__(self, values: Values, kept_max: int) -> None:
         self._values = values
-        self._made: deque[TaskReply] = deque(maxlen=kept_max)
-
-    def keep(self, reply: TaskReply) -> None:
-        """Results of a task, for those that follow it. Cost: 0.2 µs."""
-        size = 0
-        for value in reply.returns:
-            if value.inline is not None:
-                size += len(value.inline)
-        if size <= KEPT_INLINE_BYTES_MAX:
-            self._made.append(reply)
-
-    def resolve(self, spec: TaskSpec) -> bool:
-        """Fill the empty slots of a task with what was made here. False when something is missing. Cost: a walk back to
-        the task that made it, mostly one step."""
-        for slot in spec.slots or ():
-            if slot.value is None:
-                slot.value = self._find(slot.ref.object_id)
-                if slot.value is None:
-                    return False
-        return True
-
-    def _find(self, key: bytes) -> Value | None:
-        task_id = task_of(key)
-        for reply in reversed(self._made):
-            if reply.task_id == task_id and reply.error is None:
-                for index, value in enumerate(reply.returns):
-                    if return_id(task_id, index) == key:
-                        return None if value.contained else value
-        return None
+        made = RecentResults(kept_max)
+        self.keep = made.keep
+        self.resolve = made.resolve
 
     def read(self, spec: TaskSpec) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The call's arguments; fetches what the caller did not resolve (arguments of an actor's ``__init__``)."""
@@ -78,15 +41,3 @@ class ArgumentReader:
         if slot.value is None:
             return self._values.fetch(slot.ref)
         return self._values.unpack(slot.ref.object_id, slot.value, slot.ref.owner_address)
-
-
-def only_plain_values(spec: TaskSpec) -> bool:
-    """Whether user code could have kept nothing of the arguments that an owner must know of: no reference, and no view of
-    the arena."""
-    if spec.contained or spec.args_value:
-        return False
-    for slot in spec.slots or ():
-        value = slot.value
-        if value is None or value.inline is None or value.contained:
-            return False
-    return True

@@ -8,6 +8,7 @@ can deadlock on them. Policy-free: message → event → machine → effects.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import logging
 import os
@@ -40,6 +41,7 @@ from raybook.core.owner.records import (
     Wait,
     WakeUp,
 )
+from raybook.core.owner.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ticket
 from raybook.io.shm_arena import Arena
 from raybook.io.transport import ConnectionClosed, listen
 from raybook.protocol.messages.raylet import (
@@ -64,7 +66,6 @@ from raybook.worker.leading import Leading
 from raybook.worker.mail import Mail
 from raybook.worker.peers import Peer
 from raybook.worker.raylet_link import GcsRequest, RayletLink
-from raybook.worker.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ticket
 
 logger = logging.getLogger(__name__)
 
@@ -209,7 +210,9 @@ class CoreProcess:
 
     def allocate(self, size: int) -> Ticket:
         """Room for ``size`` bytes in the arena; blocks until there is some. ``refusal`` is set when there is none."""
-        ticket = Ticket(size)
+        lock = _thread.allocate_lock()
+        lock.acquire()
+        ticket = Ticket(size, lock)
         self.leading.wait_for(ticket.lock, ticket)
         return ticket
 

@@ -1,11 +1,10 @@
 """Executor: runs tasks on the worker's main thread, and answers their owners.
 
 The I/O thread puts work into a deque and opens a gate; the main thread takes it out, runs it and replies itself. Work
-that has not started can be taken back by the I/O thread at any time (steal, revoke, cancel, block). Knows nothing of
-leases' merits or of who else exists.
+that has not started can be taken back by the I/O thread at any time (steal, revoke, cancel, block): what is taken in and
+given back, ``core/worker/intake`` decides. Knows nothing of leases' merits or of who else exists.
 
-Invariants: a task taken out of the deque is answered exactly once, by a reply or a bounce; ``_accepted`` counts what
-came in, ``_settled`` what was answered, so the worker is idle exactly when they are equal.
+Invariant: a task taken out of the deque is answered exactly once, by a reply or a bounce.
 """
 
 from __future__ import annotations
@@ -14,25 +13,22 @@ import _thread
 import os
 import signal
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 from raybook.base.errors import ActorExit
 from raybook.base.specs import Assignment, Job
 from raybook.base.task_context import CURRENT_TASK, TaskContext
 from raybook.core.owner.records import CancelCommand, SealReply
+from raybook.core.worker.intake import Intake
+from raybook.core.worker.recent_results import has_refs, needs_seal
 from raybook.protocol import functions
 from raybook.protocol.messages.raylet import (
-    Blocked,
     ExitWorker,
     LeaseProbe,
     LeaseProbeAnswer,
-    RevokeAnswer,
     RevokeLease,
     StartActor,
-    Unblocked,
     WorkerExiting,
 )
 from raybook.protocol.messages.worker import (
@@ -45,16 +41,15 @@ from raybook.protocol.messages.worker import (
     StreamCredit,
     TaskReplies,
     TaskReply,
-    TasksBounced,
     TaskSpec,
 )
 from raybook.worker.accelerators import expose_gpus
 from raybook.worker.actor_executor import ActorExecutor
-from raybook.worker.argument_reader import ArgumentReader, only_plain_values
+from raybook.worker.argument_reader import ArgumentReader
 from raybook.worker.core_process import CoreProcess
 from raybook.worker.executor_base import Executor
 from raybook.worker.item_streams import END, ItemStreams
-from raybook.worker.outcome import Outcome, has_refs
+from raybook.worker.outcome import Outcome
 from raybook.worker.peers import Peer
 from raybook.worker.reply_channel import ReplyChannel
 from raybook.worker.values import Values
@@ -70,14 +65,10 @@ class WorkerExecutor(Executor):
     def __init__(self, core: CoreProcess, values: Values) -> None:
         self._core = core
         self._values = values
-        self._work: deque[tuple[Peer | None, Any]] = deque()
-        self._accepted = 0
-        self._settled = 0
-        self._bound_epoch = 0
-        self._revoked_epoch = 0
+        self.intake = Intake(core.send_peer, core.to_raylet, lambda: self.actor is not None)
+        self._work = self.intake.work
         self._assignment = Assignment({})
         self._exposed: Assignment | None = None
-        self._blocked = False
         self._functions: dict[bytes, Any] = {}
         self._payloads: dict[bytes, bytes] = {}
         self._run_us: dict[bytes, int] = {}
@@ -90,10 +81,6 @@ class WorkerExecutor(Executor):
         self._in_user_code = False
         self._cancel_id = b""
         self.exiting = False
-        self._draining_epoch = 0
-        """Lease that the raylet waits for, 0 for none."""
-        self._unbound_epoch = 0
-        """Newest lease that was asked back before its owner had been heard of."""
         self.actor: ActorExecutor | None = None
         self.decode_handle: Callable[[bytes], Any] = bytes
         """Rebuilds the actor's own handle for ``get_runtime_context``; set by the composition."""
@@ -109,69 +96,39 @@ class WorkerExecutor(Executor):
     def on_message(self, peer: Peer, message: Any) -> None:
         kind = type(message)
         if kind is PushTasks:
-            self._on_push(peer, message)
+            if self.intake.take(peer, message):
+                self._tell_actor()
         elif kind is PushCalls:
-            self._accepted += len(message.calls)
             self._enqueue([(peer, call) for call in message.calls])
         elif kind is SendFunction:
             self._payloads[message.key] = message.payload
         elif kind is BindLease:
-            if message.epoch > self._revoked_epoch:
-                self._bound_epoch = message.epoch
+            if self.intake.bind(message):
                 self._assignment = message.assignment
                 self.set_job(message.job)
         elif kind is StealTasks:
-            self._give_back(peer, message.count, "stolen")
+            self.intake.steal(peer, message.count)
         elif kind is CancelTask:
             self._cancel(peer, message)
         elif kind is StreamCredit:
             self.streams.on_credit(message)
 
-    def _on_push(self, peer: Peer, message: PushTasks) -> None:
-        if message.epoch != self._bound_epoch or message.epoch <= self._revoked_epoch or self._blocked:
-            reason = "blocked" if self._blocked else "revoked"
-            bounced = TasksBounced([spec.task_id for spec in message.tasks], message.epoch, reason)
-            self._core.send_peer(peer.client_id, bounced)
-            return
-        self._accepted += len(message.tasks)
-        self._enqueue([(peer, spec) for spec in message.tasks])
-
     def _enqueue(self, work: list[tuple[Peer | None, Any]]) -> None:
-        self._work.extend(work)
+        self.intake.add(work)
+        self._tell_actor()
+
+    def _tell_actor(self) -> None:
         actor = self.actor
         if actor is not None and actor.wake is not None:
             actor.wake()
 
-    def _give_back(self, peer: Peer, count: int, reason: str) -> None:
-        """Bounce up to ``count`` unstarted tasks of this peer, newest first."""
-        taken: list[bytes] = []
-        work = self._work
-        while len(taken) < count:
-            try:
-                item = work.pop()
-            except IndexError:
-                break
-            if item[0] is not peer:
-                work.append(item)
-                break
-            taken.append(item[1].task_id)
-        self._settled_by_io(len(taken))
-        self._core.send_peer(peer.client_id, TasksBounced(taken, self._bound_epoch, reason))
-
-    def _settled_by_io(self, count: int) -> None:
-        # Counted down on the accepting side: each counter has one writing thread.
-        self._accepted -= count
-
     def _cancel(self, peer: Peer, message: CancelTask) -> None:
         if message.recursive:
             self._cancel_children(message)
-        for item in list(self._work):
-            if item[0] is not None and item[1].task_id == message.task_id:
-                with suppress(ValueError):
-                    self._work.remove(item)
-                    self._settled_by_io(1)
-                    self._core.send_peer(peer.client_id, TaskReplies([self.outcome.cancelled(item[1])]))
-                return
+        waiting = self.intake.withdraw(message.task_id)
+        if waiting is not None:
+            self._core.send_peer(peer.client_id, TaskReplies([self.outcome.cancelled(waiting)]))
+            return
         self.streams.cancel(message.task_id)
         if self.actor is not None and self.actor.cancel(message.task_id):
             return
@@ -205,65 +162,22 @@ class WorkerExecutor(Executor):
     def on_raylet(self, message: Any) -> None:
         kind = type(message)
         if kind is RevokeLease:
-            self._on_revoke(message)
+            self.intake.on_revoke(message)
         elif kind is LeaseProbe:
-            self._core.to_raylet(LeaseProbeAnswer(message.probe_id, self._is_idle()))
+            self._core.to_raylet(LeaseProbeAnswer(message.probe_id, self.intake.is_idle()))
         elif kind is StartActor:
-            self._accepted += 1
             self._enqueue([(None, message)])
         elif kind is ExitWorker:
             if not message.graceful:
                 os._exit(0)
             if self.actor is not None or not self._core.owner.references.owns_any():
-                self._accepted += 1
                 self._enqueue([(None, message)])
             # Else it stays: objects that others still refer to would be lost with it.
-
-    def _on_revoke(self, message: RevokeLease) -> None:
-        """Agree when nothing of the lease runs or waits here. One that is to be drained gives back what has not
-        started, and agrees when the running task has ended. A lease so new that its owner has not been heard of is
-        kept once: its first tasks are on their way."""
-        if message.epoch > self._bound_epoch and message.epoch != self._unbound_epoch:
-            self._unbound_epoch = message.epoch
-            self._core.to_raylet(RevokeAnswer(message.epoch, False))
-            return
-        idle = self._is_idle()
-        if idle or (message.drain and self.actor is None):
-            self._revoked_epoch = max(self._revoked_epoch, message.epoch)
-        if idle or not message.drain or self.actor is not None:
-            self._core.to_raylet(RevokeAnswer(message.epoch, idle))
-            return
-        self._bounce_unstarted("revoked")
-        self._draining_epoch = message.epoch
-        self._answer_drain()
-
-    def _answer_drain(self) -> None:
-        if self._draining_epoch and self._is_idle():
-            self._core.to_raylet(RevokeAnswer(self._draining_epoch, True))
-            self._draining_epoch = 0
-
-    def _bounce_unstarted(self, reason: str) -> None:
-        """Give every unstarted task back to who pushed it."""
-        by_peer: dict[bytes, list[bytes]] = {}
-        while self._work:
-            peer, item = self._work.pop()
-            if peer is None:
-                self._work.append((peer, item))
-                break
-            by_peer.setdefault(peer.client_id, []).append(item.task_id)
-            self._settled_by_io(1)
-        for client_id, task_ids in by_peer.items():
-            self._core.send_peer(client_id, TasksBounced(task_ids[::-1], self._bound_epoch, reason))
 
     def on_peer_gone(self, client_id: bytes) -> None:
         """A caller is gone: what it pushed and has not started is dropped."""
         self.streams.on_peer_gone(client_id)
-        kept = [item for item in self._work if item[0] is None or item[0].client_id != client_id]
-        dropped = len(self._work) - len(kept)
-        if dropped:
-            self._work.clear()
-            self._work.extend(kept)
-            self._settled_by_io(dropped)
+        self.intake.on_caller_gone(client_id)
 
     def on_idle(self) -> None:
         self.replies.flush_left_behind()
@@ -273,9 +187,6 @@ class WorkerExecutor(Executor):
 
     def _is_wanted(self) -> bool:
         return bool(self._work) or self.exiting
-
-    def _is_idle(self) -> bool:
-        return self._accepted == self._settled and self.actor is None
 
     # The main thread's side
 
@@ -293,7 +204,7 @@ class WorkerExecutor(Executor):
                 self._run_task(peer, item)
             else:
                 self._run_order(item)
-                self._settled += 1
+                self.intake.settled += 1
         self.replies.flush()
 
     def _run_order(self, order: Any) -> None:
@@ -317,7 +228,7 @@ class WorkerExecutor(Executor):
         except IndexError:
             return None
         if peer is None:
-            self._settled += 1
+            self.intake.settled += 1
             return item if type(item) is ExitWorker else None
         return peer, item
 
@@ -357,11 +268,8 @@ class WorkerExecutor(Executor):
     def _bounce_early(self, peer: Peer, spec: TaskSpec) -> None:
         """The argument that was to be made here before this task was not: back to the owner, who waits for it."""
         self.replies.flush()
-        self._settled += 1
-        bounced = TasksBounced([spec.task_id], self._bound_epoch, "argument")
-        self._core.submit(lambda: self._core.send_peer(peer.client_id, bounced))
-        if self._draining_epoch:
-            self._core.submit(self._answer_drain)
+        self.intake.settled += 1
+        self._core.submit(lambda: self.intake.bounce_early(peer, spec.task_id))
 
     def _expose_gpus(self) -> None:
         if self._exposed is not self._assignment:
@@ -446,17 +354,16 @@ class WorkerExecutor(Executor):
     def reply(self, peer: Peer, spec: TaskSpec, reply: TaskReply, more_soon: bool = False) -> None:
         """Answer. Where references are involved, through the owner machine, which first makes sure that what this
         process still holds is known. more_soon: the caller flushes when no more come. Any thread that runs tasks."""
-        self._settled += 1
+        self.intake.settled += 1
         if self.actor is None:
             self.arguments.keep(reply)
-        is_plain = not (spec.slots or spec.contained or spec.args_value)
-        if spec.stream or has_refs(reply) or not (is_plain or only_plain_values(spec)):
+        if needs_seal(spec, reply):
             self.replies.flush()
             self._core.submit(SealReply(peer.client_id, reply))
         else:
             self.replies.add(peer, reply, more_soon or bool(self._work))
-        if self._draining_epoch:
-            self._core.submit(self._answer_drain)
+        if self.intake.is_draining:
+            self._core.submit(self.intake.answer_drain)
 
     # Blocking and ending
 
@@ -466,21 +373,11 @@ class WorkerExecutor(Executor):
             return
         self.replies.flush()
         if self.actor is None:
-            self._core.submit(self._lend)
+            self._core.submit(self.intake.lend)
 
     def _after_block(self) -> None:
         if self.actor is None and self.current is not None and _thread.get_ident() == self._main:
-            self._core.submit(self._unlend)
-
-    def _lend(self) -> None:
-        self._blocked = True
-        self._core.to_raylet(Blocked())
-        self._bounce_unstarted("blocked")
-
-    def _unlend(self) -> None:
-        if self._blocked:
-            self._blocked = False
-            self._core.to_raylet(Unblocked())
+            self._core.submit(self.intake.unlend)
 
     def retire(self, reason: str) -> None:
         """End this process after the present work, on purpose."""

@@ -120,16 +120,6 @@ class Outcome:
         return TaskReply(spec.task_id, spec.attempt, [], 0, ErrorValue("TaskCancelledError", text))
 
 
-def has_refs(reply: TaskReply) -> bool:
-    """Whether references travel in the return values. Then the result must live until the reply is handed over: it is
-    what holds them."""
-    # No generator: it is asked twice for every task.
-    for value in reply.returns:  # noqa: SIM110
-        if value.contained:
-            return True
-    return False
-
-
 def _is_retryable(spec: TaskSpec, error: BaseException) -> bool:
     if not spec.retry_classes:
         return isinstance(error, Exception)

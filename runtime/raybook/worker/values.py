@@ -22,11 +22,11 @@ from raybook.base.errors import (
 )
 from raybook.base.specs import Location, RefInfo, Value
 from raybook.core.owner.records import CancelWait, HoldRef, Pin, Unpin, Wait
+from raybook.core.owner.regions import Ticket
 from raybook.io.shm_arena import pinned_buffer
 from raybook.io.spill_files import SpilledValueLost, SpillReader, file_path, write_objects
 from raybook.protocol.serialization import SerializationContext, Serialized, deserialize, serialize
 from raybook.worker.core_process import CoreProcess
-from raybook.worker.regions import Ticket
 
 
 def _nothing() -> None:

@@ -409,7 +409,7 @@ class LeaseManager:
                 starving.append(group)
                 continue
             request = self._first_of(group)
-            worker = self._table.pick_idle(group.environment, request.client)
+            worker = self._table.pick_idle(group.environment, request.client, assignment)
             if worker is not None:
                 self._queue.take_turn(group, request)
                 if group.target is not None:
@@ -436,7 +436,7 @@ class LeaseManager:
         worker.epoch += 1
         actor = request.actor
         lease = Lease(lease_id, worker.epoch, request.client, request.class_key, now_ms, light, actor)
-        self._table.bind(worker, lease)
+        self._table.bind(worker, lease, assignment)
         self._effects.append(WorkerTaken(worker.worker_id, dedicated=actor is not None))
         self._changed = True
         if actor:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from raybook.base.resources import Shape
+from raybook.base.resources import GPU, Shape
+from raybook.base.specs import Assignment
 from raybook.core.node.lease_events import ActorRequested
 from raybook.core.node.request_queue import RequestKey
 from raybook.core.node.resource_pools import ResourcePools
@@ -74,6 +75,8 @@ class Worker:
     lease: Lease | None = None
     """What it holds resources for; kept while ENDING, because only death frees what the process really uses."""
     last_client: bytes = b""
+    gpus: tuple[int, ...] | None = None
+    """The GPUs of the leases it served; (): those asked for none; None: it served none yet."""
 
 
 class LeaseTable:
@@ -107,21 +110,24 @@ class LeaseTable:
             self._idle[worker.environment].remove(worker_id)
         return worker
 
-    def pick_idle(self, environment: str, client: bytes) -> Worker | None:
+    def pick_idle(self, environment: str, client: bytes, assignment: Assignment) -> Worker | None:
         """The idle worker that ended its last task latest, one that served this client before if there is one: it has
-        its functions. Never the client itself. Cost: linear in the idle workers."""
+        its functions. Never the client itself, and never one that has served with other GPUs or without: CUDA reads what
+        it may see once in a process. Cost: linear in the idle workers."""
         chosen = None
+        gpus = _gpus(assignment)
         for worker_id in reversed(self._idle.get(environment, ())):
             worker = self.workers[worker_id]
-            if worker_id == client:
+            if worker_id == client or (worker.gpus is not None and worker.gpus != gpus):
                 continue
             if worker.last_client == client:
                 return worker
             chosen = chosen or worker
         return chosen
 
-    def bind(self, worker: Worker, lease: Lease) -> None:
+    def bind(self, worker: Worker, lease: Lease, assignment: Assignment) -> None:
         """An idle worker gets a lease."""
+        worker.gpus = _gpus(assignment)
         self.take_idle(worker, WorkerState.ACTOR if lease.actor else WorkerState.LEASED)
         worker.lease = lease
         worker.last_client = lease.client
@@ -208,3 +214,7 @@ class LeaseTable:
         assert held == self.held_by, "Leases by client and class are miscounted."
         assert light == self.light_leases, "Leases of tasks that ask for nothing are miscounted."
         assert self.orphans.keys() <= self.leases.keys(), "An orphan is no lease."
+
+
+def _gpus(assignment: Assignment) -> tuple[int, ...]:
+    return tuple(index for index, _ in assignment.instances.get(GPU, ()))

@@ -6,7 +6,6 @@ own are full. Writing the bytes is the user thread's work, outside of everything
 
 from __future__ import annotations
 
-import _thread
 from collections.abc import Callable
 from typing import Any
 
@@ -34,19 +33,18 @@ EVERYTHING = 1 << 62
 
 
 class Ticket:
-    """One request for room. ``offset`` or ``refusal`` is set when the lock opens; with a refusal, ``spill_dir`` is
-    where the value may be written instead."""
+    """One request for room. ``offset`` or ``refusal`` is set when the lock, held when this is made, is released; with a
+    refusal, ``spill_dir`` is where the value may be written instead."""
 
     __slots__ = ("lock", "offset", "refusal", "size", "spill_dir", "warm")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, lock: Any) -> None:
         self.size = size
         self.offset = -1
         self.refusal = ""
         self.spill_dir = ""
         self.warm = False
-        self.lock = _thread.allocate_lock()
-        self.lock.acquire()
+        self.lock = lock
 
 
 class Regions:
