@@ -37,7 +37,7 @@ from raybook.api.option_checks import (
 from raybook.api.placement_group import PlacementGroup
 from raybook.base.label_selector import check_fallbacks, check_selector
 from raybook.base.resources import CPU, GPU, UNIT
-from raybook.base.specs import STREAMING, SchedulingClass
+from raybook.base.specs import STREAMING, LabelChoice, SchedulingClass
 from raybook.base.strategies import GroupTarget
 from raybook.engines.engine import ActorOptions, CallOptions, MethodDefaults, TaskOptions
 
@@ -214,7 +214,7 @@ def actor_options(
         environment=environment_key(options.get("runtime_env")),
         strategy=strategies.strategy_of(options, class_name, resources, placement),
         labels=labels,
-        fallbacks=fallbacks,
+        fallbacks=[LabelChoice(selector) for selector in fallbacks],
         methods=methods,
         concurrency_groups=groups,
         method_defaults=method_defaults,

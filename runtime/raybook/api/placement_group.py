@@ -226,7 +226,9 @@ def _checked_bundles(bundles: Any) -> list[Shape]:
     if not isinstance(bundles, list):
         raise ValueError(f"Placement group bundles must be a list, got {type(bundles)}.")
     if not bundles:
-        raise ValueError(f"Bundles must be a non-empty list of resource dictionaries. {EXAMPLE} Got empty list instead.")
+        raise ValueError(
+            f"Bundles must be a non-empty list of resource dictionaries. {EXAMPLE} Got empty list instead."
+        )
     shapes = []
     for index, bundle in enumerate(bundles):
         if not isinstance(bundle, Mapping):

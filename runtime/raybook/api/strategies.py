@@ -191,7 +191,8 @@ def check_fits(group: PlacementGroup, name: str, held: Shape, needed: Shape) -> 
     if not any(fits(held, shape) for shape in group.shapes):
         raise ValueError(
             f"Cannot schedule {name} with the placement group because the resource request {describe(held)} cannot fit "
-            f"into any bundles for the placement group, [{', '.join(bundles)}]. Ask for less, or make a group with larger bundles."
+            f"into any bundles for the placement group, [{', '.join(bundles)}]. Ask for less, or make a group with larger "
+            "bundles."
         )
     if not any(fits(needed, shape) for shape in group.shapes):
         cpus = needed.get(CPU, 0) / 10_000

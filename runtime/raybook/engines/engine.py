@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from raybook.base.facts import Fact
-from raybook.base.specs import PlacementGroupSpec, SchedulingClass
+from raybook.base.specs import LabelChoice, PlacementGroupSpec, SchedulingClass
 from raybook.protocol.serialization import SerializationContext
 
 
@@ -51,7 +51,7 @@ class ActorOptions(msgspec.Struct):
     environment: str = ""
     strategy: str = ""
     labels: dict[str, str] = {}
-    fallbacks: list[dict[str, str]] = []
+    fallbacks: list[LabelChoice] = []
     """Label selectors to try in turn where no node meets the first."""
     methods: dict[str, int] = {}
     """Method name → declared num_returns; lets a handle refuse unknown methods at the call site."""

@@ -27,7 +27,7 @@ from raybook.base.errors import (
 from raybook.base.facts import Fact
 from raybook.base.ids import FIRST_RETURN, IdFactory, is_actor_call, owner_of, return_id, task_of
 from raybook.base.names import short
-from raybook.base.specs import DYNAMIC, END_OF_STREAM, ActorSpec, Job, LabelChoice, PlacementGroupSpec, RefInfo, SchedulingClass
+from raybook.base.specs import DYNAMIC, END_OF_STREAM, ActorSpec, Job, PlacementGroupSpec, RefInfo, SchedulingClass
 from raybook.base.task_context import CURRENT_TASK
 from raybook.core.owner import memory_report
 from raybook.core.owner.records import (
@@ -267,8 +267,7 @@ class NativeEngine:
             state.actor_id, self.job_id, options.class_name, self._core.me, options.resources, options.placement,
             msgspec.msgpack.encode(creation), options.name, state.namespace, options.detached, options.max_restarts,
             merged_key(self.environment, options.environment), options.strategy, concurrency, options.is_async,
-            msgspec.msgpack.encode(state), options.labels,
-            [LabelChoice(labels) for labels in options.fallbacks],
+            msgspec.msgpack.encode(state), options.labels, options.fallbacks,
         )  # fmt: skip
 
     def _state_of(self, spec: ActorSpec) -> ActorHandleState:

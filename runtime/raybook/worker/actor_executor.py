@@ -311,7 +311,7 @@ class ActorExecutor:
         self._executor.replies.flush()
 
 
-async def _make_on_loop(actor_class: type, args: tuple, kwargs: dict[str, Any]) -> Any:
+async def _make_on_loop(actor_class: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     if not inspect.iscoroutinefunction(actor_class.__init__):
         return actor_class(*args, **kwargs)
     instance = actor_class.__new__(actor_class, *args, **kwargs)

@@ -2,8 +2,9 @@
 
 A call is sent only when every earlier one has been sent and its own arguments are there, so a sync actor runs calls in
 submission order. Calls that may overtake (of async and threaded actors, and where the class says so) stand aside until
-their arguments are there, and join the end of the queue then. After a restart, unanswered calls with retries left are sent again, in order and first; the others
-fail, because they may or may not have run. Knows nothing of sockets or of how results are stored.
+their arguments are there, and join the end of the queue then. After a restart, unanswered calls with retries left are
+sent again, in order and first; the others fail, because they may or may not have run. Knows nothing of sockets or of
+how results are stored.
 
 Invariants: calls are sent in sequence order within one incarnation; a call is queued, aside or in flight, and only one
 of these.
@@ -163,7 +164,9 @@ class ActorQueue:
     def check_invariants(self) -> None:
         queued = {record.spec.task_id for record in self.queue}
         assert not queued & self.in_flight.keys(), "a call is both queued and in flight"
-        assert not self.aside.keys() & (queued | self.in_flight.keys()), "a call stands aside and is queued or in flight"
+        assert not self.aside.keys() & (queued | self.in_flight.keys()), (
+            "a call stands aside and is queued or in flight"
+        )
         sequences = [record.spec.sequence for record in self.in_flight.values()]
         assert sequences == sorted(sequences), "calls were sent out of order"
 
