@@ -89,6 +89,7 @@ class Function(Protocol):
     key: bytes
     payload: bytes
     name: str
+    short_name: str
 
 
 class RefHandle(Protocol):

@@ -147,7 +147,7 @@ class NativeEngine:
         key = function.key
         stats = self._stats.get(key)
         if stats is None:
-            stats = self._stats[key] = FunctionStats(options.name, function.payload)
+            stats = self._stats[key] = FunctionStats(options.name, function.payload, function.short_name)
             self._core.facts.register(stats)
         task_id = self._ids.task_id()
         spec = TaskSpec(task_id, key, options.name, NO_ARGUMENTS, options.num_returns)

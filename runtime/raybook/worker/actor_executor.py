@@ -273,13 +273,15 @@ class ActorExecutor:
         if executor.exiting:
             self._end_coroutine(spec, lane)
             return
-        CURRENT_TASK.set(TaskContext(spec.task_id, spec.name, spec.attempt, self._assignment, self._context))
+        context = TaskContext(spec.task_id, spec.name, spec.attempt, self._assignment, self._context)
+        CURRENT_TASK.set(context)
         start_ns = time.perf_counter_ns()
         try:
             async with lane.slots:
                 args, kwargs = executor.arguments.read(spec)
                 start_ns = time.perf_counter_ns()
-                result = self._method(spec)(*args, **kwargs)
+                method = context.function = self._method(spec)
+                result = method(*args, **kwargs)
                 if spec.num_returns < 0:
                     await executor.streams.drain_async(peer, spec, result)
                 elif inspect.isawaitable(result):

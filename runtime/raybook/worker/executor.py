@@ -296,6 +296,7 @@ class WorkerExecutor(Executor):
         """Run one task or call on this thread and answer; returns the run time in µs."""
         if context is None:
             context = TaskContext(spec.task_id, spec.name, spec.attempt, self._assignment)
+        context.function = function
         token = CURRENT_TASK.set(context)
         self.current = spec
         start_ns = time.perf_counter_ns()

@@ -19,11 +19,14 @@ class FunctionStats:
     """What the owner has seen of one function: run time for pipelining, counts for panels."""
 
     __slots__ = (
-        "average_us", "cancelled", "changed", "failed", "finished", "in_flight", "name", "payload", "submitted",
+        "average_us", "cancelled", "changed", "failed", "finished", "function", "in_flight", "name", "payload",
+        "submitted",
     )  # fmt: skip
 
-    def __init__(self, name: str, payload: bytes = b"") -> None:
+    def __init__(self, name: str, payload: bytes = b"", function: str = "") -> None:
         self.name = name
+        self.function = function or name
+        """Its own name, where ``name`` is what its first caller called it."""
         self.payload = payload
         self.average_us = UNMEASURED
         self.submitted = 0

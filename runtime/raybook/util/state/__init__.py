@@ -9,6 +9,7 @@ from raybook.util.state.api import (
     get_task,
     get_worker,
     list_actors,
+    list_cluster_events,
     list_jobs,
     list_nodes,
     list_objects,
@@ -19,17 +20,23 @@ from raybook.util.state.api import (
     summarize_objects,
     summarize_tasks,
 )
+from raybook.util.state.client import StateApiClient
+from raybook.util.state.logs import get_log, list_logs
 
 __all__ = [
+    "StateApiClient",
     "get_actor",
     "get_job",
+    "get_log",
     "get_node",
     "get_objects",
     "get_placement_group",
     "get_task",
     "get_worker",
     "list_actors",
+    "list_cluster_events",
     "list_jobs",
+    "list_logs",
     "list_nodes",
     "list_objects",
     "list_placement_groups",

@@ -13,12 +13,12 @@ from typing import Any
 
 from raybook.api.context import started_engine
 from raybook.api.survey import Surveyed
-from raybook.base.facts import ACTOR_ALIVE
 from raybook.util.state import sources
 from raybook.util.state.common import (
     LIMIT_DEFAULT,
     LIMIT_MAX,
     ActorState,
+    ClusterEventState,
     Filter,
     JobState,
     NodeState,
@@ -137,6 +137,21 @@ def list_objects(
     return select(ObjectState, rows, filters, limit, detail)
 
 
+def list_cluster_events(
+    address: str | None = None,
+    filters: Filters = None,
+    limit: int = LIMIT_DEFAULT,
+    timeout: int = 30,
+    detail: bool = False,
+    raise_on_missing_output: bool = True,
+    _explain: bool = False,
+) -> list[ClusterEventState]:
+    """What people should know of the cluster as it is now: what waits in vain, and nodes that are gone. Two round
+    trips."""
+    _check_address(address)
+    return select(ClusterEventState, sources.cluster_events(), filters, limit, detail)
+
+
 def get_actor(id: str, address: str | None = None, timeout: int = 30, _explain: bool = False) -> ActorState | None:
     """The actor of this id, in detail; None when there is none."""
     return _only(list_actors(address, [("actor_id", "=", id)], detail=True))
@@ -198,16 +213,16 @@ def summarize_tasks(
     summary: dict[str, Any] = {}
     totals = {"NORMAL_TASK": 0, "ACTOR_TASK": 0}
     for task in rows:
-        name = task.func_or_class_name
-        entry = summary.setdefault(name, {"func_or_class_name": name, "type": task.type, "state_counts": {}})
+        name = task.name
+        entry = summary.setdefault(name, {"func_or_class_name": task.func_or_class_name, "type": task.type, "state_counts": {}})
         entry["state_counts"][task.state] = entry["state_counts"].get(task.state, 0) + 1
-        totals[task.type] += 1
+        totals[task.type] = totals.get(task.type, 0) + 1
     return {
         "cluster": {
             "summary": summary,
             "total_tasks": totals["NORMAL_TASK"],
             "total_actor_tasks": totals["ACTOR_TASK"],
-            "total_actor_scheduled": sum(actor.state == ACTOR_ALIVE for actor in sources.actors()),
+            "total_actor_scheduled": totals.get("ACTOR_CREATION_TASK", 0),
             "summary_by": "func_name",
         }
     }
@@ -238,6 +253,7 @@ def summarize_objects(
             "summary": summary,
             "total_objects": len(sizes),
             "total_size_mb": sum(sizes.values()) / 2**20,
+            "callsite_enabled": True,
             "summary_by": "callsite",
         }
     }
