@@ -104,7 +104,7 @@ def test_table_of_all_groups_is_keyed_by_id(group):
 
 def test_state_api_lists_groups_and_finds_one(group):
     row = get_state(group.id.hex())
-    assert row.state == "CREATED" and row.bundles[1]["resources"] == {"CPU": 1, "GPU": 1}
+    assert row.state == "CREATED" and row.bundles[1]["unit_resources"] == {"CPU": 1, "GPU": 1}
     assert [found.placement_group_id for found in list_placement_groups(filters=[("state", "=", "CREATED")])] == [
         group.id.hex()
     ]

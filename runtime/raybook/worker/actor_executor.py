@@ -99,8 +99,9 @@ class ActorExecutor:
             CURRENT_TASK.reset(token)
         shown = _repr_of(self._instance)
         self._executor.outcome.actor_repr = shown
-        has_own = type(self._instance).__repr__ is not object.__repr__
-        self._core.send_raylet(ActorStarted(self.actor_id, repr=shown if has_own else ""))
+        if type(self._instance).__repr__ is not object.__repr__:
+            self._executor.outcome.own_repr = shown
+        self._core.send_raylet(ActorStarted(self.actor_id, repr=self._executor.outcome.own_repr))
         return True
 
     def _report_failure(self, error: BaseException) -> None:

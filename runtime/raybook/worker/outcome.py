@@ -33,6 +33,8 @@ class Outcome:
         self._pid = os.getpid()
         self.actor_id = b""
         self.actor_repr = ""
+        self.own_repr = ""
+        """``actor_repr`` where the actor's class says how it is shown, "" where that is Python's own."""
         self.make_ref: Callable[..., Any] = _no_refs
         """The public class of references; set by the composition."""
 

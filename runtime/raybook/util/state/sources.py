@@ -86,12 +86,11 @@ def placement_groups() -> list[PlacementGroupState]:
 
 
 def tasks() -> tuple[list[TaskState], Surveyed]:
-    """Of every living owner: what waits and runs, then what has ended, the latest first."""
+    """Of every living owner: what waits and runs, then what has ended, the latest first; then the making of actors."""
     survey = surveyed_tasks()
     found = [_task(row) for row in survey.rows]
-    found += [_creation(row) for row in actor_rows()]
     found.sort(key=lambda task: -(task.end_time_ms or 2**62))
-    return found, survey
+    return [*found, *(_creation(row) for row in actor_rows())], survey
 
 
 def workers() -> list[WorkerState]:
