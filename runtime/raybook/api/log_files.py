@@ -26,9 +26,7 @@ def log_paths(node_id: str | None = None, node_ip: str | None = None) -> list[Pa
     there. One round trip."""
     alive = [node for node in nodes() if node["Alive"]]
     chosen = [
-        node
-        for node in alive
-        if node_id in (None, node["NodeID"]) and node_ip in (None, node["NodeManagerAddress"])
+        node for node in alive if node_id in (None, node["NodeID"]) and node_ip in (None, node["NodeManagerAddress"])
     ]
     if not chosen:
         raise ValueError(f"No living node is {node_id or node_ip!r}; raybook.nodes() shows those there are.")

@@ -134,7 +134,6 @@ def check_call_site_options(options: Mapping[str, Any], table: Mapping[str, Chec
 
 def task_options(options: Mapping[str, Any], name: str, is_generator: bool = False) -> TaskOptions:
     """The record of checked task options. name: the function's, unless the options give one."""
-    check_streaming(options.get("num_returns"), is_generator)
     shape = user_shape(options)
     labels, *fallbacks = (tuple(sorted(selector.items())) for selector in strategies.labels_of(options))
     if options.get("num_cpus") is None:

@@ -17,7 +17,14 @@ from typing import Any, NoReturn
 from raybook.api import strategies
 from raybook.api.context import WORKER, current_engine, current_runtime
 from raybook.api.environment_options import with_environment
-from raybook.api.options import TASK_OPTIONS, check_call_site_options, check_options, into_group, task_options
+from raybook.api.options import (
+    TASK_OPTIONS,
+    check_call_site_options,
+    check_options,
+    check_streaming,
+    into_group,
+    task_options,
+)
 from raybook.api.returns import shape_returns
 from raybook.api.signature import CallSignature
 from raybook.base.names import short
@@ -56,6 +63,7 @@ class RemoteFunction:
                 f"'async def' should not be used for remote tasks: {function.__qualname__}() is one. Wrap it in a "
                 "function that calls asyncio.run(...), or make it a method of an actor."
             )
+        check_streaming(options.get("num_returns"), inspect.isgeneratorfunction(function))
         self._bind(function, options, Export(function))
         functools.update_wrapper(self, function)
 
@@ -108,6 +116,7 @@ class RemoteFunction:
         """The same function with other options: ``f.options(num_cpus=2).remote(x)``. ValueError or TypeError for
         options that are wrong. Cost: 10 µs; keep the result when you use it in a loop."""
         check_call_site_options(options, TASK_OPTIONS, "remote functions")
+        check_streaming(options.get("num_returns"), inspect.isgeneratorfunction(self._function))
         changed = object.__new__(RemoteFunction)
         changed._bind(self._function, {**self._options, **options}, self._export)
         functools.update_wrapper(changed, self._function)

@@ -17,7 +17,6 @@ from raybook.base.resources import GPU, to_user
 from raybook.base.task_context import CURRENT_TASK, ActorContext, TaskContext
 from raybook.engines.engine import Engine
 
-
 OTHER_ACCELERATORS = ("TPU", "neuron_cores", "HPU", "NPU", "RBLN", "FURIOSA", "MBLT", "TTNPU")
 """Resources that Ray hands out by id, and raybook by amount."""
 

@@ -287,10 +287,14 @@ class ActorExecutor:
                     await executor.streams.drain_async(peer, spec, result)
                 elif inspect.isawaitable(result):
                     result = await result
+            if spec.task_id in lane.cancelled:
+                raise asyncio.CancelledError
             run_us = (time.perf_counter_ns() - start_ns) // 1000
             reply = executor.outcome.of_result(spec, result, run_us)
-        except BaseException as error:  # noqa: BLE001 - everything user code raises has a meaning here.
+        except BaseException:  # noqa: BLE001 - everything user code raises has a meaning here.
             run_us = (time.perf_counter_ns() - start_ns) // 1000
+            if spec.task_id in lane.cancelled:
+                error = asyncio.CancelledError()
             reply = executor.error_reply(spec, error, run_us)
         args = kwargs = None  # type: ignore[assignment]
         if not has_refs(reply):
@@ -307,6 +311,7 @@ class ActorExecutor:
 
     def _end_coroutine(self, spec: TaskSpec, lane: AsyncLane) -> None:
         lane.running.pop(spec.task_id, None)
+        lane.cancelled.discard(spec.task_id)
         self._coroutines.pop(spec.task_id, None)
 
     def _flush(self, lane: AsyncLane) -> None:

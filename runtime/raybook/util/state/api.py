@@ -214,7 +214,9 @@ def summarize_tasks(
     totals = {"NORMAL_TASK": 0, "ACTOR_TASK": 0}
     for task in rows:
         name = task.name
-        entry = summary.setdefault(name, {"func_or_class_name": task.func_or_class_name, "type": task.type, "state_counts": {}})
+        entry = summary.setdefault(
+            name, {"func_or_class_name": task.func_or_class_name, "type": task.type, "state_counts": {}}
+        )
         entry["state_counts"][task.state] = entry["state_counts"].get(task.state, 0) + 1
         totals[task.type] = totals.get(task.type, 0) + 1
     return {

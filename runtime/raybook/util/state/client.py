@@ -34,6 +34,8 @@ class StateApiClient:
         one = "objects" if name is StateResource.OBJECTS else name.value.removesuffix("s")
         return getattr(api, f"get_{one}")(id, self._address)
 
-    def summary(self, resource: StateResource | str, *, options: Any = None, raise_on_missing_output: bool = True) -> Any:
+    def summary(
+        self, resource: StateResource | str, *, options: Any = None, raise_on_missing_output: bool = True
+    ) -> Any:
         """As ``summarize_tasks`` and its kin, the part of the whole cluster."""
         return getattr(api, f"summarize_{StateResource(resource).value}")(self._address)["cluster"]
