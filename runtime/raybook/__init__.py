@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         init,
         is_initialized,
         kill,
+        memory,
         method,
         nodes,
         publish_fact,
@@ -75,10 +76,12 @@ _VERBS = frozenset(
     ActorClass ActorHandle ActorClassID ActorID ClusterID DynamicObjectRefGenerator FunctionID JobConfig JobID Language
     LoggingConfig NodeID ObjectRef ObjectRefGenerator PlacementGroupID RayContext RemoteFunction TaskID UniqueID WorkerID
     available_resources cancel cluster_resources get get_actor get_gpu_ids get_runtime_context init is_initialized
-    kill method nodes publish_fact put remote shutdown timeline wait
+    kill memory method nodes publish_fact put remote shutdown timeline wait
     """.split()
 )
 _HOMES = {
+    "ClientBuilder": "raybook.client_builder",
+    "client": "raybook.client_builder",
     "install_as_ray": "raybook.as_ray",
     "cpp_function": "raybook.api.other_languages",
     "java_actor_class": "raybook.api.other_languages",
@@ -91,7 +94,8 @@ _CONSTANTS = {"SCRIPT_MODE": 0, "WORKER_MODE": 1, "LOCAL_MODE": 2}
 """Numbers that code written for Ray compares modes with."""
 _MODULES = frozenset(
     """
-    actor api exceptions job_config ml observe remote_function runtime_context runtime_env train tune data serve util
+    _private actor api exceptions job_config ml observe remote_function runtime_context runtime_env train tune data serve
+    types util
     """.split()
 )
 
@@ -116,6 +120,7 @@ __all__ = [
     "install_as_ray",
     "is_initialized",
     "kill",
+    "memory",
     "method",
     "nodes",
     "publish_fact",

@@ -4,6 +4,7 @@ from raybook.base.errors import (
     ActorAlreadyExistsError,
     ActorDiedError,
     ActorHandleNotFoundError,
+    ActorOutOfMemoryError,
     ActorPlacementGroupRemoved,
     ActorUnavailableError,
     ActorUnschedulableError,
@@ -43,11 +44,22 @@ from raybook.base.errors import (
     UserCodeException,
     WorkerCrashedError,
 )
+from raybook.base.rare_errors import (
+    AsyncioActorExit,
+    OufOfBandObjectRefSerializationException,
+    PlasmaObjectNotAvailable,
+    StreamingGeneratorReplayInconsistentError,
+)
 
 __all__ = [
+    "AsyncioActorExit",
+    "OufOfBandObjectRefSerializationException",
+    "PlasmaObjectNotAvailable",
+    "StreamingGeneratorReplayInconsistentError",
     "ActorAlreadyExistsError",
     "ActorDiedError",
     "ActorHandleNotFoundError",
+    "ActorOutOfMemoryError",
     "ActorPlacementGroupRemoved",
     "ActorUnavailableError",
     "ActorUnschedulableError",
@@ -87,3 +99,6 @@ __all__ = [
     "UserCodeException",
     "WorkerCrashedError",
 ]
+
+RAY_EXCEPTION_TYPES = [kind for kind in map(globals().get, __all__) if isinstance(kind, type)]
+"""All of them."""

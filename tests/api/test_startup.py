@@ -111,7 +111,7 @@ def test_address_from_the_environment_counts():
         ({"namespace": 1}, TypeError),
         ({"namespace": ""}, ValueError),
         ({"name": ""}, ValueError),
-        ({"runtime_env": {"conda": ["x"]}}, ValueError),
+        ({"runtime_env": {"conda": ["x"]}}, TypeError),
         ({"_temp_dir": "/somewhere"}, ValueError),
         ({"job_config": object()}, TypeError),
         ({"logging_config": "JSON"}, TypeError),

@@ -66,7 +66,9 @@ LAYERS: tuple[Layer, ...] = (
     _row("root", "base api observe exceptions as_ray", "raybook"),
     # Modules that code written for Ray imports by name (`ray.actor`, ...): they only hand on what `api` has.
     _row("ray_names", "api exceptions base", "raybook.actor", "raybook.remote_function", "raybook.runtime_context",
-         "raybook.job_config"),
+         "raybook.job_config", "raybook.types", "raybook.client_builder"),
+    # Tools for tests and a few names of Ray's inside that users reach for: above the libraries, like a user's code.
+    _row("ray_internals", f"{_PUBLIC} base util", "raybook._private", "raybook._common"),
     _row("as_ray", "root api exceptions base"),
     _row("cli", f"{_FOUR} root api observe exceptions gcs raylet head jobs serve", "raybook.cli", "raybook.commands"),
     _row("cluster_utils", f"{_FOUR} root api observe exceptions gcs raylet head engines"),
@@ -116,9 +118,9 @@ LAZY_EDGES: tuple[tuple[str, str], ...] = (
 # Imported inside functions because importing them takes long, or because they are optional.
 HEAVY_LIBRARIES = frozenset(
     """
-    IPython PIL anywidget comm datasets deltalake fastapi fsspec google grpc grpc_tools gymnasium ipykernel ipywidgets
+    IPython PIL anywidget comm dask datasets deltalake fastapi fsspec google grpc grpc_tools gymnasium ipykernel ipywidgets
     jax jupyter_server kubernetes lightgbm lightning matplotlib numpy optuna pandas polars prometheus_client psutil
-    pyarrow pynvml ray redis rich scipy sklearn starlette tensorflow torch torchvision tqdm transformers uvicorn uvloop
+    pyarrow pynvml ray redis rich scipy sklearn starlette tensorflow torch torchvision tqdm transformers uv uvicorn uvloop
     xgboost
     """.split()
 )

@@ -53,3 +53,9 @@ def test_malformed_key_is_refused(key: str):
 def test_what_is_no_selector_is_a_type_error(value: object):
     with pytest.raises(TypeError, match="label_selector"):
         check_selector("label_selector", value)
+
+
+def test_a_label_that_is_there_whatever_its_value_is_existing():
+    assert matches({"zone": "*"}, {"zone": "a"}) and not matches({"zone": "*"}, {"other": "a"})
+    assert matches({"zone": "!*"}, {"other": "a"}) and not matches({"zone": "!*"}, {"zone": "a"})
+    assert not matches({"zone": "*", "gpu": "A100"}, {"zone": "a"})

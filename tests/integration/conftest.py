@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -155,3 +156,23 @@ def eventually() -> Callable[[Callable[[], object]], None]:
             time.sleep(0.02)
 
     return wait_until
+
+
+@pytest.fixture
+def make_wheel() -> Callable[[Path, str], str]:
+    """Makes versions of the package `rb-tiny`, whose module says which one it is; their paths."""
+
+    def make(folder: Path, version: str) -> str:
+        """A package of one module, without a build tool or a network."""
+        path = folder / f"rb_tiny-{version}-py3-none-any.whl"
+        info = f"rb_tiny-{version}.dist-info"
+        with zipfile.ZipFile(path, "w") as wheel:
+            wheel.writestr("rb_tiny.py", f"VERSION = {version!r}\n")
+            wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: rb-tiny\nVersion: {version}\n")
+            wheel.writestr(
+                f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            )
+            wheel.writestr(f"{info}/RECORD", "")
+        return str(path)
+
+    return make

@@ -99,7 +99,8 @@ def test_large_objects_are_listed_with_their_owner_and_vanish_with_their_last_re
     (listed,) = [row for row in rows_of("list", "objects") if row["object_id"] == ref.hex()]
     assert listed["size_bytes"] >= 3_000_000 and listed["owner_pid"] == os.getpid()
     output = run("memory", "--address", NAME).output
-    assert "Object stores" in output and ref.hex() in output
+    assert "Aggregate object store stats" in output and ref.hex() in output
+    assert "Object References" not in run("memory", "--address", NAME, "--stats-only").output
     assert rows_of("summary", "objects")[0]["used_bytes"] >= 3_000_000
     gone = ref.hex()
     del ref

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
+import os
+import subprocess
 import sys
 import types
 
@@ -20,39 +23,96 @@ def meminfo(tmp_path):
     return path
 
 
-def cgroup_2(folder, limit, used, inactive=0, kills=0):
+def cgroup_2(folder, limit, used, cached=0, kills=0):
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "memory.max").write_text(f"{limit}\n")
     (folder / "memory.current").write_text(f"{used}\n")
-    (folder / "memory.stat").write_text(f"anon 5\ninactive_file {inactive}\n")
+    (folder / "memory.stat").write_text(f"anon 5\nfile 7\ninactive_file {cached // 2}\nactive_file {cached // 2}\n")
     (folder / "memory.events").write_text(f"low 0\noom 1\noom_kill {kills}\n")
     return folder
 
 
-def test_without_a_limit_the_machine_says_what_is_available(tmp_path, meminfo):
-    assert memory.available_bytes(tmp_path, meminfo) == 10 * GIB
+def own_groups(folder, *lines):
+    path = folder / "own"
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def use_of(folder, meminfo, own):
+    use = memory.NodeMemory(folder, own, meminfo).read()
+    return use.used_bytes, use.limit_bytes
+
+
+def test_without_a_limit_the_machine_says_what_is_in_use(tmp_path, meminfo):
+    assert use_of(tmp_path / "none", meminfo, own_groups(tmp_path, "0::/")) == (6 * GIB, 16 * GIB)
 
 
 def test_a_control_groups_limit_counts_and_its_file_cache_is_free(tmp_path, meminfo):
-    cgroup_2(tmp_path, 4 * GIB, 3 * GIB, inactive=GIB // 2)
-    assert memory.available_bytes(tmp_path, meminfo) == GIB + GIB // 2
+    cgroup_2(tmp_path / "cg", 4 * GIB, 3 * GIB, cached=GIB)
+    assert use_of(tmp_path / "cg", meminfo, own_groups(tmp_path, "0::/")) == (2 * GIB, 4 * GIB)
+
+
+def test_group_far_above_our_own_may_be_the_tightest(tmp_path, meminfo):
+    cgroup_2(tmp_path / "cg" / "user", 8 * GIB, 7 * GIB)
+    cgroup_2(tmp_path / "cg" / "user" / "lab" / "kernel", "max", GIB)
+    own = own_groups(tmp_path, "1:name=systemd:/else", "0::/user/lab/kernel")
+    assert use_of(tmp_path / "cg", meminfo, own) == (7 * GIB, 8 * GIB)
+
+
+def test_in_a_container_that_is_told_the_hosts_paths_what_is_mounted_counts(tmp_path, meminfo):
+    cgroup_2(tmp_path / "cg", 2 * GIB, GIB)
+    assert use_of(tmp_path / "cg", meminfo, own_groups(tmp_path, "0::/docker/0123")) == (GIB, 2 * GIB)
 
 
 def test_no_limit_is_written_as_max_or_as_a_huge_number(tmp_path, meminfo):
-    cgroup_2(tmp_path, "max", 3 * GIB)
-    assert memory.available_bytes(tmp_path, meminfo) == 10 * GIB
-    cgroup_2(tmp_path, 2**63 - 4096, 3 * GIB)
-    assert memory.available_bytes(tmp_path, meminfo) == 10 * GIB
+    for limit in ("max", 2**63 - 4096):
+        cgroup_2(tmp_path / "cg", limit, 3 * GIB)
+        assert use_of(tmp_path / "cg", meminfo, own_groups(tmp_path, "0::/")) == (6 * GIB, 16 * GIB)
+
+
+def test_machine_that_is_fuller_than_the_group_counts(tmp_path, meminfo):
+    cgroup_2(tmp_path / "cg", 4 * GIB, GIB)
+    assert use_of(tmp_path / "cg", meminfo, own_groups(tmp_path, "0::/")) == (6 * GIB, 16 * GIB)
 
 
 def test_the_first_version_of_control_groups_is_read_too(tmp_path, meminfo):
-    folder = tmp_path / "memory"
-    folder.mkdir()
+    folder = tmp_path / "cg" / "memory" / "lab"
+    folder.mkdir(parents=True)
     (folder / "memory.limit_in_bytes").write_text(f"{2 * GIB}\n")
     (folder / "memory.usage_in_bytes").write_text(f"{GIB}\n")
-    (folder / "memory.stat").write_text("total_inactive_file 4096\n")
-    (folder / "memory.oom_control").write_text("under_oom 0\noom_kill 2\n")
-    assert memory.available_bytes(tmp_path, meminfo) == GIB + 4096
-    assert memory.out_of_memory_kills(tmp_path) == 2
+    (folder / "memory.stat").write_text("inactive_file 1\ntotal_inactive_file 4096\ntotal_active_file 4096\n")
+    (folder.parent / "memory.oom_control").write_text("under_oom 0\noom_kill 2\n")
+    own = own_groups(tmp_path, "4:cpu,memory:/lab", "0::/")
+    assert use_of(tmp_path / "cg", meminfo, own) == (GIB - 8192, 2 * GIB)
+    assert memory.out_of_memory_kills(tmp_path / "cg") == 2
+
+
+def test_shared_memory_is_nobodys_own():
+    before = memory.private_bytes(os.getpid())
+    with mmap.mmap(-1, 64 << 20) as shared:
+        shared[:] = bytes(1) * (64 << 20)
+        while_shared = memory.private_bytes(os.getpid())
+    held = bytearray(64 << 20)
+    held[::4096] = b"x" * (len(held) // 4096)
+
+    assert while_shared - before < 32 << 20 < memory.private_bytes(os.getpid()) - before
+    assert memory.private_bytes(2**22 + 1) == 0
+
+
+def test_memory_of_a_process_counts_that_of_its_children():
+    child = subprocess.Popen(
+        [sys.executable, "-c", "x = b'x' * (50 << 20); print(1, flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    child.stdout.readline()
+    alone = memory.private_bytes(os.getpid())
+    family = memory.family_bytes([os.getpid()])[os.getpid()]
+    apart = memory.family_bytes([os.getpid(), child.pid])
+    child.communicate(b"\n")
+
+    assert family - alone > 50 << 20
+    assert apart[child.pid] > 50 << 20 > apart[os.getpid()] - alone
 
 
 def test_kills_for_want_of_memory_are_counted(tmp_path):

@@ -101,18 +101,127 @@ def test_variables_that_an_interpreter_reads_at_its_start_take_effect(cluster):
 # Folders and modules
 
 
-def test_working_dir_is_the_current_folder_and_modules_in_it_can_be_imported(cluster, tmp_path: Path):
-    (tmp_path / "rb_settings.py").write_text("LIMIT = 12\n")
-    (tmp_path / "data.txt").write_text("here")
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder as users have it: sources, data, and what nobody wants to send."""
+    folder = tmp_path / "project"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "rb_settings.py").write_text("LIMIT = 12\n")
+    (folder / "data.txt").write_text("here")
+    (folder / "notes.log").write_text("long")
+    (folder / "sub" / "keep.log").write_text("kept")
+    (folder / ".gitignore").write_text("*.log\n!keep.log\n")
+    (folder / ".venv").mkdir()
+    (folder / ".venv" / "large").write_text("x")
+    run = folder / "run.sh"
+    run.write_text("#!/bin/sh\necho ran\n")
+    run.chmod(0o755)
+    return folder
 
-    @ray.remote(runtime_env={"working_dir": str(tmp_path)})
-    def look():
+
+@pytest.fixture
+def look(cluster):
+    """A task that tells what it finds around it."""
+
+    @ray.remote
+    def look_around():
+        found = sorted(os.path.relpath(os.path.join(base, name)) for base, _, names in os.walk(".") for name in names)
+        return found, os.getcwd(), os.getcwd() in sys.path
+
+    return look_around
+
+
+def in_folder(target, folder: Path, **fields):
+    return target.options(runtime_env={"working_dir": str(folder), **fields})
+
+
+def test_working_dir_is_the_current_folder_and_modules_in_it_can_be_imported(cluster, project: Path):
+    @ray.remote(runtime_env={"working_dir": str(project)})
+    def use():
+        import subprocess
+
         import rb_settings
 
         with open("data.txt") as file:
-            return rb_settings.LIMIT, file.read(), os.getcwd()
+            return rb_settings.LIMIT, file.read(), subprocess.check_output(["./run.sh"], text=True)
 
-    assert ray.get(look.remote()) == (12, "here", str(tmp_path))
+    assert ray.get(use.remote()) == (12, "here", "ran\n")
+
+
+def test_what_gitignore_excludes_and_defaults_leave_out_does_not_travel(look, project: Path):
+    found, _, on_path = ray.get(in_folder(look, project).remote())
+    assert found == [".gitignore", "data.txt", "rb_settings.py", "run.sh", "sub/keep.log"] and on_path
+    found, _, _ = ray.get(in_folder(look, project, excludes=["*.txt", "/sub"]).remote())
+    assert found == [".gitignore", "rb_settings.py", "run.sh"]
+
+
+def test_equal_folders_are_one_folder_on_a_node_and_a_changed_one_is_another(look, project: Path):
+    _, first, _ = ray.get(in_folder(look, project).remote())
+    (project / "notes.log").write_text("longer")
+    _, again, _ = ray.get(in_folder(look, project).remote())
+    (project / "data.txt").write_text("changed")
+    _, other, _ = ray.get(in_folder(look, project).remote())
+    assert first == again != other
+
+
+def test_a_task_sees_the_folder_as_it_was_when_the_option_was_written(cluster, project: Path):
+    @ray.remote
+    def read():
+        with open("data.txt") as file:
+            return file.read()
+
+    before = in_folder(read, project)
+    (project / "data.txt").write_text("later")
+    assert ray.get([before.remote(), in_folder(read, project).remote()]) == ["here", "later"]
+
+
+def test_a_zip_file_is_a_working_dir_too(look, tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / "made.zip", "w") as archive:
+        archive.writestr("top/inner.txt", "x")
+    found, _, _ = ray.get(in_folder(look, tmp_path / "made.zip").remote())
+    assert found == ["top/inner.txt"]
+    # One from an address elsewhere is as a repository offers it: everything in one folder.
+    found, _, _ = ray.get(look.options(runtime_env={"working_dir": f"file://{tmp_path}/made.zip"}).remote())
+    assert found == ["inner.txt"]
+
+
+def test_an_address_with_nothing_behind_it_fails_the_task(look, tmp_path: Path):
+    with pytest.raises(RuntimeEnvSetupError, match="absent.zip could not be read"):
+        ray.get(look.options(runtime_env={"working_dir": f"file://{tmp_path}/absent.zip"}).remote())
+
+
+def test_a_folder_that_is_too_large_is_refused_where_it_is_given(project: Path, monkeypatch):
+    monkeypatch.setattr("raybook.io.archives.ARCHIVE_BYTES_MAX", 1 << 20)
+    (project / "huge.bin").write_bytes(os.urandom(2 << 20))
+    with pytest.raises(ValueError, match="(?s)exceeds the maximum size of 1 MiB.*huge.bin .2 MiB.*excludes"):
+        ray.remote(lambda: None).options(runtime_env={"working_dir": str(project)})
+    ray.remote(lambda: None).options(runtime_env={"working_dir": str(project), "excludes": ["*.bin"]})
+
+
+def test_a_decorator_from_before_init_works_in_every_session(own_cluster, project: Path):
+    @ray.remote(runtime_env={"working_dir": str(project)})
+    def limit():
+        import rb_settings
+
+        return rb_settings.LIMIT
+
+    for _ in range(2):
+        own_cluster(num_cpus=1)
+        assert ray.get(limit.remote()) == 12
+
+
+def test_the_working_dir_of_init_is_there_for_tasks_of_tasks(own_cluster, project: Path):
+    own_cluster(num_cpus=1, runtime_env={"working_dir": str(project)})
+
+    @ray.remote
+    def inner():
+        return open("data.txt").read()
+
+    @ray.remote
+    def outer():
+        return ray.get(inner.remote())
+
+    assert ray.get(outer.remote()) == "here"
 
 
 def test_two_tasks_import_different_modules_of_one_name_at_the_same_time(make_gate, tmp_path: Path):
@@ -138,26 +247,60 @@ def test_two_tasks_import_different_modules_of_one_name_at_the_same_time(make_ga
     assert ray.get(refs) == ["one", "two"]
 
 
+def test_py_modules_may_be_folders_files_wheels_and_modules_that_are_loaded(
+    cluster, tmp_path: Path, monkeypatch, make_wheel
+):
+    (tmp_path / "rb_file.py").write_text("NAME = 'file'\n")
+    (tmp_path / "rb_loaded").mkdir()
+    (tmp_path / "rb_loaded" / "__init__.py").write_text("NAME = 'loaded'\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import rb_loaded
+
+    modules = [str(tmp_path / "rb_file.py"), make_wheel(tmp_path, "3.0"), rb_loaded]
+
+    @ray.remote(runtime_env={"py_modules": modules})
+    def names():
+        import rb_file
+        import rb_loaded
+        import rb_tiny
+
+        return rb_file.NAME, rb_tiny.VERSION, rb_loaded.NAME
+
+    assert ray.get(names.remote()) == ("file", "3.0", "loaded")
+
+
 @pytest.mark.parametrize(
     ("environment", "error"),
     [
         ({"working_dir": "/nowhere/at/all"}, ValueError),
         ({"working_dir": "s3://bucket/folder"}, ValueError),
+        ({"working_dir": __file__}, ValueError),
         ({"py_modules": ["/nowhere/at/all"]}, ValueError),
         ({"py_modules": "/tmp"}, TypeError),
         ({"env_vars": {"A": 1}}, TypeError),
         ({"env_vars": {"A=B": "1"}}, ValueError),
+        ({"excludes": "*.log"}, TypeError),
         ({"conda": "base"}, ValueError),
+        ({"container": {"image": "x"}}, ValueError),
         ({"enviroment": {}}, ValueError),
         ({"pip": ["a"], "uv": ["b"]}, ValueError),
         ({"pip": "/nowhere/requirements.txt"}, ValueError),
+        ({"pip": {"package": ["a"]}}, ValueError),
+        ({"uv": {"packages": ["a"], "uv_check": 1}}, TypeError),
         ({"worker_process_setup_hook": 3}, TypeError),
+        ({"config": {"setup_timeout_seconds": 0}}, ValueError),
         ("env", TypeError),
     ],
 )
-def test_what_cannot_be_meant_is_refused_at_the_call_site(environment, error):
-    with pytest.raises(error, match="runtime_env"):
+def test_what_cannot_be_meant_is_refused_at_the_call_site(environment, error, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(error, match="runtime_env|is not a valid|py_modules|setup_timeout_seconds"):
         ray.remote(lambda: None).options(runtime_env=environment)
+
+
+def test_a_misspelt_field_is_told_what_was_meant():
+    with pytest.raises(ValueError, match="Did you mean 'working_dir'"):
+        ray.remote(lambda: None).options(runtime_env={"workingdir": "."})
 
 
 # Hooks and failures
@@ -193,55 +336,33 @@ def test_a_hook_that_raises_fails_tasks_and_actors_with_its_traceback(cluster, r
     assert ray.get(read.remote("RB_NOTHING"))[0] is None, "other environments go on"
 
 
-def test_a_folder_that_has_vanished_fails_the_task_and_one_that_came_back_serves_it(cluster, read, tmp_path: Path):
-    folder = tmp_path / "gone"
-    folder.mkdir()
-    target = read.options(runtime_env={"working_dir": str(folder)})
-    folder.rmdir()
-    with pytest.raises(RuntimeEnvSetupError, match="gone"):
-        ray.get(target.remote("A"))
-    folder.mkdir()
-    assert ray.get(target.remote("RB_NOTHING"))[0] is None
+# What a job and a hook have to say
 
 
-# Packages
+def read_job_variable():
+    return os.environ.get("RB_JOB"), os.environ.get("RB_OWN")
 
 
-def make_wheel(folder: Path, version: str) -> str:
-    """A package of one module, without a build tool or a network."""
-    path = folder / f"rb_tiny-{version}-py3-none-any.whl"
-    info = f"rb_tiny-{version}.dist-info"
-    with zipfile.ZipFile(path, "w") as wheel:
-        wheel.writestr("rb_tiny.py", f"VERSION = {version!r}\n")
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: rb-tiny\nVersion: {version}\n")
-        wheel.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        wheel.writestr(f"{info}/RECORD", "")
-    return str(path)
+def test_a_submitted_job_and_its_driver_each_set_their_own_part(own_cluster, monkeypatch):
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", '{"runtime_env": {"env_vars": {"RB_JOB": "job"}}}')
+    with pytest.raises(ValueError, match="because of a conflict"):
+        own_cluster(num_cpus=1, runtime_env={"env_vars": {"RB_JOB": "driver"}})
+    own_cluster(num_cpus=1, runtime_env={"env_vars": {"RB_OWN": "driver"}})
+    assert ray.get(ray.remote(read_job_variable).remote()) == ("job", "driver")
+    monkeypatch.setenv("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
+    own_cluster(num_cpus=1, runtime_env={"env_vars": {"RB_JOB": "driver"}})
+    assert ray.get(ray.remote(read_job_variable).remote()) == ("driver", None)
 
 
-def test_two_versions_of_a_package_are_used_side_by_side_and_kept(own_cluster, tmp_path: Path, monkeypatch):
-    monkeypatch.setenv("RAYBOOK_ENVIRONMENTS_DIR", str(tmp_path / "cache"))
-    own_cluster(num_cpus=2)
-
-    @ray.remote
-    def version():
-        import rb_tiny
-
-        return rb_tiny.VERSION, sys.executable
-
-    wheels = [make_wheel(tmp_path, number) for number in ("1.0", "2.0")]
-    refs = [
-        version.options(runtime_env={kind: [wheel]}).remote() for kind, wheel in zip(("pip", "uv"), wheels, strict=True)
-    ]
-    (first, one), (second, two) = ray.get(refs)
-    assert (first, second) == ("1.0", "2.0")
-    assert one != two and all(path.startswith(str(tmp_path / "cache")) for path in (one, two))
-    assert len(list((tmp_path / "cache").glob("*/raybook-ready"))) == 2
-    with pytest.raises(RuntimeEnvSetupError, match="The end of its output") as caught:
-        ray.get(version.options(runtime_env={"pip": [str(tmp_path / "absent-9.0-py3-none-any.whl")]}).remote())
-    assert "absent-9.0" in str(caught.value)
+def test_a_hook_may_change_the_environment_of_init(own_cluster, tmp_path: Path, monkeypatch):
+    (tmp_path / "rb_hook.py").write_text(
+        "def add(env):\n    return {**(env or {}), 'env_vars': {'RB_JOB': 'hooked'}}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("RAY_RUNTIME_ENV_HOOK", "rb_hook.add")
+    own_cluster(num_cpus=1)
+    assert ray.get(ray.remote(read_job_variable).remote())[0] == "hooked"
+    assert ray.get_runtime_context().runtime_env == {"env_vars": {"RB_JOB": "hooked"}}
 
 
 # The record
@@ -254,11 +375,7 @@ def test_equal_environments_have_equal_keys_and_the_plain_one_has_none():
 
 
 def test_a_child_overrides_fields_and_merges_variables():
-    parent = Environment(env_vars={"A": "1", "B": "1"}, working_dir="/p", packages=("x",))
+    parent = Environment(env_vars={"A": "1", "B": "1"}, working_dir="/p", packages=("x",), packages_checked=True)
     child = Environment(env_vars={"B": "2"}, packages=("y",))
     merged = environment_of(merged_key(parent.key, child.key))
     assert merged == Environment(env_vars={"A": "1", "B": "2"}, working_dir="/p", packages=("y",))
-
-
-def test_the_public_class_is_a_dict_of_what_was_given():
-    assert ray.runtime_env.RuntimeEnv(env_vars={"A": "1"}, pip=None) == {"env_vars": {"A": "1"}}

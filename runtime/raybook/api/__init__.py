@@ -9,6 +9,7 @@ object_ref       ObjectRef                         object_ops: get put wait canc
 object_ref_generator  ObjectRefGenerator           returns: what a call gives back
 runtime_context  who and where the code is         state: nodes, resources, actors
 facts            rows for panels, from libraries
+memory           who holds what                    (holders: variables, memory_table: as text)
 """
 
 from raybook.api.actor import ActorClass, exit_actor, method
@@ -17,6 +18,7 @@ from raybook.api.context import current_runtime
 from raybook.api.decorator import remote
 from raybook.api.facts import publish_fact
 from raybook.api.job_config import JobConfig
+from raybook.api.memory import memory
 from raybook.api.object_ops import cancel, get, get_actor, kill, put, wait
 from raybook.api.object_ref import ObjectRef
 from raybook.api.object_ref_generator import ObjectRefGenerator
@@ -91,6 +93,7 @@ __all__ = [
     "init",
     "is_initialized",
     "kill",
+    "memory",
     "list_actors",
     "method",
     "nodes",

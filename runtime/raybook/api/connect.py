@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from raybook.api import archives
 from raybook.api.actor_handle import ActorHandle, reduce_handle
 from raybook.api.context import current_runtime
 from raybook.api.object_ref import ObjectRef, reduce_ref
@@ -24,3 +25,4 @@ def attach_engine(engine: Engine, mode: str, cluster: Any = None, context: Any =
     current_runtime.cluster = cluster
     current_runtime.context = context
     current_runtime.is_forked = False
+    archives.send_all(engine)

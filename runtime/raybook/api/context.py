@@ -27,7 +27,7 @@ class CurrentRuntime:
     print, unless ``routes_output``: a notebook's extension brings it to the cells itself."""
 
     __slots__ = (
-        "auto_start", "changing", "cluster", "context", "engine", "is_forked", "kernel_id", "mode", "output",
+        "auto_start", "changing", "cluster", "context", "engine", "is_forked", "kernel_id", "lasting", "mode", "output",
         "routes_output", "session",
     )  # fmt: skip
 
@@ -42,6 +42,8 @@ class CurrentRuntime:
         self.routes_output = False
         self.auto_start: Callable[[], Any] | None = None
         self.changing = threading.RLock()
+        self.lasting: dict[str, Any] = {}
+        """What outlives sessions, by the names of those whose it is."""
         self.session: dict[str, Any] = {}
         """What the libraries keep for as long as the session lasts, by their names."""
 

@@ -1,29 +1,32 @@
-"""Environment options: checks what ``runtime_env=`` was given and makes the record of it (``base/environments``).
+"""Environment options: makes the record (``base/environments``) of what ``runtime_env=`` was given.
 
-Errors come at the call site, before any message: TypeError for wrong types, ValueError for folders that are not there
-and for fields of later versions. Fields that nobody knows are refused, too: a misspelt one would be silently without
-effect.
+Errors come at the call site, before any message (``base/runtime_env`` words them). Folders become archives here and now:
+what a task finds in its working_dir is what was there when the option was written, on every node (``api/archives``).
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import os
+import shutil
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from raybook.api import archives
 from raybook.base.environments import PICKLED, Environment
+from raybook.base.runtime_env import RuntimeEnv
+from raybook.base.runtime_env_fields import SETUP_TIMEOUT_S, is_address
 from raybook.protocol import functions
 from raybook.protocol.serialization import SerializationContext
-
-LATER = ("conda", "container", "image_uri", "java_jars", "nsight", "rocprof_sys", "mpi")
-WITHOUT_EFFECT = ("config", "excludes", "_ray_commit", "_inject_current_ray")
 
 
 def check_runtime_env(name: str, value: Any) -> None:
     """None, or a runtime environment."""
-    environment_from(name, value)
+    if value is not None and not isinstance(value, (Environment, RuntimeEnv)):
+        _fields_of(name, value)
 
 
 def with_environment(options: dict[str, Any]) -> dict[str, Any]:
@@ -45,104 +48,73 @@ def environment_from(name: str, value: Any) -> Environment:
         return Environment()
     if isinstance(value, Environment):
         return value
-    if not isinstance(value, Mapping):
-        raise TypeError(f"The type of keyword '{name}' must be dict, but received type {type(value)}: {value!r}.")
-    given: dict[str, Any] = {}
-    for field, content in value.items():
-        if content is None or field in WITHOUT_EFFECT:
-            continue
-        if field in LATER:
-            raise ValueError(f"{name}[{field!r}] comes with a later version of raybook. Leave it out.")
-        reader = _READERS.get(field)
-        if reader is None:
-            raise ValueError(f"{name} has no field {field!r}. Valid ones are {sorted(_READERS)}.")
-        given.update(reader(f"{name}[{field!r}]", content))
-    if value.get("pip") and value.get("uv"):
-        raise ValueError(f"{name}: 'pip' and 'uv' cannot both be given; put all packages into one of them.")
+    fields = value if isinstance(value, RuntimeEnv) else _fields_of(name, value)
+    excludes = tuple(fields.get("excludes", ()))
+    given: dict[str, Any] = {"env_vars": fields.env_vars()}
+    if fields.has_working_dir():
+        given["working_dir"] = _working_dir(fields["working_dir"], excludes)
+    given["py_modules"] = tuple(_py_module(item, excludes) for item in fields.py_modules())
+    for installer, options in (("pip", "pip_install_options"), ("uv", "uv_pip_install_options")):
+        if installer in fields:
+            asked = fields[installer]
+            given["installer"] = installer
+            given["packages"] = tuple(asked["packages"])
+            given["install_options"] = tuple(asked.get(options, ()))
+            given["packages_checked"] = bool(asked.get(f"{installer}_check"))
+    if "conda" in fields:
+        given["conda"] = _conda(fields["conda"])
+    given["interpreter"] = fields.get("py_executable", "")
+    if "worker_process_setup_hook" in fields:
+        given["setup_hook"] = _setup_hook(fields["worker_process_setup_hook"])
+    given["setup_timeout_s"] = fields.get("config", {}).get("setup_timeout_seconds", SETUP_TIMEOUT_S)
     return Environment(**given)
 
 
-def _env_vars(name: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping) or not all(isinstance(part, str) for pair in value.items() for part in pair):
-        raise TypeError(f"{name} must be of type Dict[str, str], got {value!r}.")
-    for variable, content in value.items():
-        if not variable or "=" in variable or "\0" in variable + content:
-            raise ValueError(f"{name}: {variable!r} cannot be the name of an environment variable with that value.")
-    return {"env_vars": dict(value)}
+def _fields_of(name: str, value: Any) -> RuntimeEnv:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"The type of keyword '{name}' must be dict, but received type {type(value)}: {value!r}.")
+    wrong = [field for field in value if not isinstance(field, str)]
+    if wrong:
+        raise TypeError(f"The fields of '{name}' must be strings, got {wrong[0]!r}.")
+    return RuntimeEnv(**value)
 
 
-def _working_dir(name: str, value: Any) -> dict[str, Any]:
-    path = _local_path(name, value)
-    if not os.path.isdir(path):
-        raise ValueError(f"{name}: there is no directory {path}. Give the path of one that exists on every node.")
-    return {"working_dir": path}
+def _working_dir(value: str, excludes: tuple[str, ...]) -> str:
+    if is_address(value):
+        return value
+    path = Path(os.path.abspath(os.path.expanduser(value)))
+    return archives.of_folder(path, excludes) if path.is_dir() else archives.of_file(path)
 
 
-def _py_modules(name: str, value: Any) -> dict[str, Any]:
-    if isinstance(value, (str, bytes)) or not isinstance(value, (list, tuple)):
-        raise TypeError(f"{name} must be a list of paths or modules, got {value!r}.")
-    paths = []
-    for item in value:
-        if isinstance(item, types.ModuleType):
-            item = item.__path__[0] if hasattr(item, "__path__") else item.__file__
-        path = _local_path(name, item)
-        if not os.path.exists(path):
-            raise ValueError(
-                f"{name}: there is no {path}. Give the path of a package's directory, a .py or a .whl file."
-            )
-        paths.append(path)
-    return {"py_modules": tuple(paths)}
+def _py_module(value: Any, excludes: tuple[str, ...]) -> str:
+    """The archive's top is what goes on the import path."""
+    if isinstance(value, types.ModuleType):
+        value = value.__path__[0] if hasattr(value, "__path__") else value.__file__
+    if is_address(value):
+        return value
+    path = Path(os.path.abspath(os.path.expanduser(value)))
+    if path.is_dir():
+        return archives.of_folder(path, excludes, with_name=True)
+    if path.suffix in (".whl", ".zip"):
+        return archives.of_file(path)
+    return archives.of_module_file(path)
 
 
-def _local_path(name: str, value: Any) -> str:
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a path, got {value!r}.")
-    if "://" in value:
-        if not value.endswith((".zip", ".whl")):
-            raise ValueError(f"{name}: only .zip and .whl files can be given by address, got {value!r}.")
-        raise ValueError(f"{name}: {value!r}: remote archives come with a later version of raybook. Give a local path.")
-    return os.path.abspath(os.path.expanduser(value))
+def _conda(value: Any) -> str:
+    if isinstance(value, dict):
+        value = json.dumps(value, sort_keys=True)
+    elif value.endswith((".yaml", ".yml")):
+        value = os.path.abspath(value)
+    if not os.path.isdir(value) and not shutil.which(os.environ.get("CONDA_EXE") or "conda"):
+        raise ValueError(
+            "runtime_env['conda'] needs the program conda, and there is none on this machine (neither in PATH nor in "
+            "CONDA_EXE). Give the folder of an environment that exists, or use runtime_env['uv'] or runtime_env['pip']."
+        )
+    return value
 
 
-def _packages(name: str, value: Any) -> dict[str, Any]:
-    options: tuple[str, ...] = ()
-    if isinstance(value, Mapping):
-        for key in ("pip_install_options", "uv_pip_install_options"):
-            options += tuple(_strings(f"{name}[{key!r}]", value.get(key) or ()))
-        value = value.get("packages")
-    if isinstance(value, (str, os.PathLike)):
-        path = _local_path(name, value)
-        if not os.path.isfile(path):
-            raise ValueError(f"{name}: there is no requirements file {path}. Give a list of packages, or its path.")
-        with open(path, encoding="utf-8") as file:
-            value = [line.strip() for line in file if line.strip() and not line.lstrip().startswith("#")]
-    return {"packages": tuple(_strings(name, value)), "install_options": options}
-
-
-def _strings(name: str, value: Any) -> list[str]:
-    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
-        raise TypeError(f"{name} must be a list of strings, got {value!r}.")
-    return list(value)
-
-
-def _setup_hook(name: str, value: Any) -> dict[str, Any]:
+def _setup_hook(value: Any) -> str:
     if isinstance(value, str):
-        if "." not in value:
-            raise ValueError(f"{name}: {value!r} must be 'module.function'.")
-        return {"setup_hook": value}
-    if not callable(value):
-        raise TypeError(f"{name} must be a function or 'module.function', got {value!r}.")
+        return value
     payload = functions.export(value, SerializationContext({})).payload
-    return {"setup_hook": PICKLED + base64.b64encode(payload).decode()}
-
-
-_READERS: dict[str, Callable[[str, Any], dict[str, Any]]] = {
-    "env_vars": _env_vars,
-    "working_dir": _working_dir,
-    "py_modules": _py_modules,
-    "pip": _packages,
-    "uv": _packages,
-    "worker_process_setup_hook": _setup_hook,
-}
+    return PICKLED + base64.b64encode(payload).decode()

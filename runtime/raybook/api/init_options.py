@@ -10,6 +10,7 @@ import msgspec
 
 from raybook.api.environment_options import check_runtime_env, environment_key
 from raybook.api.job_config import JobConfig
+from raybook.api.job_environment import driver_environment
 from raybook.api.object_ops import check_namespace
 from raybook.api.option_checks import (
     check_amount,
@@ -58,6 +59,7 @@ class InitOptions(msgspec.Struct, frozen=True):
 def make_init_options(address: str | None, environ: Mapping[str, str], asked: Mapping[str, Any]) -> InitOptions:
     """Check and gather. An address in the environment counts when none is given. ValueError for cluster settings
     together with an address, TypeError for values of the wrong type."""
+    asked = {**asked, "runtime_env": driver_environment(asked["runtime_env"], environ)}
     if address is None and not asked["local_mode"]:
         address = next((environ[name] for name in ADDRESS_VARIABLES if environ.get(name)), None)
     if address is not None and not isinstance(address, str):

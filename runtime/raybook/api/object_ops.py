@@ -14,7 +14,7 @@ from raybook.api.object_ref_generator import ObjectRefGenerator
 from raybook.engines.engine import Engine
 
 
-def get(refs: Any, *, timeout: float | None = None) -> Any:
+def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     """The value of a ref, or a list of the values of a list of refs; blocks until they are ready. A generator comes
     back as it is: it is its items that are refs.
 
@@ -22,6 +22,7 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
     GetTimeoutError, or the error of a lost object; ValueError or TypeError for what is no ref. Large arrays come as
     read-only views of shared memory, without a copy. Cost: 2 µs for a small value that is ready.
     """
+    refs = object_refs
     engine = current_runtime.engine
     if timeout is not None:
         _check_timeout("get", timeout)
@@ -56,7 +57,7 @@ def put(value: Any, *, _owner: Any = None) -> ObjectRef:
 
 
 def wait(
-    refs: Any, *, num_returns: int = 1, timeout: float | None = None, fetch_local: bool = True
+    ray_waitables: Any, *, num_returns: int = 1, timeout: float | None = None, fetch_local: bool = True
 ) -> tuple[list[ObjectRef], list[ObjectRef]]:
     """Block until ``num_returns`` of the refs are ready or ``timeout`` seconds have passed; (ready, not ready), each in
     the order of the input, ``ready`` never longer than ``num_returns``. A failed object is ready.
@@ -65,6 +66,7 @@ def wait(
     TypeError for what is no list of refs; ValueError for duplicates, a num_returns outside 1..len(refs),
     or a negative timeout.
     """
+    refs = ray_waitables
     if isinstance(refs, (ObjectRef, ObjectRefGenerator)):
         raise TypeError(f"wait() expected a list of ObjectRefs, got a single {type(refs).__name__}. Pass [ref].")
     if not isinstance(refs, list):
@@ -87,10 +89,11 @@ def wait(
     return engine.wait(refs, num_returns, timeout, bool(fetch_local))
 
 
-def cancel(ref: ObjectRef | ObjectRefGenerator, *, force: bool = False, recursive: bool = True) -> None:
+def cancel(ray_waitable: ObjectRef | ObjectRefGenerator, *, force: bool = False, recursive: bool = True) -> None:
     """Cancel the task that makes this object: one that waits never runs, one that runs gets a KeyboardInterrupt, or
     loses its process with ``force``. recursive: also the tasks it submitted. No effect once it ended.
     TypeError for what is no ref."""
+    ref = ray_waitable
     if isinstance(ref, ObjectRefGenerator):
         ref = ref.completed()
     if not isinstance(ref, ObjectRef):

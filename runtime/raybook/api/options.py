@@ -138,6 +138,7 @@ def task_options(options: Mapping[str, Any], name: str, is_generator: bool = Fal
     labels, *fallbacks = (tuple(sorted(selector.items())) for selector in strategies.labels_of(options))
     if options.get("num_cpus") is None:
         shape[CPU] = UNIT
+    max_retries = _or_default(options.get("max_retries"), 3)
     max_calls = options.get("max_calls")
     if max_calls is None:
         # A process that has used a GPU may keep memory of it: Ray ends it after one task, and so do we.
@@ -151,9 +152,10 @@ def task_options(options: Mapping[str, Any], name: str, is_generator: bool = Fal
             max_calls=max_calls,
             labels=labels,
             fallbacks=tuple(fallbacks),
+            is_retriable=max_retries != 0,
         ),
         num_returns=num_returns_of(options.get("num_returns"), is_generator),
-        max_retries=_or_default(options.get("max_retries"), 3),
+        max_retries=max_retries,
         retry_exceptions=_retry_exceptions(options.get("retry_exceptions")),
         max_calls=max_calls,
         backpressure=_or_default(options.get(BACKPRESSURE), -1),

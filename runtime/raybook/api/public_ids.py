@@ -35,14 +35,14 @@ class BaseID(bytes):
         return cls(cls.nil_bytes())
 
     @classmethod
-    def from_hex(cls, text: str) -> Any:
+    def from_hex(cls, hex_id: str) -> Any:
         """The id that ``hex()`` wrote. ValueError for anything else."""
-        return cls(bytes.fromhex(text))
+        return cls(bytes.fromhex(hex_id))
 
     @classmethod
-    def from_binary(cls, id: bytes) -> Any:
+    def from_binary(cls, id_bytes: bytes) -> Any:
         """The id of these bytes."""
-        return cls(id)
+        return cls(id_bytes)
 
     @classmethod
     def from_random(cls) -> Any:
@@ -78,6 +78,15 @@ class UniqueID(BaseID):
 
 class JobID(BaseID):
     """One driver's work."""
+
+    @classmethod
+    def from_int(cls, value: int) -> Any:
+        """The id that ``int()`` tells."""
+        return cls(value.to_bytes(cls.SIZE, "big"))
+
+    def int(self) -> int:
+        """It as a number."""
+        return int.from_bytes(self, "big")
 
 
 class NodeID(BaseID):

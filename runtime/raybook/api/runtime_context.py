@@ -12,8 +12,9 @@ from raybook.api.placement_group import get_current_placement_group
 from raybook.api.public_ids import ActorID, JobID, NodeID, PlacementGroupID, TaskID, WorkerID
 from raybook.api.state import nodes
 from raybook.api.strategies import captured
-from raybook.base.environments import RuntimeEnv, as_user_dict, environment_of
+from raybook.base.environments import as_user_dict, environment_of
 from raybook.base.resources import GPU, to_user
+from raybook.base.runtime_env import RuntimeEnv
 from raybook.base.task_context import CURRENT_TASK, ActorContext, TaskContext
 from raybook.engines.engine import Engine
 

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from raybook.api.label_strategies import NodeLabelSchedulingStrategy
+from raybook.api.label_strategy import NodeLabelSchedulingStrategy
 from raybook.api.placement_group import PlacementGroup
 from raybook.base.resources import CPU, Shape, describe, fits
 from raybook.base.strategies import ANY_BUNDLE, GroupTarget, NodeTarget, group_target
@@ -101,6 +101,9 @@ def labels_of(options: Mapping[str, Any]) -> list[dict[str, str]]:
     strategy = options.get("scheduling_strategy")
     first = dict(options.get("label_selector") or {})
     if isinstance(strategy, NodeLabelSchedulingStrategy):
+        both = first.keys() & {*strategy.hard, *strategy.soft}
+        if both:
+            raise ValueError(f"label_selector and scheduling_strategy both ask about the label {sorted(both)[0]!r}.")
         return [{**first, **selector} for selector in strategy.selectors()]
     return [first, *(dict(other["label_selector"]) for other in options.get("fallback_strategy") or ())]
 

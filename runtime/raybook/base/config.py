@@ -6,6 +6,7 @@ Every number states where it comes from. Names in the environment are ``RAYBOOK_
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -38,6 +39,8 @@ class Config(msgspec.Struct, frozen=True, array_like=True):
     """Virtual arena bytes per budget byte: accounting is by bytes, so fragmentation costs address space only."""
     extent_bytes_min: int = 4 * 1024 * 1024
     extent_bytes_max: int = 64 * 1024 * 1024
+    lineage_bytes_max: int = 1 << 30
+    """Records of finished tasks, kept so that their results can be made again (Ray: ``max_lineage_bytes`` 1 GiB)."""
     default_max_retries: int = 3
     health_check_period_ms: int = 1_000
     health_check_timeout_ms: int = 10_000
@@ -58,6 +61,34 @@ class Config(msgspec.Struct, frozen=True, array_like=True):
     """So much goes to disk at once, in one file, if the store is large enough (Ray: ``min_spilling_size`` 100 MB)."""
     spill_disk_share_max: float = 0.95
     """A disk fuller than this takes no more objects (Ray: ``local_fs_capacity_threshold`` 0.95)."""
+    memory_usage_threshold: float = 0.95
+    """Share of the node's memory in use from which the memory guard makes room (Ray: the same)."""
+    memory_monitor_refresh_ms: int = 250
+    """How often the memory guard looks; 0: never (Ray: the same)."""
+    memory_limit_bytes: int = 0
+    """What the processes of a node and its store may use together, for the memory guard; 0: what the machine or the
+    control group allows everybody on it."""
+    record_ref_creation_sites: int = -1
+    """Whether the line of code that made an object or task is recorded: 1 yes, 0 no, -1 in IPython (Ray: the same)."""
+    task_oom_retries: int = -1
+    """How often a task is tried again that was ended because memory ran short; -1: without end (Ray: the same). Tasks
+    with ``max_retries=0`` are not."""
+    task_oom_retry_delay_ms: int = 1_000
+    """Before the first of these; doubled each time (Ray: ``task_oom_retry_delay_base_ms``)."""
+
+
+RAY_VARIABLES = MappingProxyType(
+    {
+        "memory_usage_threshold": "RAY_memory_usage_threshold",
+        "memory_monitor_refresh_ms": "RAY_memory_monitor_refresh_ms",
+        "record_ref_creation_sites": "RAY_record_ref_creation_sites",
+        "task_oom_retries": "RAY_task_oom_retries",
+        "task_oom_retry_delay_ms": "RAY_task_oom_retry_delay_base_ms",
+    }
+)
+"""Fields that are also read from the name Ray has for them; ours wins."""
+
+SHARES = frozenset({"object_store_fraction", "spill_threshold", "spill_disk_share_max", "memory_usage_threshold"})
 
 
 def read_environment(environ: Mapping[str, str], base: Config | None = None) -> Config:
@@ -66,13 +97,16 @@ def read_environment(environ: Mapping[str, str], base: Config | None = None) -> 
     defaults = base or Config()
     values = {}
     for field in msgspec.structs.fields(Config):
-        raw = environ.get(ENVIRONMENT_PREFIX + field.name.upper())
+        name = ENVIRONMENT_PREFIX + field.name.upper()
+        if name not in environ:
+            name = RAY_VARIABLES.get(field.name, name)
+        raw = environ.get(name)
         if raw is None:
             continue
         try:
             values[field.name] = float(raw) if field.type is float else int(raw)
         except ValueError:
-            raise ValueError(
-                f"The environment variable {ENVIRONMENT_PREFIX}{field.name.upper()} must be a number, got {raw!r}."
-            ) from None
+            raise ValueError(f"The environment variable {name} must be a number, got {raw!r}.") from None
+        if field.name in SHARES and not 0 <= values[field.name] <= 1:
+            raise ValueError(f"The environment variable {name} must be between 0 and 1, got {raw!r}.")
     return msgspec.structs.replace(defaults, **values) if values else defaults

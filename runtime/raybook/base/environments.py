@@ -8,21 +8,28 @@ parent's fields; its own win, ``env_vars`` variable by variable. Pure: whether a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
 from typing import Any
 
 import msgspec
 
+from raybook.base.runtime_env import RuntimeEnv
+from raybook.base.runtime_env_fields import SETUP_TIMEOUT_S, RuntimeEnvConfig
+
 PLAIN = ""
 PICKLED = "base64:"
 """How a setup hook begins that is a pickled function."""
+ABOUT_INTERPRETERS = ("packages", "install_options", "installer", "packages_checked", "conda", "interpreter")
 
 
 class Environment(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A checked environment. Paths are absolute.
+    """A checked environment.
 
-    packages: requirements to install, as pip writes them; install_options: more arguments for the installer.
-    setup_hook: "module.function", or "base64:" and a pickled one; each worker calls it before its first task.
+    working_dir, py_modules: addresses of archives (``io/archives``), here or elsewhere. packages: requirements to install,
+    as pip writes them, asked for under the name ``installer``; install_options: more arguments for it; packages_checked:
+    whether what is installed must fit together. conda: an environment's name or folder, or its description as JSON.
+    interpreter: path or name of one, with arguments. setup_hook: "module.function", or "base64:" and a pickled one; each
+    worker calls it before its first task. setup_timeout_s: -1 for none.
     """
 
     env_vars: dict[str, str] = {}
@@ -31,6 +38,11 @@ class Environment(msgspec.Struct, frozen=True, omit_defaults=True):
     packages: tuple[str, ...] = ()
     install_options: tuple[str, ...] = ()
     setup_hook: str = ""
+    installer: str = ""
+    packages_checked: bool = False
+    conda: str = ""
+    interpreter: str = ""
+    setup_timeout_s: int = SETUP_TIMEOUT_S
 
     @property
     def key(self) -> str:
@@ -40,7 +52,12 @@ class Environment(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def on_top_of(self, parent: Environment) -> Environment:
         """A child's environment."""
-        given = {name: value for name in self.__struct_fields__ if (value := getattr(self, name))}
+        given = msgspec.structs.asdict(self)
+        plain = msgspec.structs.asdict(Environment())
+        given = {name: value for name, value in given.items() if value != plain[name]}
+        if self.packages or self.conda or self.interpreter:
+            # Who says what a child's interpreter has says all of it.
+            parent = msgspec.structs.replace(parent, **{name: plain[name] for name in ABOUT_INTERPRETERS})
         if parent.env_vars and self.env_vars:
             given["env_vars"] = {**parent.env_vars, **self.env_vars}
         return msgspec.structs.replace(parent, **given)
@@ -63,20 +80,23 @@ def short_name(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:12]
 
 
-class RuntimeEnv(dict[str, Any]):
-    """The dict that ``runtime_env=`` takes, with its fields as keywords: ``RuntimeEnv(env_vars={"A": "1"})``."""
-
-    def __init__(self, **fields: Any) -> None:
-        super().__init__({name: value for name, value in fields.items() if value is not None})
-
-
 def as_user_dict(environment: Environment) -> RuntimeEnv:
     """As the user would write it; a pickled hook is shown as such."""
-    shown: Mapping[str, Any] = {
+    shown: dict[str, Any] = {
         "env_vars": dict(environment.env_vars),
         "working_dir": environment.working_dir,
         "py_modules": list(environment.py_modules),
-        "pip": list(environment.packages),
+        "py_executable": environment.interpreter,
+        "conda": json.loads(environment.conda) if environment.conda.startswith("{") else environment.conda,
         "worker_process_setup_hook": environment.setup_hook[:64],
     }
-    return RuntimeEnv(**{name: value or None for name, value in shown.items()})
+    if environment.packages:
+        installer = environment.installer or "pip"
+        packages = {"packages": list(environment.packages), f"{installer}_check": environment.packages_checked}
+        if environment.install_options:
+            options = "pip_install_options" if installer == "pip" else "uv_pip_install_options"
+            packages[options] = list(environment.install_options)
+        shown[installer] = packages
+    if environment.setup_timeout_s != SETUP_TIMEOUT_S:
+        shown["config"] = RuntimeEnvConfig(setup_timeout_seconds=environment.setup_timeout_s)
+    return RuntimeEnv(_validate=False, **{name: value or None for name, value in shown.items()})

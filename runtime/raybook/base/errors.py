@@ -233,7 +233,8 @@ class OutOfDiskError(RayError):
 
 
 class OutOfMemoryError(RayError):
-    """A worker was killed because its node ran out of memory."""
+    """A worker was ended because memory of its node ran short. The text says what it held, what the node had, and who
+    held most."""
 
 
 class PendingCallsLimitExceeded(RayError):
@@ -288,6 +289,10 @@ class RayActorError(RayError):
 
 class ActorDiedError(RayActorError):
     """The actor is dead, and will not be restarted."""
+
+
+class ActorOutOfMemoryError(ActorDiedError, OutOfMemoryError):
+    """The actor's process was ended because memory of its node ran short."""
 
 
 class ActorUnavailableError(RayActorError):

@@ -20,6 +20,7 @@ NO_LABELS: LabelSelector = MappingProxyType({})
 NODE_ID_LABEL = "ray.io/node-id"
 EXISTS = "*"
 DOES_NOT_EXIST = "!*"
+"""Any value, and none: no label's value can be either."""
 
 ACCELERATOR_TYPE_LABEL = "ray.io/accelerator-type"
 

@@ -35,6 +35,15 @@ class LoggingConfig:
             if name not in _STANDARD:
                 raise ValueError(f"Unknown python logging standard attribute: {name}")
 
+    def to_dict(self) -> dict[str, Any]:
+        """Its fields."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> LoggingConfig:
+        """What ``to_dict`` gave."""
+        return cls(**d)
+
     def to_json(self) -> str:
         """For processes that are told."""
         return json.dumps(asdict(self))

@@ -58,6 +58,8 @@ class Value(msgspec.Struct, array_like=True, gc=False):
     location: Location | None = None
     error: ErrorValue | None = None
     contained: list[RefInfo] | None = None
+    origin: str = ""
+    """The line of code that made it, where that is recorded."""
 
 
 STREAMING = -1
@@ -84,6 +86,8 @@ class SchedulingClass(msgspec.Struct, array_like=True, frozen=True):
     """Label selector of the node it may run on, as sorted pairs (``base/label_selector``)."""
     fallbacks: tuple[tuple[tuple[str, str], ...], ...] = ()
     """Selectors to try in turn where no node meets the first."""
+    is_retriable: bool = True
+    """Whether its tasks may run again when their worker dies: those go first when memory runs short."""
 
 
 class LabelChoice(msgspec.Struct):

@@ -2,6 +2,7 @@
 
     ""                        wherever the cluster likes       "spread"   evenly
     "node:<hex>[:soft]"       that node (or, soft, elsewhere)
+    "near:<hex>"              that node as long as it has room
     "group:<hex>:<index>[:capture]"   a bundle of a placement group; index -1: any of its bundles. ``capture``: tasks and
                               actors submitted from there go to the same group unless they say otherwise
 It knows the strings and decides nothing.
@@ -17,6 +18,7 @@ _GROUP = "group:"
 _NODE = "node:"
 _CAPTURE = "capture"
 _SOFT = "soft"
+_NEAR = "near:"
 
 
 class GroupTarget(msgspec.Struct, frozen=True, gc=False):
@@ -58,3 +60,13 @@ def node_target(strategy: str) -> NodeTarget | None:
         return None
     name, _, softness = strategy[len(_NODE) :].partition(":")
     return NodeTarget(bytes.fromhex(name), softness == _SOFT)
+
+
+def near_node(node_id: bytes) -> str:
+    """The strategy of a task that would rather run on this node than on others: most of what it reads lies there."""
+    return _NEAR + node_id.hex()
+
+
+def near_target(strategy: str) -> bytes:
+    """The node of such a strategy; b"" for every other one."""
+    return bytes.fromhex(strategy[len(_NEAR) :]) if strategy.startswith(_NEAR) else b""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import click
 
+from raybook.api import memory_table
 from raybook.api.timeline import timeline_events
 from raybook.base.facts import Row
+from raybook.base.resources import to_user
 from raybook.commands import rows
 from raybook.commands.ask import ask, cluster_at, look, survey
 from raybook.commands.tables import cell, show
@@ -34,6 +36,11 @@ SUMMARIES: dict[str, Source] = {
     "actors": lambda record: rows.actor_summary(ask(record, ListActors())[0].actors),
     "objects": lambda record: rows.store_rows(look(record).get("store", {})),
 }
+
+
+def _choice(names: Iterable[str]) -> click.Choice:
+    return click.Choice(list(names), case_sensitive=False)
+
 
 address_option = click.option(
     "--address", default="auto", show_default=True, help="A cluster's name, id or address; auto: the newest one here."
@@ -96,16 +103,43 @@ def summary(kind: str, address: str, style: str) -> None:
 
 @click.command()
 @address_option
+@click.option("--group-by", type=_choice(memory_table.GROUPINGS), default=memory_table.NODE_ADDRESS, show_default=True)
+@click.option("--sort-by", type=_choice(memory_table.SORTINGS), default=memory_table.OBJECT_SIZE, show_default=True)
+@click.option("--units", type=_choice(memory_table.UNITS), default="MB", show_default=True, help="Of sizes.")
+@click.option("--stats-only", is_flag=True, help="Show how full the object stores are, and nothing else.")
+@click.option("--num-entries", "--n", "-n", type=click.IntRange(1), default=None, help="Objects to show of each group.")
+@click.option("--no-format", is_flag=True, hidden=True, help="Lines are never wrapped.")
 @format_option
-def memory(address: str, style: str) -> None:
-    """Show how full the object stores are, and the largest objects with who owns them."""
+def memory(
+    address: str,
+    group_by: str,
+    sort_by: str,
+    units: str,
+    stats_only: bool,
+    num_entries: int | None,
+    no_format: bool,
+    style: str,
+) -> None:
+    """Show every object that processes refer to, who refers to it and how, and how full the object stores are."""
     record = cluster_at(address)
-    stores, objects = rows.store_rows(look(record).get("store", {})), rows.object_rows(survey(record, OBJECTS))
+    found = survey(record, OBJECTS)
     if style == "json":
-        click.echo(json.dumps({"stores": stores, "objects": objects}, indent=1))
+        stores = rows.store_rows(look(record).get("store", {}))
+        click.echo(json.dumps({"stores": stores, "objects": rows.object_rows(found)}, indent=1))
         return
-    show(stores, "Object stores", style)
-    show(objects, "Largest objects", style)
+    nodes, jobs = ask(record, ListNodes(), ListJobs())
+    totals = [to_user(node.resources_total) for node in nodes.nodes if node.alive]
+    capacity = int(sum(total.get(memory_table.STORE_RESOURCE, 0) for total in totals))
+    references = memory_table.reference_rows(
+        found,
+        {node.node_id.hex(): node.ip for node in nodes.nodes},
+        {job.pid for job in jobs.jobs if not job.ended_ms},
+    )
+    text = memory_table.memory_text(
+        references, capacity, group_by=group_by, sort_by=sort_by, units=units, stats_only=stats_only,
+        num_entries=num_entries,
+    )  # fmt: skip
+    click.echo(text)
 
 
 @click.command()

@@ -12,7 +12,6 @@ import threading
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from time import time as now_s
 from typing import Any
 
 import msgspec
@@ -42,6 +41,7 @@ from raybook.core.owner.records import (
     TaskRecord,
     Wait,
 )
+from raybook.engines.call_sites import recorder
 from raybook.engines.engine import ActorHandleState, ActorOptions, CallOptions, Function, TaskOptions
 from raybook.engines.pending_calls import PendingCalls
 from raybook.engines.placement_groups import PlacementGroups
@@ -68,6 +68,7 @@ class NativeEngine:
         self, core: CoreProcess, job: Job, stop_cluster: Callable[[], None] | None = None, environment: str = PLAIN
     ) -> None:
         self._core = core
+        self._stamp, self._site_of_put = recorder(core.config.record_ref_creation_sites)
         self.environment = environment
         self._merged: dict[SchedulingClass, SchedulingClass] = {}
         """Scheduling classes as asked for → with this process's runtime environment."""
@@ -155,7 +156,7 @@ class NativeEngine:
         if self.environment:
             what = self._merged.get(what) or self._with_environment(what)
         record = TaskRecord(spec, stats, what, b"", options.max_retries)
-        record.submitted_s = now_s()
+        self._stamp(record)
         stored = self._pack_arguments(record, args, kwargs) if args or kwargs else None
         if options.retry_exceptions:
             self._ask_for_retries(spec, options.retry_exceptions)
@@ -292,7 +293,7 @@ class NativeEngine:
         spec.method = method
         record = TaskRecord(spec, stats, None, actor.actor_id, options.max_task_retries)
         record.may_overtake = actor.is_unordered
-        record.submitted_s = now_s()
+        self._stamp(record)
         stored = self._pack_arguments(record, args, kwargs) if args or kwargs else None
         if options.retry_exceptions:
             self._ask_for_retries(spec, options.retry_exceptions)
@@ -359,6 +360,7 @@ class NativeEngine:
         if self.closed:
             raise self._stale()
         packed, own_region = self.values.pack(value)
+        packed.origin = self._site_of_put()
         key = self._ids.put_id()
         self.release(Put(key, packed, own_region))
         return self.make_ref(key, self._address, self.release)

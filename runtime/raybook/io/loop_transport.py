@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -58,6 +59,12 @@ class Connection:
         except OSError:
             self.close()
 
+    def detach(self) -> socket.socket:
+        """Let go of the socket, for somebody else to use and to close."""
+        duplicate = self.framed.sock.dup()
+        self.close()
+        return duplicate
+
     def close(self) -> None:
         """Close and call ``on_close`` (once)."""
         if self.framed.closed:
@@ -91,6 +98,9 @@ class Connection:
         except ConnectionError:
             self.close()
             return
+        if self.framed.unsent_bytes and not self._writing:
+            # What was queued before the peer's challenge came may go out now.
+            self._flush()
         for message in messages:
             if self.framed.closed:
                 return
@@ -119,6 +129,10 @@ class FrameServer:
         self._on_message = on_message
         self._on_close = on_close
         self._listener = listen(address)
+        if address.startswith("tcp:"):
+            # Port 0 was any free one.
+            host, port = self._listener.getsockname()[:2]
+            self.address = f"tcp:{host}:{port}"
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._listener.fileno(), self._acceptable)
 

@@ -207,6 +207,15 @@ class Arena:
         for unit in range((start + POPULATE_UNIT_BYTES - 1) // POPULATE_UNIT_BYTES, end // POPULATE_UNIT_BYTES):
             known[unit] = 1
 
+    def writable(self, offset: int, size: int) -> memoryview:
+        """A range to be filled by the kernel (``recv_into``), with its pages in place as far as can be."""
+        self._check_range(offset, size)
+        writing = self._writing
+        if writing is None:
+            writing = self._writing = WriteMapping(self._map(mmap.PROT_READ | mmap.PROT_WRITE), self.arena_bytes)
+        self._populate(writing, offset, size)
+        return writing.view[offset : offset + size]
+
     def punch(self, offset: int, size: int) -> None:
         """Give a page-aligned range's memory back to the machine; it reads as zeros from then on, in every mapping.
 

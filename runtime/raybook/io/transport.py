@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import os
 import socket
 from typing import Any
@@ -231,15 +232,15 @@ def connect(address: str, token: bytes, union: Any, timeout_s: float = 10.0) -> 
 
 def connect_nowait(address: str, token: bytes, union: Any) -> FramedSocket:
     """Connect without waiting for the peer to accept: what is queued goes out once its challenge has arrived. For I/O
-    threads, which must not hang because a peer's interpreter is busy. Unix sockets connect at once or raise OSError."""
+    threads, which must not hang because a peer's interpreter is busy or its machine is gone. Unix sockets connect at once
+    or raise OSError; that a TCP port cannot be reached shows when the socket is read."""
     family, target = parse_address(address)
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if family == socket.AF_INET:
-            sock.settimeout(10.0)
-        else:
-            sock.setblocking(False)
-        sock.connect(target)
+        sock.setblocking(False)
+        error = sock.connect_ex(target)
+        if error not in (0, errno.EINPROGRESS):
+            raise OSError(error, os.strerror(error), address)
         _tune(sock)
         return FramedSocket(sock, union, prove_token=token)
     except BaseException:

@@ -46,6 +46,8 @@ class WorkerProcess:
     client: Client | None = None
     kill_reason: str = ""
     """Why we ended it, when we did."""
+    memory_code: str | None = None
+    """Set when that was for want of memory: the exception class of its task, "" when it may be tried again."""
     leaving: str | None = None
     """What it said when it announced its end."""
 

@@ -29,12 +29,14 @@ def describe_ending(
     kill_reason: str = "",
     leaving: str | None = None,
     kernel_ran_out: bool = False,
+    short_of_memory: bool = False,
 ) -> Ending:
     """What to tell people. status: as waitpid gives it. kill_reason: why we killed it, if we did. leaving: what the
-    worker said before it ended on purpose. kernel_ran_out: the kernel has ended a process for want of memory lately."""
+    worker said before it ended on purpose. kernel_ran_out: the kernel has ended a process for want of memory lately.
+    short_of_memory: that was our reason."""
     code = os.waitstatus_to_exitcode(status)
     if kill_reason:
-        return Ending(code, False, f"The worker process {pid} was ended by raybook: {kill_reason}")
+        return Ending(code, short_of_memory, f"The worker process {pid} was ended by raybook: {kill_reason}")
     if leaving is not None and code == 0:
         return Ending(code, False, f"The worker process {pid} ended on purpose: {leaving or 'no reason given'}.")
     out_of_memory = code == -signal.SIGKILL and kernel_ran_out

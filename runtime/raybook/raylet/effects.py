@@ -54,7 +54,7 @@ class NodeDecider:
         resources_changed: Callable[[], None],
         follow_group: Callable[[bytes], None],
         labels: Mapping[str, str],
-        say: Callable[[str], None],
+        environments: Callable[[Callable[[str, int], None], Callable[[str, str], None]], Environments],
     ) -> None:
         cpus = resources.total.get(CPU, 0) // UNIT
         processors = len(os.sched_getaffinity(0))
@@ -67,8 +67,12 @@ class NodeDecider:
             worker_idle_ms=config.worker_idle_ms,
             start_timeout_ms=config.worker_start_timeout_ms,
         )
-        self.environments = Environments(self._environment_ready, self._environment_failed, say)
+        self.environments = environments(self._environment_ready, self._environment_failed)
         self.zygote: ZygoteLink | None = None
+        self.abroad: Callable[[bytes, Any], None] = lambda client_id, message: None
+        """Sends to a client of another node."""
+        self.granted: Callable[[bytes, int], None] = lambda client_id, class_key: None
+        """Told of each lease that a client of this node is given here."""
         self._clients = clients
         self._worker_options = worker_options
         self._report_actor = report_actor
@@ -147,11 +151,14 @@ class NodeDecider:
         client = self._clients.get(client_id)
         if client is not None:
             client.connection.send(message)
+        else:
+            self.abroad(client_id, message)
 
     def _grant(self, effect: le.Grant) -> None:
         worker = self._clients.get(effect.worker)
         assert worker is not None, "A lease was granted on a worker that is not registered."
         self.send(effect.client, lease_granted(effect, worker.endpoint, worker.pid))
+        self.granted(effect.client, effect.class_key)
 
     def _pass_on(self, effect: Any) -> None:
         self.send(*LEASE_MESSAGES[type(effect)](effect))
@@ -164,7 +171,12 @@ class NodeDecider:
     def _actor_gone(self, effect: le.ActorGone) -> None:
         self._report_actor(
             ActorStateReport(
-                effect.actor_id, effect.incarnation, "DEAD", reason=effect.reason, intended=effect.intended
+                effect.actor_id,
+                effect.incarnation,
+                "DEAD",
+                reason=effect.reason,
+                intended=effect.intended,
+                code=effect.code,
             )
         )
 
@@ -225,8 +237,11 @@ class NodeDecider:
         else:
             self.kill(process, effect.reason)
 
-    def kill(self, process: WorkerProcess, reason: str) -> None:
-        """End a worker's process now; the zygote reports its death."""
+    def kill(self, process: WorkerProcess, reason: str, memory_code: str | None = None) -> None:
+        """End a worker's process now; the zygote reports its death. memory_code: it ends because memory is short, and its
+        task fails with this exception class, or may be tried again ("")."""
+        if not process.kill_reason:
+            process.memory_code = memory_code
         process.kill_reason = process.kill_reason or reason
         logger.info("Killing worker %d: %s", process.pid, reason)
         if process.pid and self.zygote is not None:

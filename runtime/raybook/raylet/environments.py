@@ -1,7 +1,7 @@
 """Environments: makes what workers of each runtime environment need, before the pool starts any of them.
 
-Folders are looked at, packages are installed in a thread; requests wait meanwhile and do not time out. A failure goes to
-everything that waits for the environment, and the next request tries again: networks come back.
+Archives are fetched and unpacked once a node, packages are installed, all in threads; requests wait meanwhile. A failure
+goes to everything that waits for the environment, and the next request tries again: networks come back.
 """
 
 from __future__ import annotations
@@ -10,32 +10,50 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import partial
+from pathlib import Path
+from typing import Any
 
-from raybook.base.environments import Environment, environment_of, short_name
+import msgspec
+
+from raybook.base.environments import environment_of, short_name
+from raybook.io.archives import ADDRESS_START
+from raybook.io.channel import RemoteError
+from raybook.protocol.messages.gcs import ARCHIVES_NAMESPACE, ArchivePieces, KvGet
+from raybook.runtime_env.downloads import download, place
 from raybook.runtime_env.packages import prepare
 from raybook.runtime_env.plan import EnvironmentFailed, WorkerPlan, make_plan
 
 logger = logging.getLogger(__name__)
 
+ENVIRONMENTS = "environments"
+"""The folder of a session in which archives are unpacked."""
 PLAIN_PLAN = WorkerPlan()
 
 
 class Environments:
-    """ready(key, count): workers can be started now. failed(key, text): never mind. say(line): progress for people."""
+    """ready(key, count): workers can be started now. failed(key, text): never mind. say(line): progress for people.
+    call_gcs(method, request): its answer; archives come from its key-value table. folder: where they are unpacked."""
 
     def __init__(
-        self, ready: Callable[[str, int], None], failed: Callable[[str, str], None], say: Callable[[str], None]
+        self,
+        ready: Callable[[str, int], None],
+        failed: Callable[[str, str], None],
+        say: Callable[[str], None],
+        call_gcs: Callable[[str, Any], Awaitable[Any]],
+        folder: Path,
     ) -> None:
         self._ready = ready
         self._failed = failed
         self._say = say
+        self._call_gcs = call_gcs
+        self._folder = folder
         self._plans: dict[str, WorkerPlan] = {"": PLAIN_PLAN}
         self._wanted: dict[str, int] = {}
         """Environments being made → how many workers are wanted of each."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._unpacking: dict[str, asyncio.Lock] = {}
 
     def plan(self, key: str) -> WorkerPlan:
         """Of an environment that is ready."""
@@ -64,10 +82,13 @@ class Environments:
         environment = environment_of(key)
         interpreter = ""
         try:
-            if environment.packages:
-                interpreter = await self._install(environment)
-            self._plans[key] = make_plan(environment, os.environ, interpreter)
-        except (EnvironmentFailed, OSError) as failure:
+            folders = {}
+            for address in filter(None, (environment.working_dir, *environment.py_modules)):
+                folders[address] = await self._folder_of(address)
+            if environment.packages or environment.conda:
+                interpreter = await in_thread(prepare, environment, os.environ, self._say_from_thread())
+            self._plans[key] = make_plan(environment, os.environ, folders, interpreter)
+        except (EnvironmentFailed, OSError, RemoteError) as failure:
             logger.error("%s could not be set up: %s", _title(key), failure)
             self._wanted.pop(key, None)
             self._failed(key, f"{_title(key)} could not be set up: {failure}")
@@ -76,35 +97,68 @@ class Environments:
         finally:
             self._tasks.pop(key, None)
 
-    async def _install(self, environment: Environment) -> str:
-        """``prepare`` in a thread of its own; the node's end does not wait for it, and kills the installer with all other
-        descendants."""
+    def _say_from_thread(self) -> Callable[[str], None]:
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[str] = loop.create_future()
 
-        def tell(function: Callable[..., object], *arguments: object) -> None:
+        def say(line: str) -> None:
             with suppress(RuntimeError):  # The loop is closed: there is nobody to tell.
-                loop.call_soon_threadsafe(function, *arguments)
+                loop.call_soon_threadsafe(self._say, line)
 
-        def settle(interpreter: str, failure: Exception | None) -> None:
-            if done.done():
-                return
-            if failure is None:
-                done.set_result(interpreter)
-            else:
-                done.set_exception(failure)
+        return say
 
-        def work() -> None:
-            try:
-                interpreter = prepare(environment, os.environ, partial(tell, self._say))
-            except (EnvironmentFailed, OSError) as failure:
-                tell(settle, "", failure)
-            else:
-                tell(settle, interpreter, None)
+    async def _folder_of(self, address: str) -> str:
+        """Where an archive lies unpacked on this node."""
+        target = self._folder / short_name(address)
+        async with self._unpacking.setdefault(address, asyncio.Lock()):
+            if not target.is_dir():
+                if address.startswith(ADDRESS_START):
+                    content = await self._fetch(address)
+                else:
+                    self._say(f"fetching {address}")
+                    content = await in_thread(download, address)
+                await in_thread(place, address, content, target)
+        return str(target)
 
-        threading.Thread(target=work, name="raybook-installer", daemon=True).start()
-        return await done
+    async def _fetch(self, address: str) -> bytes:
+        reply = await self._call_gcs("KvGet", KvGet(ARCHIVES_NAMESPACE, address.encode()))
+        if reply.value is None:
+            raise EnvironmentFailed(f"The cluster does not have the archive {address}. Give the folder again.")
+        pieces = msgspec.msgpack.decode(reply.value, type=ArchivePieces).pieces
+        content = bytearray()
+        for number in range(pieces):
+            reply = await self._call_gcs("KvGet", KvGet(ARCHIVES_NAMESPACE, f"{address}#{number}".encode()))
+            if reply.value is None:
+                raise EnvironmentFailed(f"Piece {number} of {pieces} of the archive {address} is missing.")
+            content += reply.value
+        return bytes(content)
 
 
 def _title(key: str) -> str:
     return f"The runtime environment {short_name(key)}"
+
+
+async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function that blocks returns or raises. The thread is its own: the node's end does not wait for it, and
+    ends installers with all other descendants."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Any] = loop.create_future()
+
+    def settle(result: Any, failure: Exception | None) -> None:
+        if done.done():
+            return
+        if failure is None:
+            done.set_result(result)
+        else:
+            done.set_exception(failure)
+
+    def work() -> None:
+        result, failure = None, None
+        try:
+            result = function(*arguments)
+        except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited.
+            failure = error
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=work, name="raybook-environment", daemon=True).start()
+    return await done

@@ -15,6 +15,7 @@ from raybook.base.strategies import NodeTarget
 from raybook.core.node import lease_events as le
 from raybook.io.channel import RemoteError
 from raybook.protocol.messages.gcs import ListNodes, WaitPlacementGroup
+from raybook.raylet.abroad import Abroad
 from raybook.raylet.effects import NodeDecider
 from raybook.raylet.gcs_link import RETRY_MS, GcsLink
 
@@ -27,9 +28,10 @@ ELSEWHERE_S = 1.0
 class Followers:
     """``group`` and ``node`` may be called as often as you like: one question about each is under way at a time."""
 
-    def __init__(self, decider: NodeDecider, gcs: GcsLink) -> None:
+    def __init__(self, decider: NodeDecider, gcs: GcsLink, abroad: Abroad | None = None) -> None:
         self._decider = decider
         self._gcs = gcs
+        self._abroad = abroad
         self._groups: dict[bytes, None] = {}
 
     def group(self, group_id: bytes) -> None:
@@ -51,6 +53,8 @@ class Followers:
                     self._decider.lease(le.GroupRemoved(group_id, group.attempt, group.death))
                     return
                 if group is not None and group.state == GROUP_CREATED:
+                    if self._abroad is not None:
+                        self._abroad.group_placed(group_id, group.nodes)
                     await asyncio.sleep(ELSEWHERE_S)
         finally:
             self._groups.pop(group_id, None)

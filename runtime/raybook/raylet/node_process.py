@@ -20,6 +20,7 @@ from raybook.base.resources import OBJECT_STORE_MEMORY
 from raybook.io import daemon, session_dir
 from raybook.io.channel import RemoteError
 from raybook.io.descendants import end_descendants
+from raybook.io.peer_address import write_peer_host
 from raybook.io.process import become_subreaper, raise_file_limit
 from raybook.io.rpc import GrpcChannel, serve_grpc
 from raybook.io.watchdog import Watchdog
@@ -96,7 +97,9 @@ async def _run(options: NodeOptions, zygote: ZygoteHandle, starter: daemon.Start
         is_head=options.is_head,
         ip=options.host,
         gcs_address=options.gcs_address,
+        gateway_host=options.host,
     )
+    write_peer_host(options.session_dir, options.host)
     raylet.on_stop = stop
     server = await serve_grpc(raylet.service, "Raylet", f"{options.host}:0", token)
     raylet.raylet_address = server.address

@@ -38,11 +38,15 @@ from raybook.protocol.messages import raylet as rm
 from raybook.protocol.messages.node import NodeStats, WorkerInfo
 from raybook.protocol.messages.output import FlushOutput
 from raybook.protocol.messages.survey import SurveyAnswer
+from raybook.raylet.abroad import Abroad
 from raybook.raylet.clients import DRIVER, WORKER, Client, ClientTable, WorkerProcess
 from raybook.raylet.effects import NodeDecider
+from raybook.raylet.environments import ENVIRONMENTS, Environments
 from raybook.raylet.followers import Followers
 from raybook.raylet.gcs_link import GcsLink
 from raybook.raylet.idle_probe import IdleProbe
+from raybook.raylet.memory_guard import MemoryGuard
+from raybook.raylet.neighbours import Neighbours
 from raybook.raylet.node_service import NodeService
 from raybook.raylet.output_service import OutputService
 from raybook.raylet.store_service import SPILL_MESSAGES, StoreService
@@ -79,9 +83,11 @@ class Raylet:
         raylet_address: str = "",
         gcs_address: str = "",
         worker_environment: dict[str, str] | None = None,
+        gateway_host: str = "",
     ) -> None:
         """gcs: a channel that stays the caller's. resources: fixed-point totals. zygote: becomes this object's, ended
-        by ``stop``. raylet_address: of its gRPC service, "" when embedded. worker_environment: set in every worker."""
+        by ``stop``. raylet_address: of its gRPC service, "" when embedded. worker_environment: set in every worker.
+        gateway_host: where to listen for other nodes, "" if there are none."""
         self.node_id = node_id
         self.gcs_address = gcs_address
         self.service = NodeService(self)
@@ -99,6 +105,8 @@ class Raylet:
         self._ip = ip
         self.raylet_address = raylet_address
         self._worker_environment = worker_environment or {}
+        self._gateway_host = gateway_host
+        self._abroad: Abroad | None = None
         self.cluster_id = b""
         self._socket = f"unix:{session_dir}/{SOCKET_NAME}"
         self._clients = ClientTable()
@@ -129,7 +137,13 @@ class Raylet:
             self._resources_changed,
             lambda group_id: self._followers.group(group_id),
             self._labels,
-            lambda line: self.output.announce("runtime_env", line),
+            lambda ready, failed: Environments(
+                ready,
+                failed,
+                lambda line: self.output.announce("runtime_env", line),
+                lambda method, request: self.gcs.call(method, request),
+                Path(self._session_dir, ENVIRONMENTS, self.node_id.hex()[:12]),
+            ),
         )
         self._store = StoreService(
             self._config,
@@ -139,6 +153,8 @@ class Raylet:
             self.decider.send,
             self._misbehaved,
         )
+        if self._gateway_host:
+            self._neighbours = Neighbours(self.node_id, self._token, self._gateway_host)
         self._probe = IdleProbe(self.decider)
         self.gcs = GcsLink(
             self._config,
@@ -149,7 +165,12 @@ class Raylet:
             self._probe.ask,
             lambda reason: self.on_stop(reason),
         )
-        self._followers = Followers(self.decider, self.gcs)
+        if self._gateway_host:
+            self._abroad = Abroad(self.node_id, self._token, self._neighbours, self._clients, self.decider, self._store)
+        self._followers = Followers(self.decider, self.gcs, self._abroad)
+        self._guard = MemoryGuard(
+            self._config, self.decider, self._clients, self._store, lambda text: self.output.announce("memory", text)
+        )
         logs = Path(self._session_dir, LOGS)
         self.output = OutputService(logs, self.node_id, self._ip, self._clients, self.gcs, self.decider.leases.actor_of)
         self._handlers = self._message_handlers()
@@ -161,7 +182,10 @@ class Raylet:
         status = await self.gcs.call("ClusterStatus", gcs_messages.ClusterStatus())
         self.cluster_id = status.cluster_id
         await self.gcs.register()
+        if self._abroad is not None:
+            self._neighbours.start(self.gcs)
         self._look = self._loop.call_later(self._config.fact_interval_ms / 1000, self._look_around)
+        self._guard.start()
         return self._socket
 
     async def wait_for_worker(self, timeout_s: float) -> None:
@@ -181,6 +205,7 @@ class Raylet:
             return
         if self._look is not None:
             self._look.cancel()
+        self._guard.close()
         self.decider.close()
         self._probe.close()
         self.output.close()
@@ -188,6 +213,8 @@ class Raylet:
         self._server.close()
         for client in self._clients:
             self._forget(client)
+        if self._abroad is not None:
+            self._abroad.close()
         await self.gcs.close()
         await self._loop.run_in_executor(None, self._keeper.wait)
         self._store.close()
@@ -204,6 +231,7 @@ class Raylet:
             dict(self._resources),
             self._labels,
             self._is_head,
+            gateway_address=self._neighbours.address if self._gateway_host else "",
         )
 
     def _amounts(self) -> tuple[Shape, list[tuple[Shape, int]]]:
@@ -353,8 +381,11 @@ class Raylet:
         self._client_gone(client, reason)
 
     def _client_gone(self, client: Client, reason: str) -> None:
+        self._guard.worker_ended(client.client_id)
         self.decider.lease(le.ClientGone(client.client_id))
         self._store.client_died(client.client_id)
+        if self._abroad is not None:
+            self._abroad.client_gone(client.client_id)
         self.gcs.tell("OwnerGone", gcs_messages.OwnerGone(client.client_id, reason))
         self.gcs.unwatch(list(client.watched))
 
@@ -407,6 +438,8 @@ class Raylet:
         }
         for kind in (*STORE_EVENTS, *SPILL_MESSAGES):
             handlers[kind] = lambda c, m: self._store.received(c.client_id, m)
+        if self._abroad is not None:
+            handlers.update(self._abroad.handlers(dict(handlers)))
         return handlers
 
     def _set_demand(self, client: Client, message: rm.SetDemand) -> None:

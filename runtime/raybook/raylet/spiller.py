@@ -57,6 +57,7 @@ class Spiller:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._target_bytes: int | None = None
 
     @property
     def threshold_bytes(self) -> int:
@@ -65,10 +66,15 @@ class Spiller:
     @property
     def is_active(self) -> bool:
         """Whether a round is under way, which wants to hear of every change."""
-        return self._policy.is_active
+        return self._policy.is_active or self._target_bytes is not None
 
     def look(self) -> None:
         """The store's level has changed, or a request waits."""
+        self._decide()
+
+    def relieve(self, to_free_bytes: int) -> None:
+        """Write so many bytes of objects to disk, because the node's memory is short; 0: it is not any more."""
+        self._target_bytes = max(0, self._pressure().used_bytes - to_free_bytes) if to_free_bytes else None
         self._decide()
 
     def received(self, client_id: bytes, message: Any) -> None:
@@ -99,7 +105,7 @@ class Spiller:
         if self._closed:
             return
         now = self._pressure()
-        level = sp.Level(now.used_bytes, now.wanted_bytes, now.request, now.owners)
+        level = sp.Level(now.used_bytes, now.wanted_bytes, now.request, now.owners, self._target_bytes)
         now_ms = int(self._loop.time() * 1000)
         self._execute(self._policy.handle([level, *events], now_ms))
         if self._timer is not None:

@@ -38,12 +38,16 @@ class StoreService:
         self.capacity_bytes = budget_bytes // PAGE_BYTES * PAGE_BYTES
         self.arena_bytes = max(ARENA_BYTES_MIN, self.capacity_bytes * config.arena_overcommit)
         self._arena = Arena(create_arena(self.arena_bytes))
-        self._send = send
+        self._send = lambda client_id, message: (
+            self.to_self(message) if client_id == node_id else send(client_id, message)
+        )
         self._misbehaved = misbehaved
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._changed = True
         self._closed = False
+        self.to_self: Callable[[Any], None] = lambda message: None
+        """Takes what the store says to this node as one of its clients."""
         self._spiller: Spiller | None = None
         spill_bytes = None
         if config.spilling:
@@ -53,12 +57,22 @@ class StoreService:
                 self._arena,
                 session_dir,
                 node_id,
-                send,
+                self._send,
                 lambda: self._table.pressure(),
                 lambda query_id, trouble: self._decide(ev.SpillingEnded(query_id, trouble)),
             )
             spill_bytes = self._spiller.threshold_bytes
         self._table = ObjectTable(self.arena_bytes, self.capacity_bytes, spill_bytes=spill_bytes)
+        self._keep_warm_bytes = self._table.keep_warm_bytes
+
+    @property
+    def arena(self) -> Arena:
+        return self._arena
+
+    @property
+    def spill_folder(self) -> str:
+        """Where objects of this node lie on disk; "" when none do."""
+        return "" if self._spiller is None else self._spiller.folder
 
     @property
     def fd(self) -> int:
@@ -82,6 +96,12 @@ class StoreService:
         if self._spiller is not None:
             self._spiller.client_died(client_id)
 
+    def owner_died(self, owner_id: bytes) -> None:
+        """An owner on another node is gone; what it had here is garbage."""
+        self._decide(ev.OwnerDied(owner_id))
+        if self._spiller is not None:
+            self._spiller.client_died(owner_id)
+
     def take_changed(self) -> dict[str, int] | None:
         """The "store" fact's row, if it may have changed since the last call."""
         if not self._changed:
@@ -96,6 +116,19 @@ class StoreService:
 
     def used_bytes(self) -> int:
         return self._table.statistics().used_bytes
+
+    def resident_bytes(self) -> int:
+        """Memory that the arena takes just now, idle room included. Cost: 1 µs."""
+        return self._arena.memory_bytes()
+
+    def shrink(self, to_free_bytes: int) -> None:
+        """Give so much memory back to the machine: idle room at once, objects to disk. 0: live as before."""
+        if self._closed:
+            return
+        self._table.keep_warm_bytes = 0 if to_free_bytes else self._keep_warm_bytes
+        if self._spiller is not None:
+            self._spiller.relieve(to_free_bytes)
+        self._decide()
 
     def close(self) -> None:
         """Let go of the arena; its memory ends with the last process that maps it."""

@@ -162,6 +162,7 @@ class WorkerKeeper:
             process.kill_reason,
             process.leaving,
             kills > self._oom_kills,
+            process.memory_code is not None,
         )
         self._oom_kills = kills
         self._clients.remove_process(process)
@@ -175,7 +176,12 @@ class WorkerKeeper:
         self._hooks.forget(client)
         self._decider.workers(wp.WorkerLeft(client.client_id))
         died = le.WorkerDied(
-            client.client_id, ending.text, ending.exit_code, ending.out_of_memory, process.leaving is not None
+            client.client_id,
+            ending.text,
+            ending.exit_code,
+            ending.out_of_memory,
+            process.leaving is not None,
+            process.memory_code or "",
         )
         self._decider.lease(died)
         self._hooks.client_gone(client, ending.text)

@@ -1,8 +1,8 @@
 """Runtime environments on a node: what a worker of each gets (``plan``), and the packages it needs (``packages``).
 
-``RuntimeEnv`` is the public class, under the path that Ray gave it.
+``RuntimeEnv`` and ``RuntimeEnvConfig`` are the public classes, under the path that Ray gave them.
 """
 
-from raybook.base.environments import RuntimeEnv
+from raybook.base.runtime_env import RuntimeEnv, RuntimeEnvConfig
 
-__all__ = ["RuntimeEnv"]
+__all__ = ["RuntimeEnv", "RuntimeEnvConfig"]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
 import sys
 from collections.abc import Mapping
 
@@ -33,20 +35,30 @@ class WorkerPlan(msgspec.Struct, frozen=True):
     interpreter: str = ""
 
 
-def make_plan(environment: Environment, environ: Mapping[str, str], interpreter: str = "") -> WorkerPlan:
-    """The plan. environ: of this node, for ``${NAME}`` in values. interpreter: of the environment's packages.
-    EnvironmentFailed when a folder is not here. Cost: a ``stat`` for each path."""
+def make_plan(
+    environment: Environment, environ: Mapping[str, str], folders: Mapping[str, str], interpreter: str = ""
+) -> WorkerPlan:
+    """The plan. environ: of this node, for ``${NAME}`` in values. folders: where the environment's archives lie here, by
+    address. interpreter: of the environment's packages. EnvironmentFailed when there is no such interpreter."""
     variables = {
         name: _REFERENCE.sub(lambda match: environ.get(match[1], ""), value)
         for name, value in environment.env_vars.items()
     }
-    if environment.working_dir and not os.path.isdir(environment.working_dir):
-        raise EnvironmentFailed(f"There is no directory {environment.working_dir} (working_dir) on this node.")
-    paths = [environment.working_dir] if environment.working_dir else []
-    for module in environment.py_modules:
-        if not os.path.exists(module):
-            raise EnvironmentFailed(f"There is no {module} (py_modules) on this node.")
-        paths.append(module if module.endswith(".whl") else os.path.dirname(module))
+    working_dir = folders[environment.working_dir] if environment.working_dir else ""
+    paths = [working_dir] if working_dir else []
+    paths += [folders[address] for address in environment.py_modules]
+    interpreter = interpreter or _executable(environment.interpreter)
     if not interpreter and any(name.startswith(READ_AT_START) for name in variables):
         interpreter = sys.executable
-    return WorkerPlan(variables, tuple(dict.fromkeys(paths)), environment.working_dir, interpreter)
+    return WorkerPlan(variables, tuple(dict.fromkeys(paths)), working_dir, interpreter)
+
+
+def _executable(command: str) -> str:
+    """The command with the full path of its program."""
+    if not command:
+        return ""
+    name, *arguments = shlex.split(command)
+    found = shutil.which(os.path.expanduser(name))
+    if found is None:
+        raise EnvironmentFailed(f"There is no program {name} (py_executable) on this node.")
+    return shlex.join([found, *arguments])

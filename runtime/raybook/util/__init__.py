@@ -7,6 +7,9 @@
     scheduling_strategies                   check_serialize   inspect_serializability
     placement_group   PlacementGroup, placement_group, remove_placement_group, placement_group_table, ...
     serialization     register_serializer   named_actors      list_named_actors
+    collective        allreduce, broadcast, send, ... between actors
+    dask              Dask collections computed by tasks      rpdb      a debugger for tasks
+    debug             log_once              accelerators      names of accelerator types
 
 Names are found when they are first used: a worker that needs one of them need not load the others.
 """
@@ -19,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from raybook.util.actor_pool import ActorPool
     from raybook.util.check_serialize import inspect_serializability
+    from raybook.util.debug import disable_log_once_globally, enable_periodic_logging, log_once
     from raybook.util.helpers import as_completed, map_unordered
     from raybook.util.named_actors import list_named_actors
     from raybook.util.node_address import get_node_ip_address
@@ -35,11 +39,14 @@ _HOMES = {
     "ActorPool": "actor_pool",
     "as_completed": "helpers",
     "deregister_serializer": "serialization",
+    "disable_log_once_globally": "debug",
+    "enable_periodic_logging": "debug",
     "get_current_placement_group": "placement_group",
     "get_node_ip_address": "node_address",
     "get_placement_group": "placement_group",
     "inspect_serializability": "check_serialize",
     "list_named_actors": "named_actors",
+    "log_once": "debug",
     "map_unordered": "helpers",
     "placement_group": "placement_group",
     "placement_group_table": "placement_group",
@@ -48,18 +55,28 @@ _HOMES = {
 }
 """Which module of this package a name is from."""
 
-_MODULES = frozenset("actor_pool check_serialize metrics multiprocessing queue scheduling_strategies state".split())
+_MODULES = frozenset(
+    """
+    accelerators actor_pool annotations check_serialize collective debug helpers joblib metrics multiprocessing pdb queue
+    rpdb scheduling_strategies serialization state
+    """.split()
+)
 """What may be used as ``raybook.util.<module>`` without an import of its own."""
+
+_OTHER_NAMES = {"pdb": "rpdb"}
 
 __all__ = [
     "ActorPool",
     "as_completed",
     "deregister_serializer",
+    "disable_log_once_globally",
+    "enable_periodic_logging",
     "get_current_placement_group",
     "get_node_ip_address",
     "get_placement_group",
     "inspect_serializability",
     "list_named_actors",
+    "log_once",
     "map_unordered",
     "placement_group",
     "placement_group_table",
@@ -72,7 +89,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(import_module(f"raybook.util.{_HOMES[name]}"), name)
     elif name in _MODULES:
-        value = import_module(f"raybook.util.{name}")
+        value = import_module(f"raybook.util.{_OTHER_NAMES.get(name, name)}")
     else:
         raise AttributeError(f"module 'raybook.util' has no attribute {name!r}")
     globals()[name] = value

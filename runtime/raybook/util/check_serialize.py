@@ -21,6 +21,11 @@ class FailureTuple(NamedTuple):
     name: str
     parent: Any
 
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The way as Ray has it: name after name."""
+        return (self.name,)
+
     def __repr__(self) -> str:
         return f"FailTuple({self.name} [obj={self.obj!r}, parent={self.parent!r}])"
 

@@ -16,9 +16,15 @@ from raybook.api.placement_group import (
     placement_group_table,
     remove_placement_group,
 )
+from raybook.base.label_selector import NODE_ID_LABEL
+
+VALID_PLACEMENT_GROUP_STRATEGIES = frozenset({"PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"})
+NODE_ID_LABEL_KEY = NODE_ID_LABEL
 
 __all__ = [
+    "NODE_ID_LABEL_KEY",
     "PlacementGroup",
+    "VALID_PLACEMENT_GROUP_STRATEGIES",
     "get_current_placement_group",
     "get_placement_group",
     "placement_group",

@@ -1,6 +1,6 @@
-"""Scheduling strategies, where Ray's users find them. Defined in ``api/strategies``."""
+"""Scheduling strategies, where Ray's users find them. Defined in ``api/strategies`` and ``api/label_strategy``."""
 
-from raybook.api.label_strategies import DoesNotExist, Exists, In, NodeLabelSchedulingStrategy, NotIn
+from raybook.api.label_strategy import DoesNotExist, Exists, In, NodeLabelSchedulingStrategy, NotIn
 from raybook.api.strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 SchedulingStrategyT = (

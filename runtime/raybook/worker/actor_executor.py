@@ -291,10 +291,9 @@ class ActorExecutor:
                 raise asyncio.CancelledError
             run_us = (time.perf_counter_ns() - start_ns) // 1000
             reply = executor.outcome.of_result(spec, result, run_us)
-        except BaseException:  # noqa: BLE001 - everything user code raises has a meaning here.
+        except BaseException as raised:  # noqa: BLE001 - everything user code raises has a meaning here.
             run_us = (time.perf_counter_ns() - start_ns) // 1000
-            if spec.task_id in lane.cancelled:
-                error = asyncio.CancelledError()
+            error = asyncio.CancelledError() if spec.task_id in lane.cancelled else raised
             reply = executor.error_reply(spec, error, run_us)
         args = kwargs = None  # type: ignore[assignment]
         if not has_refs(reply):

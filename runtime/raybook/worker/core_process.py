@@ -26,7 +26,8 @@ import msgspec
 
 from raybook.base.config import Config
 from raybook.base.ids import random_id
-from raybook.base.specs import Endpoint
+from raybook.base.specs import Endpoint, Location
+from raybook.core.owner.locality import Locality
 from raybook.core.owner.owner import Owner
 from raybook.core.owner.records import (
     FreeOwn,
@@ -42,11 +43,13 @@ from raybook.core.owner.records import (
     WakeUp,
 )
 from raybook.core.owner.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ticket
+from raybook.io.peer_address import close_listeners, listen_for_peers
 from raybook.io.shm_arena import Arena
-from raybook.io.transport import ConnectionClosed, listen
+from raybook.io.transport import ConnectionClosed
 from raybook.protocol.messages.raylet import (
     FactsDelta,
     GcsReply,
+    ObjectFetched,
     Observed,
     Refused,
 )
@@ -59,6 +62,7 @@ from raybook.protocol.messages.store import (
     SpillWanted,
 )
 from raybook.worker.baton import Baton
+from raybook.worker.copies import Copies, CopyTicket
 from raybook.worker.deferred_signals import DeferredSignals
 from raybook.worker.executor_base import Executor
 from raybook.worker.facts import FactSource
@@ -89,22 +93,22 @@ class CoreProcess:
         """Register with the raylet; blocks until it answers. ConnectionError when it refuses (with its reason)."""
         self.client_id = client_id or random_id()
         session_dir = os.path.dirname(raylet_address.removeprefix("unix:"))
-        self.address = f"unix:{session_dir}/{self.client_id.hex()}.s"
-        self._listener = listen(self.address)
-        self._listener_fd = self._listener.fileno()
+        self.address, self._listeners = listen_for_peers(session_dir, self.client_id.hex())
         try:
             self._link = RayletLink.register(
                 raylet_address, token, kind, self.client_id, self.address, namespace, kernel_id, entrypoint, wants_output
             )  # fmt: skip
         except BaseException:
-            self._close_listener()
+            close_listeners(self.address, self._listeners)
             raise
-        registered = self._link.registered
-        self.registered = registered
+        registered = self.registered = self._link.registered
         self.config: Config = registered.config
         self.arena = Arena(self._link.arena_fd)
         self.me = Endpoint(self.client_id, registered.node_id, self.address)
         self.owner = Owner(self.client_id, registered.config)
+        if len(self._listeners) > 1:
+            self.owner.recovery.is_on = True
+            self.owner.leases.locality = Locality(registered.node_id)
         self.queue: deque[Any] = deque()
         self.executor: Executor | None = None
         self.facts = FactSource(self.client_id, registered.node_id, registered.observed)
@@ -113,11 +117,12 @@ class CoreProcess:
         self.fact_listeners: list[Callable[[FactsDelta], None]] = []
         self.lost_reason = ""
         self._regions = Regions(self.to_raylet, self.owner.pins.touches)
+        self._copies = Copies(self.to_raylet, self.owner.objects, registered.node_id)
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         # Closed with this object, not with the I/O thread or at exit: another thread may be about to write to it.
         weakref.finalize(self, os.close, self._wake_fd).atexit = False
         self._epoll = select.epoll()
-        self._mail = Mail(self.me, token, self._listener, self._epoll, self.owner.accepts, self.queue.append)
+        self._mail = Mail(self.me, token, self._listeners, self._epoll, self.owner.accepts, self.queue.append)
         self.baton = Baton()
         self._deferred = DeferredSignals(self.wake)
         self.leading = Leading(self, self._step, self._is_quiet, self._is_ending, self._fail, self._deferred)
@@ -139,6 +144,7 @@ class CoreProcess:
         }
         self._local_handlers: dict[type, Callable[[Any], None]] = {
             Ticket: self._regions.allocate,
+            CopyTicket: self._copies.ask,
             GcsRequest: self._link.call,
             ToRaylet: lambda effect: self._link.send(effect.message),
             types.FunctionType: lambda function: function(),
@@ -150,6 +156,7 @@ class CoreProcess:
             ExtentGranted: lambda message: self._regions.granted(message),
             ExtentRefused: lambda message: self._regions.refused(message),
             RegionsFreed: self._regions.freed,
+            ObjectFetched: self._copies.answered,
             ReclaimQuery: self._regions.reclaim_asked,
             RecallIdle: lambda message: self._regions.recalled(message),
             Observed: lambda message: self.facts.set_observed(message.active),
@@ -162,7 +169,8 @@ class CoreProcess:
     def start(self) -> None:
         """Start the I/O thread."""
         self._epoll.register(self._wake_fd, select.EPOLLIN | select.EPOLLET)
-        self._epoll.register(self._listener_fd, select.EPOLLIN)
+        for listener in self._listeners:
+            self._epoll.register(listener, select.EPOLLIN)
         self._epoll.register(self._link.fd, select.EPOLLIN)
         self._mail.executor = self.executor
         self._thread.start()
@@ -213,6 +221,12 @@ class CoreProcess:
         lock = _thread.allocate_lock()
         lock.acquire()
         ticket = Ticket(size, lock)
+        self.leading.wait_for(ticket.lock, ticket)
+        return ticket
+
+    def fetch_copy(self, key: bytes, location: Location) -> CopyTicket:
+        """A copy of another node's object; blocks until it is there, or ``reason`` says why not. Hold a reference."""
+        ticket = CopyTicket(key, location)
         self.leading.wait_for(ticket.lock, ticket)
         return ticket
 
@@ -280,8 +294,8 @@ class CoreProcess:
                 mail.read(peer, mask, inbox)
             elif fd == self._link.fd:
                 self._serve_raylet(mask, inbox)
-            elif fd == self._listener_fd:
-                mail.welcome()
+            elif fd in mail.listeners:
+                mail.welcome(fd)
             # Else it was a wake-up; edge-triggered: nothing to read.
         if self.queue:
             self._take_commands(inbox)
@@ -445,7 +459,7 @@ class CoreProcess:
         self.lost_reason = self.lost_reason or "This process has left its cluster (shutdown was called)."
         self._fail_waiting(self.lost_reason)
         self._mail.close()
-        self._close_listener()
+        close_listeners(self.address, self._listeners)
         self._epoll.close()
         self.arena.close()
 
@@ -453,20 +467,16 @@ class CoreProcess:
         """Nobody waits for ever: every blocked user thread is released, and finds ``lost_reason``."""
         self._link.end()
         self._regions.fail_all(reason)
+        self._copies.fail_all(reason)
         for wait in self.owner.waits.abandon():
             _wake_up(WakeUp(wait))
         for event in list(self.queue):
             if type(event) is GcsRequest:
                 event.answer(None)
-            elif type(event) in (Ticket, Wait):
+            elif type(event) in (Ticket, CopyTicket, Wait):
                 _wake_up(WakeUp(event)) if type(event) is Wait else event.lock.release()
         if self._stopping:
             self.queue.clear()
-
-    def _close_listener(self) -> None:
-        self._listener.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.address.removeprefix("unix:"))
 
 
 def _wake_up(effect: WakeUp) -> None:

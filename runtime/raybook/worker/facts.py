@@ -154,7 +154,7 @@ def _counts(stats: FunctionStats) -> dict[str, Any]:
 def _ended(record: TaskRecord, state: str, end_s: float, run_us: int, pid: int, error: ErrorValue | None) -> EndedTask:
     spec = record.spec
     return EndedTask(
-        spec.name, spec.task_id, state, end_s, run_us, pid, spec.attempt, spec.parent, record.actor_id, spec.cell,
+        spec.name, spec.task_id, state, end_s, run_us, pid, spec.attempt, spec.parent, record.actor_id, record.call_site,
         record.submitted_s,
         "" if error is None else error.code,
         "" if error is None else error.text[:ERROR_CHARS_MAX],

@@ -2,7 +2,8 @@
 
 For environments with packages of their own or with variables that are read only at a process's start. The options come
 in a memory file, because they hold the cluster's token and everybody may read a command line. ``BOOT`` is all that runs
-before our package can be found: the interpreter's own packages come first, ours behind them.
+before our package can be found: the interpreter's own packages come first, ours behind them; but for the two that read
+what the driver has written, and that must be of one version with the driver's.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import shlex
 import sys
 from typing import NoReturn
 
@@ -20,8 +22,11 @@ from raybook.worker.preparation import prepare_worker
 
 BOOT = """
 import sys
-sys.path[:] = [path for path in sys.path if path]
-sys.path += [path for path in sys.argv[3].split(":") if path not in sys.path]
+own = [path for path in sys.path if path]
+ours = [path for path in sys.argv[3].split(":") if path not in own]
+sys.path[:] = ours + own
+import cloudpickle, msgspec
+sys.path[:] = own + ours
 from raybook.worker.fresh import main
 main(sys.argv[1], sys.argv[2])
 """
@@ -33,8 +38,9 @@ def become_fresh(options: WorkerOptions, worker_main: str) -> NoReturn:
     os.write(descriptor, msgspec.msgpack.encode(options))
     os.lseek(descriptor, 0, os.SEEK_SET)
     path = ":".join(path for path in sys.path if path)
-    arguments = [options.interpreter, "-c", BOOT, str(descriptor), worker_main, path]
-    os.execve(options.interpreter, arguments, {**os.environ, **options.environment})
+    command = shlex.split(options.interpreter)
+    arguments = [*command, "-c", BOOT, str(descriptor), worker_main, path]
+    os.execve(command[0], arguments, {**os.environ, **options.environment})
 
 
 def main(descriptor: str, worker_main: str) -> NoReturn:

@@ -29,13 +29,13 @@ class Mail:
         self,
         me: Endpoint,
         token: bytes,
-        listener: socket.socket,
+        listeners: list[socket.socket],
         epoll: select.epoll,
         accepts: Callable[[type], bool],
         lost: Callable[[PeerGone], None],
     ) -> None:
         self._token = token
-        self._listener = listener
+        self.listeners = {listener.fileno(): listener for listener in listeners}
         self._epoll = epoll
         self._accepts = accepts
         self._lost = lost
@@ -50,9 +50,9 @@ class Mail:
 
     # In
 
-    def welcome(self) -> None:
-        """Take in everybody who knocks."""
-        while (framed := accept(self._listener, self._token, WorkerMessage)) is not None:
+    def welcome(self, fd: int) -> None:
+        """Take in everybody who knocks there."""
+        while (framed := accept(self.listeners[fd], self._token, WorkerMessage)) is not None:
             self.peers.adopt(framed)
 
     def read(self, peer: Peer, mask: int, inbox: Inbox) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from raybook.base.specs import Endpoint
+from raybook.io.peer_address import nearest
 from raybook.io.transport import FramedSocket, connect_nowait
 from raybook.protocol.messages.worker import Hello, WorkerMessage
 
@@ -68,7 +69,7 @@ class Peers:
         if not address:
             return None
         try:
-            framed = connect_nowait(address, self._token, WorkerMessage)
+            framed = connect_nowait(nearest(address, self._me.address), self._token, WorkerMessage)
         except OSError:
             return None
         peer = Peer(framed, client_id)

@@ -21,7 +21,7 @@ from raybook.base.errors import (
     error_from_value,
 )
 from raybook.base.specs import Location, RefInfo, Value
-from raybook.core.owner.records import CancelWait, HoldRef, Pin, Unpin, Wait
+from raybook.core.owner.records import CancelWait, HoldRef, Pin, SourceLost, Unpin, Wait
 from raybook.core.owner.regions import Ticket
 from raybook.io.shm_arena import pinned_buffer
 from raybook.io.spill_files import SpilledValueLost, SpillReader, file_path, write_objects
@@ -100,15 +100,17 @@ class Values:
             assert value.error is not None, "a value is neither inline, nor located, nor an error"
             value.error.seen = True
             raise error_from_value(value.error, deserialize)
-        while not location.spill_path:
+        here = self._core.me.node_id
+        while not location.spill_path or location.node_id != here:
             # First pinned, then looked at: the place may be left between the two, and then the value says so.
             append = self._core.queue.append
             unpin = Unpin(key, location.offset)
             append(Pin(RefInfo(key, owner_address), location.offset))
             if value.location is location:
                 try:
-                    view = self._core.arena.view(location.offset, location.size)
-                    return deserialize(view, wrap_buffer=partial(_keep, append, unpin))
+                    if location.node_id != here:
+                        return self._read_copy(key, location, owner_address)
+                    return self._read_from_arena(location, unpin)
                 finally:
                     if not unpin.is_kept:
                         append(unpin)
@@ -116,6 +118,41 @@ class Values:
             location = value.location
             assert location is not None, "a located value has lost its location"
         return self._read_from_disk(RefInfo(key, owner_address), location)
+
+    def _read_from_arena(self, location: Location, unpin: Unpin) -> Any:
+        view = self._core.arena.view(location.offset, location.size)
+        return deserialize(view, wrap_buffer=partial(_keep, self._core.queue.append, unpin))
+
+    def _read_copy(self, key: bytes, location: Location, owner_address: str) -> Any:
+        """The object lies on another node: read a copy, which is made if there is none yet. Our caller's pin keeps the
+        object where it is until then."""
+        core = self._core
+        copy = core.owner.objects.copies.get(key)
+        if copy is None:
+            ticket = core.fetch_copy(key, location)
+            if ticket.copy is None:
+                return self._read_again(RefInfo(key, owner_address), location, ticket.reason)
+            copy = ticket.copy
+        unpin = Unpin(key, copy.offset)
+        core.queue.append(Pin(RefInfo(key, owner_address), copy.offset))
+        try:
+            return self._read_from_arena(copy, unpin)
+        finally:
+            if not unpin.is_kept:
+                core.queue.append(unpin)
+
+    def _read_again(self, ref: RefInfo, location: Location, reason: str) -> Any:
+        """The node where it lay is dead. Its owner has it made again, or says why not."""
+        core = self._core
+        if core.lost_reason:
+            raise LocalRayletDiedError(core.lost_reason)
+        if not core.owner.recovery.is_dead(location.node_id):
+            raise ObjectLostError(
+                f"The object {ref.object_id.hex()} lies on node {location.node_id.hex()} and could not be read from "
+                f"there: {reason}. It was not made again, because the node is alive; try once more."
+            )
+        core.queue.append(SourceLost(ref.object_id, location))
+        return self.fetch(ref)
 
     def _read_from_disk(self, ref: RefInfo, location: Location) -> Any:
         key = ref.object_id

@@ -21,16 +21,8 @@ from raybook.base.facts import ACTOR_ALIVE, ACTOR_DEAD, ACTOR_PENDING, ACTOR_RES
 from raybook.base.specs import ActorSpec, Endpoint
 from raybook.base.strategies import group_target
 from raybook.core.cluster import actor_events as on
-from raybook.core.cluster.actor_record import (
-    KILLED_BY_USER,
-    RESTARTS_FOREVER,
-    ActorRecord,
-    ended_because,
-    label_of,
-    name_taken,
-    row_of,
-    without_creation,
-)
+from raybook.core.cluster import actor_record as record_of
+from raybook.core.cluster.actor_record import RESTARTS_FOREVER, ActorRecord, label_of, row_of, without_creation
 from raybook.core.cluster.actor_watchers import ActorWatchers
 from raybook.core.scheduling.policy import Choice
 from raybook.protocol.messages.gcs import ActorInfo
@@ -226,7 +218,7 @@ class ActorTable:
         if event.get_if_exists:
             self._effects.append(on.AnswerCreation(event.request, without_creation(holder)))
             return
-        self._effects.append(on.RefuseCreation(event.request, "ActorAlreadyExistsError", name_taken(holder)))
+        self._effects.append(on.RefuseCreation(event.request, "ActorAlreadyExistsError", record_of.name_taken(holder)))
 
     def _place(self, actor: ActorRecord) -> None:
         """Choose a node for the present life, or file the actor as waiting."""
@@ -304,7 +296,7 @@ class ActorTable:
             actor.death_payload = report.payload
             actor.death_code = report.code
             final = report.intended or report.creation_failed
-            self._life_ended(actor, ended_because(report), may_restart=not final)
+            self._life_ended(actor, record_of.ended_because(report), may_restart=not final)
 
     def _came_alive(self, actor: ActorRecord, endpoint: Endpoint | None, pid: int) -> None:
         if actor.state == ACTOR_ALIVE:
@@ -312,6 +304,7 @@ class ActorTable:
         self._move(actor, ACTOR_ALIVE)
         actor.accepted = True
         actor.pid = pid
+        actor.death = ""
         actor.info = msgspec.structs.replace(row_of(actor), endpoint=endpoint)
         actor.tell(f"alive with pid {pid}", self._now_ms)
         self._changed(actor)
@@ -322,7 +315,7 @@ class ActorTable:
         actor = self._actors.get(event.actor_id)
         if actor is None or actor.state == ACTOR_DEAD:
             return
-        reason = event.reason or KILLED_BY_USER
+        reason = event.reason or record_of.KILLED_BY_USER
         if event.graceful:
             self._end_after_calls(actor, reason)
             return
@@ -385,6 +378,7 @@ class ActorTable:
         if may_restart and lives_left and not actor.ending:
             actor.restarts_used += 1
             actor.tell(f"restarts: {reason}", self._now_ms)
+            actor.death = reason  # Until it is alive again: calls that fail meanwhile say why.
             self._begin_life(actor, ACTOR_RESTARTING)
         else:
             self._die(actor, actor.ending or reason)
@@ -397,6 +391,7 @@ class ActorTable:
         actor.death_payload = b""
         self._place(actor)
         self._changed(actor)
+        actor.death_code = ""  # Of the life that ended; the next one has not.
 
     def _die(self, actor: ActorRecord, reason: str) -> None:
         actor_id = actor.spec.actor_id

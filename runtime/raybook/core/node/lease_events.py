@@ -75,6 +75,13 @@ class WorkerDied:
     out_of_memory: bool = False
     intended: bool = False
     """It had announced that it would."""
+    code: str = ""
+    """Exception class that its task fails with, without another try; "": it may be tried again."""
+
+    @property
+    def actor_code(self) -> str:
+        """Exception class of calls of its actor; "" for the usual one."""
+        return "ActorOutOfMemoryError" if self.out_of_memory else ""
 
 
 @dataclass(slots=True)
@@ -259,6 +266,7 @@ class ActorGone:
     reason: str
     started: bool
     intended: bool
+    code: str = ""
 
 
 @dataclass(slots=True)

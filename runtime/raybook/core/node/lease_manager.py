@@ -90,7 +90,7 @@ class LeaseManager:
         self._recall = LeaseRecall(self._table, self._queue, self.pools)
         self._told_infeasible: dict[bytes, dict[int, bool]] = {}
         self._said_lacking: dict[str, bool] = {}
-        self._last_lease_id = 0
+        self.last_lease_id = 0
         self._effects: list[Any] = []
         self._changed = False
         self._history: deque[tuple[int, Any]] = deque(maxlen=STORY_EVENTS_MAX)
@@ -161,7 +161,8 @@ class LeaseManager:
             return
         shape = tuple((name, amount) for name, amount in what.resources if amount)
         group = self._group((shape, what.environment, False, target, labels_wanted(what, self._labels)))
-        self._queue.put(group, Request(key, event.client, event.class_key, event.count, event.name))
+        request = Request(key, event.client, event.class_key, event.count, event.name, None, what.is_retriable)
+        self._queue.put(group, request)
         told = self._told_infeasible.setdefault(event.client, {})
         if (group.missing or group.refusal) and event.class_key not in told:
             told[event.class_key] = True
@@ -285,16 +286,13 @@ class LeaseManager:
             if worker.state is WorkerState.ACTOR and lease.may_begin_elsewhere(event.exit_code):
                 self._actor_requested(actor, now_ms)
                 return
-            gone = ActorGone(actor.spec.actor_id, actor.incarnation, event.reason, True, event.intended)
-            self._effects.append(gone)
+            how = (event.reason, True, event.intended, event.actor_code)
+            self._effects.append(ActorGone(actor.spec.actor_id, actor.incarnation, *how))
         elif worker.state is WorkerState.LEASED:
             self._table.forget(lease)
             if lease.orphan_deadline_ms is None:
-                self._effects.append(
-                    LeaseLostEffect(
-                        lease.client, lease.lease_id, True, event.reason, event.exit_code, event.out_of_memory
-                    )
-                )
+                why = (event.reason, event.exit_code, event.out_of_memory, event.code)
+                self._effects.append(LeaseLostEffect(lease.client, lease.lease_id, True, *why))
 
     def _worker_blocked(self, event: WorkerBlocked, now_ms: int) -> None:
         worker = self._table.workers.get(event.worker)
@@ -401,7 +399,7 @@ class LeaseManager:
         while turns:
             group = turns.popleft()
             light = not group.shape and not group.key[2]
-            lease_id = self._last_lease_id = self._last_lease_id + 1
+            lease_id = self.last_lease_id = self.last_lease_id + 1
             assignment = None
             if not light or self._table.light_leases + unserved.get(group.key, 0) < self._light_leases_max:
                 assignment = self.pools.allocate(lease_id, group.shape, group.target)
@@ -436,6 +434,7 @@ class LeaseManager:
         worker.epoch += 1
         actor = request.actor
         lease = Lease(lease_id, worker.epoch, request.client, request.class_key, now_ms, light, actor)
+        lease.name, lease.is_retriable = request.name, request.is_retriable
         self._table.bind(worker, lease, assignment)
         self._effects.append(WorkerTaken(worker.worker_id, dedicated=actor is not None))
         self._changed = True

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from raybook.base.resources import Shape, describe
 from raybook.core.node.lease_events import WaitingRequest
-from raybook.core.node.lease_table import LeaseTable
+from raybook.core.node.lease_table import LeaseTable, WorkerState
 from raybook.core.node.request_queue import Group, Request, RequestQueue
 from raybook.core.node.resource_pools import ResourcePools
+
+
+@dataclass(slots=True, frozen=True)
+class Occupant:
+    """Who has a worker. owner: the process it works for, b"" when it is idle. name: of a function for whose tasks it was
+    leased (it may run others by now), or of its actor."""
+
+    worker: bytes
+    owner: bytes = b""
+    since_ms: int = 0
+    is_retriable: bool = True
+    name: str = ""
 
 
 class LeaseReports:
@@ -36,6 +50,24 @@ class LeaseReports:
             for worker in self._table.leases.values()
             if worker.lease is not None and not worker.lease.blocked
         ]
+
+    def occupants(self) -> list[Occupant]:
+        """Every worker that is not about to end, and who has it. Cost: 1 µs a worker."""
+        found = []
+        for worker in self._table.workers.values():
+            lease = worker.lease
+            if worker.state is WorkerState.IDLE:
+                found.append(Occupant(worker.worker_id))
+            elif worker.state is WorkerState.ENDING or lease is None:
+                continue
+            elif lease.actor is None:
+                found.append(Occupant(worker.worker_id, lease.client, lease.granted_ms, lease.is_retriable, lease.name))
+            else:
+                spec = lease.actor.spec
+                retriable = spec.max_restarts != 0
+                name = f"actor {spec.class_name} {spec.name}".rstrip()
+                found.append(Occupant(worker.worker_id, spec.owner.client_id, lease.granted_ms, retriable, name))
+        return found
 
     def queued(self) -> list[WaitingRequest]:
         """Everything that waits, with the reason in words."""

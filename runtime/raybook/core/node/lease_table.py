@@ -50,6 +50,10 @@ class Lease:
 
     has_started: bool = False
     """Its actor's ``__init__`` has ended well."""
+    name: str = ""
+    """Of a function whose tasks it was asked for; for people."""
+    is_retriable: bool = True
+    """Tasks under it may run again if its worker dies."""
 
     @property
     def key(self) -> RequestKey:

@@ -55,7 +55,7 @@ class ObjectTable:
     ) -> None:
         self._extents = ExtentTable(arena_bytes, capacity_bytes, spill_bytes)
         self._spill_bytes = spill_bytes
-        self._keep_warm_bytes = capacity_bytes // 8 if keep_warm_bytes is None else keep_warm_bytes
+        self.keep_warm_bytes = capacity_bytes // 8 if keep_warm_bytes is None else keep_warm_bytes
         self._clients: dict[bytes, str] = {}
         self._regions: dict[int, Region] = {}
         self._by_owner: dict[bytes, dict[int, None]] = {}
@@ -94,7 +94,7 @@ class ObjectTable:
             self._edges[type(event)](event)
         if self._queue:
             self._serve_queue()
-        for offset, size in self._extents.take_idle_ranges(self._keep_warm_bytes):
+        for offset, size in self._extents.take_idle_ranges(self.keep_warm_bytes):
             self._effects.append(ev.PunchHole(offset, size))
         effects, self._effects = self._effects, []
         return effects
@@ -338,7 +338,7 @@ class ObjectTable:
                 region = self._regions[offset]
                 owned[owner_id] = owned.get(owner_id, 0) + region.size
                 owned[region.client_id] = owned.get(region.client_id, 0) - region.size
-        holders = [client_id for client_id in owned if client_id in self._clients and owned[client_id] > 0]
+        holders = [owner for owner in owned if owned[owner] > 0 and owner not in self._dead_ids]
         return Pressure(
             self._extents.granted_bytes,
             first.bytes_wanted if spilling and first is not None else 0,

@@ -32,6 +32,7 @@ class Request:
     count: int
     name: str = ""
     actor: ActorRequested | None = None
+    is_retriable: bool = True
 
 
 @dataclass(slots=True)

@@ -48,12 +48,14 @@ class Stage(Enum):
 
 class Level(msgspec.Struct, frozen=True):
     """How full the store is. wanted_bytes: of the first request that waits for spilling, 0 if none does; request: its
-    number. owners: who may have objects here, the largest holder first."""
+    number. owners: who may have objects here, the largest holder first. target_bytes: what the node can spare for it while
+    its memory is short, None while it is not."""
 
     used_bytes: int
     wanted_bytes: int
     request: int
     owners: list[bytes]
+    target_bytes: int | None = None
 
 
 class Chosen(msgspec.Struct, frozen=True):
@@ -173,7 +175,7 @@ class SpillPolicy:
         """When a silent owner is given up; or when dry owners, or a full disk, are tried again for a full store."""
         if self._round is not None:
             return None if self._round.stage is Stage.WRITING else self._round.deadline_ms
-        if self._now_ms < self._expected[1] and self._level.used_bytes > self.threshold_bytes:
+        if self._now_ms < self._expected[1] and self._level.used_bytes > self._high_bytes():
             return self._expected[1]
         if self._bytes_to_free() <= 0:
             return None
@@ -189,6 +191,10 @@ class SpillPolicy:
 
     # Rounds
 
+    def _high_bytes(self) -> int:
+        target_bytes = self._level.target_bytes
+        return self.threshold_bytes if target_bytes is None else min(self.threshold_bytes, target_bytes)
+
     def _bytes_to_free(self) -> int:
         level = self._level
         used = level.used_bytes
@@ -196,6 +202,8 @@ class SpillPolicy:
         if self._now_ms < until_ms:
             used = min(used, expected)
         to_free = used - self._low_bytes if used > self.threshold_bytes else 0
+        if level.target_bytes is not None:
+            to_free = max(to_free, used - level.target_bytes)
         if level.wanted_bytes:
             to_free = max(to_free, level.used_bytes + level.wanted_bytes - self._capacity_bytes)
         return to_free

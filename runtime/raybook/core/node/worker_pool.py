@@ -61,6 +61,13 @@ class WorkerIdle:
 
 
 @dataclass(slots=True)
+class WorkerUnwanted:
+    """It is idle, and should end although it would be kept: what it holds is needed elsewhere."""
+
+    worker: bytes
+
+
+@dataclass(slots=True)
 class WorkerLeft:
     """It is dead, or has announced that it is about to end."""
 
@@ -138,6 +145,7 @@ class WorkerPool:
             WorkerStartFailed: self._worker_start_failed,
             WorkerBusy: self._worker_busy,
             WorkerIdle: self._worker_idle,
+            WorkerUnwanted: self._worker_unwanted,
             WorkerLeft: self._worker_left,
         }
 
@@ -190,6 +198,16 @@ class WorkerPool:
             member.state = PoolState.IDLE
             member.since_ms = now_ms
 
+    def _worker_unwanted(self, event: WorkerUnwanted, now_ms: int) -> None:
+        member = self._members.get(event.worker)
+        if member is not None and member.state is PoolState.IDLE:
+            self._ask_to_end(event.worker, member, now_ms)
+
+    def _ask_to_end(self, worker: bytes, member: _Member, now_ms: int) -> None:
+        member.state = PoolState.ENDING
+        member.since_ms = now_ms
+        self._effects.append(EndWorker(worker))
+
     def _worker_left(self, event: WorkerLeft, now_ms: int) -> None:
         self._members.pop(event.worker, None)
 
@@ -240,10 +258,8 @@ class WorkerPool:
             # Who stayed once stays for a reason: it is asked again, less and less often.
             due_ms = member.since_ms + (self._worker_idle_ms << min(member.refusals, 6))
             if due_ms <= now_ms:
-                member.state = PoolState.ENDING
-                member.since_ms = now_ms
+                self._ask_to_end(worker, member, now_ms)
                 general -= 1
-                self._effects.append(EndWorker(worker))
                 self._call_at(now_ms + STAY_MS)
             else:
                 self._call_at(due_ms)

@@ -20,6 +20,7 @@ from raybook.core.owner.records import PushTo, TaskRecord
 from raybook.protocol.messages.raylet import ActorUpdate
 from raybook.protocol.messages.worker import PushCalls
 
+ACTOR_OUT_OF_MEMORY = "ActorOutOfMemoryError"
 PUSH_BATCH = 512
 """Calls in one message: large enough to amortise framing, small enough to start work at once."""
 
@@ -143,7 +144,7 @@ class ActorQueue:
                     record.spec.attempt += 1
                     again.append(record)
                 else:
-                    failed.append((record, unavailable(self)))
+                    failed.append((record, unavailable(self, update)))
             self.queue.extendleft(reversed(again))
         if update.incarnation > self.incarnation:
             self.incarnation = update.incarnation
@@ -171,13 +172,19 @@ class ActorQueue:
         assert sequences == sorted(sequences), "calls were sent out of order"
 
 
-def unavailable(queue: ActorQueue) -> ErrorValue:
-    """The actor is restarting and the call may have run."""
+def unavailable(queue: ActorQueue, update: ActorUpdate | None = None) -> ErrorValue:
+    """The actor is restarting and the call may have run. update: what the GCS said of that, if it is known."""
+    code = "ActorUnavailableError"
+    cause = ""
+    if update is not None and update.death:
+        cause = f" The cause: {update.death}"
+        if update.death_code == ACTOR_OUT_OF_MEMORY:
+            code = "OutOfMemoryError"
     return ErrorValue(
-        "ActorUnavailableError",
+        code,
         f"The actor {queue.actor_id.hex()} is unavailable: its process ended and it is being restarted. The task "
         f"may or may not have been executed on it. Call again, or set max_task_retries on the actor so that raybook "
-        f"does.",
+        f"does.{cause}",
         actor_id=queue.actor_id,
     )
 

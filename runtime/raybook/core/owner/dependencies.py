@@ -25,7 +25,10 @@ class Dependencies:
     def add(self, record: TaskRecord) -> ErrorValue | None:
         """Resolve what can be resolved, and wait for the rest. Returns the error of an argument that failed; the task
         fails with it."""
-        for slot in _slots(record):
+        for slot in slots_of(record):
+            if slot.value is not None:
+                # The task runs again, and this argument came with it.
+                continue
             key = slot.ref.object_id
             value = self._objects.values.get(key)
             if value is None:
@@ -49,7 +52,7 @@ class Dependencies:
                 value.error.seen = True
                 ended.append((record, failed_argument(value.error, record.spec.name)))
                 continue
-            for slot in _slots(record):
+            for slot in slots_of(record):
                 if slot.ref.object_id == key and slot.value is None:
                     slot.value = value
                     record.unresolved -= 1
@@ -59,18 +62,19 @@ class Dependencies:
 
     def only_producer(self, record: TaskRecord) -> bytes:
         """Id of the task whose results are all that is missing; b"" when more than one task or something else is."""
-        producers = {task_of(slot.ref.object_id) for slot in _slots(record) if slot.value is None}
+        producers = {task_of(slot.ref.object_id) for slot in slots_of(record) if slot.value is None}
         return producers.pop() if len(producers) == 1 else b""
 
     def error_of(self, record: TaskRecord) -> ErrorValue | None:
         """Of a task that was pushed ahead of its arguments and came back: the error of one that has failed meanwhile."""
-        for slot in _slots(record):
+        for slot in slots_of(record):
             value = self._objects.values.get(slot.ref.object_id)
             if slot.value is None and value is not None and value.error is not None:
                 return failed_argument(value.error, record.spec.name)
         return None
 
 
-def _slots(record: TaskRecord) -> list[ArgRef]:
+def slots_of(record: TaskRecord) -> list[ArgRef]:
+    """The places of a task's arguments that are objects."""
     spec = record.spec
     return [*(spec.slots or ()), *((spec.args_value,) if spec.args_value else ())]

@@ -38,13 +38,15 @@ class Garbage:
         self._effects = effects
         self.on_stream_released: Callable[[bytes], None] = _nothing
         """Told the task's id when its generator is released."""
+        self.on_forgotten: Callable[[bytes], None] = _nothing
+        """Told of each object of ours that lay in an arena or on disk, when it is garbage."""
 
     def collect(self) -> None:
         """Free what has been released; what that releases in turn, too."""
         references = self._references
         if not references.released:
             return
-        offsets: list[int] = []
+        offsets: dict[bytes, list[int]] = {}
         while references.released:
             released, references.released = references.released, []
             for key in released:
@@ -62,14 +64,15 @@ class Garbage:
                     if value.error is not None:
                         self._lost_error(value.error)
                     continue
+                self.on_forgotten(key)
                 if value.location.spill_path:
                     self._relocations.removed(key, value.location)
                 elif own_offset is not None:
                     self._effects.append(FreeOwn(own_offset))
                 else:
-                    offsets.append(value.location.offset)
-        if offsets:
-            self._effects.append(ToRaylet(FreeRegions(offsets)))
+                    offsets.setdefault(value.location.node_id, []).append(value.location.offset)
+        for node_id, freed in offsets.items():
+            self._effects.append(ToRaylet(FreeRegions(freed, node_id)))
 
     def discard(self, value: Value, own_offset: int | None) -> None:
         """A value arrived that nobody wants any more."""
@@ -78,9 +81,10 @@ class Garbage:
         elif own_offset is not None:
             self._effects.append(FreeOwn(own_offset))
         elif value.location is not None and value.location.spill_path:
-            self._effects.append(ToRaylet(DeleteSpilled([value.location.spill_path])))
+            path, node_id = value.location.spill_path, value.location.node_id
+            self._effects.append(ToRaylet(DeleteSpilled([path], node_id=node_id)))
         elif value.location is not None:
-            self._effects.append(ToRaylet(FreeRegions([value.location.offset])))
+            self._effects.append(ToRaylet(FreeRegions([value.location.offset], value.location.node_id)))
 
     def _lost_error(self, error: ErrorValue) -> None:
         """The last reference to a failed result is gone."""

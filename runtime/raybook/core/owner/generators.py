@@ -110,6 +110,7 @@ class Generators:
         stream.order.received = index
         # Not `create`: what collects the items may hold this one already.
         self._references.hold_again(key)
+        value.origin = stream.record.call_site
         if value.contained:
             self._borrows.hold_contained(key, value.contained)
         self._become_ready(key, value, False)

@@ -22,6 +22,7 @@ import msgspec
 
 from raybook.base.config import Config
 from raybook.base.specs import Assignment, Endpoint, Job, SchedulingClass
+from raybook.core.owner.locality import Locality
 from raybook.core.owner.records import PushTo, TaskRecord, ToPeer, ToRaylet
 from raybook.protocol.messages.raylet import LeaseGranted, LeaseLost, ReturnLease, SetDemand
 from raybook.protocol.messages.worker import BindLease, PushTasks, StealTasks
@@ -99,6 +100,8 @@ class LeaseRequester:
     def __init__(self, config: Config) -> None:
         self._config = config
         self.job = Job()
+        self.locality: Locality | None = None
+        """Set where there are other nodes."""
         self._groups: dict[SchedulingClass, Group] = {}
         self._by_key: list[Group] = []
         self._leases: dict[int, Lease] = {}
@@ -110,6 +113,8 @@ class LeaseRequester:
 
     def enqueue(self, record: TaskRecord) -> None:
         """A task whose arguments are all there."""
+        if self.locality is not None and record.held is not None:
+            self.locality.aim(record)
         group = self._groups.get(record.scheduling_class)
         if group is None:
             group = Group(len(self._by_key), record.scheduling_class)

@@ -84,7 +84,7 @@ def _row(owner: Any, key: bytes, arguments: int, contained: int) -> Row:
         "contained_in": contained,
         "borrowers": [client_id.hex() for client_id in sorted(references.borrowers.get(key, ()))],
         "task": record.spec.name if record is not None else "",
-        "call_site": record.spec.cell if record is not None else "",
+        "call_site": record.call_site if record is not None else value.origin if value is not None else "",
         "path": location.spill_path if location is not None else "",
     }
 

@@ -9,11 +9,11 @@ only its location changes after that, in place (`relocations`).
 
 from __future__ import annotations
 
-from raybook.base.specs import Value
+from raybook.base.specs import Location, Value
 
 
 class ObjectDirectory:
-    __slots__ = ("elsewhere", "own_regions", "values")
+    __slots__ = ("copies", "dropped_copies", "elsewhere", "own_regions", "values")
 
     def __init__(self) -> None:
         self.values: dict[bytes, Value] = {}
@@ -21,6 +21,10 @@ class ObjectDirectory:
         """Offsets of values in extents of this process."""
         self.elsewhere: dict[bytes, int] = {}
         """Offsets of values in other extents: results of tasks, and what is borrowed."""
+        self.copies: dict[bytes, Location] = {}
+        """Where copies of other nodes' objects lie in this node's arena, by object."""
+        self.dropped_copies: list[bytes] = []
+        """Objects with a copy that were forgotten since the last look."""
 
     def put(self, key: bytes, value: Value, own_region: bool) -> None:
         """A value is there. ``own_region``: it lies in an extent this process allocates from."""
@@ -39,10 +43,23 @@ class ObjectDirectory:
     def remove(self, key: bytes) -> tuple[Value | None, int | None]:
         """Forget an object; its value, and the offset to free if the region is our own."""
         value = self.values.pop(key, None)
+        if self.copies and self.copies.pop(key, None) is not None:
+            self.dropped_copies.append(key)
         if value is None or value.location is None:
             return value, None
         self.elsewhere.pop(key, None)
         return value, self.own_regions.pop(key, None)
+
+    def lose(self, key: bytes) -> None:
+        """What lay at its place is gone; the object may get another value. There is nothing to free."""
+        del self.values[key]
+        self.elsewhere.pop(key, None)
+        self.own_regions.pop(key, None)
+
+    def take_dropped(self) -> list[bytes]:
+        """The objects whose copies this process needs no longer."""
+        dropped, self.dropped_copies = self.dropped_copies, []
+        return dropped
 
     def statistics(self) -> dict[str, int]:
         located = [value.location for value in self.values.values() if value.location is not None]

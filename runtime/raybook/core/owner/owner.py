@@ -15,6 +15,7 @@ from typing import Any
 
 from raybook.base.config import Config
 from raybook.base.ids import FIRST_RETURN, owner_of, return_id
+from raybook.base.machine import earliest
 from raybook.base.specs import ErrorValue, RefInfo, Value
 from raybook.core.owner.actor_calls import ActorCalls
 from raybook.core.owner.borrows import Borrows
@@ -23,8 +24,10 @@ from raybook.core.owner.dependencies import Dependencies
 from raybook.core.owner.exchange import Exchange, owner_died
 from raybook.core.owner.garbage import Garbage
 from raybook.core.owner.generators import Generators
+from raybook.core.owner.lease_endings import LeaseEndings
 from raybook.core.owner.lease_requester import LeaseRequester
 from raybook.core.owner.object_directory import ObjectDirectory
+from raybook.core.owner.oom_retries import OutOfMemoryRetries
 from raybook.core.owner.pins import Pins
 from raybook.core.owner.records import (
     CancelCommand,
@@ -42,23 +45,28 @@ from raybook.core.owner.records import (
     Put,
     SealItems,
     SealReply,
+    SourceLost,
     TakeItem,
     TaskRecord,
+    ToRaylet,
     Unpin,
     Wait,
     WakeUp,
 )
+from raybook.core.owner.recovery import Recovery
 from raybook.core.owner.reference_counter import ReferenceCounter
 from raybook.core.owner.relocations import Relocations
 from raybook.core.owner.story import explain
-from raybook.core.owner.task_manager import RETRYABLE, TaskManager, cancelled_error, crash_error
+from raybook.core.owner.task_manager import RETRYABLE, TaskManager, cancelled_error
 from raybook.core.owner.wait_set import WaitSet
 from raybook.protocol.messages.raylet import (
     ActorUpdate,
     DemandInfeasible,
     DemandRefused,
+    DropCopies,
     LeaseGranted,
     LeaseLost,
+    NodeGone,
 )
 from raybook.protocol.messages.store import ObjectsSpilled, SpillWanted
 from raybook.protocol.messages.worker import (
@@ -91,20 +99,24 @@ class Owner:
         self.waits = WaitSet()
         self.tasks = TaskManager()
         self.leases = LeaseRequester(config)
+        self.oom_retries = OutOfMemoryRetries(config, self.tasks.tasks, self._effects)
+        self.endings = LeaseEndings(
+            self.leases, self.tasks, self.oom_retries, self._requeue, self._end_cancelled, self._fail
+        )
         self.actors = ActorCalls(self.references, self.borrows, self._effects)
         self.pins = Pins()
         self.relocations = Relocations(self.references, self.objects, self.tasks, self.pins, self._effects)
         self.garbage = Garbage(self.references, self.objects, self.actors, self.relocations, self._effects)
         self.cancellation = Cancellation(self.tasks, self.leases, self.actors, self._effects, self._end_cancelled)
         self.generators = Generators(
-            self.references,
-            self.objects,
-            self.borrows,
-            self.garbage,
-            self._effects,
-            self._become_ready,
-            self.cancellation.place_of,
+            self.references, self.objects, self.borrows, self.garbage, self._effects,
+            self._become_ready, self.cancellation.place_of,
         )  # fmt: skip
+        self.recovery = Recovery(
+            self.references, self.objects, self.tasks, self.dependencies, self.borrows,
+            self._become_ready, self.leases.enqueue, config.lineage_bytes_max,
+        )  # fmt: skip
+        self.garbage.on_forgotten = self.recovery.forget
         self.finished: list[tuple[TaskRecord, str, int, int, ErrorValue | None]] = []
         """(task, state, run µs, worker pid) since the shell last looked: the source of panels and the timeline."""
         self._now_ms = 0
@@ -117,7 +129,8 @@ class Owner:
             Fulfil: lambda event: self._become_ready(event.object_id, event.value, False),
             Pin: self._on_pin,
             Unpin: self._on_unpin,
-            CancelWait: self._on_cancel_wait,
+            CancelWait: lambda command: self.waits.cancel(command.wait),
+            SourceLost: lambda event: self.recovery.source_lost(event.object_id, event.location),
             CreateActorCommand: self.actors.on_create,
             KnowActor: self.actors.on_know,
             KillingActor: self.actors.on_killing,
@@ -125,8 +138,8 @@ class Owner:
             SealReply: self.borrows.on_seal,
             SealItems: self.borrows.on_seal_items,
             TakeItem: self.generators.taken,
-            FromPeer: self._on_peer_message,
-            FromRaylet: self._on_raylet_message,
+            FromPeer: lambda event: self._peer_dispatch[type(event.message)](event.client_id, event.message),
+            FromRaylet: lambda event: self._raylet_dispatch[type(event.message)](event.message),
             PeerGone: self._on_peer_gone,
         }
         self._peer_dispatch: dict[type, Any] = {
@@ -144,9 +157,10 @@ class Owner:
         }
         self._raylet_dispatch: dict[type, Any] = {
             LeaseGranted: lambda message: self.leases.granted(message, self._now_ms, self._effects),
-            LeaseLost: self._on_lease_lost,
+            LeaseLost: lambda message: self.endings.lost(message, self._now_ms),
             DemandInfeasible: self._on_infeasible,
             DemandRefused: self._on_refused,
+            NodeGone: lambda message: self.recovery.node_gone(message.node_id, message.reason),
             ActorUpdate: self._on_actor_update,
             SpillWanted: self.relocations.on_spill_wanted,
             ObjectsSpilled: self.relocations.on_objects_spilled,
@@ -166,6 +180,8 @@ class Owner:
         self.borrows.announce()
         self.exchange.ask()
         self.relocations.settle(now_ms)
+        if self.objects.dropped_copies:
+            effects.append(ToRaylet(DropCopies(self.objects.take_dropped())))
         self.leases.act(now_ms, effects)
         self.actors.act()
         out = effects.copy()
@@ -175,16 +191,15 @@ class Owner:
     def tick(self, now_ms: int) -> list[Any]:
         """A deadline passed."""
         self._now_ms = now_ms
+        for record in self.oom_retries.due(now_ms):
+            self._requeue(record)
         self.leases.tick(now_ms, self._effects)
-        self._end_leases(self.leases.overdue(now_ms))
+        self.endings.end(self.leases.overdue(now_ms), now_ms)
         return self.handle((), now_ms)
 
     def next_deadline_ms(self) -> int | None:
-        deadline_ms = self.leases.next_deadline_ms()
-        look_ms = self.relocations.next_deadline_ms()
-        if look_ms is not None:
-            return look_ms if deadline_ms is None else min(look_ms, deadline_ms)
-        return deadline_ms
+        rooms = self.leases, self.relocations, self.oom_retries
+        return earliest(rooms[0].next_deadline_ms(), rooms[1].next_deadline_ms(), rooms[2].next_deadline_ms())
 
     def accepts(self, message_type: type) -> bool:
         """Whether a peer's message of this type is for the owner (rather than the executor)."""
@@ -229,7 +244,7 @@ class Owner:
 
     def _fail_unrun(self, record: TaskRecord, error: ErrorValue) -> None:
         """An argument is an error: the task fails with it and never runs."""
-        self._finish(record, "FAILED", 0, 0, error=error)
+        self._fail(record, error)
         record.unresolved = -1
 
     def _submit_call(self, record: TaskRecord) -> None:
@@ -237,7 +252,7 @@ class Owner:
             return
         error = self.actors.queue(record.actor_id).submit(record)
         if error is not None:
-            self._finish(record, "FAILED", 0, 0, error=error)
+            self._fail(record, error)
 
     def _on_replies(self, client_id: bytes, message: TaskReplies) -> None:
         tasks = self.tasks.tasks
@@ -312,6 +327,7 @@ class Owner:
             taken = False
             for index, value in enumerate(reply.returns):
                 key = spec.task_id + FIRST_RETURN if index == 0 else return_id(spec.task_id, index)
+                value.origin = record.call_site
                 if value.contained:
                     taken = True
                     if self.references.is_alive(key):
@@ -319,8 +335,10 @@ class Owner:
                 self._become_ready(key, value, False)
             if taken:
                 self.borrows.take_returns(client_id, spec.task_id)
+            if self.recovery.is_on and error is None:
+                self.recovery.keep(record, reply)
         else:
-            value = Value(error=error)
+            value = Value(error=error, origin=record.call_site)
             for index in range(spec.num_returns):
                 self._become_ready(return_id(spec.task_id, index), value, False)
         if spec.num_returns < 0:
@@ -353,22 +371,8 @@ class Owner:
 
     # Leases
 
-    def _on_lease_lost(self, message: LeaseLost) -> None:
-        self._end_leases([(message, self.leases.lost(message, self._now_ms))])
-
-    def _end_leases(self, ended: list[tuple[LeaseLost, list[TaskRecord]]]) -> None:
-        """These tasks of ended leases will not be answered."""
-        for message, records in ended:
-            for index, record in enumerate(reversed(records)):
-                started = message.died and index == len(records) - 1 and not record.unresolved
-                if not started:
-                    self._requeue(record)
-                elif record.cancelled:
-                    self._end_cancelled(record)
-                elif self.tasks.should_retry_crash(record, message):
-                    self._requeue(record)
-                else:
-                    self._finish(record, "FAILED", 0, 0, error=crash_error(record, message))
+    def _fail(self, record: TaskRecord, error: ErrorValue) -> None:
+        self._finish(record, "FAILED", 0, 0, error=error)
 
     def _on_infeasible(self, message: DemandInfeasible) -> None:
         self.leases.infeasible(message.class_key, message.text)
@@ -376,7 +380,7 @@ class Owner:
 
     def _on_refused(self, message: DemandRefused) -> None:
         for record in self.leases.refused(message.class_key):
-            self._finish(record, "FAILED", 0, 0, error=ErrorValue(message.code, message.text))
+            self._fail(record, ErrorValue(message.code, message.text))
 
     # Actors
 
@@ -385,7 +389,7 @@ class Owner:
             if record.cancelled:
                 self._end_cancelled(record)
             else:
-                self._finish(record, "FAILED", 0, 0, error=error)
+                self._fail(record, error)
 
     # Objects
 
@@ -400,6 +404,8 @@ class Owner:
             if owner_of(key) == self.client_id:
                 self.garbage.discard(value, value.location.offset if own_region and value.location else None)
             return
+        if self.recovery.rebuilt and key in self.objects.values:
+            return self.garbage.discard(value, None)  # Its task ran again for another result of it.
         self.objects.put(key, value, own_region)
         if self.waits.is_awaited(key):
             for wait in self.waits.ready(key, value.error is not None):
@@ -431,10 +437,6 @@ class Owner:
             if key not in self.objects.values and owner_of(key) != self.client_id:
                 self.exchange.need(RefInfo(key, self.references.owners.get(key, "")))
 
-    def _on_cancel_wait(self, command: CancelWait) -> None:
-        if not command.wait.done:
-            self.waits.cancel(command.wait)
-
     def _on_object_ready(self, client_id: bytes, message: ObjectReady) -> None:
         key = message.object_id
         self.exchange.stop_waiting(key)
@@ -459,16 +461,10 @@ class Owner:
 
     # Peers
 
-    def _on_peer_message(self, event: FromPeer) -> None:
-        self._peer_dispatch[type(event.message)](event.client_id, event.message)
-
-    def _on_raylet_message(self, event: FromRaylet) -> None:
-        self._raylet_dispatch[type(event.message)](event.message)
-
     def _on_peer_gone(self, event: PeerGone) -> None:
         """A process is out of reach: what it borrowed is given back, what it owned fails."""
         client_id = event.client_id
-        self._end_leases(self.leases.out_of_reach(client_id))
+        self.endings.end(self.leases.out_of_reach(client_id), self._now_ms)
         self.borrows.on_client_gone(client_id)
         for key in [key for key in self.references.owners if owner_of(key) == client_id]:
             self._lose_owner(key, client_id)

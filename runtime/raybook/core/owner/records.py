@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from raybook.base.specs import RefInfo, Value
+from raybook.base.specs import Location, RefInfo, Value
 from raybook.protocol.messages.worker import TaskSpec
 
 UNMEASURED = -1.0
@@ -69,6 +69,10 @@ class TaskRecord(msgspec.Struct, gc=False):
     """Of a call: may be sent before earlier ones whose arguments are missing."""
     followers: list[TaskRecord] | None = None
     """Tasks that wait for this one alone, and may be pushed right behind it."""
+    call_site: str = ""
+    """The line of code that submitted it, where that is recorded."""
+    oom_tries: int = 0
+    """How often its worker was ended because memory ran short."""
 
 
 class Wait:
@@ -130,6 +134,13 @@ class TakeItem(msgspec.Struct, gc=False):
 
     task_id: bytes
     index: int
+
+
+class SourceLost(msgspec.Struct, gc=False):
+    """The object could not be read at this place, for its node is dead."""
+
+    object_id: bytes
+    location: Location
 
 
 class CancelWait(msgspec.Struct, gc=False):

@@ -71,6 +71,7 @@ class Round(msgspec.Struct):
     """One SpillWanted of the raylet, from its arrival to SpillDone."""
 
     query_id: int
+    node_id: bytes
     offered: dict[bytes, tuple[int, int]]
     """Object → (offset, size) of its place in the arena."""
     moving: set[bytes] = set()
@@ -97,8 +98,9 @@ class Relocations:
         self._effects = effects
         self._moves: dict[bytes, Move] = {}
         self._files: dict[str, int] = {}
-        self._dead_files: dict[str, None] = {}
-        self._dead_ranges: list[tuple[str, int, int]] = []
+        self._dead_files: dict[str, bytes] = {}
+        """Path → node."""
+        self._dead_ranges: list[tuple[bytes, str, int, int]] = []
         self._round: Round | None = None
         self._look_ms = 0
         self._pause_ms = LOOK_MS
@@ -106,7 +108,10 @@ class Relocations:
     # What the raylet says
 
     def on_spill_wanted(self, message: SpillWanted) -> None:
-        """Offer the oldest objects that nobody looks at; those that others have borrowed come last."""
+        """Offer the oldest objects that nobody looks at; those that others have borrowed come last. One node at a time."""
+        if self._round is not None and self._round.node_id != message.node_id:
+            self._effects.append(ToRaylet(SpillObjects(message.query_id, [], message.node_id)))
+            return
         busy = self._arguments_in_flight()
         items: list[SpillItem] = []
         found = 0
@@ -117,8 +122,9 @@ class Relocations:
                 if (key in self._references.borrowers) is lent and key not in busy and key not in self._moves:
                     items.append(SpillItem(key, location.offset, location.size))
                     found += location.size
-        self._round = Round(message.query_id, {item.object_id: (item.offset, item.size) for item in items})
-        self._effects.append(ToRaylet(SpillObjects(message.query_id, items)))
+        offered = {item.object_id: (item.offset, item.size) for item in items}
+        self._round = Round(message.query_id, message.node_id, offered)
+        self._effects.append(ToRaylet(SpillObjects(message.query_id, items, message.node_id)))
 
     def _places(self, node_id: bytes) -> Iterator[tuple[bytes, Location]]:
         """Our own objects in that node's arena without a view of ours, oldest first: returns of tasks, then puts."""
@@ -136,18 +142,19 @@ class Relocations:
         spilling = self._round
         if spilling is None or spilling.query_id != message.query_id:
             if message.path:
-                self._effects.append(ToRaylet(DeleteSpilled([message.path])))
+                node_id = spilling.node_id if spilling is not None else b""
+                self._effects.append(ToRaylet(DeleteSpilled([message.path], node_id=node_id)))
             return
         busy = self._arguments_in_flight() if message.items else {}
         alive = 0
-        dead: list[tuple[str, int, int]] = []
+        dead: list[tuple[bytes, str, int, int]] = []
         for item in message.items:
             key = item.object_id
             value = self._objects.values.get(key)
             old = value.location if value is not None else None
             offset, size = spilling.offered.get(key, (-1, 0))
             if value is None or old is None or old.spill_path or old.offset != offset:
-                dead.append((message.path, item.offset, size))
+                dead.append((spilling.node_id, message.path, item.offset, size))
                 continue
             alive += 1
             new = Location(old.node_id, item.offset, old.size, message.path, item.checksum)
@@ -158,7 +165,7 @@ class Relocations:
             self._files[message.path] = alive
             self._dead_ranges += dead
         elif message.path:
-            self._effects.append(ToRaylet(DeleteSpilled([message.path])))
+            self._effects.append(ToRaylet(DeleteSpilled([message.path], node_id=spilling.node_id)))
         spilling.is_written = True
         self._look_ms = 0
         self._effects.append(LookAgain())
@@ -216,15 +223,14 @@ class Relocations:
             return
         before = len(self._moves)
         self._look_ms = now_ms + self._pause_ms
-        freed: list[int] = []
+        freed: dict[bytes, list[int]] = {}
         for move in list(self._moves.values()):
             if move.is_fresh:
                 move.is_fresh = False
                 self._look_ms = 0
             elif self._is_left(move):
                 self._leave(move, freed)
-        if freed:
-            self._effects.append(ToRaylet(FreeRegions(freed)))
+        self._tell_freed(freed)
         self._pause_ms = LOOK_MS if len(self._moves) < before else min(2 * self._pause_ms, LOOK_MS_MAX)
         self._report(now_ms)
 
@@ -254,7 +260,11 @@ class Relocations:
         move.noted.clear()
         return self._is_left(move)
 
-    def _leave(self, move: Move, freed: list[int]) -> None:
+    def _tell_freed(self, freed: dict[bytes, list[int]]) -> None:
+        for node_id, offsets in freed.items():
+            self._effects.append(ToRaylet(FreeRegions(offsets, node_id)))
+
+    def _leave(self, move: Move, freed: dict[bytes, list[int]]) -> None:
         del self._moves[move.key]
         if move.asker:
             self._effects.append(ToPeer(move.asker, "", MoveNoted(move.key, move.old_offset, move.passed_on)))
@@ -268,11 +278,11 @@ class Relocations:
             self._round.moving.discard(move.key)
             self._round.freed_bytes += move.size
 
-    def _free(self, move: Move, freed: list[int]) -> None:
+    def _free(self, move: Move, freed: dict[bytes, list[int]]) -> None:
         if move.is_own_region:
             self._effects.append(FreeOwn(move.old_offset))
         else:
-            freed.append(move.old_offset)
+            freed.setdefault(move.location.node_id, []).append(move.old_offset)
 
     def _report(self, now_ms: int) -> None:
         """Answer the raylet once what can leave soon has left."""
@@ -286,7 +296,7 @@ class Relocations:
             self._look_ms = min(self._look_ms, now_ms + LOOK_MS)
             return
         self._effects.append(GiveBackIdle())
-        self._effects.append(ToRaylet(SpillDone(spilling.query_id, spilling.freed_bytes)))
+        self._effects.append(ToRaylet(SpillDone(spilling.query_id, spilling.freed_bytes, spilling.node_id)))
         self._round = None
 
     def _is_soon_left(self, move: Move) -> bool:
@@ -304,24 +314,25 @@ class Relocations:
         """An object of ours that was on disk is garbage: so is its range of the file, and the file after the last one."""
         move = self._moves.pop(key, None)
         if move is not None and not move.asker:
-            freed: list[int] = []
+            freed: dict[bytes, list[int]] = {}
             self._free(move, freed)
-            if freed:
-                self._effects.append(ToRaylet(FreeRegions(freed)))
+            self._tell_freed(freed)
         left = self._files.get(location.spill_path, 1) - 1
         if left:
             self._files[location.spill_path] = left
-            self._dead_ranges.append((location.spill_path, location.offset, location.size))
+            self._dead_ranges.append((location.node_id, location.spill_path, location.offset, location.size))
             return
         self._files.pop(location.spill_path, None)
-        self._dead_files[location.spill_path] = None
+        self._dead_files[location.spill_path] = location.node_id
 
     def _delete(self) -> None:
-        """Tell the raylet what died on disk in this batch, in one message."""
+        """Tell the raylet what died on disk in this batch, in one message a node."""
         files, ranges = self._dead_files, self._dead_ranges
         self._dead_files, self._dead_ranges = {}, []
-        left = [dead for dead in ranges if dead[0] not in files]
-        self._effects.append(ToRaylet(DeleteSpilled(list(files), left)))
+        for node_id in dict.fromkeys([*files.values(), *(dead[0] for dead in ranges)]):
+            paths = [path for path, node in files.items() if node == node_id]
+            left = [dead[1:] for dead in ranges if dead[0] == node_id and dead[1] not in files]
+            self._effects.append(ToRaylet(DeleteSpilled(paths, left, node_id)))
 
     def check_invariants(self) -> None:
         for key, move in self._moves.items():

@@ -22,4 +22,6 @@ def explain(owner: Any, key: bytes) -> str:
         queue = owner.actors.queues.get(record.actor_id)
         state = queue.state if queue is not None else "gone"
         return f"`{record.spec.name}` waits for its actor, which is {state}"
+    if record.oom_tries and owner.oom_retries.is_waiting(record):
+        return f"`{record.spec.name}` waits to be tried again, after memory ran short ({record.oom_tries} times so far)"
     return f"`{record.spec.name}` waits: {owner.leases.waiting_reason(record)}"

@@ -5,7 +5,8 @@ Decides between done, retry and failed; knows nothing of leases, actors' streams
     event \\ cause          retries left        none left, or not asked for
     reply, no error        finished            finished
     reply, user error      retry if the worker marked it retryable   failed with that error
-    worker died, started   retry               failed: WorkerCrashedError (or OutOfMemoryError)
+    worker died, started   retry               failed: WorkerCrashedError
+    worker ended for want of memory, started: see oom_retries     failed: OutOfMemoryError
     worker died, unstarted requeued, no retry spent
     cancelled              never retried       TaskCancelledError
 
@@ -47,14 +48,11 @@ class TaskManager:
         return True
 
     def should_retry_crash(self, record: TaskRecord, lost: LeaseLost) -> bool:
-        """Whether a task whose worker died under it is tried again. Spends one retry; running out of memory has a
-        counter of its own elsewhere and spends none here."""
-        if record.cancelled or (not record.retries_left and not lost.out_of_memory):
+        """Whether a task whose worker died under it is tried again. Spends one retry; a worker that was ended for want of
+        memory is not this table's (see ``oom_retries``)."""
+        if record.cancelled or not record.retries_left or lost.out_of_memory or lost.code:
             return False
-        if not lost.out_of_memory:
-            self._spend(record)
-        else:
-            record.spec.attempt += 1
+        self._spend(record)
         return True
 
     @staticmethod
@@ -70,11 +68,15 @@ class TaskManager:
 def crash_error(record: TaskRecord, lost: LeaseLost) -> ErrorValue:
     """The worker died and no retry is left."""
     attempts = record.spec.attempt + 1
-    tried = "It was not retried (max_retries=0)" if attempts == 1 else f"It was tried {attempts} times"
-    code = "OutOfMemoryError" if lost.out_of_memory else "WorkerCrashedError"
+    tried = f"It was tried {attempts} times" if attempts > 1 else "It was not retried"
+    what = f"while executing task `{record.spec.name}` ({record.spec.task_id.hex()})"
+    if lost.out_of_memory:
+        text = f"The worker was ended {what}: {lost.reason} {tried}."
+        return ErrorValue(lost.code or "OutOfMemoryError", text)
+    tried += " (max_retries=0)" * (attempts == 1 and not record.retries_left)
     return ErrorValue(
-        code,
-        f"The worker died unexpectedly while executing task `{record.spec.name}` ({record.spec.task_id.hex()}): "
+        lost.code or "WorkerCrashedError",
+        f"The worker died unexpectedly {what}: "
         f"{lost.reason} {tried}. Look at the worker's last lines above, or raise max_retries if the cause is passing.",
     )
 

@@ -64,7 +64,7 @@ def _unfinished(owner: Any, record: TaskRecord) -> Row:
         "attempt": spec.attempt,
         "parent": spec.parent.hex(),
         "actor_id": record.actor_id.hex(),
-        "call_site": spec.cell,
+        "call_site": record.call_site,
         "created_ms": int(record.submitted_s * 1000),
     }
 

@@ -63,6 +63,8 @@ class WaitSet:
 
     def cancel(self, wait: Wait) -> None:
         """The caller gave up (time-out or interrupt)."""
+        if wait.done:
+            return
         wait.done = True
         for key in wait.ids:
             waits = self._waiting.get(key)

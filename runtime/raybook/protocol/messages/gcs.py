@@ -15,7 +15,8 @@ from raybook.protocol.messages.survey import Survey, SurveyReply
 
 
 class NodeInfo(msgspec.Struct):
-    """One node; amounts are fixed point. ``raylet_address`` serves its gRPC, ``socket_address`` its clients."""
+    """One node; amounts are fixed point. ``raylet_address`` serves its gRPC, ``socket_address`` its clients,
+    ``gateway_address`` the raylets of other nodes ("" when it is the only one)."""
 
     node_id: bytes
     raylet_address: str = ""
@@ -29,6 +30,7 @@ class NodeInfo(msgspec.Struct):
     is_head: bool = False
     alive: bool = True
     death_reason: str = ""
+    gateway_address: str = ""
 
 
 class RegisterNode(msgspec.Struct):
@@ -252,6 +254,17 @@ class PlacementGroupReply(msgspec.Struct):
 
 class PlacementGroupList(msgspec.Struct):
     groups: list[PlacementGroupInfo]
+
+
+ARCHIVES_NAMESPACE = "_archives"
+"""Of the key-value table: an archive's address → ``ArchivePieces``, address#n → its n-th piece."""
+
+
+class ArchivePieces(msgspec.Struct):
+    """An archive (``io/archives``) is there, whole."""
+
+    pieces: int
+    total_bytes: int
 
 
 class KvPut(msgspec.Struct):

@@ -11,7 +11,7 @@ import msgspec
 
 from raybook.base.config import Config
 from raybook.base.facts import Fact
-from raybook.base.specs import ActorSpec, Assignment, Endpoint, SchedulingClass
+from raybook.base.specs import ActorSpec, Assignment, Endpoint, Location, SchedulingClass
 from raybook.protocol.messages.output import FlushOutput, OutputFlushed, WorkerLines
 from raybook.protocol.messages.store import (
     DeleteSpilled,
@@ -282,6 +282,37 @@ class DemandRefused(msgspec.Struct, tag=29, array_like=True):
     text: str
 
 
+class NodeGone(msgspec.Struct, tag=30, array_like=True):
+    """raylet → client: this node is dead, and with it what lay there and who lived there."""
+
+    node_id: bytes
+    reason: str
+
+
+class FetchObject(msgspec.Struct, tag=31, array_like=True):
+    """client → raylet: I want to read this object, which lies on another node. Answered by ``ObjectFetched``; the client
+    refers to it until then at least."""
+
+    request_id: int
+    object_id: bytes
+    location: Location
+
+
+class ObjectFetched(msgspec.Struct, tag=32, array_like=True):
+    """raylet → client: a copy lies at ``offset`` of this node's arena, yours to read until you say ``DropCopies``. -1:
+    there is none; ``reason`` is for people."""
+
+    request_id: int
+    offset: int
+    reason: str = ""
+
+
+class DropCopies(msgspec.Struct, tag=33, array_like=True):
+    """client → raylet: I refer to these objects no longer, of which I was given copies."""
+
+    object_ids: list[bytes]
+
+
 RayletMessage = (
     Register
     | Registered
@@ -292,6 +323,10 @@ RayletMessage = (
     | LeaseLost
     | DemandInfeasible
     | DemandRefused
+    | NodeGone
+    | FetchObject
+    | ObjectFetched
+    | DropCopies
     | RevokeLease
     | RevokeAnswer
     | Blocked

@@ -53,9 +53,11 @@ class Sealed(msgspec.Struct, tag=44, array_like=True):
 
 
 class FreeRegions(msgspec.Struct, tag=45, array_like=True):
-    """owner → raylet: these sealed regions (by offset) are garbage."""
+    """owner → raylet: these sealed regions (by offset) of a node's arena are garbage."""
 
     offsets: list[int]
+    node_id: bytes = b""
+    """Whose arena; b"" for the raylet's own. What owners say to the store of another node goes by way of their raylet."""
 
 
 class RegionsFreed(msgspec.Struct, tag=46, array_like=True):
@@ -111,6 +113,7 @@ class SpillObjects(msgspec.Struct, tag=52, array_like=True):
 
     query_id: int
     items: list[SpillItem]
+    node_id: bytes = b""
 
 
 class SpilledItem(msgspec.Struct, array_like=True, gc=False):
@@ -134,6 +137,7 @@ class SpillDone(msgspec.Struct, tag=54, array_like=True):
 
     query_id: int
     freed_bytes: int
+    node_id: bytes = b""
 
 
 class DeleteSpilled(msgspec.Struct, tag=55, array_like=True):
@@ -142,3 +146,4 @@ class DeleteSpilled(msgspec.Struct, tag=55, array_like=True):
 
     paths: list[str]
     ranges: list[tuple[str, int, int]] = []
+    node_id: bytes = b""

@@ -4,8 +4,8 @@ pool        Pool: what the user calls       results     what the calls return
 dispatcher  the thread that hands chunks to the actors and results to their receivers
 """
 
-from multiprocessing import TimeoutError
+from multiprocessing import JoinableQueue, TimeoutError
 
 from raybook.util.multiprocessing.pool import Pool
 
-__all__ = ["Pool", "TimeoutError"]
+__all__ = ["JoinableQueue", "Pool", "TimeoutError"]

@@ -3,6 +3,7 @@
 from raybook.util.state.api import (
     get_actor,
     get_job,
+    get_log,
     get_node,
     get_objects,
     get_placement_group,
@@ -11,6 +12,7 @@ from raybook.util.state.api import (
     list_actors,
     list_cluster_events,
     list_jobs,
+    list_logs,
     list_nodes,
     list_objects,
     list_placement_groups,
@@ -21,7 +23,6 @@ from raybook.util.state.api import (
     summarize_tasks,
 )
 from raybook.util.state.client import StateApiClient
-from raybook.util.state.logs import get_log, list_logs
 
 __all__ = [
     "StateApiClient",

@@ -8,12 +8,12 @@ has taken its record along. A process whose code holds the interpreter for a sec
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from raybook.api.context import started_engine
 from raybook.api.survey import Surveyed
-from raybook.util.state import sources
+from raybook.util.state import logs, sources
 from raybook.util.state.common import (
     LIMIT_DEFAULT,
     LIMIT_MAX,
@@ -259,6 +259,47 @@ def summarize_objects(
             "summary_by": "callsite",
         }
     }
+
+
+def list_logs(
+    address: str | None = None,
+    node_id: str | None = None,
+    node_ip: str | None = None,
+    glob_filter: str | None = None,
+    timeout: int = 30,
+) -> dict[str, list[str]]:
+    """Names of a node's log files, by who writes them; of this node, unless told otherwise. Only nodes of this machine
+    have them here: RayStateApiException for others."""
+    _check_address(address)
+    return logs.grouped(logs.log_files(node_id, node_ip), glob_filter or "*")
+
+
+def get_log(
+    address: str | None = None,
+    node_id: str | None = None,
+    node_ip: str | None = None,
+    filename: str | None = None,
+    actor_id: str | None = None,
+    task_id: str | None = None,
+    pid: int | None = None,
+    follow: bool = False,
+    tail: int = -1,
+    timeout: int = 30,
+    suffix: str = "out",
+    encoding: str | None = "utf-8",
+    errors: str = "strict",
+    submission_id: str | None = None,
+    attempt_number: int = 0,
+    _interval: float | None = None,
+    filter_ansi_code: bool = False,
+) -> Iterator[Any]:
+    """Lines of one log: of a file by its name, or of a living worker by its pid, its actor or its task; ``follow`` waits
+    for more. As ``list_logs``, of this machine. A job's output is the jobs API's."""
+    _check_address(address)
+    if submission_id is not None:
+        raise RayStateApiException("The output of a submitted job comes from JobSubmissionClient().get_job_logs(id).")
+    path = logs.find_file(logs.log_files(node_id, node_ip), filename, actor_id, task_id, pid, suffix)
+    return logs.decoded(logs.lines_of(path, tail, follow, filter_ansi_code), encoding, errors)
 
 
 def _only(rows: Iterable[Any]) -> Any:

@@ -15,6 +15,8 @@ from raybook.util.state.exception import InvalidRequest
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 10_000
+DEFAULT_LIMIT = LIMIT_DEFAULT
+RAY_MAX_LIMIT_FROM_API_SERVER = LIMIT_MAX
 
 Filter = tuple[str, str, Any]
 """(field, "=" or "!=", value); values are compared as text, without regard to case."""
@@ -35,9 +37,9 @@ class StateSchema:
         except AttributeError:
             raise KeyError(name) from None
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(self, key: str, default: Any = None) -> Any:
         """The field, or ``default``."""
-        return getattr(self, name, default)
+        return getattr(self, key, default)
 
     def asdict(self) -> dict[str, Any]:
         """The row as a plain dict."""

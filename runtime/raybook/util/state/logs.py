@@ -1,68 +1,100 @@
-"""Logs of the state API: which files there are, and what is in them. Of nodes on this machine."""
+"""Logs by the state API: the files of nodes on this machine, and the lines of one of them."""
 
 from __future__ import annotations
 
+import fnmatch
 import re
-from collections.abc import Generator
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
-from raybook.api import log_files
+from raybook.api import nodes
+from raybook.api.inventory import worker_rows
+from raybook.api.logs import log_folder
+from raybook.util.state import sources
 from raybook.util.state.exception import RayStateApiException
 
-_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+LOGS = "logs"
+FOLLOW_S = 0.25
+_ANSI = re.compile(rb"\x1b\[[0-9;]*[A-Za-z]")
+_MARK = b"\x00"
+"""How a line begins that says who prints what follows."""
 
 
-def list_logs(
-    address: str | None = None,
-    node_id: str | None = None,
-    node_ip: str | None = None,
-    glob_filter: str | None = None,
-    timeout: int = 30,
-) -> dict[str, list[str]]:
-    """File names by who wrote them (worker_out, worker_err, raylet ...), of the named node or of all nodes here."""
-    try:
-        return log_files.log_groups(log_files.log_paths(node_id, node_ip), glob_filter or "*")
-    except ValueError as error:
-        raise RayStateApiException(str(error)) from None
+def log_files(node_id: str | None, node_ip: str | None) -> list[Path]:
+    """The log files of a node (None: of this one, or the first at that address). RayStateApiException when it is on
+    another machine, or there is none."""
+    if node_id is None and node_ip is None:
+        return _files(log_folder())
+    for node in nodes():
+        if node_id in (None, node["NodeID"]) and node_ip in (None, node["NodeManagerAddress"]) and node["Alive"]:
+            socket: str = node["ObjectStoreSocketName"]
+            folder = Path(socket.removeprefix("unix:")).parent / LOGS
+            if not folder.is_dir():
+                raise RayStateApiException(
+                    f"The logs of node {node['NodeID']} are on its machine ({node['NodeManagerAddress']}). Run `raybook "
+                    "logs` there."
+                )
+            return _files(folder)
+    raise RayStateApiException(f"There is no living node {node_id or node_ip}. raybook.nodes() lists those there are.")
 
 
-def get_log(
-    address: str | None = None,
-    node_id: str | None = None,
-    node_ip: str | None = None,
-    filename: str | None = None,
-    actor_id: str | None = None,
-    task_id: str | None = None,
-    pid: int | None = None,
-    follow: bool = False,
-    tail: int = -1,
-    timeout: int = 30,
-    suffix: str = "out",
-    encoding: str | None = "utf-8",
-    errors: str | None = "strict",
-    submission_id: str | None = None,
-    attempt_number: int = 0,
-    _interval: float | None = None,
-    filter_ansi_code: bool = False,
-) -> Generator[str, None, None]:
-    """Pieces of one log: of a file, or of the process of an actor, a task, or with a pid. tail: so many last lines, -1
-    for all. follow: go on with what is added. suffix: "out" or "err". RayStateApiException when there is no such log."""
+def grouped(files: list[Path], pattern: str) -> dict[str, list[str]]:
+    """Names that match, by who writes them."""
+    found: dict[str, list[str]] = {}
+    for path in files:
+        if fnmatch.fnmatch(path.name, pattern):
+            kind = path.name.partition("-")[0].partition(".")[0]
+            if kind == "worker":
+                kind = "worker_err" if path.suffix == ".err" else "worker_out"
+            found.setdefault(kind, []).append(path.name)
+    return found
+
+
+def find_file(
+    files: list[Path], filename: str | None, actor_id: str | None, task_id: str | None, pid: int | None, suffix: str
+) -> Path:
+    """The one file that is meant. RayStateApiException when there is none."""
     if suffix not in ("out", "err"):
-        raise RayStateApiException(f'suffix is "out" or "err", got {suffix!r}.')
-    try:
-        paths = log_files.log_paths(node_id, node_ip)
+        raise RayStateApiException(f"The suffix of a log is 'out' or 'err', got {suffix!r}.")
+    if filename is None:
         if actor_id is not None:
-            pid = log_files.pid_of_actor(actor_id)
+            pid = next((row.pid for row in sources.actors() if row.actor_id == actor_id), None)
         elif task_id is not None:
-            pid = log_files.pid_of_task(task_id, attempt_number)
-        if pid is not None:
-            path = log_files.file_of_process(int(pid), suffix, paths)
-        else:
-            path = next((path for path in paths if path.name == filename), None)
-    except ValueError as error:
-        raise RayStateApiException(str(error)) from None
-    if path is None:
-        wanted = filename or (f"pid {pid}" if pid is not None else "")
-        raise RayStateApiException(f"There is no log of {wanted!r} on this machine; list_logs() shows those there are.")
-    for piece in log_files.read_log(path, tail, follow, _interval):
-        text = piece.decode(encoding or "utf-8", errors or "strict")
-        yield _ANSI.sub("", text) if filter_ansi_code else text
+            pid = next((row.worker_pid for row in sources.tasks()[0] if row.task_id == task_id), None)
+        worker = next((row["worker_id"] for row in worker_rows() if row["pid"] == pid), None) if pid else None
+        if worker is None:
+            raise RayStateApiException(
+                f"No living worker is known for actor_id={actor_id}, task_id={task_id}, pid={pid}. list_logs() names the "
+                "files there are, those of workers that have ended among them."
+            )
+        filename = f"worker-{worker}.{suffix}"
+    for path in files:
+        if path.name == filename:
+            return path
+    raise RayStateApiException(f"There is no log {filename!r}. list_logs() names the files there are.")
+
+
+def lines_of(path: Path, tail: int, follow: bool, without_colours: bool) -> Iterator[bytes]:
+    """The last ``tail`` lines (-1: all), and those that come later with ``follow``, until the file is gone."""
+    with open(path, "rb") as file:
+        kept = [line for line in file if not line.startswith(_MARK)]
+        for line in kept[-tail:] if tail > 0 else kept:
+            yield _ANSI.sub(b"", line) if without_colours else line
+        while follow and path.exists():
+            line = file.readline()
+            if not line:
+                time.sleep(FOLLOW_S)
+            elif not line.startswith(_MARK):
+                yield _ANSI.sub(b"", line) if without_colours else line
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*") if path.is_file())
+
+
+def decoded(lines: Iterator[bytes], encoding: str | None, errors: str) -> Iterator[Any]:
+    """As text, or as they are without an encoding."""
+    for line in lines:
+        yield line if encoding is None else line.decode(encoding, errors)

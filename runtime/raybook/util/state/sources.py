@@ -11,6 +11,7 @@ from typing import Any
 from raybook.api import get_runtime_context, nodes, placement_group_table
 from raybook.api import list_actors as actor_rows
 from raybook.api.inventory import job_rows, waiting_lines, worker_rows
+from raybook.api.memory_table import reference_type
 from raybook.api.survey import Surveyed, surveyed_objects, surveyed_tasks
 from raybook.base.facts import (
     ACTOR_DEAD,
@@ -137,7 +138,7 @@ def objects() -> tuple[list[ObjectState], Surveyed]:
             object_id=row["object_id"],
             object_size=row["size_bytes"] if row["kind"] != "PENDING" else -1,
             pid=row["owner_pid"],
-            reference_type=_reference_type(row),
+            reference_type=reference_type(row),
             call_site=row["call_site"] or "disabled",
             task_status="NIL" if row["kind"] != "PENDING" else TASK_PENDING_NODE,
             type="DRIVER" if row["owner_pid"] in drivers else "WORKER",
@@ -147,14 +148,6 @@ def objects() -> tuple[list[ObjectState], Surveyed]:
     ]
     found.sort(key=lambda row: (-row.object_size, row.object_id))
     return found, survey
-
-
-def _reference_type(row: dict[str, Any]) -> str:
-    if row["arguments"]:
-        return "USED_BY_PENDING_TASK"
-    if row["contained_in"] and not row["references"]:
-        return "CAPTURED_IN_OBJECT"
-    return "PINNED_IN_MEMORY" if row["views"] and row["kind"] == "IN_ARENA" else "LOCAL_REFERENCE"
 
 
 def _placement_group(row: dict[str, Any]) -> PlacementGroupState:

@@ -1,0 +1,234 @@
+"""Clusters of several nodes on one machine, as processes of their own: for tests, and for trying out what many nodes do.
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    worker = cluster.add_node(num_cpus=2, resources={"disk": 1})
+    raybook.init(address=cluster.address)
+    cluster.remove_node(worker)
+    cluster.shutdown()
+
+Every node is a real raylet with workers, an object store and ports of its own; only the machine is shared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import raybook
+from raybook.api import local_cluster, split_cluster
+from raybook.base.errors import RaySystemError
+from raybook.io import session_dir
+from raybook.io.process import descendants, is_alive, start_time
+from raybook.io.rpc import GrpcChannel
+from raybook.protocol.messages.daemons import NodeAmounts
+from raybook.protocol.messages.gcs import ListNodes, NodeInfo
+
+GRACE_S = 5.0
+_AMOUNTS = {
+    "num_cpus": "num_cpus",
+    "num_gpus": "num_gpus",
+    "memory": "memory_bytes",
+    "object_store_memory": "object_store_bytes",
+}
+_ACCEPTED = frozenset(
+    """
+    dashboard_agent_listen_port dashboard_host dashboard_port env_vars include_dashboard num_redis_shards port
+    redis_max_memory redis_port storage temp_dir _system_config
+    """.split()
+)
+"""Options of Ray's that change nothing here."""
+
+
+class ClusterNode:
+    """One node: its id, processes and addresses. Made by ``Cluster.add_node``."""
+
+    def __init__(self, node_id: str, pid: int, socket: str, folder: str, is_head: bool, gcs_address: str) -> None:
+        self.node_id = node_id
+        self.unique_id = node_id
+        self.pid = pid
+        self.raylet_socket_name = socket
+        self.session_dir = folder
+        self.is_head = is_head
+        self.gcs_address = gcs_address
+        self.address = gcs_address
+        self.node_ip_address = gcs_address.rpartition(":")[0] or "127.0.0.1"
+        self._started = start_time(pid) or 0
+
+    def __repr__(self) -> str:
+        return f"ClusterNode({self.node_id}, pid {self.pid}, {'head' if self.is_head else 'worker'})"
+
+    def is_alive(self) -> bool:
+        """Whether its raylet runs."""
+        return is_alive(self.pid, self._started)
+
+    def kill_raylet(self, check_alive: bool = True) -> None:
+        """SIGKILL to the raylet: its workers end with it, and nobody says goodbye."""
+        self._signal(signal.SIGKILL)
+
+    def end(self, graceful: bool) -> None:
+        """End it and wait until every process of it is gone, ``GRACE_S`` at most before it is killed."""
+        tree = [(self.pid, self._started), *((pid, start_time(pid) or 0) for pid in descendants(self.pid))]
+        self._signal(signal.SIGTERM if graceful else signal.SIGKILL)
+        if not _gone(tree, GRACE_S):
+            self._signal(signal.SIGKILL)
+            _gone(tree, GRACE_S)
+        session_dir.release(Path(self.session_dir), self.pid)
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(self.pid)
+            try:
+                if self.is_alive():
+                    signal.pidfd_send_signal(pidfd, number)
+            finally:
+                os.close(pidfd)
+
+
+class Cluster:
+    """See the module; the arguments are Ray's. initialize_head: start the head now, with ``head_node_args``. connect:
+    ``raybook.init`` to it, too. shutdown_at_exit: end it with this process at the latest."""
+
+    def __init__(
+        self,
+        initialize_head: bool = False,
+        connect: bool = False,
+        head_node_args: dict[str, Any] | None = None,
+        shutdown_at_exit: bool = True,
+    ) -> None:
+        if connect and not initialize_head:
+            raise RuntimeError("Cannot connect to uninitialized cluster.")
+        self.head_node: ClusterNode | None = None
+        self.worker_nodes: dict[ClusterNode, bool] = {}
+        self.connected = False
+        self._record: Any = None
+        if shutdown_at_exit:
+            atexit.register(self.shutdown)
+        if initialize_head:
+            self.add_node(**(head_node_args or {}))
+            if connect:
+                self.connect()
+
+    @property
+    def address(self) -> str | None:
+        """What ``init(address=…)`` takes; None before there is a head."""
+        return None if self._record is None else self._record.address
+
+    @property
+    def gcs_address(self) -> str | None:
+        return self.address
+
+    def connect(self, namespace: str | None = None) -> None:
+        """``raybook.init`` this process to the cluster."""
+        assert self.address is not None, "There is no head to connect to."
+        assert not self.connected, "This process is connected already."
+        context = raybook.init(address=self.address, namespace=namespace, ignore_reinit_error=True)
+        self.connected = context is not None
+
+    def add_node(self, wait: bool = True, **node_args: Any) -> ClusterNode:
+        """Start a node, the first one as the head. node_args: num_cpus, num_gpus, memory and object_store_memory in bytes,
+        resources, labels. wait: until the cluster knows it. Cost: 0.5 s. TypeError for an unknown argument."""
+        unknown = node_args.keys() - _AMOUNTS.keys() - _ACCEPTED - {"resources", "labels"}
+        if unknown:
+            raise TypeError(f"add_node() got an unexpected keyword argument {sorted(unknown)[0]!r}.")
+        amounts = NodeAmounts(
+            **{field: node_args.get(name) for name, field in _AMOUNTS.items()},
+            custom=dict(node_args.get("resources") or {}),
+        )
+        labels = dict(node_args.get("labels") or {})
+        if self._record is None:
+            node = self._start_head(amounts, labels)
+        else:
+            started = split_cluster.join(self._record.address, self._record.token_file, amounts, labels=labels)
+            ready = started.ready
+            node = ClusterNode(
+                ready.node_id, ready.pid, ready.node_socket, ready.session_dir, False, self._record.address
+            )
+            self.worker_nodes[node] = True
+        if wait:
+            self.wait_for_nodes()
+        return node
+
+    def _start_head(self, amounts: NodeAmounts, labels: dict[str, str]) -> ClusterNode:
+        self._record = split_cluster.start_head(amounts, labels=labels, metrics_port=None)
+        record = self._record
+        (found,) = [node for node in self._nodes() if node.is_head]
+        self.head_node = ClusterNode(
+            found.node_id.hex(), record.head_pid, record.node_socket, record.session_dir, True, record.address
+        )
+        return self.head_node
+
+    def remove_node(self, node: ClusterNode, allow_graceful: bool = True) -> None:
+        """End a node. allow_graceful: it may say goodbye; else it is killed, and the cluster finds out. Removing the head
+        ends the cluster."""
+        if node is self.head_node:
+            self.shutdown()
+            return
+        node.end(allow_graceful)
+        self.worker_nodes.pop(node, None)
+
+    def wait_for_nodes(self, timeout: float = 30.0) -> None:
+        """Until the cluster has exactly the nodes that were added and not removed. TimeoutError saying which it has."""
+        wanted = {node.node_id for node in self.list_all_nodes() if node.is_alive()}
+        deadline = time.monotonic() + timeout
+        while True:
+            alive = {node.node_id.hex() for node in self._nodes() if node.alive}
+            if alive == wanted:
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(
+                    f"Timed out after {timeout:g} s waiting for nodes {wanted} to join; there are {alive}."
+                )
+            time.sleep(0.02)
+
+    def list_all_nodes(self) -> list[ClusterNode]:
+        """The head first."""
+        head = [] if self.head_node is None else [self.head_node]
+        return [*head, *self.worker_nodes]
+
+    def remaining_processes_alive(self) -> bool:
+        """Whether every node that was added, and not removed, still runs."""
+        return all(node.is_alive() for node in self.list_all_nodes())
+
+    def _nodes(self) -> list[NodeInfo]:
+        record = self._record
+
+        async def ask() -> list[NodeInfo]:
+            channel = GrpcChannel("Gcs", record.address, Path(record.token_file).read_bytes(), timeout_s=GRACE_S)
+            try:
+                return list((await channel.call("ListNodes", ListNodes())).nodes)
+            finally:
+                await channel.close()
+
+        return asyncio.run(ask())
+
+    def shutdown(self) -> None:
+        """End all nodes. Idempotent."""
+        if self.connected:
+            raybook.shutdown()
+            self.connected = False
+        workers, self.worker_nodes = self.worker_nodes, {}
+        for node in workers:
+            node.end(graceful=False)
+        head, self.head_node = self.head_node, None
+        record, self._record = self._record, None
+        if record is not None:
+            with contextlib.suppress(RaySystemError):
+                local_cluster.stop_cluster(record)
+        if head is not None and head.is_alive():
+            head.end(graceful=False)
+        atexit.unregister(self.shutdown)
+
+
+def _gone(processes: list[tuple[int, int]], timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while any(is_alive(pid, started) for pid, started in processes):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True

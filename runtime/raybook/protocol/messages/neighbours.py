@@ -1,0 +1,65 @@
+"""Raylet ⇄ raylet, over framed TCP sockets: the requests of one node's clients to another node, and objects on the move.
+
+A client speaks to its own raylet only. What it asks of another node travels inside ``FromClient``, and what that node has
+to say to it inside ``ToClient``; the bodies are messages of ``messages/raylet``. One connection carries them in order.
+Bytes of objects have connections of their own, so that a large one delays no lease: ``ReadRange``, then the bytes.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from raybook.base.specs import Endpoint
+
+
+class Greet(msgspec.Struct, tag=1, array_like=True):
+    """First message of the connecting raylet: which node it is."""
+
+    node_id: bytes
+
+
+class FromClient(msgspec.Struct, tag=2, array_like=True):
+    """home → other node: a client of mine says this to you. ``name``: to show to people."""
+
+    client: Endpoint
+    body: bytes
+    name: str = ""
+
+
+class ToClient(msgspec.Struct, tag=3, array_like=True):
+    """other node → home: tell this client of yours."""
+
+    client_id: bytes
+    body: bytes
+
+
+class ClientEnded(msgspec.Struct, tag=4, array_like=True):
+    """home → other node: this client of mine is dead."""
+
+    client_id: bytes
+
+
+class ReadRange(msgspec.Struct, tag=5, array_like=True):
+    """reader → the node where an object lies: send me these bytes of your arena, or of your file ``spill_path``.
+    Answered by ``RangeFollows`` and exactly ``size`` bytes, or by ``RangeRefused``."""
+
+    object_id: bytes
+    offset: int
+    size: int
+    spill_path: str = ""
+    checksum: int = 0
+
+
+class RangeFollows(msgspec.Struct, tag=6, array_like=True):
+    """The bytes come next, as they are."""
+
+    size: int
+
+
+class RangeRefused(msgspec.Struct, tag=7, array_like=True):
+    """There is no such range here (any more)."""
+
+    reason: str
+
+
+NeighbourMessage = Greet | FromClient | ToClient | ClientEnded | ReadRange | RangeFollows | RangeRefused

@@ -1,0 +1,220 @@
+"""Abroad: what clients of this node ask of other nodes, and what this node does for clients of others.
+
+Home side: a client's demand is laid out over the nodes (``core/node/spillover``); the parts of other nodes travel to their
+raylets, and what these say to the client travels back. Guest side: the same messages come in for clients that are
+registered elsewhere, and go the same way as those of our own. A shell: message → event → machine → effects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from raybook.core.node import lease_events as le
+from raybook.core.node import spillover as so
+from raybook.core.node.translation import LEASE_EVENTS
+from raybook.protocol.messages import raylet as rm
+from raybook.protocol.messages import store as sm
+from raybook.protocol.messages.neighbours import ClientEnded, FromClient, ToClient
+from raybook.raylet.clients import Client, ClientTable
+from raybook.raylet.effects import NodeDecider
+from raybook.raylet.neighbours import Neighbours
+from raybook.raylet.store_service import StoreService
+from raybook.raylet.transfer_service import TransferService
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[Client, Any], None]
+
+LEASE_PREFIX_BYTES = 3
+LEASE_COUNT_BITS = 38
+"""A client knows leases by number, whichever node they are from: numbers begin with the node's, and fit 63 bits."""
+FOR_STORES = (sm.FreeRegions, sm.SpillObjects, sm.SpillDone, sm.DeleteSpilled)
+"""What an owner says to the store in which its objects lie."""
+
+
+class Abroad:
+    """One for each raylet that has neighbours."""
+
+    def __init__(
+        self,
+        node_id: bytes,
+        token: bytes,
+        neighbours: Neighbours,
+        clients: ClientTable,
+        decider: NodeDecider,
+        store: StoreService,
+    ) -> None:
+        self._node_id = node_id
+        self._neighbours = neighbours
+        self._clients = clients
+        self._decider = decider
+        self._store = store
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(rm.RayletMessage).decode
+        self._machine = so.Spillover(node_id, neighbours.view, decider.leases.available_for_reports)
+        self._leases: dict[int, tuple[bytes, bytes]] = {}
+        """Leases of other nodes → (node, client of ours that has it)."""
+        self._guests: dict[bytes, bytes] = {}
+        """Clients of other nodes that we serve → their node."""
+        self._told: dict[bytes, dict[bytes, bool]] = {}
+        """Client of ours → the nodes that know it."""
+        decider.leases.last_lease_id = int.from_bytes(node_id[:LEASE_PREFIX_BYTES], "big") << LEASE_COUNT_BITS
+        self._transfers = TransferService(
+            node_id,
+            token,
+            store.arena,
+            store.capacity_bytes,
+            store.spill_folder,
+            neighbours,
+            lambda message: store.received(node_id, message),
+            decider.send,
+        )
+        store.to_self = self._transfers.from_store
+        store.client_joined(node_id, "copies of other nodes' objects")
+        neighbours.on_message = self.received
+        neighbours.is_waiting = self._machine.is_waiting
+        neighbours.on_view = lambda: self._decide(so.ViewChanged())
+        neighbours.on_dead = self._node_died
+        decider.abroad = self.send_guest
+        decider.granted = lambda client_id, class_key: self._decide(so.GrantPassed(client_id, class_key, node_id))
+
+    def close(self) -> None:
+        """Talk to no other node any more."""
+        self._transfers.close()
+        self._neighbours.close()
+
+    # --- home side ----------------------------------------------------------------------------------------------------
+
+    def handlers(self, own: dict[type, Handler]) -> dict[type, Handler]:
+        """Handlers in place of ``own``, those of a node without neighbours."""
+        mine: dict[type, Handler] = {rm.SetDemand: self._set_demand}
+
+        def return_lease(client: Client, message: rm.ReturnLease) -> None:
+            if not self._return_lease(client.client_id, message):
+                own[rm.ReturnLease](client, message)
+
+        def to_store(client: Client, message: Any) -> None:
+            if message.node_id in (b"", self._node_id):
+                own[type(message)](client, message)
+            else:
+                self._say(message.node_id, client.client_id, message)
+
+        mine[rm.ReturnLease] = return_lease
+        mine.update(dict.fromkeys(FOR_STORES, to_store))
+        mine[rm.FetchObject] = lambda client, message: self._transfers.fetch(client.client_id, message)
+        mine[rm.DropCopies] = lambda client, message: self._transfers.drop(client.client_id, message)
+        return mine
+
+    def _set_demand(self, client: Client, message: rm.SetDemand) -> None:
+        self._decide(
+            so.DemandStated(client.client_id, message.class_key, message.scheduling_class, message.count, message.name)
+        )
+        if message.count and self._machine.parts_of(client.client_id, message.class_key):
+            self._neighbours.look_soon()
+
+    def _return_lease(self, client_id: bytes, message: rm.ReturnLease) -> bool:
+        """True when the lease was another node's."""
+        node_id, _ = self._leases.pop(message.lease_id, (b"", b""))
+        if not node_id:
+            return False
+        self._say(node_id, client_id, message)
+        return True
+
+    def group_placed(self, group_id: bytes, nodes: list[bytes]) -> None:
+        """Where the bundles of a group lie."""
+        self._decide(so.GroupPlaced(group_id, nodes))
+
+    def client_gone(self, client_id: bytes) -> None:
+        """A client of ours is dead: whoever served it shall know."""
+        self._transfers.client_gone(client_id)
+        self._decide(so.ClientLeft(client_id))
+        for lease_id in [lease_id for lease_id, (_, client) in self._leases.items() if client == client_id]:
+            del self._leases[lease_id]
+        for node_id in self._told.pop(client_id, {}):
+            self._neighbours.send(node_id, ClientEnded(client_id))
+
+    def _decide(self, *events: Any) -> None:
+        for effect in self._machine.handle(events):
+            if isinstance(effect, so.RefuseDemand):
+                self._decider.send(effect.client, rm.DemandRefused(effect.class_key, effect.code, effect.text))
+            elif effect.node_id == self._node_id:
+                self._decider.lease(
+                    le.DemandSet(effect.client, effect.class_key, effect.what, effect.count, effect.name)
+                )
+            else:
+                demand = rm.SetDemand(effect.class_key, effect.what, effect.count, effect.name)
+                if not self._say(effect.node_id, effect.client, demand) and effect.count:
+                    lost = so.PartUndelivered(effect.client, effect.class_key, effect.node_id)
+                    asyncio.get_running_loop().call_soon(self._decide, lost)
+
+    def _say(self, node_id: bytes, client_id: bytes, message: Any) -> bool:
+        client = self._clients.get(client_id)
+        if client is None:
+            return True
+        name = f"{client.kind} {client.pid} of node {self._node_id.hex()}"
+        if not self._neighbours.send(node_id, FromClient(client.endpoint, self._encode(message), name)):
+            return False
+        self._told.setdefault(client_id, {})[node_id] = True
+        return True
+
+    def _from_other_node(self, node_id: bytes, client_id: bytes, message: Any) -> None:
+        """Another node says something to a client of ours."""
+        if isinstance(message, rm.LeaseGranted):
+            self._leases[message.lease_id] = (node_id, client_id)
+            self._decider.send(client_id, message)
+            self._decide(so.GrantPassed(client_id, message.class_key, node_id))
+            return
+        if isinstance(message, rm.LeaseLost):
+            self._leases.pop(message.lease_id, None)
+        elif isinstance(message, rm.DemandRefused):
+            self._decide(so.DemandEnded(client_id, message.class_key))
+        self._decider.send(client_id, message)
+
+    def _node_died(self, node_id: bytes, reason: str) -> None:
+        """Its leases are over, its clients are gone, what was asked of it is asked of others."""
+        text = f"Its node {node_id.hex()} died: {reason}"
+        for lease_id, (node, client_id) in list(self._leases.items()):
+            if node == node_id:
+                del self._leases[lease_id]
+                self._decider.send(client_id, rm.LeaseLost(lease_id, died=True, reason=text))
+        for guest in [guest for guest, home in self._guests.items() if home == node_id]:
+            self._guest_gone(guest)
+        self._decide(so.ViewChanged())
+        for client in self._clients:
+            client.connection.send(rm.NodeGone(node_id, reason))
+
+    # --- guest side ---------------------------------------------------------------------------------------------------
+
+    def received(self, node_id: bytes, message: Any) -> None:
+        """A neighbour's message."""
+        if isinstance(message, ToClient):
+            self._from_other_node(node_id, message.client_id, self._decode(message.body))
+        elif isinstance(message, FromClient):
+            self._guests[message.client.client_id] = node_id
+            self._from_guest(message.client.client_id, self._decode(message.body))
+        elif isinstance(message, ClientEnded):
+            self._guest_gone(message.client_id)
+
+    def _from_guest(self, client_id: bytes, message: Any) -> None:
+        if isinstance(message, (rm.SetDemand, rm.ReturnLease)):
+            self._decider.lease(LEASE_EVENTS[type(message)](client_id, message))
+        elif isinstance(message, FOR_STORES):
+            self._store.received(client_id, message)
+        else:
+            logger.warning("A client of another node sent a %s, which is not for us.", type(message).__name__)
+
+    def send_guest(self, client_id: bytes, message: Any) -> None:
+        """To a client of another node; who is unknown will be heard of as dead."""
+        node_id = self._guests.get(client_id)
+        if node_id is not None:
+            self._neighbours.send(node_id, ToClient(client_id, self._encode(message)))
+
+    def _guest_gone(self, client_id: bytes) -> None:
+        if self._guests.pop(client_id, None) is not None:
+            self._decider.lease(le.ClientGone(client_id))
+            self._store.owner_died(client_id)

@@ -1,0 +1,100 @@
+"""A node dies: what was on it runs again, is made again, or says why not."""
+
+from __future__ import annotations
+
+import time
+
+import numpy
+import pytest
+
+import raybook as ray
+from raybook.cluster_utils import Cluster
+from raybook.exceptions import ObjectLostError, ObjectReconstructionFailedError
+from tests.many_nodes.conftest import wait_until
+
+pytestmark = pytest.mark.slow
+PATIENCE_S = 30
+COUNT = 300_000
+
+
+def test_results_lost_with_a_node_are_made_again_and_before_them_what_they_are_made_of(cluster: Cluster):
+    lost = cluster.add_node(num_cpus=1, resources={"b": 1})
+
+    @ray.remote(resources={"b": 0.01}, num_cpus=0)
+    def make(number: int) -> numpy.ndarray:
+        return numpy.full(COUNT, number)
+
+    @ray.remote(resources={"b": 0.01}, num_cpus=0)
+    def add(left: numpy.ndarray, right: numpy.ndarray) -> numpy.ndarray:
+        return left + right
+
+    part = make.remote(1)
+    both = add.remote(part, make.remote(2))
+    alone = make.remote(5)
+    assert len(ray.wait([both, alone], num_returns=2, timeout=PATIENCE_S)[0]) == 2
+    del part
+    cluster.add_node(num_cpus=1, resources={"b": 1})
+    cluster.remove_node(lost, allow_graceful=False)
+    assert (ray.get(both, timeout=PATIENCE_S) == 3).all()
+    assert (ray.get(alone, timeout=PATIENCE_S) == 5).all()
+
+
+def test_what_cannot_be_made_again_says_why(cluster: Cluster):
+    lost = cluster.add_node(num_cpus=1, resources={"b": 1})
+
+    @ray.remote(resources={"b": 0.01}, num_cpus=0)
+    class Maker:
+        def make(self) -> numpy.ndarray:
+            return numpy.ones(COUNT)
+
+    @ray.remote(resources={"b": 0.01}, num_cpus=0, max_retries=0)
+    def once() -> numpy.ndarray:
+        return numpy.ones(COUNT)
+
+    maker = Maker.remote()
+    of_actor, of_task = maker.make.remote(), once.remote()
+    assert len(ray.wait([of_actor, of_task], num_returns=2, timeout=PATIENCE_S)[0]) == 2
+    cluster.remove_node(lost, allow_graceful=False)
+    with pytest.raises(ObjectLostError, match=f"{lost.node_id}.*actor"):
+        ray.get(of_actor, timeout=PATIENCE_S)
+    with pytest.raises(ObjectReconstructionFailedError, match="max_retries"):
+        ray.get(of_task, timeout=PATIENCE_S)
+
+
+def test_tasks_that_ran_on_a_lost_node_run_again_elsewhere(cluster: Cluster):
+    lost = cluster.add_node(num_cpus=2)
+
+    @ray.remote(num_cpus=1)
+    def slow(number: int) -> tuple[int, str]:
+        time.sleep(1)
+        return number, ray.get_runtime_context().get_node_id()
+
+    refs = [slow.remote(number) for number in range(3)]
+    wait_until(lambda: ray.available_resources().get("CPU", 0) == 0, "all three nodes' CPUs are busy")
+    cluster.remove_node(lost, allow_graceful=False)
+    answers = ray.get(refs, timeout=PATIENCE_S)
+    assert [number for number, _ in answers] == [0, 1, 2]
+    assert lost.node_id not in {node for _, node in answers}
+
+
+def test_an_actor_with_restarts_lives_on_another_node(cluster: Cluster):
+    lost = cluster.add_node(num_cpus=1, resources={"b": 1})
+
+    @ray.remote(resources={"b": 0.01}, num_cpus=0, max_restarts=1, max_task_retries=2)
+    class Where:
+        def node(self) -> str:
+            return ray.get_runtime_context().get_node_id()
+
+    actor = Where.remote()
+    assert ray.get(actor.node.remote(), timeout=PATIENCE_S) == lost.node_id
+    other = cluster.add_node(num_cpus=1, resources={"b": 1})
+    cluster.remove_node(lost, allow_graceful=False)
+    assert ray.get(actor.node.remote(), timeout=PATIENCE_S) == other.node_id
+
+
+def test_a_node_that_leaves_in_good_order_is_not_in_the_cluster_any_more(cluster: Cluster):
+    node = cluster.add_node(num_cpus=1)
+    assert ray.cluster_resources()["CPU"] == 2
+    cluster.remove_node(node)
+    wait_until(lambda: ray.cluster_resources()["CPU"] == 1, "the node is gone")
+    assert [row["Alive"] for row in ray.nodes() if row["NodeID"] == node.node_id] == [False]
