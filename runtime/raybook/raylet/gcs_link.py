@@ -323,7 +323,7 @@ def _update_of(info: messages.ActorInfo) -> ActorUpdate:
         info.endpoint,
         info.incarnation,
         info.restarts_left,
-        death_text(info) if info.state == ACTOR_DEAD else "",
+        death_text(info) if info.state == ACTOR_DEAD else info.death,
         info.death_payload,
         info.pid,
         info.death_code,
