@@ -43,7 +43,7 @@ from raybook.protocol.messages.worker import (
     TaskReply,
     TaskSpec,
 )
-from raybook.worker.accelerators import expose_gpus
+from raybook.worker.accelerators import expose_cpus, expose_gpus
 from raybook.worker.actor_executor import ActorExecutor
 from raybook.worker.argument_reader import ArgumentReader
 from raybook.worker.core_process import CoreProcess
@@ -212,7 +212,7 @@ class WorkerExecutor(Executor):
             self.exiting = True
             return
         self._assignment = order.assignment
-        self._expose_gpus()
+        self._expose()
         actor = ActorExecutor(self, self._core, self._values, order)
         if not actor.create():
             self.exiting = True
@@ -256,7 +256,7 @@ class WorkerExecutor(Executor):
             if function is None:
                 self.reply(peer, spec, self.outcome.of_error(spec, self._load_error, 0))
                 return
-        self._expose_gpus()
+        self._expose()
         run_us = self.execute(peer, spec, function, None)
         self._run_us[key] = run_us
         if spec.max_calls:
@@ -271,10 +271,11 @@ class WorkerExecutor(Executor):
         self.intake.settled += 1
         self._core.submit(lambda: self.intake.bounce_early(peer, spec.task_id))
 
-    def _expose_gpus(self) -> None:
+    def _expose(self) -> None:
         if self._exposed is not self._assignment:
             self._exposed = self._assignment
             expose_gpus(self._assignment)
+            expose_cpus(self._assignment)
 
     def _load(self, spec: TaskSpec) -> Any:
         payload = self._payloads.pop(spec.function_key, None)
