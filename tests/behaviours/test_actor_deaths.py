@@ -227,6 +227,20 @@ def test_handles_in_containers_and_objects_keep_an_actor_alive(ray, till):
     till(lambda: is_gone(pid))
 
 
+def test_an_actor_that_holds_a_handle_of_itself_ends_all_the_same(ray, till):
+    @ray.remote
+    class Selfish:
+        def hold(self):
+            self.me = ray.get_runtime_context().current_actor
+            return os.getpid()
+
+    actor = Selfish.remote()
+    pid = ray.get(actor.hold.remote(), timeout=PATIENCE_S)
+    del actor
+    gc.collect()
+    till(lambda: is_gone(pid))
+
+
 def test_a_handle_that_lives_only_for_one_call_is_enough(ray):
     assert ray.get(make_mortal(ray).remote().ok.remote(), timeout=PATIENCE_S)
 

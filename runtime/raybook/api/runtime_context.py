@@ -67,12 +67,12 @@ class RuntimeContext:
 
     @property
     def current_actor(self) -> ActorHandle:
-        """A handle of the actor this runs in. RuntimeError outside actors."""
+        """A handle of the actor this runs in. It does not keep the actor alive, here or where it is passed: an actor
+        that holds itself would never end. RuntimeError outside actors."""
         actor = _actor()
         if actor is None or actor.state is None:
             raise RuntimeError("This method is only available in an actor: current_actor.")
-        self._engine.adopt_actor(actor.state)
-        return ActorHandle(actor.state, self._engine)
+        return ActorHandle(actor.state.weakened(), self._engine)
 
     @property
     def was_current_actor_reconstructed(self) -> bool:
