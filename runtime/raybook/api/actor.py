@@ -183,7 +183,10 @@ def exit_actor() -> NoReturn:
     TypeError outside an actor."""
     context = CURRENT_TASK.get()
     if context is None or context.actor is None:
-        raise TypeError("exit_actor() called in a process or thread that runs no actor method.")
+        raise TypeError(
+            "exit_actor API is called on a non-actor worker: it ends the actor whose method calls it, and no method runs "
+            "in this process or thread."
+        )
     raise ActorExit(f"Actor {context.actor.class_name} called exit_actor().")
 
 

@@ -15,6 +15,7 @@ from raybook.protocol.messages.gcs import ActorInfo, ActorStateReport
 RESTARTS_FOREVER = -1
 STORY_LINES_MAX = 32
 KILLED_BY_USER = "The actor is dead because it was killed by `ray.kill`."
+NODE_DIED = "The actor is dead because its node has died."
 ALL_HANDLES_GONE = "The actor is dead because all references to the actor were removed."
 _SAID_ALONE = frozenset({"ActorUnschedulableError", "RuntimeEnvSetupError"})
 """Codes of actors that could never live: there was no death to describe."""

@@ -225,7 +225,7 @@ _REASONS = (
     ("all references to the actor were removed", "OUT_OF_SCOPE"),
     ("its owner has died", "OWNER_DIED"),
     ("its job has ended", "OWNER_DIED"),
-    ("Its node", "NODE_DIED"),
+    ("its node has died", "NODE_DIED"),
     ("its worker process has died", "WORKER_DIED"),
 )
 """Phrases of a death's text, and Ray's word for it."""
