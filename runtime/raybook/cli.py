@@ -7,6 +7,7 @@ the registry of this user says is a cluster of ours. Exit codes: 0 done, 1 it co
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ from raybook.api import local_cluster, split_cluster
 from raybook.base.errors import RayError
 from raybook.base.version import VERSION
 from raybook.commands.ask import ask
+from raybook.commands.job import job
 from raybook.commands.logs import logs
 from raybook.commands.rows import node_rows, used_of_total
 from raybook.commands.state import format_option, get_command, list_command, memory, summary, timeline
@@ -24,6 +26,8 @@ from raybook.io.cluster_registry import ClusterRecord
 from raybook.protocol.messages.daemons import NodeAmounts
 from raybook.protocol.messages.gcs import ClusterStatus, ClusterStatusReply
 
+DASHBOARD_PORT = 8265
+"""Where Ray's clients look for a jobs server."""
 DEFAULT_PORT = 6399
 """Next to the 6379 that Ray and Redis take, so that all can run on one machine."""
 
@@ -54,6 +58,18 @@ def main() -> None:
     show_default=True,
     help="Of the page for Prometheus; 0: any free one, -1: no page.",
 )
+@click.option("--include-dashboard/--no-include-dashboard", default=True, help="Answer HTTP: the Jobs API.")
+@click.option(
+    "--dashboard-host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address at which HTTP is answered. At one that others reach, only with the cluster's token.",
+)
+@click.option(
+    "--dashboard-port",
+    type=click.IntRange(0, 65535),
+    help=f"Of HTTP; {DASHBOARD_PORT} unless given, or any free one when that is taken; 0: any free one.",
+)
 def start(
     head: bool,
     address: str | None,
@@ -68,6 +84,9 @@ def start(
     store: str,
     token_file: str | None,
     metrics_export_port: int,
+    include_dashboard: bool,
+    dashboard_host: str,
+    dashboard_port: int | None,
 ) -> None:
     """Start a cluster here, or join one."""
     if head == (address is not None):
@@ -78,12 +97,21 @@ def start(
             store_path = str(Path(store).resolve()) if store else ""
             metrics_port = metrics_export_port if metrics_export_port >= 0 else None
             record = split_cluster.start_head(
-                amounts, name=name, host=host, port=port, store=store_path, metrics_port=metrics_port
+                amounts,
+                name=name,
+                host=host,
+                port=port,
+                store=store_path,
+                metrics_port=metrics_port,
+                http_host=dashboard_host,
+                http_port=_http_port(dashboard_host, dashboard_port) if include_dashboard else None,
             )
             click.echo(f"Cluster {record.name or record.cluster_id} is running; its GCS listens at {record.address}.")
             click.echo(f'  from Python here:  raybook.init(address="{record.name or record.cluster_id}")')
             if record.metrics_address:
                 click.echo(f"  for Prometheus:    http://{record.metrics_address}/metrics")
+            if record.http_address:
+                click.echo(f"  jobs:              raybook job submit --address http://{record.http_address} -- COMMAND")
             click.echo(f"  another node:      raybook start --address {record.address}")
             click.echo(f"  end it:            raybook stop {record.name or record.cluster_id}")
         else:
@@ -135,6 +163,16 @@ def stop(cluster: str | None, everything: bool) -> None:
         click.echo("No cluster is running on this machine.")
 
 
+def _http_port(host: str, wanted: int | None) -> int:
+    if wanted is not None:
+        return wanted
+    try:
+        socket.create_server((host, DASHBOARD_PORT)).close()
+    except OSError:
+        return 0
+    return DASHBOARD_PORT
+
+
 def _custom(text: str) -> dict[str, float]:
     try:
         amounts = json.loads(text)
@@ -182,6 +220,8 @@ def _describe(record: ClusterRecord) -> str:
         lines.append(f"  node {node.node_id.hex()}  {node.hostname}  used {used}")
     lines += [f"  waiting: {text}" for text in reply.waiting]
     folder = Path(record.session_dir)
+    if record.http_address:
+        lines.append(f"  jobs: http://{record.http_address}")
     if record.metrics_address:
         lines.append(f"  metrics: http://{record.metrics_address}/metrics")
     lines.append(f"  logs: {folder / session_dir.LOGS}")
@@ -193,6 +233,7 @@ def _status_row(record: ClusterRecord) -> dict[str, object]:
     row: dict[str, object] = {"name": record.name, "cluster_id": record.cluster_id, "address": record.address}
     row |= {"persist": record.persist, "session_dir": record.session_dir}
     row["metrics_address"] = record.metrics_address
+    row["http_address"] = record.http_address
     if record.address:
         reply: ClusterStatusReply = ask(record, ClusterStatus())[0]
         row |= {"nodes": node_rows(reply.nodes), "actors_alive": reply.actors_alive, "jobs": reply.jobs}
@@ -200,7 +241,7 @@ def _status_row(record: ClusterRecord) -> dict[str, object]:
     return row
 
 
-for _command in (list_command, get_command, summary, memory, timeline, logs):
+for _command in (list_command, get_command, summary, memory, timeline, logs, job):
     main.add_command(_command)
 
 

@@ -24,6 +24,7 @@ util.dask util.dask.callbacks util.debug util.joblib util.metrics util.multiproc
 util.placement_group util.queue util.rpdb util.scheduling_strategies util.serialization util.state util.state.common
 util.state.exception util.timer
 _common.test_utils
+dag job_submission
 """.split()
 
 NOTHING = object()

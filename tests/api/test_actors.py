@@ -99,7 +99,7 @@ def test_class_without_init_takes_no_arguments(ray):
 
 
 def test_unknown_call_option_lists_the_valid_ones(ray, counter):
-    with pytest.raises(ValueError, match="Invalid option keyword 'num_cpus' for actor methods.*num_returns"):
+    with pytest.raises(ValueError, match="Invalid option keyword num_cpus for actor methods.*num_returns"):
         counter.add.options(num_cpus=1)
 
 
@@ -143,7 +143,7 @@ def test_method_decorator_works_without_options(ray):
 def test_method_decorator_refuses_unknown_options(ray):
     with pytest.raises(ValueError, match="Unexpected keyword argument to @raybook.method: 'returns'"):
         ray.method(returns=2)
-    with pytest.raises(TypeError, match="lists exception classes"):
+    with pytest.raises(ValueError, match="a boolean or a list of exceptions"):
         ray.method(retry_exceptions=["KeyError"])
 
 
@@ -225,7 +225,7 @@ def test_exit_actor_ends_it(ray, counter):
 
 
 def test_exit_actor_outside_an_actor_is_a_type_error(ray):
-    with pytest.raises(TypeError, match="no actor method"):
+    with pytest.raises(TypeError, match="called on a non-actor worker"):
         exit_actor()
 
     @ray.remote

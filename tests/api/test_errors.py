@@ -8,13 +8,10 @@ import pytest
 
 from raybook import exceptions
 from raybook.base import errors
+from raybook.base.error_values import error_from_code, error_from_value, failed_argument, value_from_error
 from raybook.base.errors import (
     ERROR_CLASSES,
     RayTaskError,
-    error_from_code,
-    error_from_value,
-    failed_argument,
-    value_from_error,
 )
 from raybook.base.specs import ErrorValue
 from raybook.base.task_traceback import FAILED_ARGUMENT, with_source_lines
@@ -177,7 +174,7 @@ def test_failed_argument_keeps_class_and_says_what_failed():
     value = failed_argument(value_from_error(task_error(ValueError("bad"), "a"), cloudpickle.dumps), "b")
     error = error_from_value(value)
     assert isinstance(error, ValueError)
-    assert str(error).startswith("ray::b()\n" + FAILED_ARGUMENT)
+    assert str(error).startswith("ray::b()\n  " + FAILED_ARGUMENT)
     assert "ray::a()" in str(error)
 
 

@@ -49,7 +49,10 @@ def test_get_of_a_tuple_of_refs_says_make_it_a_list(ray):
 
 
 def test_list_item_that_is_no_ref_is_a_type_error_that_names_it(ray):
-    with pytest.raises(TypeError, match="item 1 of the list is a <class 'int'>"):
+    with pytest.raises(
+        TypeError,
+        match=r"Attempting to call `get` on the value 2, which is not an ray.ObjectRef \(item 1 of the list\)",
+    ):
         ray.get([ray.put(1), 2])
 
 
@@ -98,7 +101,7 @@ def test_get_raises_as_soon_as_one_failed(ray, never):
 
 
 def test_put_of_a_ref_is_refused(ray):
-    with pytest.raises(TypeError, match="Calling 'put' on an ObjectRef is not allowed"):
+    with pytest.raises(TypeError, match="Calling 'put' on an ray.ObjectRef is not allowed"):
         ray.put(ray.put(1))
 
 
@@ -150,7 +153,7 @@ def test_wait_counts_failures_as_ready(ray):
 
 def test_wait_of_a_single_ref_or_a_tuple_is_a_type_error(ray):
     ref = ray.put(1)
-    with pytest.raises(TypeError, match=r"got a single ObjectRef. Pass \[ref\]"):
+    with pytest.raises(TypeError, match=r"got a single ObjectRef: .*Pass \[ref\]"):
         ray.wait(ref)
     with pytest.raises(TypeError, match="Make it a list"):
         ray.wait((ref,))
@@ -160,7 +163,7 @@ def test_wait_of_a_single_ref_or_a_tuple_is_a_type_error(ray):
 
 def test_wait_of_duplicates_is_refused(ray):
     ref = ray.put(1)
-    with pytest.raises(ValueError, match="unique ObjectRefs"):
+    with pytest.raises(ValueError, match="unique ray_waitables"):
         ray.wait([ref, ref])
 
 
@@ -175,7 +178,7 @@ def test_cancel_and_kill_say_what_they_take(ray):
     class A:
         pass
 
-    with pytest.raises(TypeError, match=r"takes the ObjectRef of a task"):
+    with pytest.raises(TypeError, match=r"only supported for object refs. For actors, try ray.kill"):
         ray.cancel(A.remote())
     with pytest.raises(ValueError, match=r"ray.kill\(\) only supported for actors. For tasks, try ray.cancel\(\)"):
         ray.kill(ray.put(1))
@@ -222,7 +225,7 @@ def test_forced_cancel_of_an_actor_call_is_refused(ray, never):
 
 @pytest.mark.parametrize("name", ["", None, 3])
 def test_get_actor_needs_a_name(ray, name):
-    with pytest.raises(ValueError, match="needs the actor's name"):
+    with pytest.raises(ValueError, match="non-empty value to get_actor"):
         ray.get_actor(name)
 
 

@@ -17,30 +17,30 @@ class Worker:
 
 
 def test_unknown_task_option_lists_the_valid_ones():
-    with pytest.raises(ValueError, match="Invalid option keyword 'num_cpu' for remote functions.*num_cpus"):
+    with pytest.raises(ValueError, match="Invalid option keyword num_cpu for remote functions.*num_cpus"):
         remote(num_cpu=2)(work)
 
 
 def test_unknown_actor_option_lists_the_valid_ones():
-    with pytest.raises(ValueError, match="Invalid option keyword 'max_retries' for actors.*max_restarts"):
+    with pytest.raises(ValueError, match="Invalid option keyword max_retries for actors.*max_restarts"):
         remote(max_retries=2)(Worker)
 
 
 def test_unknown_option_in_options_is_refused():
-    with pytest.raises(ValueError, match="Invalid option keyword 'gpus'"):
+    with pytest.raises(ValueError, match="Invalid option keyword gpus"):
         remote(work).options(gpus=1)
 
 
 @pytest.mark.parametrize("options", [{"num_cpus": -1}, {"num_gpus": -0.5}, {"memory": -1}, {"resources": {"x": -1}}])
 @pytest.mark.parametrize("target", [work, Worker])
 def test_negative_amounts_are_refused(options, target):
-    with pytest.raises(ValueError, match="must not be negative"):
+    with pytest.raises(ValueError, match="cannot be negative"):
         remote(**options)(target)
 
 
 @pytest.mark.parametrize("options", [{"num_cpus": 0.00001}, {"num_gpus": 0.33333}, {"resources": {"x": 1.23456}}])
 def test_amounts_finer_than_a_ten_thousandth_are_refused(options):
-    with pytest.raises(ValueError, match="finer than the smallest share, 0.0001"):
+    with pytest.raises(ValueError, match="cannot go beyond 0.0001"):
         remote(**options)(work)
 
 
@@ -51,7 +51,7 @@ def test_share_of_a_gpu_above_one_is_refused():
 
 @pytest.mark.parametrize(("name", "keyword"), [("CPU", "num_cpus"), ("GPU", "num_gpus"), ("memory", "memory")])
 def test_builtin_names_in_resources_point_to_their_keyword(name, keyword):
-    with pytest.raises(ValueError, match=f"Use the '{keyword}' keyword"):
+    with pytest.raises(ValueError, match=f"Use the .*'{keyword}'.* keyword instead of .*'{name}'"):
         remote(resources={name: 1})(work)
 
 
@@ -69,7 +69,6 @@ def test_builtin_names_in_resources_point_to_their_keyword(name, keyword):
         {"max_retries": True},
         {"name": 3},
         {"retry_exceptions": ValueError},
-        {"retry_exceptions": ["ValueError"]},
         {"runtime_env": "conda"},
         {"scheduling_strategy": 3},
         {"fallback_strategy": "zone"},

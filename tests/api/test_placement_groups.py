@@ -37,8 +37,8 @@ def group(ray) -> PlacementGroup:
         ([1], "Bundles must be a non-empty list of resource dictionaries"),
         ([{"CPU": 1}, {}], "Bundles cannot be an empty dictionary or resources with only 0 values: bundle 1"),
         ([{"CPU": 0}], "Bundles cannot be an empty dictionary"),
-        ([{"CPU": -1}], "must not be negative"),
-        ([{"CPU": 0.00001}], "finer than the smallest share"),
+        ([{"CPU": -1}], "cannot be negative"),
+        ([{"CPU": 0.00001}], "cannot go beyond 0.0001"),
         ([{"GPU": 1.5}], "whole GPUs"),
     ],
 )

@@ -23,6 +23,9 @@ DEFAULTS = {
     "name": None,
     "_kernel_id": "",
     "metrics_port": None,
+    "include_dashboard": None,
+    "dashboard_host": "127.0.0.1",
+    "dashboard_port": None,
     "logging": "",
 }
 
@@ -66,8 +69,8 @@ def test_context_reads_well_as_text_and_html(ray):
     assert "<td style='text-align:left'>local_mode</td>" in context._repr_html_()
 
 
-def test_unknown_keyword_is_a_type_error(stopped):
-    with pytest.raises(TypeError, match="num_cpu"):
+def test_unknown_keyword_is_refused_by_name(stopped):
+    with pytest.raises(RuntimeError, match=r"Unknown keyword argument\(s\): num_cpu"):
         stopped.init(num_cpu=2)
 
 
@@ -85,7 +88,7 @@ def test_unknown_keyword_is_a_type_error(stopped):
     ],
 )
 def test_cluster_settings_with_an_address_are_refused(asked):
-    with pytest.raises(ValueError, match=f"When connecting to an existing cluster.*{next(iter(asked))} must not"):
+    with pytest.raises(ValueError, match=f"When connecting to an existing cluster.*{next(iter(asked))}.* must not"):
         options("auto", **asked)
 
 
@@ -115,7 +118,7 @@ def test_address_from_the_environment_counts():
         ({"_temp_dir": "/somewhere"}, ValueError),
         ({"job_config": object()}, TypeError),
         ({"logging_config": "JSON"}, TypeError),
-        ({"no_such_keyword": 1}, TypeError),
+        ({"no_such_keyword": 1}, RuntimeError),
         ({"enable_resource_isolation": True}, ValueError),
         ({"address": 3}, TypeError),
         ({"address": "ray://host:10001"}, ValueError),
@@ -137,7 +140,7 @@ def test_address_of_nothing_is_a_connection_error(stopped, monkeypatch, tmp_path
 
 def test_verbs_that_do_not_start_raybook_say_how(stopped):
     for verb in (stopped.nodes, stopped.cluster_resources, stopped.available_resources, stopped.timeline):
-        with pytest.raises(RuntimeError, match=r"not been started yet. Start it with raybook.init\(\)"):
+        with pytest.raises(RuntimeError, match=r"not been started yet. You can start Ray with 'ray.init\(\)'"):
             verb()
 
 

@@ -66,7 +66,7 @@ LAYERS: tuple[Layer, ...] = (
     _row("root", "base api observe exceptions as_ray", "raybook"),
     # Modules that code written for Ray imports by name (`ray.actor`, ...): they only hand on what `api` has.
     _row("ray_names", "api exceptions base", "raybook.actor", "raybook.remote_function", "raybook.runtime_context",
-         "raybook.job_config", "raybook.types", "raybook.client_builder"),
+         "raybook.job_config", "raybook.types", "raybook.client_builder", "raybook.cloudpickle"),
     # Tools for tests and a few names of Ray's inside that users reach for: above the libraries, like a user's code.
     _row("ray_internals", f"{_PUBLIC} base util", "raybook._private", "raybook._common"),
     _row("as_ray", "root api exceptions base"),
@@ -82,8 +82,11 @@ LAYERS: tuple[Layer, ...] = (
     _row("tune", f"{_PUBLIC} base library_core ml util data train"),
     _row("serve", f"{_PUBLIC} base library_core ml util data train"),
     _row("rllib", f"{_PUBLIC} base library_core ml util data train tune"),
-    _row("jobs", f"{_PUBLIC} base observe"),
-    _row("dag", f"{_PUBLIC} base"),
+    # A job is processes, and its server a daemon: `io` has both, and the registry that clients find clusters by (0025).
+    _row("jobs", f"{_PUBLIC} base observe io", "raybook.jobs", "raybook.job_submission"),
+    # A compiled graph's processes share memory and write values into it, which is `io` and `protocol`; nobody else's
+    # messages go through there, so there is nothing of it below the public API (0025).
+    _row("dag", f"{_PUBLIC} base protocol io", "raybook.dag", "raybook.experimental"),
     # Proving grounds: they may see the runtime, and nothing of the runtime may see them.
     _row("sim", f"{_FOUR} testing"),
     _row("testing", f"{_FOUR} {_PUBLIC} runtime_env gcs raylet worker session head engines observe cluster_utils sim "
@@ -106,6 +109,10 @@ LAZY_EDGES: tuple[tuple[str, str], ...] = (
     # Engines are named in one place, and a script that only defines functions loads none.
     ("raybook.api.engine_factory", "raybook.engines."),
     ("raybook.api.engine_factory", "raybook.api.local_cluster"),
+    # Graphs are written down with `.bind`; programs that write none load none of it.
+    ("raybook.api.binding", "raybook.dag."),
+    # zipfile and its kin cost 5 ms, and few environments have folders.
+    ("raybook.api.environment_options", "raybook.api.archives"),
     # grpc costs 100 ms, and only `raybook status` speaks it.
     ("raybook.commands.ask", "raybook.io.rpc"),
     # The zygote is started before the head's own imports, so that both import at the same time.
@@ -118,10 +125,10 @@ LAZY_EDGES: tuple[tuple[str, str], ...] = (
 # Imported inside functions because importing them takes long, or because they are optional.
 HEAVY_LIBRARIES = frozenset(
     """
-    IPython PIL anywidget comm dask datasets deltalake fastapi fsspec google grpc grpc_tools gymnasium ipykernel ipywidgets
-    jax jupyter_server kubernetes lightgbm lightning matplotlib numpy optuna pandas polars prometheus_client psutil
-    pyarrow pynvml ray redis rich scipy sklearn starlette tensorflow torch torchvision tqdm transformers uv uvicorn uvloop
-    xgboost
+    IPython PIL anywidget comm dask datasets deltalake fastapi fsspec google graphviz grpc grpc_tools gymnasium
+    ipykernel ipywidgets jax jupyter_server kubernetes lightgbm lightning matplotlib numpy optuna pandas polars
+    prometheus_client psutil pyarrow pynvml ray redis rich scipy sklearn starlette tensorflow torch torchvision tqdm
+    transformers uv uvicorn uvloop xgboost yaml
     """.split()
 )
 

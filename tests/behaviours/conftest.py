@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -35,3 +36,62 @@ def till() -> Callable[..., object]:
         return answer
 
     return ask
+
+
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """``raybook`` without a cluster, before and after. Not for modules that use ``ray``."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("RAYBOOK_ADDRESS", raising=False)
+    raybook.shutdown()
+    yield raybook
+    raybook.shutdown()
+
+
+@pytest.fixture
+def attempts(tmp_path: Path) -> Callable[[str], int]:
+    """Counts across processes that die: each call adds one to the named counter and returns it."""
+    folder = str(tmp_path)
+
+    def count(name: str = "attempts") -> int:
+        with open(f"{folder}/{name}", "ab") as file:
+            file.write(b".")
+            return file.tell()
+
+    return count
+
+
+@pytest.fixture
+def gate(ray: ModuleType) -> Iterator[object]:
+    """An actor on which remote code waits: ``arrive`` counts, ``arrived(n)`` waits for n, ``wait`` waits for ``open``."""
+
+    @ray.remote(num_cpus=0)
+    class Gate:
+        def __init__(self) -> None:
+            import asyncio
+
+            self.opened = asyncio.Event()
+            self.changed = asyncio.Condition()
+            self.arrivals = 0
+
+        async def arrive(self) -> int:
+            async with self.changed:
+                self.arrivals += 1
+                self.changed.notify_all()
+            return self.arrivals
+
+        async def arrived(self, count: int) -> int:
+            async with self.changed:
+                await self.changed.wait_for(lambda: self.arrivals >= count)
+            return self.arrivals
+
+        async def open(self) -> None:
+            self.opened.set()
+
+        async def wait(self) -> None:
+            await self.opened.wait()
+
+    actor = Gate.remote()
+    yield actor
+    if ray.is_initialized():
+        ray.kill(actor)

@@ -557,3 +557,37 @@ def test_a_worker_that_served_a_gpu_serves_the_same_one_again_and_nothing_else()
     assert (again.worker, again.assignment.instances) == (first.worker, first.assignment.instances)
     scene.tell(LeaseReturned(DRIVER, again.lease_id))
     assert not all_of(scene.demand(1, class_key=1, CPU=1), Grant)
+
+
+def test_occupants_tell_who_has_each_worker_since_when_and_whether_its_work_may_run_again():
+    scene = Scene(workers=3, CPU=3)
+    once = SchedulingClass((("CPU", 10_000),), is_retriable=False)
+    scene.tell(DemandSet(DRIVER, 1, once, 1, "charge"))
+    scene.now_ms += 50
+    scene.tell(ActorRequested(actor(), 0))
+
+    found = {occupant.name: occupant for occupant in scene.machine.reports.occupants()}
+
+    assert sorted(found) == ["", "actor Counter", "charge"] and found[""].owner == b""
+    task, counter = found["charge"], found["actor Counter"]
+    assert (task.owner, task.is_retriable, task.since_ms) == (DRIVER, False, 1_000)
+    assert (counter.owner, counter.is_retriable, counter.since_ms) == (actor().owner.client_id, False, 1_050)
+
+
+def test_actor_whose_worker_was_ended_for_want_of_memory_says_so():
+    scene = Scene(workers=1)
+    scene.tell(ActorRequested(actor(), 0))
+
+    gone = only(scene.tell(WorkerDied(b"w0", "memory ran short", -9, out_of_memory=True)), ActorGone)
+
+    assert (gone.code, gone.reason) == ("ActorOutOfMemoryError", "memory ran short")
+
+
+def test_a_worker_that_stays_for_its_objects_holds_no_resources():
+    scene = Scene(workers=1)
+    lease = only(scene.demand(2), Grant)
+    effects = scene.tell(WorkerLeaving(lease.worker, True))
+    assert not only(effects, LeaseLostEffect).died
+    assert only(effects, StartWorkers).count == 1
+    assert only(scene.tell(WorkerReady(b"new")), Grant).worker == b"new"
+    assert not all_of(scene.tell(WorkerDied(lease.worker)), LeaseLostEffect)

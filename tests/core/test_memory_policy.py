@@ -73,7 +73,7 @@ def test_worker_that_holds_next_to_nothing_is_ended_last():
 
 
 def test_victim_without_company_of_size_is_not_worth_another_try():
-    alone = Scene().tell(reading(worker("hog"), worker("gate", mib=20), worker("idle", b"", mib=2048)))
+    alone = Scene().tell(reading(worker("hog"), worker("gate", mib=20), worker("idle", b"", mib=2048), used=CRITICAL))
     crowded = Scene().tell(reading(worker("hog"), worker("other", BOB)))
 
     assert mp.EndWorker(b"hog", has_company=False) in alone
@@ -93,12 +93,17 @@ def test_idle_worker_that_kept_much_is_asked_to_leave_once():
     scene = Scene()
     hoarder, fresh = worker("hoarder", b"", mib=3072), worker("fresh", b"", mib=24)
 
-    first = scene.tell(reading(hoarder, fresh, worker("busy")))
-    scene.tell(mp.WorkerEnded(b"busy"))
-    again = scene.tell(reading(hoarder, fresh), after_ms=mp.COOL_DOWN_MS)
+    assert scene.tell(reading(hoarder, fresh, worker("busy"))) == [mp.EndIdle(b"hoarder")]
+    assert scene.tell(reading(hoarder, fresh, worker("busy"))) == [], "It had no time to leave."
+    again = scene.tell(reading(hoarder, fresh, worker("busy")), after_ms=mp.COOL_DOWN_MS)
 
-    assert [effect for effect in first if isinstance(effect, mp.EndIdle)] == [mp.EndIdle(b"hoarder")]
-    assert [effect for effect in again if isinstance(effect, mp.EndIdle)] == []
+    assert again == [mp.EndWorker(b"busy", has_company=False)]
+
+
+def test_when_memory_is_nearly_gone_nobody_waits_for_an_idle_worker_to_leave():
+    effects = Scene().tell(reading(worker("hoarder", b"", mib=3072), worker("busy"), used=CRITICAL))
+
+    assert effects == [mp.EndIdle(b"hoarder"), mp.EndWorker(b"busy", has_company=False)]
 
 
 def test_store_shrinks_before_anybody_is_ended():

@@ -145,5 +145,5 @@ def test_node_with_nonsense_amounts_is_refused():
         node_resources(Config(), machine, object_store_bytes=1)
     with pytest.raises(ValueError, match="option of its own"):
         node_resources(Config(), machine, custom={"CPU": 3})
-    with pytest.raises(ValueError, match="'CPU' must not be negative"):
+    with pytest.raises(ValueError, match="CPU cannot be negative"):
         node_resources(Config(), machine, num_cpus=-1)

@@ -128,3 +128,24 @@ def test_room_that_is_still_on_its_way_back_is_not_asked_for_twice():
     assert machine.handle([level(70), sp.LetGo(ANNA, 1, 16 * MIB)], 3) == []
     (ask,) = machine.handle([level(70)], machine.next_deadline_ms())
     assert isinstance(ask, sp.AskOwner)
+
+
+def test_store_gives_way_below_its_threshold_while_memory_of_the_node_is_short():
+    machine = policy()
+    short = sp.Level(30 * MIB, 0, 0, [ANNA, BOB], target_bytes=22 * MIB)
+
+    (ask,) = machine.handle([short], 0)
+    assert ask == sp.AskOwner(ANNA, 1, 8 * MIB)
+    machine.handle([short, sp.Chosen(ANNA, 1, ITEMS)], 1)
+    machine.handle([short, sp.Written(1, "/f", PLACED)], 2)
+    (again,) = machine.handle([sp.Level(26 * MIB, 0, 0, [ANNA], 22 * MIB), sp.LetGo(ANNA, 1, 4 * MIB)], 3)
+    assert again == sp.AskOwner(ANNA, 2, 4 * MIB)
+
+
+def test_store_is_left_alone_when_memory_of_the_node_is_enough_again():
+    machine = policy()
+    machine.handle([sp.Level(30 * MIB, 0, 0, [ANNA], target_bytes=22 * MIB)], 0)
+    machine.handle([sp.Chosen(ANNA, 1, [])], 1)
+
+    assert machine.handle([level(30)], 2) == []
+    assert machine.next_deadline_ms() is None

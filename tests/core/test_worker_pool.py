@@ -19,6 +19,7 @@ from raybook.core.node.worker_pool import (
     WorkersLacking,
     WorkerStartFailed,
     WorkerStayed,
+    WorkerUnwanted,
 )
 
 
@@ -65,6 +66,18 @@ def test_an_actor_takes_its_worker_for_good_and_a_spare_one_is_started():
     (first,) = started(machine.handle([], 0))
     machine.handle([WorkerRegistered(first, b"a")], 1)
     assert len(started(machine.handle([WorkerBusy(b"a", dedicated=True)], 2))) == 1
+
+
+def test_an_idle_worker_that_is_unwanted_is_asked_to_end_though_it_would_be_kept_and_may_stay():
+    machine = pool(kept=2)
+    first, second = with_idle(machine, 2)
+    machine.handle([WorkerBusy(second)], 1)
+
+    assert machine.handle([WorkerUnwanted(first), WorkerUnwanted(second), WorkerUnwanted(b"gone")], 2) == [
+        EndWorker(first)
+    ]
+    assert machine.handle([WorkerUnwanted(first)], 3) == []
+    assert machine.handle([], 2 + STAY_MS) == [WorkerStayed(first)]
 
 
 def test_each_environment_has_workers_of_its_own():

@@ -7,8 +7,10 @@ run on a GPU machine printed.
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -187,3 +189,42 @@ def test_mixed_precision_training_runs_unchanged_in_an_actor(ray: ModuleType) ->
     first, last = ray.get(trainer.fit.remote())
     assert last < first / 10
     ray.kill(trainer)
+
+
+def test_four_trials_of_a_sweep_share_one_gpu_and_each_sees_only_it(ray: ModuleType, tmp_path: Path) -> None:
+    tune = pytest.importorskip("raybook.tune")
+
+    def train(config: dict[str, float]) -> None:
+        weight = torch.zeros(1, device="cuda", requires_grad=True)
+        optimizer = torch.optim.SGD([weight], lr=config["lr"])
+        for _ in range(5):
+            loss = ((weight - 3.0) ** 2).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            tune.report({"loss": float(loss), "visible": os.environ["CUDA_VISIBLE_DEVICES"]})
+
+    tuner = tune.Tuner(
+        tune.with_resources(train, {"cpu": 1, "gpu": 0.25}),
+        param_space={"lr": tune.grid_search([0.01, 0.05, 0.1, 0.2])},
+        tune_config=tune.TuneConfig(metric="loss", mode="min"),
+        run_config=tune.RunConfig(storage_path=str(tmp_path)),
+    )
+    results = tuner.fit()
+    assert not results.errors
+    assert {result.metrics["visible"] for result in results} == {str(visible_gpu_ids()[0])}
+    assert results.get_best_result().config["lr"] == 0.2
+
+
+def test_a_gpu_actor_that_is_restarted_gets_its_gpu_again(ray: ModuleType) -> None:
+    @ray.remote(num_gpus=1, max_restarts=1, max_task_retries=1)
+    class Holder:
+        def add(self) -> tuple[int, float]:
+            return os.getpid(), float(torch.ones(10, device="cuda").sum())
+
+    holder = Holder.remote()
+    first, _ = ray.get(holder.add.remote())
+    os.kill(first, signal.SIGKILL)
+    second, total = ray.get(holder.add.remote(), timeout=60)
+    assert second != first and total == 10.0
+    ray.kill(holder)

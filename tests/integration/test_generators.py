@@ -258,11 +258,11 @@ def test_an_item_that_cannot_be_pickled_is_an_error_after_the_others():
 
 
 def test_a_function_that_is_no_generator_cannot_stream():
-    def work():
-        return [1]
+    with pytest.raises(ValueError, match="can only be used with generator functions"):
 
-    with pytest.raises(ValueError, match="generator functions"):
-        ray.remote(num_returns="streaming")(work)
+        @ray.remote(num_returns="streaming")
+        def work():
+            return [1]
 
 
 # --- backpressure ------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import zipfile
 from pathlib import Path
@@ -84,6 +85,9 @@ def test_init_gives_its_environment_to_everything_that_the_driver_starts(own_clu
 def test_a_value_may_mention_a_variable_of_the_node(read):
     value = ray.get(with_vars(read, RB_PATH="${PATH}:extra").remote("RB_PATH"))[0]
     assert value == os.environ["PATH"] + ":extra"
+    own = {"PATH": "${PATH}:own", "RB_A": "a", "RB_Z": "<${RB_A}${RB_ABSENT}>"}
+    assert ray.get(with_vars(read, **own).remote("RB_Z"))[0] == "<a>"
+    assert ray.get(with_vars(read, **own).remote("PATH"))[0] == os.environ["PATH"] + ":own"
 
 
 def test_variables_that_an_interpreter_reads_at_its_start_take_effect(cluster):
@@ -190,6 +194,15 @@ def test_an_address_with_nothing_behind_it_fails_the_task(look, tmp_path: Path):
         ray.get(look.options(runtime_env={"working_dir": f"file://{tmp_path}/absent.zip"}).remote())
 
 
+@pytest.mark.slow
+def test_a_server_that_never_answers_is_given_up_on(look):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/project.zip"
+        hasty = {"working_dir": address, "config": {"setup_timeout_seconds": 1}}
+        with pytest.raises(RuntimeEnvSetupError, match="was not here within 1 s .setup_timeout_seconds"):
+            ray.get(look.options(runtime_env=hasty).remote())
+
+
 def test_a_folder_that_is_too_large_is_refused_where_it_is_given(project: Path, monkeypatch):
     monkeypatch.setattr("raybook.io.archives.ARCHIVE_BYTES_MAX", 1 << 20)
     (project / "huge.bin").write_bytes(os.urandom(2 << 20))
@@ -222,6 +235,18 @@ def test_the_working_dir_of_init_is_there_for_tasks_of_tasks(own_cluster, projec
         return ray.get(inner.remote())
 
     assert ray.get(outer.remote()) == "here"
+
+
+def test_a_task_may_give_its_own_tasks_a_folder(cluster, project: Path):
+    @ray.remote
+    def read():
+        return open("data.txt").read()
+
+    @ray.remote
+    def outer(folder):
+        return ray.get(read.options(runtime_env={"working_dir": folder}).remote())
+
+    assert ray.get(outer.remote(str(project))) == "here"
 
 
 def test_two_tasks_import_different_modules_of_one_name_at_the_same_time(make_gate, tmp_path: Path):

@@ -20,6 +20,7 @@ from raybook.api import local_cluster, split_cluster
 from raybook.io import session_dir
 from raybook.io.process import descendants, is_alive, start_time
 from raybook.io.rpc import GrpcChannel
+from raybook.job_submission import JobStatus, JobSubmissionClient
 from raybook.protocol.messages import gcs as messages
 from raybook.protocol.messages.daemons import GcsOptions
 
@@ -108,6 +109,32 @@ def test_second_node_joins_and_leaves_with_the_cluster(own_world):
     assert sorted(node.resources_total["CPU"] for node in alive_nodes(record)) == [20_000, 30_000]
     assert run("stop", "split").exit_code == 0
     wait_until(lambda: list(own_world.iterdir()) == [])
+
+
+def test_every_node_fetches_the_folders_of_an_environment(own_world, tmp_path):
+    record = start_head()
+    joined = run("start", "--address", record.address, "--num-cpus", "1", "--resources", '{"there": 1}')
+    assert joined.exit_code == 0, joined.output
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "rb_far.py").write_text("WORD = 'far'\n")
+    # More than a piece, and nothing that compresses.
+    (tmp_path / "project" / "noise").write_bytes(os.urandom(9 << 20))
+
+    class Looker:
+        def look(self) -> tuple[str, int, str]:
+            import rb_far
+
+            return rb_far.WORD, os.path.getsize("noise"), ray.get_runtime_context().get_node_id()
+
+    ray.init(address="split")
+    try:
+        remote = ray.remote(Looker).options(runtime_env={"working_dir": str(tmp_path / "project")})
+        actors = [remote.remote(), remote.options(resources={"there": 1}).remote()]
+        here, there = ray.get([actor.look.remote() for actor in actors], timeout=30)
+    finally:
+        ray.shutdown()
+    assert here[:2] == there[:2] == ("far", 9 << 20)
+    assert here[2] != there[2]
 
 
 def test_killed_node_is_declared_dead_and_the_cluster_goes_on(own_world):
@@ -239,3 +266,20 @@ def test_unknown_cluster_and_taken_port_fail_with_a_reason(own_world):
     assert "Cannot listen for gRPC" in result.output
     assert len(local_cluster.list_clusters()) == 1
     assert [folder.name for folder in own_world.iterdir()] == [Path(record.session_dir).name]
+
+
+def test_jobs_of_a_started_head_go_on_when_the_gcs_is_killed(own_world, tmp_path):
+    record = start_head("--num-cpus", "1", "--dashboard-port", "0")
+    client = JobSubmissionClient(f"http://{record.http_address}")
+    gate = tmp_path / "gate"
+    job = client.submit_job(entrypoint=f"while [ ! -e {gate} ]; do sleep 0.02; done; echo done")
+    wait_until(lambda: client.get_job_status(job) is JobStatus.RUNNING)
+
+    kill_gcs(record)
+    restarted = restart_gcs(record)
+    gate.touch()
+
+    again = JobSubmissionClient(record.session_dir)
+    wait_until(lambda: again.get_job_status(job).is_terminal())
+    assert again.get_job_info(job).status is JobStatus.SUCCEEDED and again.get_job_logs(job) == "done\n"
+    assert restarted.ready.http_address == ""

@@ -14,6 +14,7 @@ import pytest
 
 import raybook as ray
 from raybook.api.output_folding import WINDOW_S, OutputFolding
+from raybook.io.log_file import read_log
 from raybook.protocol.messages.output import WorkerLine
 from raybook.protocol.output_marks import mark
 from raybook.raylet.log_monitor import BACKLOG_BYTES_MAX, LogMonitor, last_lines
@@ -266,3 +267,31 @@ def test_a_worker_far_ahead_of_its_reader_is_read_on_from_the_end(tmp_path):
         file.write(b"\nthe end\n")
     lines = [line.line for line in monitor.new_lines()]
     assert "left out" in lines[0] and str(tmp_path / "w.out") in lines[0] and lines[-1] == "the end"
+
+
+def test_a_log_file_keeps_its_newest_bytes_and_gives_the_room_of_older_ones_back(tmp_path):
+    monitor = LogMonitor(bytes_max=1 << 20)
+    monitor.follow(str(tmp_path / "w"), 7)
+    seen = 0
+    with open(tmp_path / "w.out", "ab") as file:
+        for number in range(80):
+            file.write(b"%05d %s\n" % (number, b"x" * 65_529))
+            file.flush()
+            seen += len(monitor.new_lines()) + len(monitor.new_lines())
+
+    found = os.stat(tmp_path / "w.out")
+    left = read_log(tmp_path / "w.out").splitlines()
+
+    assert found.st_size == 80 * 65_536 and found.st_blocks * 512 < 2 << 20
+    assert seen >= 80, "Lines were given back before they were read."
+    assert 15 <= len(left) <= 32 and left[-1].startswith(b"00079 ") and left[0][:5] == b"%05d" % (80 - len(left))
+
+
+def test_a_log_file_without_a_bound_keeps_everything(tmp_path):
+    monitor = LogMonitor()
+    monitor.follow(str(tmp_path / "w"), 7)
+    (tmp_path / "w.out").write_bytes(b"y" * 99 + b"\n" + b"x" * (1 << 20))
+    monitor.new_lines()
+
+    assert len(read_log(tmp_path / "w.out")) == 100 + (1 << 20)
+    assert read_log(tmp_path / "w.out")[:2] == b"yy"

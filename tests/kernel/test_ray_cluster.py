@@ -121,3 +121,24 @@ def test_extension_registers_itself_only_inside_a_kernel(own_kernel):
     script = repr(code % (SOURCE_ROOTS,))
     run = f"__import__('subprocess').check_output([__import__('sys').executable, '-c', {script}], text=True)"
     assert own_kernel.value(run) == "False\n"
+
+
+@pytest.mark.slow
+def test_as_ray_makes_import_ray_mean_raybook_here_and_in_workers(own_kernel):
+    assert own_kernel.run("import raybook").error == ""
+    started = own_kernel.run("%ray_cluster start --cpus 1 --as-ray")
+    assert started.error == "" and "`import ray` means raybook from now on" in started.text
+    cell = """
+import ray
+from ray.util.queue import Queue
+
+@ray.remote
+def where():
+    import ray.util.queue
+    return ray.__name__, ray.util.queue.__name__
+
+found = ray.get(where.remote())
+"""
+    assert own_kernel.run(cell).error == ""
+    assert tuple(own_kernel.value("found")) == ("raybook", "raybook.util.queue")
+    own_kernel.run("%ray_cluster stop")

@@ -188,6 +188,69 @@ print(json.dumps([ray is raybook, [str(warning.message) for warning in caught]])
     assert said[0] and len(said[1]) == 1 and "before raybook.init()" in said[1][0]
 
 
+@pytest.mark.slow
+def test_a_driver_that_joins_a_cluster_brings_the_wish_along(run_python):
+    found = run_python(
+        """
+import json, raybook, subprocess, sys
+context = raybook.init(num_cpus=1)
+joining = '''
+import json, raybook; raybook.install_as_ray()
+import ray
+
+@ray.remote
+def where():
+    import ray.util.queue
+    return ray.util.queue.__name__
+
+ray.init(address="auto")
+print(json.dumps([ray.get(where.remote()), ray.get_runtime_context().runtime_env]))
+ray.shutdown()
+'''
+print(subprocess.check_output([sys.executable, "-c", joining], text=True))
+raybook.shutdown()
+"""
+    )
+    assert found == ["raybook.util.queue", {}]
+
+
+def test_pickles_name_raybook_and_load_where_nobody_wished_for_ray(run_python, tmp_path):
+    run_python(
+        INSTALL
+        + f"""
+import json, pickle, ray, ray.exceptions, ray.cloudpickle
+from ray.runtime_env import RuntimeEnv
+from ray.util.scheduling_strategies import In
+things = [ray.exceptions.GetTimeoutError("late"), RuntimeEnv(env_vars={{"A": "1"}}), In("a"), ray.ObjectRef]
+open({str(tmp_path / "things")!r}, "wb").write(ray.cloudpickle.dumps(things))
+print(json.dumps(0))
+"""
+    )
+    loaded = run_python(
+        f"""
+import json, pickle, raybook, sys
+things = pickle.load(open({str(tmp_path / "things")!r}, "rb"))
+is_ours = things[3] is raybook.ObjectRef
+print(json.dumps([type(things[0]).__name__, things[1], things[2].values, is_ours, "ray" in sys.modules]))
+"""
+    )
+    assert loaded == ["GetTimeoutError", {"env_vars": {"A": "1"}}, ["a"], True, False]
+
+
+def test_tests_written_for_ray_find_their_tools(run_python):
+    found = run_python(
+        INSTALL
+        + """
+import json, ray
+from ray._private.test_utils import SignalActor, run_string_as_driver, wait_for_condition
+from ray._common.test_utils import Semaphore
+told = run_string_as_driver("import ray; print(ray.__name__, ray._private.worker.global_worker.connected)")
+print(json.dumps([told.strip(), type(SignalActor).__name__]))
+"""
+    )
+    assert found == ["raybook False", "ActorClass"]
+
+
 def test_a_script_written_for_ray_runs_unchanged(run_python, tmp_path):
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "neighbour.py").write_text("FACTOR = 3\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 
@@ -97,6 +98,15 @@ def test_processes_are_waited_for():
     assert tools.check_call_subprocess([sys.executable, "-c", "print(1)"], capture_stdout=True) == b"1\n"
 
 
+@pytest.mark.slow
+def test_the_command_line_and_servers_are_reached():
+    assert b"raybook" in tools.check_call_ray(["--help"], capture_stdout=True)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        assert tools.wait_until_server_available(address)
+    assert not tools.wait_until_server_available(address, timeout_ms=50)
+
+
 def test_actors_are_counted_and_killed():
     @ray.remote(num_cpus=0)
     class Idle:
@@ -151,3 +161,21 @@ def test_the_worker_object_tells_who_this_is():
     assert global_worker.current_job_id.hex() == ray.get_runtime_context().get_job_id()
     seen = ray.get(ray.remote(lambda: (global_worker.mode, global_worker.worker_id.hex())).remote())
     assert seen[0] == ray.WORKER_MODE and seen[1] != global_worker.worker_id.hex()
+
+
+@pytest.mark.slow
+def test_nodes_other_than_the_drivers_are_told_apart():
+    code = """
+import raybook as ray
+from raybook._private import test_utils as tools
+from raybook.cluster_utils import Cluster
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+other = cluster.add_node(num_cpus=1)
+ray.init(address=cluster.address)
+assert tools.get_other_nodes(cluster) == tools.get_non_head_nodes(cluster) == [other]
+assert tools.get_other_nodes(cluster, exclude_head=True) == [other]
+ray.shutdown()
+cluster.shutdown()
+"""
+    tools.run_string_as_driver(code)

@@ -11,6 +11,8 @@ import raybook as ray
 
 dask = pytest.importorskip("dask", reason="dask is not installed; pip install 'raybook[dask]' brings it")
 
+from dask._task_spec import DataNode  # noqa: E402 - as dask itself.
+
 from raybook.util.dask import (  # noqa: E402 - it needs dask.
     ProgressBarCallback,
     RayDaskCallback,
@@ -37,8 +39,9 @@ def graph():
 @pytest.mark.parametrize("scheduler", [ray_dask_get, ray_dask_get_sync])
 def test_keys_are_computed_nested_as_they_are_asked_for(graph, scheduler):
     assert scheduler(graph, "seven") == 7
-    assert scheduler(graph, ["one", "seven"]) == [1, 7]
-    assert scheduler(graph, [["two"], ["four", "one"]]) == [(2,), (4, 1)]
+    assert scheduler(graph, ["one", "seven"]) == (1, 7)
+    assert scheduler(graph, [["two"], ["four", "one"]]) == ((2,), (4, 1))
+    assert scheduler({**graph, "pair": DataNode("pair", (1, [2]))}, [["pair"], "two"]) == (((1, [2]),), 2)
 
 
 @pytest.mark.slow  # Workers load pandas.
@@ -168,7 +171,7 @@ def test_callbacks_see_every_stage(graph):
         ("presubmit", "four", ["two"]),
         ("postsubmit", "four", True),
         ("postsubmit_all", 1, ["four", "one", "seven", "two"]),
-        ("finish", [4]),
+        ("finish", (4,)),
     ]
 
 

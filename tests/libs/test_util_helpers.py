@@ -156,7 +156,13 @@ def test_items_are_taken_as_room_is_made():
     assert len(taken) <= 5
 
 
-@pytest.mark.parametrize("sizes", [{"backpressure_size": 0}, {"chunk_size": 0}, {"backpressure_size": 2}])
+@pytest.mark.parametrize("alone", [True, False])
+def test_less_room_than_a_chunk_makes_smaller_chunks(alone):
+    found = map_unordered(plus_one, range(7), backpressure_size=2, chunk_size=4, yield_obj_refs=alone)
+    assert sorted(ray.get(list(found)) if alone else found) == list(range(1, 8))
+
+
+@pytest.mark.parametrize("sizes", [{"backpressure_size": 0}, {"chunk_size": 0}])
 def test_sizes_that_make_no_sense_are_refused(sizes):
     with pytest.raises(ValueError):
         map_unordered(plus_one, [], **sizes)

@@ -15,9 +15,11 @@ from raybook.util.state import (
     get_node,
     get_task,
     list_actors,
+    list_cluster_events,
     list_jobs,
     list_nodes,
     list_objects,
+    list_runtime_envs,
     list_tasks,
     list_workers,
     summarize_actors,
@@ -238,8 +240,63 @@ def test_wrong_metrics_and_values_are_refused():
     with pytest.raises(ValueError, match="Missing value for tag key"):
         counter.inc()
     with pytest.raises(ValueError, match="Unrecognized tag key"):
-        counter.inc(tags={"where": "here"})
+        counter.set_default_tags({"where": "here"})
+    counter.inc(tags={"who": "me", "where": "is not declared, and dropped"})
     with pytest.raises(TypeError, match="Tag values must be str"):
         counter.inc(tags={"who": 1})
     with pytest.raises(TypeError, match="int or float"):
         counter.inc("1", tags={"who": "me"})
+
+
+# What nodes tell
+
+
+@pytest.fixture
+def broken_env(tmp_path):
+    return {"working_dir": f"file://{tmp_path}/absent.zip", "env_vars": {"RB_MARK": tmp_path.name}}
+
+
+def test_environments_are_listed_with_how_they_went(four_cpus, broken_env, eventually):
+    task = ray.remote(lambda: None)
+    ray.get(task.options(runtime_env={"env_vars": broken_env["env_vars"]}).remote())
+    with pytest.raises(ray.exceptions.RuntimeEnvSetupError):
+        ray.get(task.options(runtime_env=broken_env).remote())
+
+    def mine():
+        rows = list_runtime_envs(detail=True, limit=1000)
+        return [row for row in rows if row.runtime_env["env_vars"] == broken_env["env_vars"]]
+
+    eventually(lambda: len(mine()) == 2)
+    good, bad = sorted(mine(), key=lambda row: not row.success)
+    assert (good.success, good.error) == (True, None) and good.creation_time_ms >= 0
+    assert bad.success is False and "absent.zip" in bad.error
+    assert good.node_id == ray.get_runtime_context().get_node_id()
+    assert all(row.success for row in list_runtime_envs(filters=[("success", "=", True)]))
+    eventually(lambda: any("absent.zip" in event.message for event in list_cluster_events()))
+
+
+def test_a_worker_that_died_is_an_event_and_one_that_ended_on_purpose_is_none(four_cpus, eventually):
+    def end(code):
+        import os
+
+        os._exit(code)
+
+    with pytest.raises(ray.exceptions.WorkerCrashedError):
+        ray.get(ray.remote(max_retries=0)(end).remote(77))
+
+    def ended():
+        return [event for event in list_cluster_events(detail=True) if "exit code 77" in event.message]
+
+    eventually(ended)
+    (event,) = ended()
+    assert (event.severity, event.source_type) == ("ERROR", "RAYLET") and event.custom_fields["pid"] > 0
+    assert int(event.time) > 1_600_000_000_000
+
+    @ray.remote
+    class Leaver:
+        def leave(self):
+            ray.actor.exit_actor()
+
+    with pytest.raises(ray.exceptions.ActorDiedError):
+        ray.get(Leaver.remote().leave.remote())
+    assert not any("on purpose" in event.message for event in list_cluster_events())

@@ -24,6 +24,7 @@ def own_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("RAYBOOK_HEALTH_CHECK_TIMEOUT_MS", "1500")
         yield
         wait_until(lambda: not _living(), "every process of every cluster is gone", 5)
+        base.mkdir(exist_ok=True)
         assert list(base.iterdir()) == [], "a session folder was left behind"
         base.rmdir()
 

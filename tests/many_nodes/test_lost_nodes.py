@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import numpy
 import pytest
 
 import raybook as ray
+from raybook.api.memory import memory_summary
 from raybook.cluster_utils import Cluster
 from raybook.exceptions import ObjectLostError, ObjectReconstructionFailedError
 from tests.many_nodes.conftest import wait_until
@@ -98,3 +100,34 @@ def test_a_node_that_leaves_in_good_order_is_not_in_the_cluster_any_more(cluster
     cluster.remove_node(node)
     wait_until(lambda: ray.cluster_resources()["CPU"] == 1, "the node is gone")
     assert [row["Alive"] for row in ray.nodes() if row["NodeID"] == node.node_id] == [False]
+
+
+def test_result_whose_file_on_disk_is_damaged_is_made_again(own_world: None, monkeypatch: pytest.MonkeyPatch):
+    """What was put, and what must not run twice, is lost with its file, and says so."""
+    monkeypatch.setenv("RAYBOOK_OBJECT_STORE_BYTES_MIN", str(1 << 20))
+    one = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 24 << 20})
+    ray.init(address=one.address, namespace="tests")
+    try:
+
+        @ray.remote
+        def make(number: int) -> numpy.ndarray:
+            return numpy.full(COUNT, number)
+
+        kept = [make.remote(number) for number in range(4)]
+        once = make.options(max_retries=0).remote(7)
+        assert len(ray.wait([*kept, once], num_returns=5, timeout=PATIENCE_S)[0]) == 5
+        put = ray.put(numpy.full(COUNT, 9))
+        filler = [ray.put(numpy.full(COUNT, number)) for number in range(16)]
+        paths = {row["object_id"]: row["path"] for row in memory_summary()}
+        assert all(paths[ref.hex()] for ref in (*kept, once, put)), "the store was large enough for all"
+        for path in {paths[ref.hex()] for ref in (*kept, once, put)}:
+            os.truncate(path, 4096)
+
+        assert [int(ray.get(ref, timeout=PATIENCE_S)[5]) for ref in kept] == [0, 1, 2, 3]
+        for lost in (once, put):
+            with pytest.raises(ObjectLostError, match="was cut to 4096 bytes"):
+                ray.get(lost, timeout=PATIENCE_S)
+        assert len(filler) == 16
+    finally:
+        ray.shutdown()
+        one.shutdown()

@@ -81,7 +81,7 @@ def test_core_install_brings_no_heavy_library(metadata):
 
 def test_all_brings_every_extra_but_ray_and_the_test_tools(metadata):
     assert set(metadata.get_all("Provides-Extra")) == {
-        "all", "data", "notebook", "ray", "serve", "test", "train", "tune",
+        "all", "dask", "data", "notebook", "ray", "serve", "test", "train", "tune", "uv",
     }  # fmt: skip
     of_all = {
         requirement.name
@@ -89,7 +89,7 @@ def test_all_brings_every_extra_but_ray_and_the_test_tools(metadata):
         if requirement.marker is not None and requirement.marker.evaluate({"extra": "all"})
     }
     # hatchling spells a self-referring extra out.
-    assert {"ipykernel", "optuna", "torch", "pyarrow", "starlette"} <= of_all
+    assert {"ipykernel", "optuna", "torch", "pyarrow", "starlette", "dask", "uv"} <= of_all
     assert not of_all & {"ray", "pytest"}
 
 

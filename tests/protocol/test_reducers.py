@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy
 import pytest
 
-from raybook.protocol.serialization import SerializationContext, deserialize, serialize
+from raybook.protocol.serialization import SerializationContext, deserialize, private_copy, serialize
 
 torch = pytest.importorskip("torch")
 pyarrow = pytest.importorskip("pyarrow")
@@ -147,3 +147,24 @@ def test_pandas_frame_of_arrow_strings_and_numbers_comes_back_equal():
     frame = pandas.DataFrame({"x": numpy.arange(1000.0), "s": pandas.Series(["a", "b"] * 500, dtype="string")})
 
     pandas.testing.assert_frame_equal(there_and_back(frame), frame)
+
+
+def test_private_copy_may_be_written_to_and_shares_nothing_with_the_value():
+    small, large = numpy.arange(6).reshape(2, 3), numpy.zeros((300, 7), order="F")
+    for array in (small, large):
+        array.flags.writeable = False
+    value = {
+        "small": small,
+        "large": large,
+        "words": numpy.array(["a", None], object),
+        "when": numpy.zeros(900, "M8[s]"),
+    }
+
+    copied = private_copy(value, CONTEXT)
+
+    for name, array in value.items():
+        assert (copied[name] == array).all() and copied[name].dtype == array.dtype
+        assert copied[name].flags.writeable and not numpy.shares_memory(copied[name], array)
+    assert copied["large"].flags.f_contiguous
+    copied["small"][0, 0] = 9
+    assert small[0, 0] == 0 and private_copy(large, CONTEXT).flags.writeable

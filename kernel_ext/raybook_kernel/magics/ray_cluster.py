@@ -12,6 +12,7 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_magic, magics_class
 
+from raybook import install_as_ray
 from raybook.observe import ClusterRecord, find_cluster, view_text
 from raybook_kernel.cluster_table import cluster_table
 from raybook_kernel.completer import complete_line_magic
@@ -63,6 +64,10 @@ class RayClusterMagics(Magics):
             )
             self._session.show()
             return
+        if values.pop("as_ray", False):
+            # Before the cluster: its workers learn of it from this process's environment.
+            install_as_ray()
+            print("`import ray` means raybook from now on, here and in this cluster's workers.")
         self._session.start(_as_start_options(values))
 
     def _connect(self, request: Request) -> None:
@@ -143,6 +148,7 @@ def _command_table(cluster_names: Callable[[], Iterable[str]]) -> CommandTable:
         Option("--object-store-memory", "SIZE", "size of the object store, e.g. 2GiB", size_bytes),
         Option("--name", "NAME", "what to call it; default: a name is made up", cluster_name),
         Option("--nodes", "N", "more than 1 is not in this version", _whole_number),
+        Option("--as-ray", "", "`import ray` means raybook, in this kernel and in the cluster's workers"),
         Option("--persist", "", "keep it when this kernel ends; stop it with `%ray_cluster stop NAME`"),
     )
     return CommandTable(

@@ -10,6 +10,7 @@ import fnmatch
 import os
 import socket
 import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -97,6 +98,25 @@ def check_call_subprocess(argv: list[str], capture_stdout: bool = False, capture
     )
     captured = [part for part in (done.stdout, done.stderr) if part is not None]
     return captured[0] if len(captured) == 1 else tuple(captured) or None
+
+
+def check_call_ray(args: list[str], capture_stdout: bool = False, capture_stderr: bool = False) -> Any:
+    """``check_call_subprocess`` of the command line: ``check_call_ray(["status"])``."""
+    return check_call_subprocess([sys.executable, "-m", "raybook.cli", *args], capture_stdout, capture_stderr)
+
+
+def wait_until_server_available(address: str, timeout_ms: float = 5000, retry_interval_ms: float = 100) -> bool:
+    """Whether somebody accepts connections at ``host:port`` by then."""
+    host, _, port = address.rpartition(":")
+
+    def answers() -> bool:
+        try:
+            socket.create_connection((host, int(port)), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    return _wait_until(answers, timeout_ms / 1000)
 
 
 def run_string_as_driver_stdout_stderr(
@@ -191,12 +211,12 @@ def no_resource_leaks_excluding_node_resources() -> bool:
 def get_other_nodes(cluster: Any, exclude_head: bool = False) -> list[Any]:
     """All nodes of a ``Cluster`` but the one this driver is on."""
     own = get_runtime_context().get_node_id()
-    return [node for node in cluster.list_all_nodes() if node.node_id != own and not (exclude_head and node.head)]
+    return [node for node in cluster.list_all_nodes() if node.node_id != own and not (exclude_head and node.is_head)]
 
 
 def get_non_head_nodes(cluster: Any) -> list[Any]:
     """All nodes of a ``Cluster`` but its head."""
-    return [node for node in cluster.list_all_nodes() if not node.head]
+    return [node for node in cluster.list_all_nodes() if not node.is_head]
 
 
 # Odds and ends
@@ -329,6 +349,7 @@ __all__ = [
     "SignalActor",
     "async_wait_for_condition",
     "chdir",
+    "check_call_ray",
     "check_call_subprocess",
     "client_test_enabled",
     "generate_system_config_map",
@@ -353,5 +374,6 @@ __all__ = [
     "wait_for_condition",
     "wait_for_num_actors",
     "wait_for_pid_to_exit",
+    "wait_until_server_available",
     "wait_until_succeeded_without_exception",
 ]

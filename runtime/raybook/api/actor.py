@@ -14,8 +14,10 @@ from typing import Any, NoReturn
 
 from raybook.api import strategies
 from raybook.api.actor_handle import ActorHandle
+from raybook.api.binding import bind_class
 from raybook.api.context import WORKER, current_engine, current_runtime
 from raybook.api.environment_options import with_environment
+from raybook.api.option_checks import check_streams
 from raybook.api.options import (
     ACTOR_OPTIONS,
     METHOD_OPTIONS,
@@ -23,7 +25,6 @@ from raybook.api.options import (
     actor_options,
     check_call_site_options,
     check_options,
-    check_streaming,
     method_defaults,
     num_returns_of,
 )
@@ -129,6 +130,14 @@ class ActorClass:
         except AttributeError:
             raise AttributeError(f"The actor class {cls.__qualname__!r} has no attribute {name!r}.") from None
 
+    def bind(self, /, *args: Any, **kwargs: Any) -> Any:
+        """A node of a graph (``raybook.dag``) that creates an actor each time the graph runs; its methods are attributes
+        with ``.bind``. TypeError for arguments that do not fit ``__init__``."""
+        if self._actor_options is None:
+            self._prepare()
+        self._check_init(args, kwargs)
+        return bind_class(self, args, kwargs)
+
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError(
             f"Actors cannot be instantiated directly: {self.__name__!r} cannot be called directly. Instead of running "
@@ -171,7 +180,7 @@ def method(*args: Any, **options: Any) -> Any:
     method_defaults(options)
 
     def mark(function: Callable[..., Any]) -> Callable[..., Any]:
-        check_streaming(options.get("num_returns"), _is_generator(function))
+        check_streams(options, _is_generator(function))
         setattr(function, METHOD_MARK, options)
         return function
 

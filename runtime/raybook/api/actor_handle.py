@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from raybook.api.binding import bind_method
 from raybook.api.context import started_engine
-from raybook.api.options import CALL_OPTIONS, call_options, check_call_site_options, check_streaming, override_call
+from raybook.api.option_checks import check_streams
+from raybook.api.options import CALL_OPTIONS, call_options, check_call_site_options, override_call
 from raybook.api.public_ids import ActorID
 from raybook.api.returns import shape_returns
 from raybook.base.errors import StaleReferenceError
@@ -129,6 +131,16 @@ class ActorMethod:
             return refs[0]
         return shape_returns(refs, num_returns)
 
+    def bind(self, /, *args: Any, **kwargs: Any) -> Any:
+        """A node of a graph (``raybook.dag``) that calls this method when the graph runs; a tuple of nodes, one for each
+        value, for num_returns > 1. Arguments may be nodes. TypeError for those that do not fit the method."""
+        handle = self._handle
+        check = handle._signatures.get(self._name)
+        if check is not None:
+            check(args, kwargs)
+        options = {"name": self._options.name, "num_returns": self._options.num_returns}
+        return bind_method(self, args, kwargs, self._options.num_returns, options)
+
     def options(self, **options: Any) -> ActorMethod:
         """The same method with other options: ``handle.method.options(num_returns=2).remote()``."""
         check_call_site_options(options, CALL_OPTIONS, "actor methods")
@@ -139,7 +151,7 @@ class ActorMethod:
                 f"Declared are: {sorted(declared) or 'none'}; see @raybook.remote(concurrency_groups={{...}})."
             )
         if self._options.num_returns >= 0:
-            check_streaming(options.get("num_returns"), is_generator=False)
+            check_streams(options, is_generator=False)
         return ActorMethod(self._handle, self._name, override_call(self._options, options))
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from raybook.api.context import current_runtime
+from raybook.api.context import ARCHIVES, current_runtime, started_engine
 from raybook.engines.engine import Engine
 from raybook.io import archives
 from raybook.protocol.messages.gcs import ARCHIVES_NAMESPACE, ArchivePieces, KvGet, KvPut
@@ -31,6 +31,37 @@ class ArchiveShelf:
         self.contents: dict[str, bytes] = {}
         self.known: dict[tuple[str, ...], tuple[bytes, str]] = {}
         """(folder, whether with its name, patterns) → (signature of its files, address)."""
+
+    def send_all(self, engine: Engine) -> None:
+        """A session begins: what was made before goes to its cluster."""
+        for address in self.contents:
+            self.send(engine, address)
+
+    def send(self, engine: Engine, address: str) -> None:
+        """Bring an archive to the cluster, unless it is there. Cost: one round trip, and one for each piece."""
+        if engine.gcs_call("KvGet", KvGet(ARCHIVES_NAMESPACE, address.encode())).value is None:
+            _bring(engine, address, self.contents[address])
+
+
+def is_kept(address: str) -> bool:
+    """Whether the cluster has the archive. Cost: one round trip."""
+    found = started_engine().gcs_call("KvGet", KvGet(ARCHIVES_NAMESPACE, address.encode()))
+    return found.value is not None
+
+
+def keep(address: str, content: bytes) -> None:
+    """Bring an archive that came from elsewhere to the cluster, and forget it here."""
+    _bring(started_engine(), address, content)
+
+
+def _bring(engine: Engine, address: str, archive: bytes) -> None:
+    content = memoryview(archive)
+    pieces = range(0, len(content), PIECE_BYTES)
+    for number, start in enumerate(pieces):
+        piece = bytes(content[start : start + PIECE_BYTES])
+        engine.gcs_call("KvPut", KvPut(ARCHIVES_NAMESPACE, f"{address}#{number}".encode(), piece))
+    about = msgspec.msgpack.encode(ArchivePieces(len(pieces), len(content)))
+    engine.gcs_call("KvPut", KvPut(ARCHIVES_NAMESPACE, address.encode(), about))
 
 
 def of_folder(folder: Path, excludes: tuple[str, ...], *, with_name: bool = False) -> str:
@@ -83,32 +114,13 @@ def of_module_file(path: Path) -> str:
     return address
 
 
-def send_all(engine: Engine) -> None:
-    """A session begins: what was made before goes to its cluster."""
-    for address in _shelf().contents:
-        _send(engine, address)
-
-
 def _shelf() -> ArchiveShelf:
-    shelf = current_runtime.lasting.get("archives")
+    shelf = current_runtime.lasting.get(ARCHIVES)
     if shelf is None:
-        shelf = current_runtime.lasting["archives"] = ArchiveShelf()
+        shelf = current_runtime.lasting[ARCHIVES] = ArchiveShelf()
     return shelf
 
 
 def _send_if_started(address: str) -> None:
     if current_runtime.engine is not None:
-        _send(current_runtime.engine, address)
-
-
-def _send(engine: Engine, address: str) -> None:
-    """Bring an archive to the cluster, unless it is there. Cost: one round trip, and one for each piece."""
-    if engine.gcs_call("KvGet", KvGet(ARCHIVES_NAMESPACE, address.encode())).value is not None:
-        return
-    content = memoryview(_shelf().contents[address])
-    pieces = range(0, len(content), PIECE_BYTES)
-    for number, start in enumerate(pieces):
-        piece = bytes(content[start : start + PIECE_BYTES])
-        engine.gcs_call("KvPut", KvPut(ARCHIVES_NAMESPACE, f"{address}#{number}".encode(), piece))
-    about = msgspec.msgpack.encode(ArchivePieces(len(pieces), len(content)))
-    engine.gcs_call("KvPut", KvPut(ARCHIVES_NAMESPACE, address.encode(), about))
+        _shelf().send(current_runtime.engine, address)

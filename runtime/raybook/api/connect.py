@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from raybook.api import archives
 from raybook.api.actor_handle import ActorHandle, reduce_handle
-from raybook.api.context import current_runtime
+from raybook.api.context import ARCHIVES, current_runtime
 from raybook.api.object_ref import ObjectRef, reduce_ref
 from raybook.engines.engine import Engine
 
@@ -25,4 +24,6 @@ def attach_engine(engine: Engine, mode: str, cluster: Any = None, context: Any =
     current_runtime.cluster = cluster
     current_runtime.context = context
     current_runtime.is_forked = False
-    archives.send_all(engine)
+    shelf = current_runtime.lasting.get(ARCHIVES)
+    if shelf is not None:
+        shelf.send_all(engine)

@@ -12,11 +12,14 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from raybook.base.errors import NotStartedError
 from raybook.engines.engine import Engine
 
 DRIVER = "driver"
 WORKER = "worker"
 LOCAL = "local"
+ARCHIVES = "archives"
+"""In ``lasting``: folders that runtime environments send along (``api/archives``)."""
 
 
 class CurrentRuntime:
@@ -85,8 +88,8 @@ def current_engine() -> Engine:
 
 
 def started_engine() -> Engine:
-    """The engine; RuntimeError when there is none."""
+    """The engine; NotStartedError when there is none."""
     engine = current_runtime.engine
     if engine is None:
-        raise RuntimeError("raybook has not been started yet. Start it with raybook.init().")
+        raise NotStartedError("Ray has not been started yet. You can start Ray with 'ray.init()'.")
     return engine

@@ -15,6 +15,10 @@ USAGE = (
 )
 
 
+class WrongDecoration(TypeError, AssertionError):
+    """The decorator was applied to something else, or with arguments that are no options. Ray asserts it."""
+
+
 def remote(*args: Any, **options: Any) -> Any:
     """Make a function or class run elsewhere: ``@raybook.remote`` or ``@raybook.remote(num_cpus=2)``.
 
@@ -25,7 +29,7 @@ def remote(*args: Any, **options: Any) -> Any:
     if len(args) == 1 and not options:
         return _make_remote(args[0], {})
     if args or not options:
-        raise TypeError(USAGE)
+        raise WrongDecoration(USAGE)
     return lambda target: _make_remote(target, options)
 
 
@@ -37,6 +41,6 @@ def _make_remote(target: Any, options: dict[str, Any]) -> RemoteFunction | Actor
     if isinstance(target, (RemoteFunction, ActorClass, ActorHandle)):
         raise TypeError(f"{target!r} is remote already. Change its options with .options(...).")
     hint = " Wrap it in a function of your own." if callable(target) else ""
-    raise TypeError(
+    raise WrongDecoration(
         f"The @raybook.remote decorator must be applied to either a function or a class, got {target!r}.{hint}"
     )

@@ -12,6 +12,7 @@ from raybook.api.context import DRIVER, LOCAL
 from raybook.api.init_options import InitOptions
 from raybook.api.worker_output import WorkerOutput
 from raybook.engines.engine import Engine
+from raybook.io.process import raise_file_limit
 
 
 def start_engine(options: InitOptions, output: WorkerOutput | None) -> tuple[Engine, str, Any]:
@@ -32,6 +33,8 @@ def start_engine(options: InitOptions, output: WorkerOutput | None) -> tuple[Eng
         return engine, LOCAL, None
     from raybook.api.local_cluster import find_cluster, start_local
 
+    # Every actor and worker that this process talks to is a socket, and 1,024 files are what many systems allow at first.
+    raise_file_limit()
     if options.address is not None:
         found = find_cluster(options.address)
         engine = _native_engine().connect(
@@ -53,6 +56,8 @@ def start_engine(options: InitOptions, output: WorkerOutput | None) -> tuple[Eng
         labels=options.labels,
         persist=options.persist,
         metrics_port=options.metrics_port,
+        http_host=options.http_host,
+        http_port=options.http_port,
         name=options.name,
         kernel_id=options.kernel_id,
         # The engine's imports take as long as half the head's start, so they happen during it.

@@ -15,7 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from raybook.api import archives
+import msgspec
+
+from raybook.base.config import AS_RAY_VARIABLE
 from raybook.base.environments import PICKLED, Environment
 from raybook.base.runtime_env import RuntimeEnv
 from raybook.base.runtime_env_fields import SETUP_TIMEOUT_S, is_address
@@ -37,9 +39,14 @@ def with_environment(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "runtime_env": environment_from("runtime_env", options["runtime_env"])}
 
 
-def environment_key(value: Any) -> str:
-    """The key of a checked ``runtime_env``."""
-    return environment_from("runtime_env", value).key
+def environment_key(value: Any, *, as_ray: bool = False) -> str:
+    """The key of a checked ``runtime_env``. as_ray: ``import ray`` means raybook in its workers, in a cluster that was
+    started without that wish."""
+    environment = environment_from("runtime_env", value)
+    if as_ray:
+        variables = {AS_RAY_VARIABLE: "1", **environment.env_vars}
+        environment = msgspec.structs.replace(environment, env_vars=variables)
+    return environment.key
 
 
 def environment_from(name: str, value: Any) -> Environment:
@@ -82,6 +89,8 @@ def _fields_of(name: str, value: Any) -> RuntimeEnv:
 def _working_dir(value: str, excludes: tuple[str, ...]) -> str:
     if is_address(value):
         return value
+    from raybook.api import archives
+
     path = Path(os.path.abspath(os.path.expanduser(value)))
     return archives.of_folder(path, excludes) if path.is_dir() else archives.of_file(path)
 
@@ -92,6 +101,8 @@ def _py_module(value: Any, excludes: tuple[str, ...]) -> str:
         value = value.__path__[0] if hasattr(value, "__path__") else value.__file__
     if is_address(value):
         return value
+    from raybook.api import archives
+
     path = Path(os.path.abspath(os.path.expanduser(value)))
     if path.is_dir():
         return archives.of_folder(path, excludes, with_name=True)

@@ -21,6 +21,7 @@ from raybook.api.option_checks import (
     comes_later,
     wrong_type,
 )
+from raybook.base.config import AS_RAY_VARIABLE, read_environment
 from raybook.base.logging_config import LoggingConfig
 
 LOCAL_ADDRESS = "local"
@@ -56,6 +57,8 @@ class InitOptions(msgspec.Struct, frozen=True):
     """Key of the runtime environment of everything that this driver starts."""
     persist: bool = False
     metrics_port: int | None = None
+    http_host: str = "127.0.0.1"
+    http_port: int | None = None
     logging: str = ""
     """As ``LoggingConfig.to_json`` has it."""
     name: str = ""
@@ -77,7 +80,7 @@ def make_init_options(address: str | None, environ: Mapping[str, str], asked: Ma
         )
     if address in ("", LOCAL_ADDRESS):
         address = None
-    _check_values(asked)
+    _check_values(asked, environ)
     if address is not None:
         _refuse_cluster_settings(address, asked)
     return InitOptions(
@@ -94,9 +97,13 @@ def make_init_options(address: str | None, environ: Mapping[str, str], asked: Ma
         folds_output=all(environ.get(name, "1") != "0" for name in FOLDING_VARIABLES),
         never_folded=_pattern(environ, NEVER_FOLDED_VARIABLES),
         hidden_output=_pattern(environ, HIDDEN_VARIABLES),
-        environment=environment_key(asked["runtime_env"]),
+        environment=environment_key(
+            asked["runtime_env"], as_ray=address is not None and bool(environ.get(AS_RAY_VARIABLE))
+        ),
         persist=bool(asked["persist"]),
         metrics_port=asked["metrics_port"],
+        http_host=asked["dashboard_host"],
+        http_port=_http_port(asked),
         logging=asked["logging"],
         name=asked["name"] or "",
         kernel_id=asked["_kernel_id"],
@@ -116,14 +123,36 @@ def _pattern(environ: Mapping[str, str], names: Sequence[str]) -> str:
     return ""
 
 
-def _check_values(asked: Mapping[str, Any]) -> None:
+def _check_store(asked_bytes: int | None, environ: Mapping[str, str]) -> None:
+    if asked_bytes is None:
+        return
+    least = read_environment(environ).object_store_bytes_min
+    if asked_bytes < least:
+        raise ValueError(
+            f"Attempting to cap object store memory usage at {asked_bytes} bytes, but the minimum allowed is {least} bytes."
+        )
+
+
+def _http_port(asked: Mapping[str, Any]) -> int | None:
+    """Where the HTTP door listens: nowhere unless asked for, because a notebook needs no open port."""
+    if asked["include_dashboard"] is False:
+        return None
+    if asked["dashboard_port"] is not None:
+        return int(asked["dashboard_port"])
+    return 0 if asked["include_dashboard"] else None
+
+
+def _check_values(asked: Mapping[str, Any], environ: Mapping[str, str]) -> None:
     for name in ("num_cpus", "num_gpus", "memory"):
         check_amount(name, asked[name])
     check_resources("resources", asked["resources"])
     check_count(1, none=True)("object_store_memory", asked["object_store_memory"])
+    _check_store(asked["object_store_memory"], environ)
     check_runtime_env("runtime_env", asked["runtime_env"])
     comes_later()("_temp_dir", asked["_temp_dir"])
     check_count(0, none=True)("_metrics_export_port", asked["metrics_port"])
+    check_count(0, none=True)("dashboard_port", asked["dashboard_port"])
+    check_name("dashboard_host", asked["dashboard_host"])
     check_name("name", asked["name"])
     if asked["namespace"] is not None:
         check_namespace(asked["namespace"])
@@ -145,11 +174,11 @@ UNUSED_KEYWORDS = frozenset(
 
 
 def check_unused(given: Mapping[str, Any]) -> None:
-    """TypeError for a keyword that neither raybook nor Ray has."""
+    """RuntimeError, as Ray raises it, for a keyword that neither raybook nor Ray has."""
     unknown = [name for name in given if name not in UNUSED_KEYWORDS]
     if unknown:
-        raise TypeError(
-            f"init() got an unexpected keyword argument {unknown[0]!r}. help(raybook.init) lists what there is."
+        raise RuntimeError(
+            f"Unknown keyword argument(s): {', '.join(unknown)}. help(raybook.init) lists what init() takes."
         )
 
 
@@ -175,9 +204,12 @@ def _refuse_cluster_settings(address: str, asked: Mapping[str, Any]) -> None:
     if asked["local_mode"]:
         given.append("local_mode")
     if given:
+        words = ", ".join(given)
+        if given[0] in ("num_cpus", "num_gpus"):
+            words = ", ".join(["num_cpus and num_gpus", *(name for name in given if name not in names[:2])])
         raise ValueError(
-            f"When connecting to an existing cluster (address {address!r}), {', '.join(given)} must not be given: the "
-            "cluster has its own. Leave them out, or leave out the address (and unset "
+            f"When connecting to an existing cluster, {words} must not be provided: the one at {address!r} has its own. "
+            "Leave them out, or leave out the address (and unset "
             f"{' and '.join(ADDRESS_VARIABLES)}) to start a cluster."
         )
 

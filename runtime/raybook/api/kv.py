@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raybook.api.context import started_engine
-from raybook.protocol.messages.gcs import KvDelete, KvGet, KvPut
+from raybook.protocol.messages.gcs import KvDelete, KvGet, KvKeys, KvPut
 
 
 def kv_put(namespace: str, key: bytes, value: bytes) -> None:
@@ -19,3 +19,8 @@ def kv_get(namespace: str, key: bytes) -> bytes | None:
 def kv_delete(namespace: str, key: bytes) -> None:
     """Forget a key; without effect when there is none."""
     started_engine().gcs_call("KvDelete", KvDelete(namespace, key))
+
+
+def kv_keys(namespace: str, prefix: bytes = b"") -> list[bytes]:
+    """All keys of a namespace that begin so."""
+    return list(started_engine().gcs_call("KvKeys", KvKeys(namespace, prefix)).keys)

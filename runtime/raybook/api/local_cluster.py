@@ -52,6 +52,7 @@ class LocalCluster:
         self.node_id = bytes.fromhex(ready.node_id)
         self.node_socket = ready.node_socket
         self.session_dir = ready.session_dir
+        self.http_address = ready.http_address
         self.token = token
         self.persist = persist
         self.name = name
@@ -93,6 +94,8 @@ def start_local(
     labels: Mapping[str, str] | None = None,
     persist: bool = False,
     metrics_port: int | None = None,
+    http_host: str = "127.0.0.1",
+    http_port: int | None = None,
     name: str = "",
     kernel_id: str = "",
     timeout_s: float = START_TIMEOUT_S,
@@ -101,7 +104,8 @@ def start_local(
     """Start a cluster on this machine and wait until it serves.
 
     Amounts are the user's numbers, None for what the machine has; memory in bytes. persist: it outlives this process.
-    metrics_port: of the page for Prometheus (0: any free one), None for none.
+    metrics_port: of the page for Prometheus (0: any free one), None for none. http_host, http_port: of the HTTP door,
+    likewise.
     name: for people and ``find_cluster``; unique among the living. ValueError for a taken name; RaySystemError, with
     the end of the head's log, when it does not start. meanwhile: called once while the head starts. Cost: 0.2 s.
     """
@@ -120,6 +124,8 @@ def start_local(
         amounts=NodeAmounts(num_cpus, num_gpus, memory, object_store_memory, dict(resources or {})),
         labels=dict(labels or {}),
         metrics_port=metrics_port,
+        http_host=http_host,
+        http_port=http_port,
     )
     log_path = folder / session_dir.LOGS / "head.log"
     try:
@@ -149,7 +155,10 @@ def find_cluster(address: str) -> ClusterAddress:
     if address == "auto":
         matches = records[-1:]
     if not matches:
-        raise ConnectionError(_nothing_there(address, records))
+        node = _node_at(address)
+        if node is None:
+            raise ConnectionError(_nothing_there(address, records))
+        return node
     record = matches[-1]
     try:
         token = _read_token(record.token_file)
@@ -160,6 +169,18 @@ def find_cluster(address: str) -> ClusterAddress:
     return ClusterAddress(
         record.cluster_id, record.name, record.node_socket, token, record.session_dir, record.persist, record
     )
+
+
+def _node_at(address: str) -> ClusterAddress | None:
+    """A node that is not a cluster's first, by its own socket: its folder has the token. None when there is none."""
+    folder = Path(address.removeprefix("unix:")).parent
+    if not address.startswith("unix:") or not session_dir.claimants(folder):
+        return None
+    try:
+        token = _read_token(str(folder / session_dir.TOKEN_FILE))
+    except OSError:
+        return None
+    return ClusterAddress("", "", address, token, str(folder), persist=True)
 
 
 def stop_cluster(record: ClusterRecord, timeout_s: float = STOP_TIMEOUT_S) -> None:

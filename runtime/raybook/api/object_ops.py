@@ -9,37 +9,53 @@ from typing import Any, cast
 
 from raybook.api.actor_handle import ActorHandle, live_engine
 from raybook.api.context import current_engine, current_runtime
+from raybook.api.graph_result import GraphResult, get_results
 from raybook.api.object_ref import ObjectRef, engine_of, stale
 from raybook.api.object_ref_generator import ObjectRefGenerator
 from raybook.engines.engine import Engine
+from raybook.protocol.serialization import private_copy
+
+WAIT_EXPECTED = "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator"
 
 
-def get(object_refs: Any, *, timeout: float | None = None) -> Any:
-    """The value of a ref, or a list of the values of a list of refs; blocks until they are ready. A generator comes
-    back as it is: it is its items that are refs.
+def get(object_refs: Any, *, timeout: float | None = None, copy: bool = False) -> Any:
+    """The value of a ref, or a list of the values of a list of refs; blocks until they are ready. A generator comes back
+    as it is: it is its items that are refs.
 
     timeout: seconds; 0 asks whether it is there. Raises what the task raised (as soon as any of them failed),
     GetTimeoutError, or the error of a lost object; ValueError or TypeError for what is no ref. Large arrays come as
-    read-only views of shared memory, without a copy. Cost: 2 µs for a small value that is ready.
+    read-only views of shared memory, without a copy; with ``copy=True`` as arrays of your own, which you may write to.
+    Cost: 2 µs for a small value that is ready.
     """
-    refs = object_refs
+    if copy:
+        found = get(object_refs, timeout=timeout)
+        return [_own(value) for value in found] if isinstance(object_refs, list) else _own(found)
     engine = current_runtime.engine
-    if timeout is not None:
+    if timeout is not None and not isinstance(object_refs, GraphResult):
         _check_timeout("get", timeout)
-    if type(refs) is ObjectRef:
-        if engine is None or refs._release is not engine.release:
-            raise stale(refs)
-        return engine.get((refs,), timeout)[0]
-    if isinstance(refs, ObjectRefGenerator):
-        return refs
-    if not isinstance(refs, list):
+    if type(object_refs) is ObjectRef:
+        if engine is None or object_refs._release is not engine.release:
+            raise stale(object_refs)
+        return engine.get((object_refs,), timeout)[0]
+    if isinstance(object_refs, ObjectRefGenerator):
+        return object_refs
+    if isinstance(object_refs, GraphResult):
+        return object_refs.get(timeout=timeout)
+    if not isinstance(object_refs, list):
         raise ValueError(
-            f"Invalid type of object refs, {type(refs)}, is given. raybook.get takes an ObjectRef or a list of "
-            f"ObjectRefs.{_hint(refs)}"
+            f"Invalid type of object refs, {type(object_refs)}, is given. 'object_refs' must either be an ObjectRef "
+            f"or a list of ObjectRefs.{_hint(object_refs)}"
         )
-    if not refs:
+    if not object_refs:
         return []
-    return _engine_of("get", refs, engine).get(refs, timeout)
+    if isinstance(object_refs[0], GraphResult):
+        return get_results(object_refs, timeout)
+    return _engine_of("get", object_refs, engine).get(object_refs, timeout)
+
+
+def _own(value: Any) -> Any:
+    """A value without a byte of shared memory in it."""
+    return value if isinstance(value, ObjectRefGenerator) else private_copy(value, current_engine().serialization)
 
 
 def put(value: Any, *, _owner: Any = None) -> ObjectRef:
@@ -48,7 +64,7 @@ def put(value: Any, *, _owner: Any = None) -> ObjectRef:
     engine = current_runtime.engine or current_engine()
     if isinstance(value, ObjectRef):
         raise TypeError(
-            f"Calling 'put' on an ObjectRef is not allowed: {value!r} names a stored object already. "
+            f"Calling 'put' on an ray.ObjectRef is not allowed: {value!r} names a stored object already. "
             "Pass it on as it is, or put a list that holds it."
         )
     if _owner is not None:
@@ -66,39 +82,41 @@ def wait(
     TypeError for what is no list of refs; ValueError for duplicates, a num_returns outside 1..len(refs),
     or a negative timeout.
     """
-    refs = ray_waitables
-    if isinstance(refs, (ObjectRef, ObjectRefGenerator)):
-        raise TypeError(f"wait() expected a list of ObjectRefs, got a single {type(refs).__name__}. Pass [ref].")
-    if not isinstance(refs, list):
-        raise TypeError(f"wait() expected a list of ObjectRefs, got {type(refs)}.{_hint(refs)}")
+    if isinstance(ray_waitables, (ObjectRef, ObjectRefGenerator)):
+        raise TypeError(f"{WAIT_EXPECTED}, got a single {type(ray_waitables).__name__}: {ray_waitables!r}. Pass [ref].")
+    if not isinstance(ray_waitables, list):
+        raise TypeError(f"{WAIT_EXPECTED}, got {type(ray_waitables)}.{_hint(ray_waitables)}")
     if timeout is not None:
         _check_timeout("wait", timeout)
     if isinstance(num_returns, bool) or not isinstance(num_returns, int):
         raise TypeError(f"wait() expected a whole number as num_returns, got {num_returns!r}.")
-    if not refs:
+    if not ray_waitables:
         return [], []
-    engine = _engine_of("wait", refs, current_runtime.engine, (ObjectRef, ObjectRefGenerator))
-    if len({ref.id for ref in refs}) != len(refs):
-        raise ValueError("wait() requires a list of unique ObjectRefs: one of them is there more than once.")
+    engine = _engine_of("wait", ray_waitables, current_runtime.engine, (ObjectRef, ObjectRefGenerator))
+    if len({ref.id for ref in ray_waitables}) != len(ray_waitables):
+        raise ValueError("Wait requires a list of unique ray_waitables: one of them is there more than once.")
     if num_returns <= 0:
-        raise ValueError(f"Invalid number of objects to return: num_returns is {num_returns}, and must be at least 1.")
-    if num_returns > len(refs):
+        raise ValueError(f"Invalid number of objects to return {num_returns}. The least is num_returns=1.")
+    if num_returns > len(ray_waitables):
         raise ValueError(
-            f"num_returns cannot be greater than the number of ObjectRefs: it is {num_returns}, of {len(refs)} refs."
+            f"num_returns cannot be greater than the number of ray_waitables provided to ray.wait: it is {num_returns}, "
+            f"of {len(ray_waitables)}."
         )
-    return engine.wait(refs, num_returns, timeout, bool(fetch_local))
+    return engine.wait(ray_waitables, num_returns, timeout, bool(fetch_local))
 
 
 def cancel(ray_waitable: ObjectRef | ObjectRefGenerator, *, force: bool = False, recursive: bool = True) -> None:
     """Cancel the task that makes this object: one that waits never runs, one that runs gets a KeyboardInterrupt, or
     loses its process with ``force``. recursive: also the tasks it submitted. No effect once it ended.
     TypeError for what is no ref."""
-    ref = ray_waitable
-    if isinstance(ref, ObjectRefGenerator):
-        ref = ref.completed()
-    if not isinstance(ref, ObjectRef):
-        raise TypeError(f"cancel() takes the ObjectRef of a task, got {type(ref)}.{_hint(ref)}")
-    engine_of(ref).cancel(ref, force, recursive)
+    if isinstance(ray_waitable, ObjectRefGenerator):
+        ray_waitable = ray_waitable.completed()
+    if not isinstance(ray_waitable, ObjectRef):
+        raise TypeError(
+            f"ray.cancel() only supported for object refs. For actors, try ray.kill(). Got: {type(ray_waitable)}."
+            f"{_hint(ray_waitable)}"
+        )
+    engine_of(ray_waitable).cancel(ray_waitable, force, recursive)
 
 
 def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
@@ -114,7 +132,7 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
     round trip."""
     engine = current_engine()
     if not isinstance(name, str) or not name:
-        raise ValueError(f"get_actor() needs the actor's name, a string that is not empty; got {name!r}.")
+        raise ValueError(f"Please supply a non-empty value to get_actor: the actor's name, a string. Got {name!r}.")
     if namespace is not None:
         check_namespace(namespace)
     return ActorHandle(engine.get_actor(name, namespace), engine)
@@ -140,20 +158,37 @@ def _engine_of(verb: str, refs: list[Any], engine: Engine | None, kinds: tuple[t
     except AttributeError:
         pass
     for ref in refs:
+        if isinstance(ref, GraphResult) and verb == "get":
+            get_results(refs, None)
         if type(ref) not in kinds:
-            raise TypeError(
-                f"{verb}() takes ObjectRefs; item {refs.index(ref)} of the list is a {type(ref)}.{_hint(ref)}"
-            )
+            raise _stranger(verb, refs.index(ref), ref)
         if ref._release is not release:
             raise stale(ref)
     return cast(Engine, engine)
 
 
+def _stranger(verb: str, index: int, value: Any) -> TypeError:
+    """The error of a list item that is no reference."""
+    if verb == "get":
+        words = f"Attempting to call `get` on the value {_short(value)}, which is not an ray.ObjectRef"
+    else:
+        words = (
+            f"{verb}() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got list containing {type(value)}"
+        )
+    return TypeError(f"{words} (item {index} of the list).{_hint(value)}")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
 def _check_timeout(verb: str, timeout: Any) -> None:
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+    # numbers.Real would do, but importing ``numbers`` is not free: what numpy's numbers have beside Python's is asked for.
+    if isinstance(timeout, (bool, str, bytes)) or not hasattr(timeout, "__float__"):
         raise TypeError(f"The timeout of {verb}() is a number of seconds or None, got {timeout!r}.")
     if not timeout >= 0:
-        raise ValueError(f"The timeout of {verb}() must not be negative, got {timeout}.")
+        raise ValueError(f"The 'timeout' argument of {verb}() must be nonnegative. Received {timeout}")
 
 
 def _hint(thing: Any) -> str:

@@ -8,6 +8,7 @@ engine's is of another session, or of the parent process, and inert.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
@@ -21,19 +22,54 @@ from raybook.base.ids import OBJECT_ID_BYTES, task_of
 from raybook.base.specs import RefInfo
 from raybook.engines.engine import Engine
 
+NIL_ID = b"\xff" * OBJECT_ID_BYTES
+
 
 class ObjectRef:
-    """Made by the engine: ``ObjectRef(id, owner_address, release)``. Compares and hashes by id."""
+    """Made by the engine: ``ObjectRef(id, owner_address, release)``. Compares and hashes by id.
+
+    ``ObjectRef(id)`` is another handle on an object that this process knows by its id.
+    """
 
     __slots__ = ("__weakref__", "_release", "id", "owner_address")
 
-    def __init__(self, id: bytes, owner_address: str, release: Callable[[bytes], None]) -> None:
+    def __init__(self, id: bytes, owner_address: str = "", release: Callable[[bytes], None] | None = None) -> None:
+        """TypeError and ValueError for what is no id."""
+        if release is None:
+            self._release: Callable[[bytes], None] = (
+                _release_nothing  # Until the id is known to be one: ``__del__`` comes in any case.
+            )
+            release = _counted(id)
         self.id = id
         self.owner_address = owner_address
         self._release = release
 
     def __del__(self) -> None:
         self._release(self.id)
+
+    @classmethod
+    def nil(cls) -> ObjectRef:
+        """The reference that names nothing."""
+        return cls(NIL_ID, "", _release_nothing)
+
+    @classmethod
+    def from_random(cls) -> ObjectRef:
+        """A reference that names nothing yet, and never will."""
+        return cls(os.urandom(OBJECT_ID_BYTES), "", _release_nothing)
+
+    @classmethod
+    def from_binary(cls, id_bytes: bytes) -> ObjectRef:
+        """Another handle on the object that has this id (``binary()``), as long as this process knows it."""
+        return cls(id_bytes)
+
+    @classmethod
+    def from_hex(cls, hex_id: str) -> ObjectRef:
+        """The same from what ``hex()`` wrote."""
+        return cls(bytes.fromhex(hex_id))
+
+    def __class_getitem__(cls, item: object) -> type:
+        # ``ObjectRef[int]`` in annotations.
+        return cls
 
     def hex(self) -> str:
         """The id in hexadecimal."""
@@ -68,13 +104,14 @@ class ObjectRef:
 
     def is_nil(self) -> bool:
         """Whether this names nothing."""
-        return not self.id
+        return self.id == NIL_ID
 
     def future(self) -> Future:
         """A ``concurrent.futures.Future`` of the value. Cancelling the future leaves the task alone (that is what
         ``raybook.cancel`` is for). The value is unpickled in the engine's I/O thread."""
         engine = engine_of(self)
         future: Future = Future()
+        future.object_ref = self  # type: ignore[attr-defined]
 
         def settle() -> None:
             if future.set_running_or_notify_cancel():
@@ -82,6 +119,15 @@ class ObjectRef:
 
         engine.when_ready(self, settle)
         return future
+
+    def _on_completed(self, callback: Callable[[Any], Any]) -> None:
+        """Call ``callback`` with the value, or with the error, once there is one; in the engine's I/O thread."""
+
+        def tell(future: Future) -> None:
+            error = future.exception()
+            callback(future.result() if error is None else error)
+
+        self.future().add_done_callback(tell)
 
     def __await__(self) -> Generator[Any, None, Any]:
         engine = engine_of(self)
@@ -150,6 +196,24 @@ def stale(ref: ObjectRef) -> StaleReferenceError:
     )
 
 
+def _counted(id: object) -> Callable[[bytes], None]:
+    """Count one more handle on an object known by its id; how to give it back."""
+    if not isinstance(id, bytes):
+        raise TypeError(f"Unsupported type: {type(id)}, expected bytes.")
+    if len(id) != OBJECT_ID_BYTES:
+        raise ValueError(f"ID string needs to have length {OBJECT_ID_BYTES}, got {len(id)}.")
+    engine = current_runtime.engine
+    if engine is None or id == NIL_ID:
+        return _release_nothing
+    adopted = engine.adopt_ref(id, "")
+    adopted._release = _release_nothing  # Its count is ours from here on.
+    return engine.release
+
+
+def _release_nothing(id: bytes) -> None:
+    pass
+
+
 def reduce_ref(ref: ObjectRef, contained: list[Any]) -> tuple[Any, ...]:
     """The engine's reducer: notes the ref among those a value contains, so that it is counted on the way."""
     contained.append(RefInfo(ref.id, ref.owner_address))
@@ -180,3 +244,7 @@ def _settle(future: Future, engine: Engine, ref: ObjectRef) -> None:
         future.set_exception(error)
     else:
         future.set_result(value)
+
+
+ObjectRef.__module__ = "raybook"
+"""Its public home, which is what error texts name."""

@@ -7,11 +7,13 @@ handed out once; after the end it stays at its end. It stays in the process that
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import NoReturn
 
 from raybook.api.context import current_runtime
 from raybook.api.object_ref import ObjectRef, engine_of, until_ready
+from raybook.base.errors import GetTimeoutError
 from raybook.base.ids import return_id, stream_id
 from raybook.engines.engine import Engine
 
@@ -51,16 +53,38 @@ class ObjectRefGenerator:
     def __next__(self) -> ObjectRef:
         """The ref of the next item; blocks until it is made. What the generator raised comes as a last item, whose
         ``get`` raises it."""
-        return self._next_sync(None)
-
-    def _next_sync(self, timeout_s: float | None = None) -> ObjectRef:
-        """The same with a time limit: GetTimeoutError. ``next`` may be tried again."""
         index = self._next_index
-        ref = self._engine().next_item(self._task_id, index, timeout_s)
+        ref = self._engine().next_item(self._task_id, index, None)
         if ref is None:
             raise StopIteration
         self._next_index = index + 1
         return ref
+
+    def _next_sync(self, timeout_s: float | None = None) -> ObjectRef:
+        """The same with a time limit in seconds: the nil ref when it has passed. ``next`` may be tried again."""
+        index = self._next_index
+        try:
+            ref = self._engine().next_item(self._task_id, index, timeout_s)
+        except GetTimeoutError:
+            return ObjectRef.nil()
+        if ref is None:
+            raise StopIteration
+        self._next_index = index + 1
+        return ref
+
+    async def _next_async(self, timeout_s: float | None = None) -> ObjectRef:
+        """``_next_sync`` on an event loop."""
+        engine = self._engine()
+        if engine.peek_item(self._task_id, self._next_index) is None:
+            asyncio = sys.modules["asyncio"]
+            try:
+                await asyncio.wait_for(self._until_next(), timeout_s)
+            except asyncio.TimeoutError:
+                return ObjectRef.nil()
+        return await self.__anext__()
+
+    async def _until_next(self) -> None:
+        await until_ready(self._engine(), self)
 
     def __aiter__(self) -> AsyncIterator[ObjectRef]:
         return self
@@ -115,3 +139,7 @@ class ObjectRefGenerator:
             "You cannot return or pass a generator to other task: serializing an ObjectRefGenerator is not allowed, "
             "because its items are handed out once. Pass the refs that it yields, or list(generator)."
         )
+
+
+ObjectRefGenerator.__module__ = "raybook"
+"""Its public home, which is what error texts name."""

@@ -25,6 +25,12 @@ _KEYWORD_OF_RESOURCE = {
     OBJECT_STORE_MEMORY: "object_store_memory (of init)",
 }
 
+_WHOLE_NUMBERS = {
+    -1: "None, 0, -1 or a positive integer, where -1 represents infinity",
+    0: "None, 0 or a positive integer",
+}
+"""How counts that begin with the number are called."""
+
 
 def wrong_type(name: str, expected: str, value: Any) -> TypeError:
     """The error of a value of the wrong type."""
@@ -36,7 +42,7 @@ def check_amount(name: str, value: Any) -> None:
     if value is None:
         return
     resource = RESOURCE_OF_OPTION[name]
-    fixed = to_fixed(resource, value)
+    fixed = to_fixed(resource, value, name)
     if resource == GPU and fixed > UNIT and fixed % UNIT:
         raise ValueError(
             f"{name}={value}: resource quantities >1 must be whole numbers, because a share of a GPU lies on one GPU. "
@@ -54,9 +60,11 @@ def check_resources(name: str, value: Any) -> None:
         if not isinstance(resource, str) or not resource:
             raise wrong_type(name, "a dict whose keys are names", value)
         if resource in _KEYWORD_OF_RESOURCE:
-            raise ValueError(
-                f"Use the '{_KEYWORD_OF_RESOURCE[resource]}' keyword instead of {resource!r} in the '{name}' keyword."
-            )
+            if resource in (CPU, GPU):
+                words = "Use the 'num_cpus' and 'num_gpus' keyword instead of 'CPU' and 'GPU'"
+            else:
+                words = f"Use the '{_KEYWORD_OF_RESOURCE[resource]}' keyword instead of {resource!r}"
+            raise ValueError(f"{words} in '{name}' keyword.")
         if amount is None:
             raise wrong_type(f"{name}[{resource!r}]", "a number", amount)
         to_fixed(resource, amount)
@@ -71,8 +79,8 @@ def check_count(low: int, *, none: bool = False) -> Any:
         if isinstance(value, bool) or not isinstance(value, int):
             raise wrong_type(name, "int" if not none else "int or None", value)
         if value < low:
-            meaning = " (-1: without limit)" if low == -1 else ""
-            raise ValueError(f"The keyword '{name}' only accepts whole numbers >= {low}{meaning}, got {value}.")
+            accepted = _WHOLE_NUMBERS.get(low, f"whole numbers >= {low}")
+            raise ValueError(f"The keyword '{name}' only accepts {accepted}, got {value}.")
 
     return check
 
@@ -90,7 +98,22 @@ def check_num_returns(name: str, value: Any) -> None:
         if value not in NUM_RETURNS_OF_WORD:
             raise wrong_type(name, "int, 'streaming' or 'dynamic'", value)
         return
+    if isinstance(value, int) and value < 0:
+        raise ValueError(
+            f"The keyword '{name}' only accepts None, a non-negative integer, 'streaming' (for generators), or "
+            f"'dynamic', got {value}: num_returns must be >= 0."
+        )
     check_count(0, none=True)(name, value)
+
+
+def check_streams(options: Mapping[str, Any], is_generator: bool) -> None:
+    """num_returns="streaming" and "dynamic" are for generator functions only: nothing else has items to stream."""
+    word = options.get("num_returns")
+    if isinstance(word, str) and not is_generator:
+        raise ValueError(
+            f"num_returns={word!r} can only be used with generator functions (functions that use 'yield'). The "
+            "decorated function is not a generator function."
+        )
 
 
 def check_backpressure(name: str, value: Any) -> None:
@@ -151,7 +174,7 @@ def check_retry_exceptions(name: str, value: Any) -> None:
         raise wrong_type(name, "a bool or a list of exception classes", value)
     for item in value:
         if not (isinstance(item, type) and issubclass(item, BaseException)):
-            raise TypeError(f"The keyword '{name}' lists exception classes, got {item!r} in it.")
+            raise ValueError(f"{name} must be either a boolean or a list of exceptions, got {item!r} in it.")
 
 
 def check_concurrency_groups(name: str, value: Any) -> None:

@@ -6,6 +6,7 @@ Tables of option name → check; a wrong option is refused here, at the call sit
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -35,6 +36,7 @@ from raybook.api.option_checks import (
     user_shape,
 )
 from raybook.api.placement_group import PlacementGroup
+from raybook.base.config import task_max_retries
 from raybook.base.label_selector import check_fallbacks, check_selector
 from raybook.base.resources import CPU, GPU, UNIT
 from raybook.base.specs import STREAMING, LabelChoice, SchedulingClass
@@ -63,7 +65,6 @@ _COMMON: dict[str, Check] = {
     "placement_group": strategies.check_group,
     "placement_group_bundle_index": check_count(-1, none=True),
     "placement_group_capture_child_tasks": check_optional_bool,
-    "object_store_memory": check_anything,
     "enable_task_events": check_bool,
     "_metadata": check_anything,
     "_labels": check_string_map,
@@ -117,7 +118,7 @@ def check_options(options: Mapping[str, Any], table: Mapping[str, Check], target
     for name, value in options.items():
         check = table.get(name)
         if check is None:
-            raise ValueError(f"Invalid option keyword {name!r} for {target}. Valid ones are {sorted(table)}.")
+            raise ValueError(f"Invalid option keyword {name} for {target}. Valid ones are {sorted(table)}.")
         check(name, value)
 
 
@@ -138,7 +139,9 @@ def task_options(options: Mapping[str, Any], name: str, is_generator: bool = Fal
     labels, *fallbacks = (tuple(sorted(selector.items())) for selector in strategies.labels_of(options))
     if options.get("num_cpus") is None:
         shape[CPU] = UNIT
-    max_retries = _or_default(options.get("max_retries"), 3)
+    max_retries = options.get("max_retries")
+    if max_retries is None:
+        max_retries = task_max_retries(os.environ)
     max_calls = options.get("max_calls")
     if max_calls is None:
         # A process that has used a GPU may keep memory of it: Ray ends it after one task, and so do we.
@@ -221,15 +224,6 @@ def actor_options(
         method_defaults=method_defaults,
         is_unordered=_is_unordered(options.get("allow_out_of_order_execution"), is_async, concurrency),
     )
-
-
-def check_streaming(num_returns: Any, is_generator: bool) -> None:
-    """ValueError for a plain function that is to return a stream."""
-    if isinstance(num_returns, str) and not is_generator:
-        raise ValueError(
-            f"num_returns={num_returns!r} can only be used with generator functions, which have a `yield`. This is none: "
-            "yield the items, or leave num_returns out."
-        )
 
 
 def _is_unordered(asked: bool | None, is_async: bool, max_concurrency: int) -> bool:

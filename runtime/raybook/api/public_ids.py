@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any, ClassVar
 
+from raybook.api.context import started_engine
 from raybook.base.ids import ACTOR_ID_BYTES, CLIENT_ID_BYTES, OBJECT_ID_BYTES, TASK_ID_BYTES
 
 
@@ -105,6 +106,10 @@ class TaskID(BaseID):
     """A task or actor call. Begins with its owner's WorkerID."""
 
     SIZE = TASK_ID_BYTES
+
+    def job_id(self) -> JobID:
+        """The id of this process's job, the only one whose tasks it hears of."""
+        return JobID(started_engine().job_id)
 
 
 class ActorID(BaseID):

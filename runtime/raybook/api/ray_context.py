@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 
-class RayContext:
+class RayContext(Mapping[str, Any]):
     """``address_info`` (a dict, also reached by ``context["address"]``), ``dashboard_url``, versions. As a context
     manager it shuts raybook down at the end."""
 
     dashboard_url = ""
-    """Empty: views live in the notebook."""
+    """host:port at which the head answers HTTP; empty unless ``init`` was asked for one: views live in the notebook."""
 
     def __init__(
         self, address_info: dict[str, Any], raybook_version: str, python_version: str, disconnect: Callable[[], None]
@@ -36,17 +36,6 @@ class RayContext:
 
     def __getitem__(self, key: str) -> Any:
         return self.dashboard_url if key == "webui_url" else self.address_info[key]
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """As a dict's."""
-        return self.address_info.get(key, default)
-
-    def keys(self) -> Iterator[str]:
-        """The names in ``address_info``."""
-        return iter(self.address_info)
-
-    def __contains__(self, key: str) -> bool:
-        return key in self.address_info
 
     def __len__(self) -> int:
         return len(self.address_info)

@@ -15,18 +15,14 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from raybook.api import strategies
+from raybook.api.binding import bind_function
 from raybook.api.context import WORKER, current_engine, current_runtime
 from raybook.api.environment_options import with_environment
-from raybook.api.options import (
-    TASK_OPTIONS,
-    check_call_site_options,
-    check_options,
-    check_streaming,
-    into_group,
-    task_options,
-)
+from raybook.api.option_checks import check_streams
+from raybook.api.options import TASK_OPTIONS, check_call_site_options, check_options, into_group, task_options
 from raybook.api.returns import shape_returns
 from raybook.api.signature import CallSignature
+from raybook.base.deprecations import DYNAMIC_RETURNS, RayDeprecationWarning
 from raybook.base.names import short
 from raybook.engines.engine import Engine, TaskOptions
 from raybook.protocol import functions
@@ -58,12 +54,13 @@ class RemoteFunction:
 
     def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
         check_options(options, TASK_OPTIONS, "remote functions")
+        check_streams(options, inspect.isgeneratorfunction(function))
+        _warn_of_deprecated(options)
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             raise ValueError(
                 f"'async def' should not be used for remote tasks: {function.__qualname__}() is one. Wrap it in a "
                 "function that calls asyncio.run(...), or make it a method of an actor."
             )
-        check_streaming(options.get("num_returns"), inspect.isgeneratorfunction(function))
         self._bind(function, options, Export(function))
         functools.update_wrapper(self, function)
 
@@ -84,7 +81,7 @@ class RemoteFunction:
         self._task_options = prepared
         return prepared
 
-    def remote(self, *args: Any, **kwargs: Any) -> Any:
+    def remote(self, /, *args: Any, **kwargs: Any) -> Any:
         """Queue one call and return its ObjectRef at once (a list of them for num_returns > 1, None for 0, an
         ObjectRefGenerator for a generator function).
 
@@ -102,6 +99,10 @@ class RemoteFunction:
             return refs[0]
         return shape_returns(refs, self._num_returns)
 
+    def _remote(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """The call with its arguments in containers, and options beside them: how much code written for Ray has it."""
+        return (self.options(**options) if options else self).remote(*(args or ()), **(kwargs or {}))
+
     def _with_parent(self, options: TaskOptions) -> TaskOptions:
         """The options inside a task whose placement group captures its children: then in that group."""
         target = strategies.captured()
@@ -116,17 +117,26 @@ class RemoteFunction:
         """The same function with other options: ``f.options(num_cpus=2).remote(x)``. ValueError or TypeError for
         options that are wrong. Cost: 10 µs; keep the result when you use it in a loop."""
         check_call_site_options(options, TASK_OPTIONS, "remote functions")
-        check_streaming(options.get("num_returns"), inspect.isgeneratorfunction(self._function))
+        check_streams(options, inspect.isgeneratorfunction(self._function))
+        _warn_of_deprecated(options)
         changed = object.__new__(RemoteFunction)
         changed._bind(self._function, {**self._options, **options}, self._export)
         functools.update_wrapper(changed, self._function)
         return changed
 
-    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        name = self._function.__qualname__
+    def bind(self, /, *args: Any, **kwargs: Any) -> Any:
+        """A node of a graph (``raybook.dag``) that calls this function when the graph runs; arguments may be nodes.
+        TypeError for arguments that do not fit the signature."""
+        if self._task_options is None:
+            self._prepare()
+        self._check(args, kwargs)
+        return bind_function(self, args, kwargs)
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> NoReturn:
+        name = self._function.__name__
         raise TypeError(
-            f"Remote function {name!r} cannot be called directly. Instead of running '{self._function.__name__}()', "
-            f"try '{self._function.__name__}.remote()'. The plain function is {self._function.__name__}._function."
+            f"Remote functions cannot be called directly. Instead of running '{name}()', try '{name}.remote()'. "
+            f"The plain function is {name}._function."
         )
 
     def __repr__(self) -> str:
@@ -137,6 +147,11 @@ class RemoteFunction:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._bind(state["function"], state["options"], Export(state["function"]))
+
+
+def _warn_of_deprecated(options: dict[str, Any]) -> None:
+    if options.get("num_returns") == "dynamic":
+        warnings.warn(DYNAMIC_RETURNS, RayDeprecationWarning, stacklevel=4)
 
 
 def short_name(target: Any) -> str:

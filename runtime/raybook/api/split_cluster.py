@@ -45,11 +45,13 @@ def start_head(
     store: str = "",
     labels: dict[str, str] | None = None,
     metrics_port: int | None = 0,
+    http_host: str = "127.0.0.1",
+    http_port: int | None = None,
 ) -> ClusterRecord:
     """Start a GCS and the raylet of its machine; returns the cluster's record when both serve. store: SQLite file, by
     default one in the session folder. ValueError for a taken name; RaySystemError, with the end of the log, when one of
     them does not start (the other one is ended then). metrics_port: of the page for Prometheus; 0: any free one, None: no
-    page."""
+    page. http_host, http_port: of the HTTP door, likewise."""
     if name and any(record.name == name for record in list_clusters()):
         raise ValueError(f"A cluster named {name!r} is running already; stop it, or choose another name.")
     cluster_id = ids.random_id().hex()
@@ -67,6 +69,8 @@ def start_head(
             port,
             store or str(folder / STORE_FILE),
             metrics_port,
+            http_host,
+            http_port,
         )
         started.append(start_gcs(options))
         gcs = started[0].ready
@@ -104,16 +108,21 @@ def join(
     host: str = "127.0.0.1",
     labels: dict[str, str] | None = None,
 ) -> StartedProcess:
-    """Start a raylet here that joins the cluster at ``gcs_address``. RaySystemError."""
+    """Start a raylet here that joins the cluster at ``gcs_address``. On a machine that knows nothing of that cluster yet,
+    drivers find it by its address from then on, through this node. RaySystemError."""
     folder = session_dir.create(ids.random_id().hex())
     options = NodeOptions(
         READY_FD_UNSET, str(folder), token_file, gcs_address, "", amounts, labels or {}, host, is_head=False
     )
     try:
-        return _start(RAYLET_MODULE, options, folder)
+        started = _start(RAYLET_MODULE, options, folder)
     except BaseException:
         session_dir.remove(folder)
         raise
+    if not any(record.cluster_id == started.ready.cluster_id for record in list_clusters()):
+        gcs = msgspec.structs.replace(started.ready, address=gcs_address, metrics_address="")
+        cluster_registry.write_record(_record("", gcs, started.ready, amounts), cluster_registry.registry_dir())
+    return started
 
 
 def _start(module: str, options: GcsOptions | NodeOptions, folder: Path) -> StartedProcess:
@@ -143,4 +152,5 @@ def _record(name: str, gcs: Ready, node: Ready, amounts: NodeAmounts) -> Cluster
         created_unix_ms=time.time_ns() // 1_000_000,
         resources={"CPU": amounts.num_cpus} if amounts.num_cpus is not None else {},
         metrics_address=gcs.metrics_address,
+        http_address=gcs.http_address,
     )

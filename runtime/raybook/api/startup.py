@@ -23,6 +23,7 @@ from raybook.api.init_options import (
     python_version,
 )
 from raybook.api.ray_context import RayContext
+from raybook.api.submitted_job import announce, merged_environment
 from raybook.api.worker_output import WorkerOutput
 from raybook.base.version import VERSION
 from raybook.engines.engine import Engine
@@ -65,10 +66,12 @@ def init(
     RAY_ADDRESS first); "auto" connects to the newest on this machine; a name, an id or a socket to that one.
     num_cpus, num_gpus, memory (bytes), resources, labels, object_store_memory (bytes): of the node that is started;
     found out where left out. name: by which others on this machine find the cluster; persist: it outlives this process.
+    include_dashboard, dashboard_host, dashboard_port: where the head answers HTTP (the Jobs API); at no port unless one of
+    the first and the last is given; 0: any free one.
     _metrics_export_port: of a page for Prometheus on the head; 0: any free one; none is served without it.
     local_mode: everything in this process, for debuggers. job_config: namespace and runtime_env in one object.
     logging_config: how Python's logging looks here and in workers. What is about parts of Ray that raybook does not have
-    (dashboard, Redis, plasma, ...) is accepted and has no effect.
+    (Redis, plasma, ...) is accepted and has no effect.
 
     RuntimeError when already started (see ``ignore_reinit_error``), ValueError or TypeError for wrong arguments,
     ConnectionError when nothing answers at the address. Blocks until the cluster is up: 0.3 s.
@@ -91,10 +94,13 @@ def init(
         "namespace": namespace,
         "local_mode": local_mode,
         "log_to_driver": log_to_driver,
-        "runtime_env": runtime_env,
+        "runtime_env": merged_environment(runtime_env, os.environ),
         "_temp_dir": _temp_dir,
         "persist": persist,
         "metrics_port": _metrics_export_port,
+        "include_dashboard": include_dashboard,
+        "dashboard_host": dashboard_host,
+        "dashboard_port": dashboard_port,
         "logging": logging_config.to_json() if logging_config is not None else "",
         "name": name,
         "_kernel_id": _kernel_id or current_runtime.kernel_id,
@@ -103,9 +109,9 @@ def init(
         if current_runtime.engine is not None:
             if not ignore_reinit_error:
                 raise RuntimeError(
-                    "Maybe you called ray.init twice by accident? raybook runs already (at "
-                    f"{current_runtime.engine.address}), and nothing was changed. In a cell that may run again, "
-                    "use raybook.init(ignore_reinit_error=True); to start over, call raybook.shutdown() first."
+                    "Maybe you called ray.init twice by accident? This error can be suppressed by passing in "
+                    "'ignore_reinit_error=True' or by calling 'ray.shutdown()' prior to 'ray.init()'. It runs already, at "
+                    f"{current_runtime.engine.address}, and nothing was changed."
                 )
             return _current_context(current_runtime.engine)
         options = make_init_options(address, os.environ, asked)
@@ -120,6 +126,7 @@ def init(
         )
         engine, mode, cluster = start_engine(options, output)
         attach_engine(engine, mode, cluster)
+        announce(engine, os.environ)
         if output is not None:
             output.attach(engine.node_id, engine.flush_output)
             current_runtime.output = output
@@ -174,6 +181,7 @@ def _level(level: int | str) -> int | str:
 def _current_context(engine: Engine) -> RayContext:
     context = current_runtime.context
     if context is None:
+        http_address = getattr(current_runtime.cluster, "http_address", "")
         info = {
             "address": engine.address,
             "gcs_address": engine.gcs_address,
@@ -181,9 +189,14 @@ def _current_context(engine: Engine) -> RayContext:
             "session_dir": engine.session_dir,
             "raylet_socket_name": engine.address,
             "node_ip_address": "127.0.0.1",
-            "webui_url": "",
+            "object_store_address": engine.address,
+            "redis_address": None,
+            "metrics_export_port": None,
+            "dashboard_agent_listen_port": None,
+            "webui_url": http_address,
         }
         context = current_runtime.context = RayContext(info, VERSION, python_version(), shutdown)
+        context.dashboard_url = http_address
     return context
 
 

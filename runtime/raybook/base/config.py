@@ -51,6 +51,8 @@ class Config(msgspec.Struct, frozen=True, array_like=True):
     fact_rows_max: int = 2_000
     """Rows an event table keeps of one kind; the oldest finished ones go first."""
     worker_niceness: int = 0
+    worker_log_bytes_max: int = 128 * 1024 * 1024
+    """What each of a worker's two log files keeps, its newest bytes (Ray: ``RAY_ROTATION_MAX_BYTES``); 0: everything."""
     log_lines_kept: int = 40
     """Last lines of a worker's stderr that a crash report quotes."""
     spilling: int = 1
@@ -81,6 +83,7 @@ RAY_VARIABLES = MappingProxyType(
     {
         "memory_usage_threshold": "RAY_memory_usage_threshold",
         "memory_monitor_refresh_ms": "RAY_memory_monitor_refresh_ms",
+        "worker_log_bytes_max": "RAY_ROTATION_MAX_BYTES",
         "record_ref_creation_sites": "RAY_record_ref_creation_sites",
         "task_oom_retries": "RAY_task_oom_retries",
         "task_oom_retry_delay_ms": "RAY_task_oom_retry_delay_base_ms",
@@ -110,3 +113,14 @@ def read_environment(environ: Mapping[str, str], base: Config | None = None) -> 
         if field.name in SHARES and not 0 <= values[field.name] <= 1:
             raise ValueError(f"The environment variable {name} must be between 0 and 1, got {raw!r}.")
     return msgspec.structs.replace(defaults, **values) if values else defaults
+
+
+def task_max_retries(environ: Mapping[str, str]) -> int:
+    """How often a task is tried again whose worker died, unless it says so itself (Ray: RAY_TASK_MAX_RETRIES, 3)."""
+    for name in ("RAYBOOK_TASK_MAX_RETRIES", "RAY_TASK_MAX_RETRIES"):
+        if environ.get(name):
+            try:
+                return int(environ[name])
+            except ValueError:
+                raise ValueError(f"The environment variable {name} must be a number, got {environ[name]!r}.") from None
+    return 3

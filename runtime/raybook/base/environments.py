@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from raybook.base.config import AS_RAY_VARIABLE
 from raybook.base.runtime_env import RuntimeEnv
 from raybook.base.runtime_env_fields import SETUP_TIMEOUT_S, RuntimeEnvConfig
 
@@ -83,7 +84,7 @@ def short_name(key: str) -> str:
 def as_user_dict(environment: Environment) -> RuntimeEnv:
     """As the user would write it; a pickled hook is shown as such."""
     shown: dict[str, Any] = {
-        "env_vars": dict(environment.env_vars),
+        "env_vars": {name: value for name, value in environment.env_vars.items() if name != AS_RAY_VARIABLE},
         "working_dir": environment.working_dir,
         "py_modules": list(environment.py_modules),
         "py_executable": environment.interpreter,

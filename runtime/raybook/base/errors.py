@@ -6,24 +6,20 @@
     something was lost      WorkerCrashedError, ActorDiedError, ObjectLostError, OwnerDiedError, NodeDiedError, ...
 and RaySystemError: our own mistake, with the story that a bug report needs.
 
-A message has up to four parts: what happened, to which id, what raybook already did, what the user can do. Errors cross
-processes as ``base.specs.ErrorValue``: ``code`` is the class name here (or "task"), ``text`` is the whole message.
-Invariants: every class here but RayTaskError is made from its message alone; ``text`` wins over what is in ``payload``.
+A message has up to four parts: what happened, to which id, what raybook already did, what the user can do. How errors
+cross processes is in ``base/error_values``.
+Invariants: every class here but RayTaskError can be made of its message alone (``of_text``); constructors take what
+Ray's take, for user code that raises them. ``text`` wins over what is in ``payload``.
 Names and the tree of bases are Ray's, because users' ``except`` clauses name them.
 """
 
 from __future__ import annotations
 
-import builtins
-import functools
-import pickle
-from collections.abc import Callable
-from types import FunctionType, GetSetDescriptorType, MappingProxyType, MemberDescriptorType
+from types import MappingProxyType
 from typing import Any
 
-from raybook.base.specs import ErrorValue
+from raybook.base.dual_errors import copy_members, dual_type, is_plainly_reduced, native_base
 from raybook.base.task_traceback import (
-    FAILED_ARGUMENT,
     format_exception,
     header,
     local_frames,
@@ -39,7 +35,20 @@ TASK_CODE = "task"
 
 
 class RayError(Exception):
-    """The base of everything raybook raises by name."""
+    """The base of everything raybook raises by name. ``default_text`` is what one says that was made without a text."""
+
+    default_text = ""
+
+    @classmethod
+    def of_text(cls, text: str) -> Any:
+        """An error whose whole message is ``text``, whatever its constructor takes."""
+        return _rebuild_error(cls, (text,))
+
+    def __str__(self) -> str:
+        return super().__str__() or self.default_text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_error, (type(self), self.args, self.__dict__ or None)
 
     @property
     def code(self) -> str:
@@ -50,6 +59,15 @@ class RayError(Exception):
         """IPython's hook: the user's frames, then the message; our frames are left out."""
         where = local_frames(self.__traceback__)
         return [*(["Traceback (most recent call last):", *where] if where else []), f"{type(self).__name__}: {self}"]
+
+
+class _WithMessage(RayError):
+    @property
+    def error_message(self) -> str:
+        """The whole message."""
+        return str(self)
+
+    message = error_message
 
 
 # --- Your code raised. ------------------------------------------------------------------------------------------------
@@ -115,21 +133,23 @@ class RayTaskError(RayError):
         if self.cause is None:
             raise TypeError("This error's cause could not travel, so there is no class to combine with.")
         cause_type: type = type(self.cause)
-        return _dual_type(cause_type)
+        return dual_type(RayTaskError, cause_type)
 
     def as_instanceof_cause(self) -> RayTaskError:
         """This error as an instance of its cause's class too; itself where that cannot be (no cause, a class that
-        refuses subclasses, or one that is a RayTaskError already). Cost: 30 µs for the first error of a class."""
+        refuses subclasses) or adds nothing (a plain Exception). Cost: 30 µs for the first error of a class."""
         cause = self.cause
-        if cause is None or isinstance(cause, RayTaskError) or type(self) is not RayTaskError:
+        if cause is None or type(self) is not RayTaskError or isinstance(self, type(cause)):
+            return self
+        if isinstance(cause, RayTaskError):
             return self
         cause_type: type = type(cause)
         try:
-            dual = _dual_type(cause_type)
-            error = _native_base(cause_type).__new__(dual, *cause.args)
+            dual = dual_type(RayTaskError, cause_type)
+            error = native_base(cause_type).__new__(dual, *cause.args)
         except Exception:  # noqa: BLE001 - metaclass, __init_subclass__ and __new__ of the cause are user code.
             return self
-        _copy_members(cause, error)
+        copy_members(cause, error)
         error.args = cause.args
         error._describe(*self._fields())
         return error
@@ -157,7 +177,7 @@ class RayTaskError(RayError):
         fields = list(self._fields())
         cause = fields[2]
         is_dual = type(self) is not RayTaskError
-        if cause is not None and _is_plainly_reduced(type(cause)):
+        if cause is not None and is_plainly_reduced(type(cause)):
             fields[2] = None
             return _rebuild_task_error, (is_dual, fields, type(cause), cause.args, dict(cause.__dict__))
         return _rebuild_task_error, (is_dual, fields)
@@ -175,7 +195,16 @@ class UserCodeException(RayError):
 
 
 class TaskCancelledError(RayError):
-    """The task was cancelled."""
+    """The task was cancelled. task_id: of the task, where it is known."""
+
+    task_id: Any = None
+    error_message: str | None = None
+
+    def __init__(self, task_id: Any = None, error_message: str | None = None) -> None:
+        self.task_id = task_id
+        self.error_message = error_message
+        text = error_message or (f"Task: {task_id} was cancelled." if task_id else "")
+        super().__init__(*([text] if text else []))
 
 
 class ObjectRefStreamEndOfStreamError(RayError):
@@ -193,7 +222,7 @@ class ActorHandleNotFoundError(ValueError, RayError):
     """No such actor handle in this process."""
 
 
-class StaleReferenceError(RayError, RuntimeError):
+class StaleReferenceError(RayError, RuntimeError, ValueError):
     """A reference or handle of an earlier session, of another cluster, or of the parent process was used."""
 
 
@@ -209,12 +238,10 @@ class CrossLanguageError(RayError):
     """Another language's worker raised."""
 
 
-class RuntimeEnvSetupError(RayError):
+class RuntimeEnvSetupError(_WithMessage):
     """The runtime environment could not be made; the text holds the log of the step that failed."""
 
-
-class ReferenceCountingAssertionError(RayError, AssertionError):
-    """An object was used after everybody had let go of it."""
+    default_text = "Failed to set up runtime environment."
 
 
 # --- The cluster cannot now. ------------------------------------------------------------------------------------------
@@ -232,7 +259,7 @@ class OutOfDiskError(RayError):
     """The disk that spilled objects go to is full."""
 
 
-class OutOfMemoryError(RayError):
+class OutOfMemoryError(_WithMessage):
     """A worker was ended because memory of its node ran short. The text says what it held, what the node had, and who
     held most."""
 
@@ -241,16 +268,12 @@ class PendingCallsLimitExceeded(RayError):
     """The handle has ``max_pending_calls`` unanswered calls already."""
 
 
-class TaskUnschedulableError(RayError):
+class TaskUnschedulableError(_WithMessage):
     """No node of the cluster can ever run the task."""
 
 
-class ActorUnschedulableError(RayError):
+class ActorUnschedulableError(_WithMessage):
     """No node of the cluster can ever hold the actor."""
-
-
-class RayCgraphCapacityExceeded(RayError):
-    """A compiled graph has too many executions in flight."""
 
 
 # --- Something was lost. ----------------------------------------------------------------------------------------------
@@ -259,36 +282,53 @@ class RayCgraphCapacityExceeded(RayError):
 class WorkerCrashedError(RayError):
     """The worker process died under the task."""
 
+    default_text = "The worker died unexpectedly while executing this task."
 
-class NodeDiedError(RayError):
+
+class NodeDiedError(_WithMessage):
     """The node died."""
 
 
 class LocalRayletDiedError(RayError):
     """The raylet of this node died."""
 
+    default_text = "The task's local raylet died."
+
 
 class RayActorError(RayError):
     """A call could not be made because of the actor's state."""
 
+    default_text = "The actor experienced an error before finishing this task."
     actor_id: str | None = None
     """Of the actor, in hexadecimal; None where it is not known."""
     preempted = False
-    """Whether its node was taken away by whoever lent it."""
+    """Whether the actor's node was taken away."""
+    actor_init_failed = False
+    """Whether ``__init__`` raised."""
+
+    def __init__(
+        self, actor_id: str | None = None, error_msg: str = "", actor_init_failed: bool = False, preempted: bool = False
+    ) -> None:
+        super().__init__(*([error_msg] if error_msg else []))
+        self.actor_id = actor_id
+        self.actor_init_failed = actor_init_failed
+        self.preempted = preempted
 
     @property
     def error_msg(self) -> str:
-        """The whole text."""
+        """The whole message."""
         return str(self)
-
-    @property
-    def actor_init_failed(self) -> bool:
-        """Whether ``__init__`` raised."""
-        return str(self).startswith(INIT_FAILED)
 
 
 class ActorDiedError(RayActorError):
-    """The actor is dead, and will not be restarted."""
+    """The actor is dead, and will not be restarted. cause: the text, or the RayTaskError of its ``__init__``."""
+
+    default_text = "The actor died unexpectedly before finishing this task."
+
+    def __init__(self, cause: Any = None) -> None:
+        failed = isinstance(cause, RayTaskError)
+        text = f"The actor died because of an error raised in its creation task, {cause}" if failed else cause
+        super().__init__(cause.actor_id if failed else None, str(text or ""), failed)
 
 
 class ActorOutOfMemoryError(ActorDiedError, OutOfMemoryError):
@@ -298,9 +338,30 @@ class ActorOutOfMemoryError(ActorDiedError, OutOfMemoryError):
 class ActorUnavailableError(RayActorError):
     """The actor does not answer now (it restarts, or its connection broke); the call may or may not have run."""
 
+    def __init__(self, error_message: str = "", actor_id: bytes | None = None) -> None:
+        text = error_message
+        if actor_id is not None:
+            text = (
+                f"The actor {actor_id.hex()} is unavailable: {error_message}. "
+                "The task may or may not have been executed on the actor."
+            )
+        super().__init__(actor_id.hex() if actor_id is not None else None, text)
+
 
 class ObjectLostError(RayError):
-    """The object's value is gone, and could not be rebuilt."""
+    """The object's value is gone, and could not be rebuilt. Made from its whole text, or, by user code, from the id of
+    the object in hexadecimal, its owner's address and where it was made."""
+
+    reason = "Its value is gone, and could not be rebuilt."
+    object_ref_hex = ""
+    owner_address: Any = None
+    call_site = ""
+
+    def __init__(self, text_or_id: str, *place: Any) -> None:
+        super().__init__(f"Failed to retrieve object {text_or_id}. {self.reason}" if place else text_or_id)
+        if place:
+            self.object_ref_hex = text_or_id
+            self.owner_address, self.call_site = (*place, "")[:2]
 
 
 class ObjectFetchTimedOutError(ObjectLostError):
@@ -309,6 +370,8 @@ class ObjectFetchTimedOutError(ObjectLostError):
 
 class OwnerDiedError(ObjectLostError):
     """The process that owned the object died, and everything it knew of the object with it."""
+
+    reason = "The process that owned it has died, and what it knew of the object with it."
 
 
 class ObjectFreedError(ObjectLostError):
@@ -327,28 +390,24 @@ class ObjectReconstructionFailedLineageEvictedError(ObjectReconstructionFailedEr
     """The record of how to rebuild the object was dropped to bound memory."""
 
 
+class ReferenceCountingAssertionError(ObjectLostError, AssertionError):
+    """An object was used after everybody had let go of it."""
+
+
 class TaskPlacementGroupRemoved(WorkerCrashedError):
     """The task's placement group was removed, whether it ran already (Ray: WorkerCrashedError) or waited."""
+
+    default_text = "The placement group corresponding to this task has been removed."
 
 
 class ActorPlacementGroupRemoved(ActorDiedError):
     """The actor's placement group was removed, whether it lived already (Ray: ActorDiedError) or waited."""
 
-
-class RayChannelError(RayError):
-    """A channel between actors broke."""
-
-
-class RayChannelTimeoutError(RayChannelError, TimeoutError):
-    """A channel between actors was not written or read in time."""
+    default_text = "The placement group corresponding to this Actor has been removed."
 
 
 class RpcError(RayError):
     """A daemon could not be reached."""
-
-
-class RayDirectTransportError(RayError):
-    """A direct transfer between devices failed."""
 
 
 # --- Our own mistake, and control flow. -------------------------------------------------------------------------------
@@ -357,144 +416,70 @@ class RayDirectTransportError(RayError):
 class RaySystemError(RayError):
     """raybook broke one of its own rules. The message carries the story of the thing; please report it."""
 
+    def __init__(self, client_exc: Any = "", traceback_str: str | None = None) -> None:
+        self.client_exc = client_exc
+        self.traceback_str = traceback_str
+        super().__init__(f"{client_exc}\ntraceback: {traceback_str}" if traceback_str else str(client_exc))
+
+
+class RayChannelError(RaySystemError):
+    """A channel between actors broke."""
+
+
+class RayChannelTimeoutError(RayChannelError, TimeoutError):
+    """A channel between actors was not written or read in time."""
+
+
+class RayCgraphCapacityExceeded(RaySystemError):
+    """A compiled graph has too many executions in flight."""
+
+
+class RayDirectTransportError(RaySystemError):
+    """A direct transfer between devices failed."""
+
+
+class NotStartedError(RaySystemError, RuntimeError):
+    """A verb that needs a cluster was used before ``init``, or after ``shutdown``. A system error only because Ray
+    calls it one."""
+
 
 class ActorExit(BaseException):
     """``exit_actor()``: unwinds the running method; the worker ends the actor on purpose. Never seen by a caller."""
 
 
-# --- Across processes. ------------------------------------------------------------------------------------------------
-
-ERROR_CLASSES = MappingProxyType(
-    {name: item for name, item in globals().items() if isinstance(item, type) and issubclass(item, RayError)}
-)
-"""Every named error by class name."""
-
-_BUILTIN_CODES = frozenset({"ValueError", "TypeError", "RuntimeError", "ConnectionError", "TimeoutError", "KeyError"})
-
-for _error_class in ERROR_CLASSES.values():
-    # Users meet and pickle these by their public address; this module may move.
-    _error_class.__module__ = "raybook.exceptions"
+# --- Made anew. ---------------------------------------------------------------------------------------------------------
 
 
-def error_from_code(code: str, text: str) -> Exception:
-    """The exception for an error code and its message; an unknown code (a newer peer) becomes RaySystemError."""
-    known = ERROR_CLASSES.get(code)
-    if known is not None and known is not RayTaskError:
-        return known(text)
-    if code in _BUILTIN_CODES:
-        return getattr(builtins, code)(text)
-    return RaySystemError(f"{code}: {text}")
-
-
-def error_from_value(value: ErrorValue, loads: Callable[[bytes], Any] = pickle.loads) -> BaseException:
-    """The exception to raise for a failed object, ready for ``raise``. loads: the other half of the ``dumps`` that
-    ``value_from_error`` was given. Runs the unpickling code of user exceptions; one that fails leaves a RayTaskError
-    with the text."""
-    if value.code != TASK_CODE:
-        known = error_from_code(value.code, value.text)
-        if value.actor_id and isinstance(known, RayActorError):
-            known.actor_id = value.actor_id.hex()
-        return known
-    text = with_source_lines(value.text)
-    error = None
-    if value.payload:
-        try:
-            error = loads(value.payload)
-        except Exception as failure:  # noqa: BLE001 - loading runs user code, and may miss its modules.
-            text += (
-                f"\n(The exception itself could not be rebuilt in this process: {type(failure).__name__}: {failure})"
-            )
-    if not isinstance(error, RayTaskError):
-        return RayTaskError("task", text, None)
-    error.traceback_str = text
-    return error.as_instanceof_cause()
-
-
-def value_from_error(error: BaseException, dumps: Callable[[Any], bytes]) -> ErrorValue:
-    """An exception as a failed object. dumps: the pickler for user values. A RayTaskError whose cause cannot be pickled
-    travels without it."""
-    if not isinstance(error, RayTaskError):
-        return ErrorValue(type(error).__name__, str(error))
-    try:
-        payload = dumps(error)
-    except Exception:  # noqa: BLE001 - pickling runs the cause's __reduce__, which is user code. The text remains.
-        payload = dumps(error._without_cause())
-    return ErrorValue(TASK_CODE, error.traceback_str, payload)
-
-
-def failed_argument(value: ErrorValue, name: str) -> ErrorValue:
-    """The error of task ``name``, one of whose arguments failed with ``value``. It keeps the class of the first
-    failure; a chain of failures names its last task only, so that the text stays bounded."""
-    _, marked, rest = value.text.partition(FAILED_ARGUMENT + "\n")
-    text = f"{header(name, None, None)}\n{FAILED_ARGUMENT}\n{rest if marked else value.text}"
-    return ErrorValue(value.code, text, value.payload, actor_id=value.actor_id)
-
-
-# --- The dual class. --------------------------------------------------------------------------------------------------
-
-
-@functools.lru_cache(maxsize=64)
-def _dual_type(cause_type: type) -> type:
-    """``RayTaskError(ValueError)``: bounded memo, because a sweep may fail ten thousand times in one way."""
-    name = f"RayTaskError({cause_type.__name__})"
-    body = {
-        "__module__": "raybook.exceptions",
-        "__qualname__": name,
-        "__getattr__": _attribute_of_cause,
-        # Many exceptions of users (HTTP, SystemExit) have a code of their own: theirs is what they look for.
-        "code": property(lambda error: getattr(error.cause, "code", TASK_CODE)),
-    }
-    return type(cause_type)(name, (RayTaskError, cause_type), body)
-
-
-def _attribute_of_cause(error: RayTaskError, name: str) -> Any:
-    if name == "cause" or (name.startswith("__") and name.endswith("__")):
-        raise AttributeError(name)
-    return getattr(error.cause, name)
-
-
-def _native_base(kind: type) -> type:
-    """The first builtin class among the bases of an exception class: its ``__new__`` makes the C part."""
-    return next(base for base in kind.__mro__ if base.__module__ == "builtins")
-
-
-def _copy_members(source: BaseException, target: BaseException) -> None:
-    """Copy what lives in C fields and slots (``OSError.errno``): ``__getattr__`` is never asked for those."""
-    for base in type(source).__mro__:
-        if base in (BaseException, object):
-            continue
-        for name, member in vars(base).items():
-            if isinstance(member, (MemberDescriptorType, GetSetDescriptorType)) and not name.startswith("__"):
-                try:
-                    setattr(target, name, getattr(source, name))
-                except (AttributeError, TypeError):
-                    continue  # Unset, or read-only and made by __new__ already (ExceptionGroup.exceptions).
-
-
-def _class_attribute(kind: type, name: str) -> Any:
-    return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None)
-
-
-def _is_plainly_reduced(kind: type) -> bool:
-    """Whether pickle would rebuild an exception by ``kind(*args)`` although ``kind.__init__`` is the user's: the call
-    that fails for every ``__init__`` whose parameters are not ``args``. Those are rebuilt without ``__init__``."""
-    return (
-        isinstance(_class_attribute(kind, "__init__"), FunctionType)
-        and kind.__reduce__ is _native_base(kind).__reduce__
-        and kind.__reduce__ is BaseException.__reduce__
-        and kind.__reduce_ex__ is object.__reduce_ex__
-        and not hasattr(kind, "__getnewargs__")
-        and not isinstance(_class_attribute(kind, "__setstate__"), FunctionType)
-    )
+def _rebuild_error(kind: type[RayError], args: tuple[Any, ...], state: dict[str, Any] | None = None) -> Any:
+    """An error without its ``__init__``, whose parameters are Ray's and not what it holds."""
+    error = kind.__new__(kind)
+    error.args = args
+    if state:
+        error.__dict__.update(state)
+    return error
 
 
 def _rebuild_task_error(
     is_dual: bool, fields: list[Any], cause_type: type | None = None, args: tuple = (), state: dict | None = None
 ) -> RayTaskError:
     if cause_type is not None:
-        cause = _native_base(cause_type).__new__(cause_type, *args)
+        cause = native_base(cause_type).__new__(cause_type, *args)
         cause.args = args
         cause.__dict__.update(state or {})
         fields[2] = cause
     error = RayTaskError(*fields)
     return error.as_instanceof_cause() if is_dual else error
+
+
+ERROR_CLASSES = MappingProxyType(
+    {
+        name: item
+        for name, item in globals().items()
+        if isinstance(item, type) and issubclass(item, RayError) and not name.startswith("_")
+    }
+)
+"""Every named error by class name."""
+
+for _error_class in ERROR_CLASSES.values():
+    # Users meet and pickle these by their public address; this module may move.
+    _error_class.__module__ = "raybook.exceptions"

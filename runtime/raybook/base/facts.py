@@ -10,6 +10,8 @@ about the same key replace earlier ones, so losing a middle one loses nothing. K
     "store"       (key: node id) used_bytes capacity_bytes objects
     "object"      object_id size_bytes owner_pid name   (the largest only)
     "placement_group"  group_id name state strategy bundles nodes waiting
+    "runtime_env"  node_id runtime_env success creation_time_ms error
+    "cluster_event"  event_id severity source_type message time_ms node_id custom_fields
     "trial", "experiment"  written by Tune
     "log"         (key: sequence) source pid name line
 Times are milliseconds since the epoch.

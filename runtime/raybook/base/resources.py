@@ -24,21 +24,25 @@ Shape = dict[str, int]
 """Fixed-point amounts by resource name; zero amounts are left out."""
 
 
-def to_fixed(name: str, amount: float) -> int:
-    """One amount in fixed point. Raises ValueError for negative, non-finite or over-precise amounts, and TypeError for
-    something that is no number; the text names the resource."""
+def to_fixed(name: str, amount: float, called: str = "") -> int:
+    """One amount in fixed point. called: what the user calls the resource where that is not ``name`` (num_cpus). Raises
+    ValueError for negative, non-finite or over-precise amounts, and TypeError for something that is no number; the text
+    names the resource."""
+    called = called or name
     if isinstance(amount, bool) or not isinstance(amount, (int, float)):
-        raise TypeError(f"The amount of resource {name!r} must be a number, got {amount!r}.")
+        raise TypeError(
+            f"The type of keyword '{called}' must be int or float, but received type {type(amount)}: {amount!r}."
+        )
     if amount != amount or amount in (float("inf"), float("-inf")):
-        raise ValueError(f"The amount of resource {name!r} must be finite, got {amount}.")
+        raise ValueError(f"The quantity of resource {called} must be finite, got {amount}.")
     if amount < 0:
-        raise ValueError(f"The quantity of resource {name!r} must not be negative, got {amount}.")
+        raise ValueError(f"The quantity of resource {called} cannot be negative, got {amount}.")
     if name in BYTE_RESOURCES:
         return int(amount)
     fixed = round(amount * UNIT)
     if abs(fixed - amount * UNIT) > 1e-6:
         raise ValueError(
-            f"The quantity {amount} of resource {name!r} is finer than the smallest share, 0.0001. "
+            f"The precision of the fractional quantity of resource {called} cannot go beyond 0.0001, got {amount}. "
             f"Round it to four decimals."
         )
     return fixed

@@ -6,7 +6,6 @@ It says what is wanted. What of it makes a worker is a record of its own (``base
 from __future__ import annotations
 
 import copy
-import difflib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -92,8 +91,8 @@ class RuntimeEnv(dict[str, Any]):
         elif name in NOTES:
             super().__setitem__(name, value)
         else:
-            close = difflib.get_close_matches(name, CHECKS, 1)
-            meant = f" Did you mean {close[0]!r}?" if close else ""
+            close = next((known for known in CHECKS if _bare(known) == _bare(name)), None)
+            meant = f" Did you mean {close!r}?" if close else ""
             raise ValueError(f"runtime_env has no field {name!r}.{meant} Valid ones are {sorted(CHECKS)}.")
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -185,6 +184,11 @@ class RuntimeEnv(dict[str, Any]):
     def plugins(self) -> list[tuple[str, Any]]:
         """Fields of plug-ins: raybook has none."""
         return []
+
+
+def _bare(name: str) -> str:
+    """A field's name without what people forget. (``difflib`` would cost every start a millisecond.)"""
+    return str(name).lower().replace("_", "").replace("-", "").rstrip("s")
 
 
 def _unchecked(fields: dict[str, Any]) -> RuntimeEnv:

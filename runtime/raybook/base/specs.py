@@ -49,6 +49,8 @@ class ErrorValue(msgspec.Struct, array_like=True, gc=False):
     """Whether somebody has been told: an error that nobody has asked for is logged when its last reference goes."""
     actor_id: bytes = b""
     """The actor an error is about."""
+    is_of_task: bool = False
+    """For a code other than "task": ``payload`` is the RayTaskError to raise, which is of the named class too."""
 
 
 class Value(msgspec.Struct, array_like=True, gc=False):

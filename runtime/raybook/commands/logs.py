@@ -11,6 +11,7 @@ from raybook.commands.state import address_option, format_option
 from raybook.commands.tables import show
 from raybook.io import session_dir
 from raybook.io.cluster_registry import ClusterRecord
+from raybook.io.log_file import read_log
 from raybook.protocol.messages.gcs import ListNodes, ListWorkers
 from raybook.protocol.output_marks import without_marks
 
@@ -35,7 +36,7 @@ def logs(worker: str | None, tail: int, err: bool, address: str, style: str) -> 
         raise click.ClickException(
             f"There is no log of {worker!r} on this machine. `raybook logs` lists those there are."
         )
-    lines = without_marks(path.read_bytes().splitlines())[-tail:]
+    lines = without_marks(read_log(path).splitlines())[-tail:]
     for line in lines:
         click.echo(line.decode("utf-8", "replace"))
 

@@ -20,7 +20,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from raybook.base.dynamic_generator import DynamicObjectRefGenerator
-from raybook.base.errors import ActorAlreadyExistsError, GetTimeoutError, PendingCallsLimitExceeded, StaleReferenceError
+from raybook.base.errors import (
+    TASK_CODE,
+    ActorAlreadyExistsError,
+    GetTimeoutError,
+    PendingCallsLimitExceeded,
+    StaleReferenceError,
+)
 from raybook.base.facts import Fact, FactDelta
 from raybook.base.ids import ACTOR_ID_BYTES, IdFactory, is_stream, random_id, return_id, task_of
 from raybook.base.names import short
@@ -175,7 +181,7 @@ class LocalModeEngine:
             keys = [return_id(call.task_id, index) for index in range(1, len(items) + 1)]
             value = DynamicObjectRefGenerator([self.make_ref(key, self.address, lambda key: None) for key in keys])
         orphans = self._streams.finish(call.task_id, items)
-        if ended.error is not None and ended.error.payload:
+        if ended.error is not None and ended.error.code == TASK_CODE:
             ended.error = None
         packed = serialize(value, self.serialization, f"return value of `{call.name}`")
         self._hold([info.object_id for info in packed.contained])

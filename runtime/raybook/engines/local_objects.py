@@ -15,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from raybook.base.errors import GetTimeoutError, ObjectLostError, error_from_value
+from raybook.base.error_values import error_from_value
+from raybook.base.errors import GetTimeoutError, ObjectLostError
 from raybook.base.ids import owner_of
 from raybook.base.specs import ErrorValue
 from raybook.protocol.serialization import Serialized, deserialize
@@ -173,7 +174,7 @@ class LocalObjects:
         missing = [object_id for object_id in object_ids if not self.is_ready(object_id)]
         if missing:
             raise GetTimeoutError(
-                f"{len(missing)} of {len(object_ids)} objects were not ready after {timeout_s} s, the first of them "
+                f"Get timed out: some object(s) not ready: {len(missing)} of {len(object_ids)} after {timeout_s} s, first "
                 f"{missing[0].hex()}. Their tasks go on; ask again, or give a longer timeout."
             )
         return [self.value(object_id) for object_id in object_ids]

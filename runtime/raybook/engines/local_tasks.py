@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from types import GeneratorType
 from typing import Any
 
 import msgspec
 
-from raybook.base.errors import ActorExit, RayTaskError, TaskCancelledError, failed_argument, value_from_error
+from raybook.base.error_values import failed_argument, value_from_error
+from raybook.base.errors import ActorExit, RayTaskError, TaskCancelledError
 from raybook.base.ids import return_id
 from raybook.base.specs import ErrorValue
 from raybook.base.task_context import CURRENT_TASK, TaskContext
@@ -21,6 +23,7 @@ from raybook.engines.local_objects import LocalObjects
 from raybook.protocol.messages.worker import ArgRef
 from raybook.protocol.serialization import SerializationContext, Serialized, deserialize, serialize
 from raybook.worker import args as arguments
+from raybook.worker.fixed_items import take_items
 
 LOCAL_IP = "127.0.0.1"
 UNLIMITED = -1
@@ -129,16 +132,23 @@ class LocalRunner:
             values = []
         elif call.num_returns == 0:
             values = []
+        elif type(result) is GeneratorType and call.num_returns > 1:
+            values = [serialize(item, self._context, name) for item in self._first_items(call, result)]
         elif call.num_returns == 1:
             values = [serialize(result, self._context, name)]
         else:
-            items = list(result) if result is not None else []
-            if len(items) != call.num_returns:
-                raise ValueError(
-                    f"Task `{call.name}` has num_returns={call.num_returns} but returned {len(items)} values."
-                )
-            values = [serialize(item, self._context, name) for item in items]
+            if len(result) != call.num_returns:
+                raise ValueError(f"Task returned {len(result)} objects, but num_returns={call.num_returns}.")
+            values = [serialize(item, self._context, name) for item in result]
         return Ended(values, started_us=started_us, run_us=run_us)
+
+    @staticmethod
+    def _first_items(call: LocalCall, generator: GeneratorType) -> list[Any]:
+        """The returns of a generator that declares how many it has. Unlike a worker's, one that raises has none."""
+        taken = take_items(generator, call.num_returns)
+        if taken.error is not None:
+            raise taken.error
+        return taken.items
 
     def _collect(self, call: LocalCall, produced: Any) -> None:
         if not hasattr(produced, "__next__"):
@@ -157,10 +167,8 @@ class LocalRunner:
         """How a call ends that raised."""
         run_us = time.time_ns() // 1000 - started_us
         actor = call.context.actor if call.context is not None else None
-        if isinstance(error, TaskCancelledError):
-            value = ErrorValue("TaskCancelledError", str(error))
-        elif isinstance(error, KeyboardInterrupt):
-            value = cancelled(call)
+        if isinstance(error, (TaskCancelledError, KeyboardInterrupt)):
+            value = self._interrupted(call, error)
         elif isinstance(error, ActorExit):
             text = f"The actor is dead because it called exit_actor() in `{call.name}`."
             value = ErrorValue("ActorDiedError", text)
@@ -173,6 +181,15 @@ class LocalRunner:
             value = value_from_error(wrapped, self._dumps)
         leaves = isinstance(error, (KeyboardInterrupt, ActorExit, SystemExit))
         return Ended([], value, error if leaves else None, started_us, run_us)
+
+    def _interrupted(self, call: LocalCall, error: BaseException) -> ErrorValue:
+        """The error of a task that was cancelled while it ran: where it was, as a TaskCancelledError."""
+        if isinstance(error, KeyboardInterrupt):
+            error = TaskCancelledError.of_text(cancelled(call).text).with_traceback(error.__traceback__)
+        wrapped = RayTaskError.from_exception(call.name, error, os.getpid(), LOCAL_IP)
+        value = value_from_error(wrapped, self._dumps)
+        value.code, value.is_of_task = "TaskCancelledError", True
+        return value
 
     @staticmethod
     def may_retry(call: LocalCall, context: TaskContext, error: BaseException) -> bool:

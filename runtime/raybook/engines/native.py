@@ -17,11 +17,11 @@ from typing import Any
 import msgspec
 
 from raybook.base.environments import PLAIN, merged_key
+from raybook.base.error_values import error_from_code
 from raybook.base.errors import (
     GetTimeoutError,
     LocalRayletDiedError,
     StaleReferenceError,
-    error_from_code,
 )
 from raybook.base.facts import Fact
 from raybook.base.ids import FIRST_RETURN, IdFactory, is_actor_call, owner_of, return_id, task_of
@@ -36,7 +36,6 @@ from raybook.core.owner.records import (
     HoldRef,
     KillingActor,
     KnowActor,
-    Put,
     TakeItem,
     TaskRecord,
     Wait,
@@ -200,9 +199,8 @@ class NativeEngine:
         if serialized.total_bytes <= self._inline_bytes_max:
             spec.args = serialized.to_bytes()
         else:
-            value, own_region = self.values.store(serialized)
             stored = self._ids.put_id()
-            self._submit(Put(stored, value, own_region))
+            self.values.put(stored, serialized, "")
             spec.args = b""
             spec.args_value = ArgRef(RefInfo(stored, self._address))
             held.append(spec.args_value.ref)
@@ -359,11 +357,11 @@ class NativeEngine:
     def put(self, value: Any) -> Any:
         if self.closed:
             raise self._stale()
-        packed, own_region = self.values.pack(value)
-        packed.origin = self._site_of_put()
+        serialized = serialize(value, self.serialization)
         key = self._ids.put_id()
-        self.release(Put(key, packed, own_region))
-        return self.make_ref(key, self._address, self.release)
+        ref = self.make_ref(key, self._address, self.release)
+        self.values.put(key, serialized, self._site_of_put())
+        return ref
 
     def get(self, refs: Sequence[Any], timeout_s: float | None) -> list[Any]:
         if self.closed:

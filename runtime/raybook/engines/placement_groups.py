@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from raybook.base.errors import error_from_code
+from raybook.base.error_values import error_from_code
 from raybook.base.facts import GROUP_CREATED, GROUP_REMOVED
 from raybook.base.ids import IdFactory
 from raybook.base.specs import ErrorValue, PlacementGroupSpec, RefInfo, Value

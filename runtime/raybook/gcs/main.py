@@ -21,6 +21,7 @@ from raybook.gcs.metrics_page import MetricsPage
 from raybook.gcs.service import GcsService
 from raybook.io import cluster_registry, daemon, session_dir
 from raybook.io.clock import anchored_clock
+from raybook.io.http_door import HttpDoor
 from raybook.io.process import raise_file_limit
 from raybook.io.rpc import GrpcChannel, serve_grpc
 from raybook.io.sqlite_storage import SqliteStorage
@@ -28,6 +29,9 @@ from raybook.io.storage import MemoryStorage, Storage
 from raybook.protocol.messages.daemons import GcsOptions, Ready
 
 logger = logging.getLogger(__name__)
+
+JOBS_SERVER = "raybook.jobs.server"
+"""What is behind the HTTP door: a module above this one, and a process of its own, so it is named and not imported."""
 
 FAREWELL_S = 2.0
 """Nodes that have not taken their StopNode by then are left to their own health checks."""
@@ -73,6 +77,8 @@ async def _run(options: GcsOptions, starter: daemon.Starter) -> None:
     if options.metrics_port is not None:
         page = MetricsPage(gcs, loop)
         page.serve(options.host, options.metrics_port)
+    door = HttpDoor(JOBS_SERVER, {"cluster_id": gcs.cluster_id.hex()}, session)
+    door.open(options.http_host, options.http_port)
     ready = Ready(
         cluster_id=gcs.cluster_id.hex(),
         address=server.address,
@@ -80,10 +86,12 @@ async def _run(options: GcsOptions, starter: daemon.Starter) -> None:
         token_file=options.token_file,
         pid=os.getpid(),
         metrics_address=page.address if page is not None else "",
+        http_address=door.address,
     )
     starter.tell(msgspec.to_builtins(ready))
     reason = await ended
     logger.info("The GCS ends: %s.", reason)
+    door.close()
     if page is not None:
         page.close()
     await gcs.say_farewell(FAREWELL_S)

@@ -28,6 +28,7 @@ from raybook.io import cluster_registry, daemon, session_dir
 from raybook.io.channel import LocalChannel, RemoteError
 from raybook.io.clock import anchored_clock
 from raybook.io.descendants import end_descendants
+from raybook.io.http_door import HttpDoor
 from raybook.io.process import become_subreaper, raise_file_limit, start_time
 from raybook.io.storage import MemoryStorage
 from raybook.io.watchdog import Watchdog
@@ -37,6 +38,9 @@ from raybook.raylet.offer import offered_labels, offered_resources
 from raybook.raylet.service import Raylet
 
 logger = logging.getLogger(__name__)
+
+JOBS_SERVER = "raybook.jobs.server"
+"""What is behind the HTTP door; started by the first who knocks."""
 
 FIRST_WORKER_S = 0.5
 """A cluster is ready when its first worker is: a first task at once would wait for it all the same. It is ready about
@@ -132,10 +136,12 @@ class Head:
         raylet.on_driver_gone = lambda client_id: self._driver_left(gcs, client_id)
         raylet.on_stop = self.stop
         await gcs.start()
+        door = HttpDoor(JOBS_SERVER, {"cluster_id": options.cluster_id}, self._session)
+        door.open(options.http_host, options.http_port)
         node_socket = await raylet.start()
         if resources.get(CPU):
             await raylet.wait_for_worker(FIRST_WORKER_S)
-        record = self._record(node_socket, str(token_file), _shown(resources))
+        record = self._record(node_socket, str(token_file), _shown(resources), door.address)
         cluster_registry.write_record(record, self._registry)
         self.was_ready = True
         self.starter.tell(msgspec.to_builtins(_ready(record, node_id)))
@@ -143,6 +149,7 @@ class Head:
         reason = await self._stop_reason
         logger.info("The cluster ends: %s.", reason)
         background.cancel()
+        door.close()
         for step in (raylet.stop(reason), gcs.close()):
             task = self._loop.create_task(step)
             await asyncio.wait([task], timeout=STEP_STOP_S)
@@ -182,7 +189,9 @@ class Head:
         if owner is not None and gcs.driver_pid(client_id) == owner.pid:
             self.stop("its owner's driver has left")
 
-    def _record(self, node_socket: str, token_file: str, resources: dict[str, float]) -> cluster_registry.ClusterRecord:
+    def _record(
+        self, node_socket: str, token_file: str, resources: dict[str, float], http_address: str
+    ) -> cluster_registry.ClusterRecord:
         options = self._options
         owner = options.owner
         return cluster_registry.ClusterRecord(
@@ -201,6 +210,7 @@ class Head:
             raybook_version=VERSION,
             created_unix_ms=time.time_ns() // 1_000_000,
             resources=resources,
+            http_address=http_address,
         )
 
     async def _serve_others(self, gcs: GcsService, token: bytes, record: cluster_registry.ClusterRecord) -> None:
@@ -266,6 +276,7 @@ def _ready(record: cluster_registry.ClusterRecord, node_id: bytes) -> Ready:
         session_dir=record.session_dir,
         token_file=record.token_file,
         pid=record.head_pid,
+        http_address=record.http_address,
     )
 
 

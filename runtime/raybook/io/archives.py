@@ -12,7 +12,6 @@ import io
 import os
 import shutil
 import stat
-import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -105,7 +104,8 @@ def unpack(content: bytes, target: Path, *, strip_top: bool = False) -> None:
     only folder at the archive's top, if that is all there is, is the target itself. A wheel becomes what an installer
     would put on the path. zipfile.BadZipFile."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    making = Path(tempfile.mkdtemp(prefix=".making-", dir=target.parent))
+    making = target.parent / f".making-{os.urandom(8).hex()}"
+    making.mkdir(mode=0o700)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             for info in archive.infolist():

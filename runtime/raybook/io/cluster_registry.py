@@ -48,6 +48,8 @@ class ClusterRecord(msgspec.Struct):
     resources: dict[str, float] = {}
     metrics_address: str = ""
     """Of the page for Prometheus, host:port; "" when none is served."""
+    http_address: str = ""
+    """Of the HTTP door (jobs), host:port; "" when it listens only at its Unix socket in the session folder."""
     version: int = RECORD_VERSION
 
     @property

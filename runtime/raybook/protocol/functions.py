@@ -23,11 +23,11 @@ from raybook.protocol.serialization import Buffer, SerializationContext, deseria
 
 KEY_BYTES = 16
 # Ray's limits (`FUNCTION_SIZE_WARN_THRESHOLD`, `FUNCTION_SIZE_ERROR_THRESHOLD`).
-WARN_BYTES = 10 << 20
-ERROR_BYTES = 100 << 20
+WARN_BYTES = 10_000_000
+ERROR_BYTES = 100_000_000
 ADVICE = (
-    "Check that it is not implicitly capturing a large array or other large object in its closure or globals. "
-    "Put such an object into the object store with `put` and pass the reference as an argument."
+    "Check that its definition is not implicitly capturing a large array or other object in scope: in its closure or its "
+    "globals. Put such an object into the object store with `put` and pass the reference as an argument."
 )
 
 
@@ -52,21 +52,25 @@ def export(function: Callable[..., Any], context: SerializationContext) -> Funct
     """Pickle a function or class, by value if the reader could not import it.
 
     Raises TypeError naming the attribute path if it captures something that cannot be pickled, ValueError above 100
-    MiB. Above 10 MiB the blob has a warning. Cost: 50 µs and up.
+    MB. Above 10 MB the blob has a warning. Cost: 50 µs and up.
     """
     qualified_name = getattr(function, "__qualname__", type(function).__qualname__)
     short_name = qualified_name.rpartition("<locals>.")[2]
     name = f"{getattr(function, '__module__', None) or '?'}.{short_name}"
-    serialized = serialize(function, context, name=short_name)
+    kind = "actor" if isinstance(function, type) else "remote function"
+    try:
+        serialized = serialize(function, context, name=short_name)
+    except TypeError as error:
+        raise TypeError(f"Could not serialize the {kind} {short_name}: {error}") from error.__cause__
     size = serialized.total_bytes
     if size > ERROR_BYTES:
         raise ValueError(
-            f"The function or class `{short_name}` is too large: {_mib(size)} MiB pickled, of {_mib(ERROR_BYTES)} MiB "
-            f"allowed. Nothing was sent. {ADVICE}"
+            f"The {kind} {short_name} is too large ({_mib(size)} MiB > FUNCTION_SIZE_ERROR_THRESHOLD="
+            f"{_mib(ERROR_BYTES)} MiB). Nothing was sent. {ADVICE}"
         )
     warning = ""
     if size > WARN_BYTES:
-        warning = f"The function or class `{short_name}` is very large: {_mib(size)} MiB pickled. {ADVICE}"
+        warning = f"The {kind} {short_name} is very large ({_mib(size)} MiB). {ADVICE}"
     payload = serialized.to_bytes()
     key = blake2b(payload, digest_size=KEY_BYTES).digest()
     return FunctionBlob(key, payload, name, size, tuple(serialized.contained), warning, short_name)

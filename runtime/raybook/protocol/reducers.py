@@ -49,6 +49,15 @@ def reduce_numpy(value: Any) -> Any:
     return rebuild_array, (PickleBuffer(exportable(value)), value.dtype.str, value.shape, order)
 
 
+def reduce_as_own(array: Any, contained: list[Any]) -> Any:
+    """A numpy array so that it can be written to once it is rebuilt, which one that was read-only could not."""
+    if not is_numeric_array(array):
+        return NotImplemented
+    numpy = sys.modules["numpy"]
+    array, order = in_one_piece(numpy.array(array), numpy)
+    return rebuild_array, (PickleBuffer(exportable(array)), array.dtype.str, array.shape, order)
+
+
 def exportable(array: Any) -> Any:
     """The same memory as an array that exports a buffer: the buffer protocol has no times, they go as integers."""
     return array.view("i8") if array.dtype.kind in "mM" else array

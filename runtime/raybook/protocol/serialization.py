@@ -235,8 +235,20 @@ def _total_bytes(inband_bytes: int, buffers: Sequence[memoryview]) -> int:
     return total
 
 
-def deserialize(data: Buffer, *, wrap_buffer: Callable[[memoryview], memoryview] | None = None) -> Any:
-    """The value of a layout. data: exactly its bytes, such as a view of the arena.
+def private_copy(value: Any, context: SerializationContext) -> Any:
+    """An equal value that shares no bytes with this one, and whose arrays may be written to. Errors of ``serialize``.
+    Cost: two memcpys, and a round trip through the pickler."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        context = SerializationContext({**context.reducers, numpy.ndarray: reducers.reduce_as_own})
+    return deserialize(bytearray().join(serialize(value, context).parts()), is_own=True)
+
+
+def deserialize(
+    data: Buffer, *, wrap_buffer: Callable[[memoryview], memoryview] | None = None, is_own: bool = False
+) -> Any:
+    """The value of a layout. data: exactly its bytes, such as a view of the arena. is_own: nobody else has these bytes,
+    and arrays in them may be written to; they are read-only otherwise.
 
     wrap_buffer: called once, with all of `data`, if the value keeps a buffer of it alive; what it returns is sliced, so
     the value keeps that alive instead (a pin). Not called when the value copied all it needs.
@@ -259,7 +271,8 @@ def deserialize(data: Buffer, *, wrap_buffer: Callable[[memoryview], memoryview]
     inband = view[inband_start : inband_start + inband_bytes]
     if wrap_buffer is not None:
         view = wrap_buffer(view)
-    view = view.toreadonly()
+    if not is_own:
+        view = view.toreadonly()
     buffers: list[memoryview] = []
     position = inband_start + inband_bytes
     for size in sizes:

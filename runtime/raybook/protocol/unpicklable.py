@@ -21,6 +21,11 @@ import msgspec
 ATTEMPTS_MAX = 500
 DEPTH_MAX = 30
 KEY_CHARACTERS_MAX = 40
+ARGUMENTS_OF = "arguments of "
+"""How the names of what is passed to a task or method begin."""
+
+NEVER_MARK = "__never_pickled__"
+"""Attribute of classes that refuse to be pickled for a reason of their own: their parts are not to blame."""
 
 Attempt = Callable[[Any], object]
 
@@ -81,6 +86,8 @@ def _refusal(part: Any, attempt: Attempt) -> str | None:
 
 def steps_into(value: Any) -> Iterator[Step]:
     """The parts that pickling `value` would pickle too, with the way to each."""
+    if hasattr(type(value), NEVER_MARK):
+        return
     if isinstance(value, dict):
         for key, part in list(value.items()):
             yield Step(f"[{_short(key)}]", part)
@@ -176,6 +183,11 @@ def explain(value: Any, name: str, error: BaseException, attempt: Attempt) -> st
         function, variable = culprit.capture
         where += f" (captured by function `{function}` as variable `{variable}`)"
     reason = culprit.reason or str(error) or type(error).__name__
+    intent = ""
+    if name == "value":
+        intent = f"Could not serialize the put value {_short(value)}: "
+    elif name.startswith(ARGUMENTS_OF):
+        intent = f"Could not serialize the argument for a task or actor {name.removeprefix(ARGUMENTS_OF).strip('`')}: "
     headline = f"cannot pickle '{culprit.type_name}' object {where}"
     if reason.startswith("cannot pickle") and "object" in reason:
         # Pickle names builtin types with their module ('_thread.lock'), which says more than the bare name.
@@ -183,6 +195,6 @@ def explain(value: Any, name: str, error: BaseException, attempt: Attempt) -> st
         reason = ""
     detail = f": {reason}" if reason else ""
     return (
-        f"{headline}{detail}. Nothing was sent. Create it where it is used (inside the task or the actor's __init__), "
-        f"or leave it out in the object's __getstate__."
+        f"{intent}{headline}{detail}. Nothing was sent. Create it where it is used (inside the task or the actor's "
+        f"__init__), or leave it out in the object's __getstate__."
     )

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from raybook.base.environments import environment_of, short_name
 from raybook.io.archives import ADDRESS_START
 from raybook.io.channel import RemoteError
 from raybook.protocol.messages.gcs import ARCHIVES_NAMESPACE, ArchivePieces, KvGet
+from raybook.raylet.notices import NoticeBoard
 from raybook.runtime_env.downloads import download, place
 from raybook.runtime_env.packages import prepare
 from raybook.runtime_env.plan import EnvironmentFailed, WorkerPlan, make_plan
@@ -34,7 +36,8 @@ PLAIN_PLAN = WorkerPlan()
 
 class Environments:
     """ready(key, count): workers can be started now. failed(key, text): never mind. say(line): progress for people.
-    call_gcs(method, request): its answer; archives come from its key-value table. folder: where they are unpacked."""
+    call_gcs(method, request): its answer; archives come from its key-value table. folder: where they are unpacked.
+    notices: where it is told how each of them went."""
 
     def __init__(
         self,
@@ -43,12 +46,14 @@ class Environments:
         say: Callable[[str], None],
         call_gcs: Callable[[str, Any], Awaitable[Any]],
         folder: Path,
+        notices: NoticeBoard,
     ) -> None:
         self._ready = ready
         self._failed = failed
         self._say = say
         self._call_gcs = call_gcs
         self._folder = folder
+        self._notices = notices
         self._plans: dict[str, WorkerPlan] = {"": PLAIN_PLAN}
         self._wanted: dict[str, int] = {}
         """Environments being made → how many workers are wanted of each."""
@@ -71,7 +76,7 @@ class Environments:
     def broken(self, key: str, text: str) -> None:
         """A worker of it died before it was of use: a hook that raises, an interpreter that does not start."""
         self._plans.pop(key, None)
-        self._failed(key, f"{_title(key)} could not be set up: {text}")
+        self._tell_failure(key, text, 0)
 
     def close(self) -> None:
         """Wait for nothing any more."""
@@ -81,21 +86,28 @@ class Environments:
     async def _make(self, key: str) -> None:
         environment = environment_of(key)
         interpreter = ""
+        began = time.monotonic()
         try:
             folders = {}
             for address in filter(None, (environment.working_dir, *environment.py_modules)):
-                folders[address] = await self._folder_of(address)
+                folders[address] = await self._folder_in_time(address, environment.setup_timeout_s)
             if environment.packages or environment.conda:
                 interpreter = await in_thread(prepare, environment, os.environ, self._say_from_thread())
             self._plans[key] = make_plan(environment, os.environ, folders, interpreter)
         except (EnvironmentFailed, OSError, RemoteError) as failure:
             logger.error("%s could not be set up: %s", _title(key), failure)
             self._wanted.pop(key, None)
-            self._failed(key, f"{_title(key)} could not be set up: {failure}")
+            self._tell_failure(key, str(failure), _ms_since(began))
         else:
+            self._notices.environment(key, _ms_since(began), "")
             self._ready(key, self._wanted.pop(key, 0))
         finally:
             self._tasks.pop(key, None)
+
+    def _tell_failure(self, key: str, text: str, took_ms: int) -> None:
+        text = f"{_title(key)} could not be set up: {text}"
+        self._notices.environment(key, took_ms, text)
+        self._failed(key, text)
 
     def _say_from_thread(self) -> Callable[[str], None]:
         loop = asyncio.get_running_loop()
@@ -105,6 +117,12 @@ class Environments:
                 loop.call_soon_threadsafe(self._say, line)
 
         return say
+
+    async def _folder_in_time(self, address: str, limit_s: int) -> str:
+        try:
+            return await asyncio.wait_for(self._folder_of(address), limit_s if limit_s > 0 else None)
+        except (TimeoutError, asyncio.TimeoutError):
+            raise EnvironmentFailed(f"{address} was not here within {limit_s} s (setup_timeout_seconds).") from None
 
     async def _folder_of(self, address: str) -> str:
         """Where an archive lies unpacked on this node."""
@@ -131,6 +149,10 @@ class Environments:
                 raise EnvironmentFailed(f"Piece {number} of {pieces} of the archive {address} is missing.")
             content += reply.value
         return bytes(content)
+
+
+def _ms_since(began: float) -> int:
+    return int((time.monotonic() - began) * 1000)
 
 
 def _title(key: str) -> str:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from raybook.io.log_file import forget_before
 from raybook.protocol.output_marks import split_mark, without_marks
 
 STREAMS = (".out", ".err")
@@ -19,7 +20,9 @@ READ_BYTES = 64 * 1024
 LAST_LINES_MAX = 10_000
 """Of a worker that is dead and had printed more than anybody reads."""
 BACKLOG_BYTES_MAX = 32 * 1024 * 1024
-"""A worker that prints faster than it is read is read on from the end when it is this far ahead; its file has it all."""
+"""A worker that prints faster than it is read is read on from the end when it is this far ahead; its file has more."""
+FORGET_SHARE = 4
+"""Old bytes are given back a quarter of what is kept at a time: 32 MiB."""
 
 
 @dataclass(slots=True)
@@ -43,6 +46,8 @@ class _Tail:
     offset: int = 0
     name: str = ""
     job: str = ""
+    forgotten: int = 0
+    """Where the bytes begin that the file still has."""
 
 
 def last_lines(path: str, count: int) -> list[str]:
@@ -61,9 +66,10 @@ def last_lines(path: str, count: int) -> list[str]:
 
 
 class LogMonitor:
-    """Follows the logs of living workers."""
+    """Follows the logs of living workers. bytes_max: what each file keeps, 0 for everything."""
 
-    def __init__(self) -> None:
+    def __init__(self, bytes_max: int = 0) -> None:
+        self._bytes_max = bytes_max
         self._tails: dict[str, _Tail] = {}
         self.behind: dict[str, None] = {}
         """Files of which the last look left something unread."""
@@ -102,6 +108,7 @@ class LogMonitor:
             if size <= tail.offset:
                 return []
             lines = self._skip(tail, size)
+            self._bound(tail, size)
             with open(tail.path, "rb") as file:
                 file.seek(tail.offset)
                 data = file.read(READ_BYTES)
@@ -127,13 +134,20 @@ class LogMonitor:
                 tail.name, tail.job = said
         return lines
 
+    def _bound(self, tail: _Tail, size: int) -> None:
+        """Give back what is older than the file is to keep, once it has been read."""
+        end = min(tail.offset, size - self._bytes_max)
+        if self._bytes_max and end - tail.forgotten >= self._bytes_max // FORGET_SHARE:
+            tail.forgotten = forget_before(tail.path, tail.forgotten, end)
+
     def _skip(self, tail: _Tail, size: int) -> list[LogLine]:
         """Leave out what nobody could read any more, and say so."""
         behind = size - tail.offset
         if behind <= BACKLOG_BYTES_MAX:
             return []
         tail.offset = size - READ_BYTES
-        text = f"[raybook left out {behind - READ_BYTES:,} bytes of output here; all of it is in {tail.path}]"
+        kept = f"the last {self._bytes_max:,} bytes of it are" if self._bytes_max else "all of it is"
+        text = f"[raybook left out {behind - READ_BYTES:,} bytes of output here; {kept} in {tail.path}]"
         return [_line(tail, text)]
 
 

@@ -81,6 +81,9 @@ async def _run(options: NodeOptions, zygote: ZygoteHandle, starter: daemon.Start
     loop.add_signal_handler(signal.SIGTERM, stop, "it was terminated")
     config = read_environment(os.environ)
     token = Path(options.token_file).read_bytes()
+    if not (Path(options.session_dir) / session_dir.TOKEN_FILE).exists():
+        # Drivers that begin on this node (a job's command) join through its own socket, and prove the token there.
+        session_dir.write_token(Path(options.session_dir), token)
     resources = offered_resources(config, options.amounts, options.host, options.is_head)
     node_id = ids.random_id()
     gcs = GrpcChannel("Gcs", options.gcs_address, token)

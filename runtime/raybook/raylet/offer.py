@@ -39,3 +39,10 @@ def offered_labels(resources: Shape, labels: dict[str, str]) -> dict[str, str]:
     found = (name.removeprefix(ACCELERATOR_RESOURCE) for name in resources if name.startswith(ACCELERATOR_RESOURCE))
     model = next(found, "")
     return {ACCELERATOR_TYPE_LABEL: model, **labels} if model else labels
+
+
+def gpu_ids(resources: dict[str, int]) -> list[int] | None:
+    """Identities of the devices; None (0, 1, …) when more were asked for than there are."""
+    count = -(-resources.get("GPU", 0) // 10_000)
+    ids = visible_gpu_ids() if count else []
+    return ids if len(ids) >= count else None

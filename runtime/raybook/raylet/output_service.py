@@ -37,7 +37,8 @@ FLUSH_LOOKS_MAX = 64
 
 
 class OutputService:
-    """The output of one node's workers. folder: of their logs. actor_of: what the lease manager knows of a worker."""
+    """The output of one node's workers. folder: of their logs. actor_of: what the lease manager knows of a worker.
+    log_bytes_max: what each log file keeps."""
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class OutputService:
         clients: ClientTable,
         gcs: GcsLink,
         actor_of: Callable[[bytes], Any],
+        log_bytes_max: int,
     ) -> None:
         self._folder = folder
         self._node = node_id.hex()
@@ -54,7 +56,7 @@ class OutputService:
         self._clients = clients
         self._gcs = gcs
         self._actor_of = actor_of
-        self._monitor = LogMonitor()
+        self._monitor = LogMonitor(log_bytes_max)
         self._workers: dict[str, bytes] = {}
         """Log path → worker."""
         self._changed: dict[str, None] = {}

@@ -30,7 +30,6 @@ from raybook.core.node import worker_pool as wp
 from raybook.core.node.local_resources import LocalResources
 from raybook.core.node.translation import LEASE_EVENTS, STORE_EVENTS
 from raybook.io.channel import Channel, RemoteError
-from raybook.io.gpu import visible_gpu_ids
 from raybook.io.loop_transport import Connection, FrameServer
 from raybook.io.process import is_alive
 from raybook.protocol.messages import gcs as gcs_messages
@@ -48,6 +47,8 @@ from raybook.raylet.idle_probe import IdleProbe
 from raybook.raylet.memory_guard import MemoryGuard
 from raybook.raylet.neighbours import Neighbours
 from raybook.raylet.node_service import NodeService
+from raybook.raylet.notices import ERROR, NoticeBoard
+from raybook.raylet.offer import gpu_ids
 from raybook.raylet.output_service import OutputService
 from raybook.raylet.store_service import SPILL_MESSAGES, StoreService
 from raybook.raylet.surveys import Surveys
@@ -124,9 +125,10 @@ class Raylet:
         self._loop = asyncio.get_running_loop()
         self._has_worker = asyncio.Event()
         Path(self._session_dir, LOGS).mkdir(mode=0o700, exist_ok=True)
-        resources = LocalResources(self._resources, _gpu_ids(self._resources))
+        resources = LocalResources(self._resources, gpu_ids(self._resources))
         place = Workplace(self._socket, self._token, self._session_dir, self._worker_environment)
-        hooks = Hooks(self._read_last_messages, self._forget, self._client_gone, self._output_ended)
+        self.notices = NoticeBoard(self.node_id.hex(), lambda facts: self.gcs.publish(facts))
+        hooks = Hooks(self._read_last_messages, self._forget, self._client_gone, self._output_ended, self._worker_died)
         self._keeper = WorkerKeeper(self._config, place, self._handle, self._clients, hooks)
         self.decider = NodeDecider(
             self._config,
@@ -143,6 +145,7 @@ class Raylet:
                 lambda line: self.output.announce("runtime_env", line),
                 lambda method, request: self.gcs.call(method, request),
                 Path(self._session_dir, ENVIRONMENTS, self.node_id.hex()[:12]),
+                self.notices,
             ),
         )
         self._store = StoreService(
@@ -172,7 +175,15 @@ class Raylet:
             self._config, self.decider, self._clients, self._store, lambda text: self.output.announce("memory", text)
         )
         logs = Path(self._session_dir, LOGS)
-        self.output = OutputService(logs, self.node_id, self._ip, self._clients, self.gcs, self.decider.leases.actor_of)
+        self.output = OutputService(
+            logs,
+            self.node_id,
+            self._ip,
+            self._clients,
+            self.gcs,
+            self.decider.leases.actor_of,
+            self._config.worker_log_bytes_max,
+        )
         self._handlers = self._message_handlers()
         # Forks are ordered before anything else: the zygote works while we talk to the GCS.
         self._keeper.attach(self.decider, self.gcs)
@@ -468,6 +479,9 @@ class Raylet:
         for client in self._clients:
             client.connection.send(rm.Observed(active))
 
+    def _worker_died(self, process: WorkerProcess, text: str) -> None:
+        self.notices.event(ERROR, "RAYLET", text, pid=process.pid)
+
     def _output_ended(self, process: WorkerProcess) -> None:
         self.output.ended(process.log_path)
 
@@ -479,10 +493,3 @@ class Raylet:
         row = self._store.take_changed()
         if row is not None:
             self.gcs.publish([Fact("store", self.node_id.hex(), row)])
-
-
-def _gpu_ids(resources: dict[str, int]) -> list[int] | None:
-    """Identities of the devices; None (0, 1, …) when more were asked for than there are."""
-    count = -(-resources.get("GPU", 0) // 10_000)
-    ids = visible_gpu_ids() if count else []
-    return ids if len(ids) >= count else None

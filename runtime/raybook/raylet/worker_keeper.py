@@ -46,12 +46,14 @@ class Workplace:
 
 @dataclass(slots=True, frozen=True)
 class Hooks:
-    """What the raylet does about a worker's end: hear it out, drop its connection, tell everybody, finish its log."""
+    """What the raylet does about a worker's end: hear it out, drop its connection, tell everybody, finish its log; and say
+    that it died, if it did not mean to end."""
 
     read_last_messages: Callable[[Client], None]
     forget: Callable[[Client], None]
     client_gone: Callable[[Client, str], None]
     log_ended: Callable[[WorkerProcess], None]
+    died: Callable[[WorkerProcess, str], None]
 
 
 class WorkerKeeper:
@@ -166,6 +168,8 @@ class WorkerKeeper:
         )
         self._oom_kills = kills
         self._clients.remove_process(process)
+        if process.leaving is None:
+            self._hooks.died(process, ending.text)
         if client is None:
             logger.error("A worker died before it registered. %s", ending.text)
             self._decider.workers(wp.WorkerStartFailed(process.start_id))
@@ -220,4 +224,4 @@ class WorkerKeeper:
         if process is not None:
             process.leaving = message.reason
             self._decider.workers(wp.WorkerLeft(client.client_id))
-            self._decider.lease(le.WorkerLeaving(client.client_id))
+            self._decider.lease(le.WorkerLeaving(client.client_id, message.stays))

@@ -40,10 +40,7 @@ def make_plan(
 ) -> WorkerPlan:
     """The plan. environ: of this node, for ``${NAME}`` in values. folders: where the environment's archives lie here, by
     address. interpreter: of the environment's packages. EnvironmentFailed when there is no such interpreter."""
-    variables = {
-        name: _REFERENCE.sub(lambda match: environ.get(match[1], ""), value)
-        for name, value in environment.env_vars.items()
-    }
+    variables = _expanded(environment.env_vars, environ)
     working_dir = folders[environment.working_dir] if environment.working_dir else ""
     paths = [working_dir] if working_dir else []
     paths += [folders[address] for address in environment.py_modules]
@@ -51,6 +48,20 @@ def make_plan(
     if not interpreter and any(name.startswith(READ_AT_START) for name in variables):
         interpreter = sys.executable
     return WorkerPlan(variables, tuple(dict.fromkeys(paths)), working_dir, interpreter)
+
+
+def _expanded(variables: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
+    """Values with ``${NAME}`` replaced: by another of these variables, or the node's; a name that nobody has by nothing.
+    A variable that mentions itself means the node's."""
+
+    def expand(name: str, value: str, others: Mapping[str, str]) -> str:
+        return _REFERENCE.sub(
+            lambda match: others[match[1]] if match[1] in others and match[1] != name else environ.get(match[1], ""),
+            value,
+        )
+
+    by_node = {name: expand(name, value, {}) for name, value in variables.items()}
+    return {name: expand(name, value, by_node) for name, value in variables.items()}
 
 
 def _executable(command: str) -> str:

@@ -7,9 +7,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-
-class RayDeprecationWarning(DeprecationWarning):
-    """Something will go away."""
+from raybook.base.deprecations import RayDeprecationWarning as RayDeprecationWarning
 
 
 def PublicAPI(*args: Any, stability: str = "stable", api_group: str = "Others") -> Any:

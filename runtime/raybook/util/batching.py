@@ -17,7 +17,8 @@ import cloudpickle
 import msgspec
 
 from raybook.api.serializers import serialization_error
-from raybook.base.errors import RayTaskError, error_from_value, value_from_error
+from raybook.base.error_values import error_from_value, value_from_error
+from raybook.base.errors import RayTaskError
 from raybook.base.specs import ErrorValue
 from raybook.util.give_back import Turnstile
 

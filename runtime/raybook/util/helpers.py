@@ -51,13 +51,11 @@ def map_unordered(
 
     Items of a remote function that take microseconds are sent many to one task, as their measured time allows: 1,000
     no-ops take about as long as ten tasks. Not with ``yield_obj_refs``, ``retry_exceptions``, ``max_calls`` or several
-    returns, where every item needs a task of its own. ValueError for a backpressure_size below chunk_size.
+    returns, where every item needs a task of its own. ValueError for a backpressure_size or chunk_size below 1.
     """
     _check_chunk_size(chunk_size)
     if backpressure_size is not None and backpressure_size <= 0:
         raise ValueError("backpressure_size must be positive.")
-    if backpressure_size is not None and backpressure_size < chunk_size:
-        raise ValueError("backpressure_size must be greater than or equal to chunk_size.")
     flight = _Flight(fn, iter(items), backpressure_size, chunk_size)
     if yield_obj_refs or not _may_share_a_task(fn):
         return flight.run_single(yield_obj_refs)

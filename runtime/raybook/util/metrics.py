@@ -129,7 +129,9 @@ class Metric:
         if tags is not None and not isinstance(tags, dict):
             raise TypeError(f"tags must be a dict, got {type(tags)}.")
         for key, value in (tags or {}).items():
-            self._check_tag(key, value)
+            # One that was not declared is dropped, as Ray drops it: code that runs there must run here.
+            if key in self._tag_keys:
+                self._check_tag(key, value)
         final = {**self._default_tags, **(tags or {})}
         missing = [key for key in self._tag_keys if key not in final]
         if missing:

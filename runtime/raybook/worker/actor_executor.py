@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -30,6 +31,7 @@ from raybook.protocol import functions
 from raybook.protocol.messages.raylet import ActorStarted, ExitWorker, StartActor
 from raybook.protocol.messages.worker import ActorCreation, TaskSpec
 from raybook.worker.async_lane import AsyncLane, ThreadLane
+from raybook.worker.fixed_items import is_taken_apart, take_items
 from raybook.worker.loop_turns import LoopTurns
 
 if TYPE_CHECKING:
@@ -287,6 +289,8 @@ class ActorExecutor:
                     await executor.streams.drain_async(peer, spec, result)
                 elif inspect.isawaitable(result):
                     result = await result
+                elif type(result) is GeneratorType and is_taken_apart(result, spec.num_returns, self._method(spec)):
+                    result = take_items(result, spec.num_returns)
             if spec.task_id in lane.cancelled:
                 raise asyncio.CancelledError
             run_us = (time.perf_counter_ns() - start_ns) // 1000

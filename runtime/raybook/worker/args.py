@@ -33,8 +33,11 @@ def split(
         if type(arg) is ref_type:
             if slots is None:
                 slots = []
-            args = (*args[:index], ArgSlot(len(slots)), *args[index + 1 :])
+                replaced = list(args)
+            replaced[index] = ArgSlot(len(slots))
             slots.append(ArgRef(RefInfo(arg.id, arg.owner_address)))
+    if slots is not None:
+        args = tuple(replaced)
     for name, arg in kwargs.items():
         if type(arg) is ref_type:
             if slots is None:

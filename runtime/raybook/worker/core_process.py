@@ -8,7 +8,6 @@ can deadlock on them. Policy-free: message → event → machine → effects.
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import logging
 import os
@@ -26,7 +25,7 @@ import msgspec
 
 from raybook.base.config import Config
 from raybook.base.ids import random_id
-from raybook.base.specs import Endpoint, Location
+from raybook.base.specs import Endpoint
 from raybook.core.owner.locality import Locality
 from raybook.core.owner.owner import Owner
 from raybook.core.owner.records import (
@@ -70,6 +69,7 @@ from raybook.worker.leading import Leading
 from raybook.worker.mail import Mail
 from raybook.worker.peers import Peer
 from raybook.worker.raylet_link import GcsRequest, RayletLink
+from raybook.worker.tickets import Tickets
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +126,7 @@ class CoreProcess:
         self.baton = Baton()
         self._deferred = DeferredSignals(self.wake)
         self.leading = Leading(self, self._step, self._is_quiet, self._is_ending, self._fail, self._deferred)
+        self.tickets = Tickets(self.leading, self._regions, self.submit_call)
         self._sleeping = False
         self._stopping = False
         self._has_polled = False
@@ -215,20 +216,6 @@ class CoreProcess:
 
     def _is_ending(self) -> bool:
         return self._stopping or bool(self.lost_reason)
-
-    def allocate(self, size: int) -> Ticket:
-        """Room for ``size`` bytes in the arena; blocks until there is some. ``refusal`` is set when there is none."""
-        lock = _thread.allocate_lock()
-        lock.acquire()
-        ticket = Ticket(size, lock)
-        self.leading.wait_for(ticket.lock, ticket)
-        return ticket
-
-    def fetch_copy(self, key: bytes, location: Location) -> CopyTicket:
-        """A copy of another node's object; blocks until it is there, or ``reason`` says why not. Hold a reference."""
-        ticket = CopyTicket(key, location)
-        self.leading.wait_for(ticket.lock, ticket)
-        return ticket
 
     def call_gcs(self, method: str, request: bytes) -> GcsReply:
         """Call a GCS method and wait for the answer."""

@@ -14,6 +14,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from types import GeneratorType
 from typing import Any
 
 from raybook.base.errors import ActorExit
@@ -48,7 +49,8 @@ from raybook.worker.actor_executor import ActorExecutor
 from raybook.worker.argument_reader import ArgumentReader
 from raybook.worker.core_process import CoreProcess
 from raybook.worker.executor_base import Executor
-from raybook.worker.item_streams import END, ItemStreams
+from raybook.worker.fixed_items import END, is_taken_apart, take_items
+from raybook.worker.item_streams import ItemStreams
 from raybook.worker.outcome import Outcome
 from raybook.worker.peers import Peer
 from raybook.worker.reply_channel import ReplyChannel
@@ -263,7 +265,7 @@ class WorkerExecutor(Executor):
             made = self._calls_made.get(key, 0) + 1
             self._calls_made[key] = made
             if made >= spec.max_calls:
-                self.retire(f"`{spec.name}` may run {spec.max_calls} times in one process (max_calls)")
+                self._retire_when_free(f"`{spec.name}` may run {spec.max_calls} times in one process (max_calls)")
 
     def _bounce_early(self, peer: Peer, spec: TaskSpec) -> None:
         """The argument that was to be made here before this task was not: back to the owner, who waits for it."""
@@ -284,7 +286,7 @@ class WorkerExecutor(Executor):
                 raise RuntimeError(f"The code of `{spec.name}` never arrived at this worker. Please report this.")
             function = functions.load(payload)
         except BaseException as error:  # noqa: BLE001 - unpickling imports the user's modules.
-            self._load_error = error
+            self._load_error = _unimportable(error) if isinstance(error, ImportError) else error
             if payload is not None:
                 self._payloads[spec.function_key] = payload
             return None
@@ -315,6 +317,8 @@ class WorkerExecutor(Executor):
                 self._in_user_code = False
             if spec.num_returns < 0:
                 self.streams.drain(peer, spec, result, self._step)
+            elif type(result) is GeneratorType and is_taken_apart(result, spec.num_returns, function):
+                result = take_items(result, spec.num_returns, self._step)
         except BaseException as error:  # noqa: BLE001 - everything user code raises has a meaning here.
             self._in_user_code = False
             reply = self.error_reply(spec, error, (time.perf_counter_ns() - start_ns) // 1000)
@@ -387,6 +391,33 @@ class WorkerExecutor(Executor):
         self.replies.flush()
         self._core.send_raylet(WorkerExiting(reason))
 
+    def _retire_when_free(self, reason: str) -> None:
+        """End this process between two tasks: at once, or when the tasks it has submitted have ended and nobody else
+        needs its objects. Until then it takes no work and holds no resources."""
+        self.exiting = True
+        self.replies.flush()
+        core = self._core
+        core.submit(self.intake.close)
+        # What the last reply says of references is looked at first.
+        core.leading.lead_until(lambda: not core.queue)
+        core.send_raylet(WorkerExiting(reason, self._is_needed()))
+        core.leading.lead_until(lambda: not self._is_needed())
+
+    def _is_needed(self) -> bool:
+        owner = self._core.owner
+        return bool(owner.references.borrowers or owner.tasks.tasks or owner.borrows.is_handing_over())
+
     def nudge(self) -> None:
         """Make the main thread look whether it should exit."""
         self._core.wake()
+
+
+def _unimportable(error: ImportError) -> RuntimeError:
+    """The code of a task needs a module that this worker does not find."""
+    wrapped = RuntimeError(
+        "The remote function failed to import on the worker. This may be because needed library dependencies are not "
+        f"installed in the worker environment: {error}. Add them with runtime_env={{'pip': [...]}}, or the folder they are "
+        "in with runtime_env={'py_modules': [...]}."
+    )
+    wrapped.__cause__ = error
+    return wrapped

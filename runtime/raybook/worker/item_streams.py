@@ -25,6 +25,7 @@ from raybook.core.owner.records import SealItems
 from raybook.io.transport import ConnectionClosed
 from raybook.protocol.messages.worker import StreamCredit, StreamItems, TaskSpec
 from raybook.worker.core_process import CoreProcess
+from raybook.worker.fixed_items import END
 from raybook.worker.outcome import Outcome
 from raybook.worker.peers import Peer
 
@@ -34,8 +35,6 @@ GATHER_NS = 500_000
 """Items that follow each other faster than this are gathered: as long as replies of short tasks are (reply_channel)."""
 BATCH_MAX = 128
 """As many items make a message at most."""
-END: Any = object()
-"""What a step of a generator gives at its end."""
 
 
 class ItemStream:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from raybook.base.dynamic_generator import DynamicObjectRefGenerator
-from raybook.base.errors import ACTOR_DIED, ActorExit, RayTaskError, TaskCancelledError, value_from_error
+from raybook.base.error_values import value_from_error
+from raybook.base.errors import ACTOR_DIED, TASK_CODE, ActorExit, RayTaskError, TaskCancelledError
 from raybook.base.ids import owner_of, return_id
 from raybook.base.specs import ErrorValue, Value
 from raybook.core.owner.task_manager import RETRYABLE
@@ -20,6 +21,7 @@ from raybook.protocol.messages.store import Sealed
 from raybook.protocol.messages.worker import TaskReply, TaskSpec
 from raybook.protocol.serialization import deserialize, serialize
 from raybook.worker.core_process import CoreProcess
+from raybook.worker.fixed_items import FixedItems
 from raybook.worker.values import Values
 
 
@@ -41,6 +43,10 @@ class Outcome:
     def of_result(self, spec: TaskSpec, result: Any, run_us: int) -> TaskReply:
         """A task returned. A result that cannot be pickled, is not what num_returns says, or does not fit the store
         makes it a failed one."""
+        if type(result) is FixedItems:
+            return self._of_items(spec, result, run_us)
+        if spec.num_returns > 1 and (mistake := _miscounted(spec, result)) is not None:
+            return self.of_error(spec, mistake, run_us)
         try:
             return TaskReply(spec.task_id, spec.attempt, self._values_of(spec, result), run_us)
         except Exception as error:  # noqa: BLE001 - pickling and iterating run user code.
@@ -53,17 +59,24 @@ class Outcome:
             return []
         if spec.stream is not None:
             return [self._pack(spec, 0, self._all_items(spec, spec.stream.received))]
-        values = list(result) if result is not None else []
-        if len(values) != spec.num_returns:
-            raise ValueError(
-                f"Task `{spec.name}` has num_returns={spec.num_returns} but returned {len(values)} values."
-            )
-        return [self._pack(spec, index, value) for index, value in enumerate(values)]
+        return [self._pack(spec, index, value) for index, value in enumerate(result)]
+
+    def _of_items(self, spec: TaskSpec, taken: FixedItems, run_us: int) -> TaskReply:
+        """A generator with a declared number of returns ended. One that may be tried again is, as a whole."""
+        error = self._error_value(spec, taken.error) if taken.error is not None else None
+        if error is not None and error.code.startswith(RETRYABLE):
+            return TaskReply(spec.task_id, spec.attempt, [], run_us, error)
+        try:
+            returns = [self._pack(spec, index, item) for index, item in enumerate(taken.items)]
+        except Exception as problem:  # noqa: BLE001 - pickling runs user code.
+            return self.of_error(spec, problem, run_us)
+        returns += [Value(error=error)] * (spec.num_returns - len(returns))
+        return TaskReply(spec.task_id, spec.attempt, returns, run_us, error)
 
     def _pack(self, spec: TaskSpec, index: int, result: Any) -> Value:
         owner_id = owner_of(spec.task_id)
-        value, in_region = self._values.pack(result, f"return value of `{spec.name}`", owner_id)
-        if in_region and value.location is not None:
+        value, room = self._values.pack(result, f"return value of `{spec.name}`", owner_id)
+        if room is not None and value.location is not None:
             object_id = return_id(spec.task_id, index)
             location = value.location
             self._core.send_raylet(Sealed(object_id, owner_id, location.offset, location.size))
@@ -87,15 +100,18 @@ class Outcome:
         again or was ended from outside."""
         value = self._error_value(spec, error)
         returns = []
-        if spec.stream is not None and value.payload and not value.code.startswith(RETRYABLE):
+        if spec.stream is not None and value.code == TASK_CODE:
             returns = [self._pack(spec, 0, self._all_items(spec, spec.stream.received + 1))]
         return TaskReply(spec.task_id, spec.attempt, returns, int(run_us), value)
 
     def _error_value(self, spec: TaskSpec, error: BaseException) -> ErrorValue:
         if isinstance(error, (KeyboardInterrupt, asyncio.CancelledError)):
-            return ErrorValue("TaskCancelledError", f"Task: TaskID({spec.task_id.hex()}) was cancelled.")
+            text = f"Task: TaskID({spec.task_id.hex()}) was cancelled."
+            error = TaskCancelledError.of_text(text).with_traceback(error.__traceback__)
         if isinstance(error, TaskCancelledError):
-            return ErrorValue("TaskCancelledError", str(error))
+            value = self.describe(spec.name, error)
+            value.code, value.is_of_task = "TaskCancelledError", True
+            return value
         if isinstance(error, ActorExit):
             text = f"{ACTOR_DIED}\nThe actor is dead because it called exit_actor() in `{spec.name}`."
             return ErrorValue("ActorDiedError", text, actor_id=self.actor_id)
@@ -120,6 +136,17 @@ class Outcome:
         """A task was cancelled before it started."""
         text = f"Task: TaskID({spec.task_id.hex()}) was cancelled."
         return TaskReply(spec.task_id, spec.attempt, [], 0, ErrorValue("TaskCancelledError", text))
+
+
+def _miscounted(spec: TaskSpec, result: Any) -> Exception | None:
+    """The error of a result that is not the declared number of values; it has no frames, because none is to blame."""
+    try:
+        count = len(result)
+    except TypeError as error:
+        return TypeError(f"{error}: with num_returns={spec.num_returns}, a task returns so many values in a tuple.")
+    if count == spec.num_returns:
+        return None
+    return ValueError(f"Task returned {count} objects, but num_returns={spec.num_returns}.")
 
 
 def _is_retryable(spec: TaskSpec, error: BaseException) -> bool:

@@ -8,29 +8,36 @@ from __future__ import annotations
 
 import _thread
 import itertools
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from raybook.base.error_values import error_from_value
 from raybook.base.errors import (
     GetTimeoutError,
     LocalRayletDiedError,
     ObjectLostError,
     ObjectStoreFullError,
     OutOfDiskError,
-    error_from_value,
 )
 from raybook.base.specs import Location, RefInfo, Value
-from raybook.core.owner.records import CancelWait, HoldRef, Pin, SourceLost, Unpin, Wait
+from raybook.core.owner.records import CancelWait, HoldRef, Pin, Put, SourceLost, Unpin, Wait
 from raybook.core.owner.regions import Ticket
 from raybook.io.shm_arena import pinned_buffer
 from raybook.io.spill_files import SpilledValueLost, SpillReader, file_path, write_objects
 from raybook.protocol.serialization import SerializationContext, Serialized, deserialize, serialize
 from raybook.worker.core_process import CoreProcess
 
+logger = logging.getLogger(__name__)
+
 
 def _nothing() -> None:
     pass
+
+
+LOOKS_MAX = 200
+"""A get without time to wait asks so often, 5 ms each, whether what was submitted before it has been looked at."""
 
 
 class Values:
@@ -48,30 +55,51 @@ class Values:
 
     # Writing
 
-    def pack(self, value: Any, name: str = "value", owner_id: bytes = b"") -> tuple[Value, bool]:
-        """A value ready to be stored; True with it when it lies in a region of ours. owner_id: whose it will be, if not
-        ours. TypeError naming the path of what cannot be pickled; ObjectStoreFullError, OutOfDiskError."""
+    def put(self, key: bytes, serialized: Serialized, origin: str) -> None:
+        """Store a value under an id of ours. An interrupt, at whatever line, leaves no room taken by nobody.
+        ObjectStoreFullError, OutOfDiskError."""
+        value, ticket = self.store(serialized)
+        try:
+            value.origin = origin
+            self._core.queue.append(Put(key, value, ticket is not None, ticket))
+        except BaseException:
+            if ticket is not None:
+                self._core.tickets.abandon(ticket)
+            raise
+
+    def pack(self, value: Any, name: str = "value", owner_id: bytes = b"") -> tuple[Value, Ticket | None]:
+        """A value ready to be handed over; with it its room, when it lies in a region of ours. owner_id: whose it will
+        be, if not ours. TypeError naming the path of what cannot be pickled; ObjectStoreFullError, OutOfDiskError."""
         return self.store(serialize(value, self.context, name), owner_id)
 
-    def store(self, serialized: Serialized, owner_id: bytes = b"") -> tuple[Value, bool]:
+    def store(self, serialized: Serialized, owner_id: bytes = b"") -> tuple[Value, Ticket | None]:
         """As ``pack``, for something serialized already."""
         contained = list(serialized.contained) or None
         if serialized.total_bytes <= self._inline_bytes_max:
-            return Value(serialized.to_bytes(), None, None, contained), False
-        location = self._write(serialized, owner_id or self._core.client_id)
-        return Value(None, location, None, contained), not location.spill_path
+            return Value(serialized.to_bytes(), None, None, contained), None
+        location, ticket = self._write(serialized, owner_id or self._core.client_id)
+        try:
+            return Value(None, location, None, contained), None if location.spill_path else ticket
+        except BaseException:
+            self._core.tickets.abandon(ticket)
+            raise
 
-    def _write(self, serialized: Serialized, owner_id: bytes) -> Location:
+    def _write(self, serialized: Serialized, owner_id: bytes) -> tuple[Location, Ticket]:
         core = self._core
-        ticket = core.allocate(serialized.total_bytes)
+        ticket = core.tickets.allocate(serialized.total_bytes)
         if ticket.offset < 0:
             if core.lost_reason:
                 raise LocalRayletDiedError(core.lost_reason)
             if not ticket.spill_dir:
                 raise ObjectStoreFullError(ticket.refusal)
-            return self._write_to_disk(serialized, owner_id, ticket)
-        core.arena.write(ticket.offset, serialized.parts(), warm=ticket.warm)
-        return Location(core.me.node_id, ticket.offset, serialized.total_bytes)
+            return self._write_to_disk(serialized, owner_id, ticket), ticket
+        try:
+            core.arena.write(ticket.offset, serialized.parts(), warm=ticket.warm)
+            return Location(core.me.node_id, ticket.offset, serialized.total_bytes), ticket
+        except BaseException:
+            # Most interrupts of a large put come here.
+            core.tickets.abandon(ticket)
+            raise
 
     def _write_to_disk(self, serialized: Serialized, owner_id: bytes, ticket: Ticket) -> Location:
         """The store has no room even after spilling (everything in it is looked at, or the value is larger than all of
@@ -104,17 +132,18 @@ class Values:
         while not location.spill_path or location.node_id != here:
             # First pinned, then looked at: the place may be left between the two, and then the value says so.
             append = self._core.queue.append
-            unpin = Unpin(key, location.offset)
-            append(Pin(RefInfo(key, owner_address), location.offset))
-            if value.location is location:
-                try:
+            unpin = Unpin(key, location.offset, is_due=False)
+            pin = Pin(RefInfo(key, owner_address), location.offset, unpin)
+            try:
+                append(pin)
+                if value.location is location:
                     if location.node_id != here:
                         return self._read_copy(key, location, owner_address)
                     return self._read_from_arena(location, unpin)
-                finally:
-                    if not unpin.is_kept:
-                        append(unpin)
-            append(unpin)
+            finally:
+                # Also after an interrupt at any line: an end without its beginning, and a second end, count for nothing.
+                if not unpin.is_kept:
+                    append(unpin)
             location = value.location
             assert location is not None, "a located value has lost its location"
         return self._read_from_disk(RefInfo(key, owner_address), location)
@@ -129,13 +158,14 @@ class Values:
         core = self._core
         copy = core.owner.objects.copies.get(key)
         if copy is None:
-            ticket = core.fetch_copy(key, location)
+            ticket = core.tickets.fetch_copy(key, location)
             if ticket.copy is None:
                 return self._read_again(RefInfo(key, owner_address), location, ticket.reason)
             copy = ticket.copy
-        unpin = Unpin(key, copy.offset)
-        core.queue.append(Pin(RefInfo(key, owner_address), copy.offset))
+        unpin = Unpin(key, copy.offset, is_due=False)
+        pin = Pin(RefInfo(key, owner_address), copy.offset, unpin)
         try:
+            core.queue.append(pin)
             return self._read_from_arena(copy, unpin)
         finally:
             if not unpin.is_kept:
@@ -159,10 +189,17 @@ class Values:
         try:
             return deserialize(self._spilled.read(location), wrap_buffer=partial(self._hold_while_looked_at, ref))
         except SpilledValueLost as error:
-            raise ObjectLostError(
+            damage = (
                 f"The object {key.hex()} was moved to disk because the object store was full, and is lost: {error}. "
                 f"Run the code that made it again; if it was not you who touched the file, check the disk."
-            ) from error
+            )
+            if not self._core.owner.recovery.can_make_again(key):
+                raise ObjectLostError(damage) from error
+            logger.warning("%s raybook runs the task that made it again.", damage)
+            self._core.queue.append(SourceLost(key, location, damage))
+            # Later in the same queue: it is waited for, not found.
+            self.block(Wait([key], 1, False, None), None)
+            return self.unpack(key, self._ready[key], ref.owner_address)
 
     def _hold_while_looked_at(self, ref: RefInfo, view: memoryview) -> memoryview:
         """The object is held as long as any view of it lives: its range of the file is cleared when it dies."""
@@ -177,12 +214,15 @@ class Values:
         if any(key not in ready for key in keys):
             self._wait_for_all(keys, timeout_s)
         values = []
-        failed = None
         for key in keys:
             value = ready.get(key)
-            if value is None:
+            while value is None:
+                failed = self._find_error(keys)
                 if failed is None:
-                    failed = self._find_error(keys)
+                    # It was there, and was lost with its node a moment ago: it is on its way again.
+                    self._wait_for_all([key], timeout_s)
+                    value = ready.get(key)
+                    continue
                 self._note_errors(keys)
                 raise failed
             values.append(value)
@@ -200,20 +240,26 @@ class Values:
             if value is not None and value.error is not None:
                 value.error.seen = True
 
-    def _find_error(self, keys: Sequence[bytes]) -> BaseException:
+    def _find_error(self, keys: Sequence[bytes]) -> BaseException | None:
         for key in keys:
             value = self._ready.get(key)
             if value is not None and value.error is not None:
                 return error_from_value(value.error, deserialize)
-        return LocalRayletDiedError(self._core.lost_reason or "The object is not ready, and nothing will make it so.")
+        return LocalRayletDiedError(self._core.lost_reason) if self._core.lost_reason else None
 
     def _wait_for_all(self, keys: list[bytes], timeout_s: float | None) -> None:
-        if not self.block(Wait(list(dict.fromkeys(keys)), len(set(keys)), True, None), timeout_s):
+        looks = 0
+        while not self.block(Wait(list(dict.fromkeys(keys)), len(set(keys)), True, None), timeout_s):
             waiting = [key for key in keys if key not in self._ready]
+            if not waiting:
+                return
+            looks += 1
+            if timeout_s is not None and timeout_s <= 0 and self._core.queue and looks < LOOKS_MAX:
+                continue  # On a busy machine, what was put before may not have been looked at yet.
             raise GetTimeoutError(
-                f"Get timed out: {len(waiting)} of {len(keys)} objects were not ready after {timeout_s:g} s. "
-                f"The first of them, {waiting[0].hex() if waiting else keys[0].hex()}: "
-                f"{self._core.owner.explain(waiting[0]) if waiting else 'it became ready just now'}. "
+                f"Get timed out: some object(s) not ready: {len(waiting)} of {len(keys)} after {timeout_s:g} s. "
+                f"The first of them, {waiting[0].hex()}: "
+                f"{self._core.owner.explain(waiting[0])}. "
                 f"The tasks go on; call get again, or cancel them."
             )
 
@@ -284,5 +330,6 @@ class Values:
 
 
 def _keep(append: Callable[[Any], None], unpin: Unpin, view: memoryview) -> memoryview:
+    buffer = pinned_buffer(view, partial(append, unpin))
     unpin.is_kept = True
-    return pinned_buffer(view, partial(append, unpin))
+    return buffer

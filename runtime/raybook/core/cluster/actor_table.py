@@ -363,7 +363,9 @@ class ActorTable:
             if actor.state == ACTOR_PENDING:
                 self._begin_life(actor, ACTOR_PENDING)
             else:
-                self._life_ended(actor, f"{record_of.NODE_DIED} Node Id: {node.hex()}: {event.reason}", may_restart=True)
+                self._life_ended(
+                    actor, f"{record_of.NODE_DIED} Node Id: {node.hex()}: {event.reason}", may_restart=True
+                )
 
     def _inventory(self, event: on.InventoryTaken) -> None:
         present = frozenset(event.actor_ids)

@@ -60,9 +60,11 @@ class WorkerWithdrawn:
 
 @dataclass(slots=True)
 class WorkerLeaving:
-    """The worker announced that it ends on purpose. Its lease is over; what it holds is free when it is dead."""
+    """The worker announced that it ends on purpose. Its lease is over; what it holds is free when it is dead, or at
+    once if it ``stays`` for the sake of its objects."""
 
     worker: bytes
+    stays: bool = False
 
 
 @dataclass(slots=True)

@@ -104,7 +104,7 @@ class LeaseManager:
             WorkerDied: self._worker_died,
             RevokeAnswered: self._revoke_answered,
             WorkerBlocked: self._worker_blocked,
-            WorkerUnblocked: self._worker_unblocked,
+            WorkerUnblocked: self._worker_blocked,
             ClientGone: self._client_gone,
             ActorRequested: self._actor_requested,
             ActorReady: self._actor_ready,
@@ -273,6 +273,9 @@ class LeaseManager:
         if worker.state is WorkerState.LEASED and lease and lease.orphan_deadline_ms is None:
             self._effects.append(LeaseLostEffect(lease.client, lease.lease_id, died=False, reason="The worker ends."))
         self._table.set_ending(worker)
+        if event.stays and lease:
+            self.pools.release(lease.lease_id)
+            self._changed = True
 
     def _worker_died(self, event: WorkerDied, now_ms: int) -> None:
         worker = self._table.remove_worker(event.worker)
@@ -294,17 +297,13 @@ class LeaseManager:
                 why = (event.reason, event.exit_code, event.out_of_memory, event.code)
                 self._effects.append(LeaseLostEffect(lease.client, lease.lease_id, True, *why))
 
-    def _worker_blocked(self, event: WorkerBlocked, now_ms: int) -> None:
+    def _worker_blocked(self, event: WorkerBlocked | WorkerUnblocked, now_ms: int) -> None:
+        blocks = type(event) is WorkerBlocked
         worker = self._table.workers.get(event.worker)
-        lease = self._table.set_blocked(worker, True) if worker else None
-        if lease is not None and self.pools.pool_of(lease.lease_id).block_cpu(lease.lease_id):
-            self._changed = True
-
-    def _worker_unblocked(self, event: WorkerUnblocked, now_ms: int) -> None:
-        worker = self._table.workers.get(event.worker)
-        lease = self._table.set_blocked(worker, False) if worker else None
-        if lease is not None and self.pools.pool_of(lease.lease_id).unblock_cpu(lease.lease_id):
-            self._changed = True
+        lease = self._table.set_blocked(worker, blocks) if worker else None
+        if lease is not None:
+            pool = self.pools.pool_of(lease.lease_id)
+            self._changed |= (pool.block_cpu if blocks else pool.unblock_cpu)(lease.lease_id)
 
     # --- leases -------------------------------------------------------------------------------------------------------
 

@@ -46,7 +46,7 @@ class State(Enum):
     CALM = "there is memory enough"
     SHRINKING = "the object store shrinks"
     ENDING = "a worker is being ended"
-    COOLING = "a worker has ended"
+    COOLING = "a worker has ended, or is asked to"
 
 
 # --- events -----------------------------------------------------------------------------------------------------------
@@ -199,18 +199,23 @@ class MemoryPolicy:
             self._store_bytes_least, self._shrunk_ms = store_bytes, self._now_ms
         elif store_bytes < self._store_bytes_least:
             self._store_bytes_least, self._shrunk_ms = store_bytes, self._now_ms
-        is_critical = reading.used_bytes > self._critical * reading.limit_bytes
         is_stuck = self._now_ms - self._shrunk_ms >= SHRINK_STALL_MS
-        if is_critical or is_stuck or self._now_ms - self._since_ms >= SHRINK_MS_MAX:
+        if self._is_critical(reading) or is_stuck or self._now_ms - self._since_ms >= SHRINK_MS_MAX:
             self._end_somebody(reading)
+
+    def _is_critical(self, reading: Reading) -> bool:
+        return reading.used_bytes > self._critical * reading.limit_bytes
 
     def _end_somebody(self, reading: Reading) -> None:
         small_bytes = max(SMALL_BYTES_MIN, SMALL_SHARE * reading.limit_bytes)
         large = [candidate for candidate in reading.candidates if candidate.private_bytes >= small_bytes]
-        for candidate in large:
-            if candidate.is_idle and candidate.worker not in self._asked:
-                self._asked[candidate.worker] = None
-                self._effects.append(EndIdle(candidate.worker))
+        hoarders = [one.worker for one in large if one.is_idle and one.worker not in self._asked]
+        for worker in hoarders:
+            self._asked[worker] = None
+            self._effects.append(EndIdle(worker))
+        if hoarders and not self._is_critical(reading):
+            self._move(State.COOLING, hoarders[0], "an idle worker is asked to leave")
+            return
         busy = [candidate for candidate in reading.candidates if not candidate.is_idle]
         if not busy:
             if not self._complained:

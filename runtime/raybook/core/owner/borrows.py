@@ -117,6 +117,10 @@ class Borrows:
         """The references in a task's return values are held here: their worker may let go, when their owners know."""
         self._taken.append(ToPeer(client_id, "", ReturnsTaken(task_id)))
 
+    def is_handing_over(self) -> bool:
+        """Whether a caller has not yet taken over what was in the return values of its task."""
+        return bool(self._return_holds or self._waiting)
+
     def on_returns_taken(self, client_id: bytes, message: ReturnsTaken) -> None:
         """The caller has borrowed what was in a task's return values."""
         _, keys = self._return_holds.pop(message.task_id, (b"", ()))

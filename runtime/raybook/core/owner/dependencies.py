@@ -7,7 +7,7 @@ its slots without a value.
 
 from __future__ import annotations
 
-from raybook.base.errors import failed_argument
+from raybook.base.error_values import failed_argument
 from raybook.base.ids import task_of
 from raybook.base.specs import ErrorValue, Value
 from raybook.core.owner.exchange import Exchange

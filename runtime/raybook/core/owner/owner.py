@@ -130,7 +130,7 @@ class Owner:
             Pin: self._on_pin,
             Unpin: self._on_unpin,
             CancelWait: lambda command: self.waits.cancel(command.wait),
-            SourceLost: lambda event: self.recovery.source_lost(event.object_id, event.location),
+            SourceLost: lambda event: self.recovery.source_lost(event.object_id, event.location, event.damage),
             CreateActorCommand: self.actors.on_create,
             KnowActor: self.actors.on_know,
             KillingActor: self.actors.on_killing,
@@ -395,6 +395,8 @@ class Owner:
 
     def _on_put(self, put: Put) -> None:
         self.references.create(put.object_id)
+        if put.ticket is not None:
+            put.ticket.is_adopted = True
         if put.value.contained:
             self.borrows.hold_contained(put.object_id, put.value.contained)
         self._become_ready(put.object_id, put.value, put.own_region)
@@ -449,10 +451,14 @@ class Owner:
     def _on_pin(self, event: Pin) -> None:
         self.borrows.hold(event.ref)
         self.pins.add(event.offset)
+        if event.unpin is not None:
+            event.unpin.is_due = True
 
     def _on_unpin(self, event: Unpin) -> None:
-        self.pins.remove(event.offset)
-        self.references.drop(event.object_id)
+        if event.is_due:
+            event.is_due = False
+            self.pins.remove(event.offset)
+            self.references.drop(event.object_id)
 
     def _forget(self, key: bytes) -> None:
         """A borrowed object is held here no longer."""

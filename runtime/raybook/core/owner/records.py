@@ -98,6 +98,8 @@ class Put(msgspec.Struct, gc=False):
     object_id: bytes
     value: Value
     own_region: bool = False
+    ticket: Any = None
+    """The room that it lies in, which is the object's from now on."""
 
 
 class Fulfil(msgspec.Struct, gc=False):
@@ -114,10 +116,11 @@ class HoldRef(msgspec.Struct, gc=False):
 
 
 class Pin(msgspec.Struct, gc=False):
-    """A view into the arena came to life in this process."""
+    """A view into the arena came to life in this process. unpin: its end, if it is not to count before this."""
 
     ref: RefInfo
     offset: int
+    unpin: Unpin | None = None
 
 
 class Unpin(msgspec.Struct, gc=False):
@@ -127,6 +130,8 @@ class Unpin(msgspec.Struct, gc=False):
     offset: int
     is_kept: bool = False
     """For the reader alone: a view has taken over, and hands this in when it goes."""
+    is_due: bool = True
+    """For the owner machine alone: its ``Pin`` has been counted, and not taken back yet."""
 
 
 class TakeItem(msgspec.Struct, gc=False):
@@ -137,10 +142,11 @@ class TakeItem(msgspec.Struct, gc=False):
 
 
 class SourceLost(msgspec.Struct, gc=False):
-    """The object could not be read at this place, for its node is dead."""
+    """The object could not be read at this place, for its node is dead; or, with ``damage``, for what its file is not."""
 
     object_id: bytes
     location: Location
+    damage: str = ""
 
 
 class CancelWait(msgspec.Struct, gc=False):

@@ -68,6 +68,8 @@ class Recovery:
         self._dead_nodes: dict[bytes, str] = {}
         self.is_on = False
         """There are other nodes: objects may be lost."""
+        self.rebuilt_count = 0
+        """How often a task ran again, in all."""
         self.rebuilt: dict[bytes, int] = {}
         """Tasks that ran again, and how often: what they make anew may be there still."""
 
@@ -124,12 +126,27 @@ class Recovery:
             if key in values:
                 self._lose(key)
 
-    def source_lost(self, key: bytes, location: Location) -> None:
-        """An object could not be read where it should be, for its node is dead."""
+    def source_lost(self, key: bytes, location: Location, damage: str = "") -> None:
+        """An object could not be read where it should be, for its node is dead; damage: for what is wrong with its file."""
         value = self._objects.values.get(key)
-        if value is not None and value.location is not None and value.location.node_id == location.node_id:
+        if value is None or value.location is None:
+            return
+        if damage:
+            if value.location == location:
+                self._file_lost(key, location, damage)
+        elif value.location.node_id == location.node_id:
             self._dead_nodes.setdefault(location.node_id, "it cannot be reached")
             self._lose(key)
+
+    def can_make_again(self, key: bytes) -> bool:
+        """Whether the task that made an object may run again. From any thread: an answer that is late does no harm."""
+        kept = self._kept.get(task_of(key))
+        return kept is not None and bool(kept.record.retries_left) and not kept.record.cancelled
+
+    def _file_lost(self, key: bytes, location: Location, damage: str) -> None:
+        self._objects.lose(key)
+        if self._make_again(key, location.node_id) is not None:
+            self._ready(key, Value(error=ErrorValue("ObjectLostError", damage)), False)
 
     def _lose(self, key: bytes) -> None:
         value = self._objects.values[key]
@@ -160,6 +177,7 @@ class Recovery:
         if record.retries_left > 0:
             record.retries_left -= 1
         spec.attempt += 1
+        self.rebuilt_count += 1
         self.rebuilt[spec.task_id] = self.rebuilt.get(spec.task_id, 0) + 1
         self._tasks.tasks[spec.task_id] = record
         for ref in record.held or ():
@@ -224,7 +242,7 @@ class Recovery:
         return node_id in self._dead_nodes
 
     def statistics(self) -> dict[str, int]:
-        return {"kept_tasks": len(self._kept), "kept_bytes": self._bytes, "rebuilt": sum(self.rebuilt.values())}
+        return {"kept_tasks": len(self._kept), "kept_bytes": self._bytes, "rebuilt": self.rebuilt_count}
 
     def check_invariants(self) -> None:
         """Raise AssertionError naming the first broken invariant."""

@@ -36,7 +36,7 @@ class Ticket:
     """One request for room. ``offset`` or ``refusal`` is set when the lock, held when this is made, is released; with a
     refusal, ``spill_dir`` is where the value may be written instead."""
 
-    __slots__ = ("lock", "offset", "refusal", "size", "spill_dir", "warm")
+    __slots__ = ("is_abandoned", "is_adopted", "lock", "offset", "refusal", "size", "spill_dir", "warm")
 
     def __init__(self, size: int, lock: Any) -> None:
         self.size = size
@@ -44,6 +44,8 @@ class Ticket:
         self.refusal = ""
         self.spill_dir = ""
         self.warm = False
+        self.is_abandoned = False
+        self.is_adopted = False
         self.lock = lock
 
 
@@ -79,6 +81,8 @@ class Regions:
         self.allocator.mark_written(offset, ticket.size)
         ticket.offset = offset
         ticket.lock.release()
+        if ticket.is_abandoned:
+            self.free(offset)
 
     def granted(self, message: ExtentGranted) -> None:
         """An extent arrived; it may be larger than what its ticket takes."""
@@ -95,6 +99,15 @@ class Regions:
             ticket.refusal = message.text
             ticket.spill_dir = message.spill_dir
             ticket.lock.release()
+
+    def abandon(self, ticket: Ticket) -> None:
+        """Whoever asked for room was interrupted, and writes nothing there: it is free, now or when it is granted. Too
+        late for one in which an object lies: then the interrupt came after all was done."""
+        if ticket.is_adopted:
+            return
+        ticket.is_abandoned = True
+        if ticket.offset >= 0:
+            self.free(ticket.offset)
 
     def free(self, offset: int) -> None:
         """A region is garbage; its bytes serve the next ticket, or go back when this process is quiet."""

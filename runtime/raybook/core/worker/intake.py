@@ -23,6 +23,9 @@ from typing import Any, Protocol
 from raybook.protocol.messages.raylet import Blocked, RevokeAnswer, RevokeLease, Unblocked
 from raybook.protocol.messages.worker import BindLease, PushTasks, TasksBounced
 
+EPOCH_MAX = (1 << 63) - 1
+"""Later than every lease."""
+
 
 class Caller(Protocol):
     """Who pushed something: one connection."""
@@ -187,6 +190,11 @@ class Intake:
         if self._draining_epoch and self.is_idle():
             self._to_raylet(RevokeAnswer(self._draining_epoch, True))
             self._draining_epoch = 0
+
+    def close(self) -> None:
+        """This process takes no more work: what it has not begun, and what is still on its way, goes back."""
+        self._revoked_epoch = EPOCH_MAX
+        self.bounce_unstarted("revoked")
 
     def lend(self) -> None:
         """The running task waits in get: give back what it would hold up, lend out its CPU."""

@@ -42,6 +42,9 @@ class HeadOptions(msgspec.Struct):
     port: int = 0
     metrics_port: int | None = None
     """Serve Prometheus' page there, on ``host``; 0: on any free port; None: not at all."""
+    http_host: str = "127.0.0.1"
+    http_port: int | None = None
+    """Where the HTTP door listens beside its Unix socket; 0: at any free port; None: at none."""
 
 
 class GcsOptions(msgspec.Struct):
@@ -56,6 +59,8 @@ class GcsOptions(msgspec.Struct):
     port: int = 0
     store: str = ""
     metrics_port: int | None = None
+    http_host: str = "127.0.0.1"
+    http_port: int | None = None
 
 
 class NodeOptions(msgspec.Struct):
@@ -84,3 +89,5 @@ class Ready(msgspec.Struct):
     pid: int = 0
     metrics_address: str = ""
     """host:port of Prometheus' page, when it is served."""
+    http_address: str = ""
+    """host:port of the HTTP door, when it listens at a port."""

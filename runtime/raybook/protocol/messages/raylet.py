@@ -171,9 +171,11 @@ class ExitWorker(msgspec.Struct, tag=15, array_like=True):
 
 
 class WorkerExiting(msgspec.Struct, tag=16, array_like=True):
-    """worker → raylet: it is about to end on purpose (exit_actor, max_calls); no restart, not a crash."""
+    """worker → raylet: it is about to end on purpose (exit_actor, max_calls); no restart, not a crash. stays: only when
+    nobody needs its objects any more; it takes no work until then, and holds no resources."""
 
     reason: str
+    stays: bool = False
 
 
 class GcsCall(msgspec.Struct, tag=17, array_like=True):

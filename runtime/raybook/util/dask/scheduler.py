@@ -7,7 +7,7 @@ Source: behaviour of Ray's ``ray.util.dask``; Dask's task specification (``dask.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import dask
@@ -36,7 +36,7 @@ def disable_dask_on_ray() -> Any:
 
 
 def ray_dask_get(dsk: Any, keys: Any, **kwargs: Any) -> Any:
-    """Compute ``keys`` (nested lists of them) of a graph: ``dask.compute(x, scheduler=ray_dask_get)``.
+    """Compute ``keys`` (nested lists of them give nested tuples) of a graph: ``dask.compute(x, scheduler=ray_dask_get)``.
 
     ray_callbacks: for this computation, in place of the active ones. ray_remote_args: options of ``raybook.remote`` for
     every task; ``dask.annotate(ray_remote_args=...)`` overrides them for some. ray_persist: results as refs. num_workers
@@ -76,7 +76,7 @@ def _compute(
         # Refs of what lies between go with them, while tasks still run.
         del submission, graph
         if not ray_persist:
-            results = _values(results)
+            results = _values(results, keys)
         for callback in hooks.ray_finish_cbs or ():
             callback(results)
     return results
@@ -140,7 +140,7 @@ class _Submission:
 
     def _nested(self, keys: Any) -> Any:
         if isinstance(keys, list):
-            return [self._nested(key) for key in keys]
+            return tuple(self._nested(key) for key in keys)
         return self._results[keys]
 
 
@@ -178,27 +178,25 @@ def _filled(value: Any) -> Any:
     return value
 
 
-def _values(results: Any) -> Any:
-    """Everything fetched, with one ``get`` for all refs; as nested as before, inner lists as tuples, as Dask has it."""
-    refs: list[ObjectRef] = []
-
-    def collect(item: Any) -> None:
-        if isinstance(item, (list, tuple)):
-            for inner in item:
-                collect(inner)
-        elif isinstance(item, ObjectRef):
-            refs.append(item)
-
-    collect(results)
+def _values(results: Any, keys: Any) -> Any:
+    """Everything fetched, with one ``get`` for all refs; nested as the keys are: a result may be a tuple itself."""
+    refs = [result for result in _flat_results(results, keys) if isinstance(result, ObjectRef)]
     values = iter(get(refs))
 
-    def fill(item: Any) -> Any:
-        if isinstance(item, (list, tuple)):
-            return tuple(fill(inner) for inner in item)
-        return next(values) if isinstance(item, ObjectRef) else item
+    def fill(result: Any, key: Any) -> Any:
+        if isinstance(key, list):
+            return tuple(fill(*pair) for pair in zip(result, key, strict=True))
+        return next(values) if isinstance(result, ObjectRef) else result
 
-    filled = fill(results)
-    return list(filled) if isinstance(results, list) else filled
+    return fill(results, keys)
+
+
+def _flat_results(results: Any, keys: Any) -> Iterator[Any]:
+    if isinstance(keys, list):
+        for result, key in zip(results, keys, strict=True):
+            yield from _flat_results(result, key)
+    else:
+        yield results
 
 
 def _flat_keys(keys: Any) -> Iterable[Any]:

@@ -24,6 +24,7 @@ from raybook.util.state.common import (
     NodeState,
     ObjectState,
     PlacementGroupState,
+    RuntimeEnvState,
     TaskState,
     WorkerState,
     select,
@@ -137,6 +138,20 @@ def list_objects(
     return select(ObjectState, rows, filters, limit, detail)
 
 
+def list_runtime_envs(
+    address: str | None = None,
+    filters: Filters = None,
+    limit: int = LIMIT_DEFAULT,
+    timeout: int = 30,
+    detail: bool = False,
+    raise_on_missing_output: bool = True,
+    _explain: bool = False,
+) -> list[RuntimeEnvState]:
+    """Runtime environments by node: whether they could be set up, and how long that took. One round trip."""
+    _check_address(address)
+    return select(RuntimeEnvState, sources.runtime_envs(), filters, limit, detail)
+
+
 def list_cluster_events(
     address: str | None = None,
     filters: Filters = None,
@@ -146,8 +161,7 @@ def list_cluster_events(
     raise_on_missing_output: bool = True,
     _explain: bool = False,
 ) -> list[ClusterEventState]:
-    """What people should know of the cluster as it is now: what waits in vain, and nodes that are gone. Two round
-    trips."""
+    """What happened lately: workers and nodes that died, environments that failed; the latest first. Two round trips."""
     _check_address(address)
     return select(ClusterEventState, sources.cluster_events(), filters, limit, detail)
 

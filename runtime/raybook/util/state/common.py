@@ -217,18 +217,6 @@ class JobState(StateSchema):
     driver_exit_code: int | None = detail_only()
 
 
-@dataclass
-class ClusterEventState(StateSchema):
-    """Something that people should know of the cluster as it is now; severity: WARNING or ERROR."""
-
-    severity: str
-    time: str
-    source_type: str
-    message: str
-    event_id: str
-    custom_fields: dict | None = detail_only()
-
-
 class StateResource(str, Enum):
     """What ``StateApiClient`` is asked for."""
 
@@ -240,6 +228,7 @@ class StateResource(str, Enum):
     TASKS = "tasks"
     OBJECTS = "objects"
     CLUSTER_EVENTS = "cluster_events"
+    RUNTIME_ENVS = "runtime_envs"
 
 
 @dataclass
@@ -258,6 +247,30 @@ class GetApiOptions:
     """How ``StateApiClient.get`` answers."""
 
     timeout: int = 30
+
+
+@dataclass
+class RuntimeEnvState(StateSchema):
+    """A runtime environment as one node made it, or could not."""
+
+    runtime_env: dict
+    success: bool
+    creation_time_ms: float | None
+    node_id: str
+    ref_cnt: int | None = detail_only()
+    error: str | None = detail_only()
+
+
+@dataclass
+class ClusterEventState(StateSchema):
+    """Something that happened; severity: INFO, WARNING or ERROR. time: milliseconds since the epoch, as text."""
+
+    severity: str
+    time: str
+    source_type: str
+    message: str
+    event_id: str
+    custom_fields: dict | None = detail_only()
 
 
 State = TypeVar("State", bound=StateSchema)

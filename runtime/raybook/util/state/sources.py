@@ -3,7 +3,6 @@ is asked."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from typing import Any
@@ -12,6 +11,7 @@ from raybook.api import get_runtime_context, nodes, placement_group_table
 from raybook.api import list_actors as actor_rows
 from raybook.api.inventory import job_rows, waiting_lines, worker_rows
 from raybook.api.memory_table import reference_type
+from raybook.api.observed import fact_rows
 from raybook.api.survey import Surveyed, surveyed_objects, surveyed_tasks
 from raybook.base.facts import (
     ACTOR_DEAD,
@@ -30,6 +30,7 @@ from raybook.util.state.common import (
     NodeState,
     ObjectState,
     PlacementGroupState,
+    RuntimeEnvState,
     TaskState,
     WorkerState,
 )
@@ -150,6 +151,47 @@ def objects() -> tuple[list[ObjectState], Surveyed]:
     return found, survey
 
 
+def runtime_envs() -> list[RuntimeEnvState]:
+    """The latest that nodes have told of, the longest unchanged first."""
+    return [
+        RuntimeEnvState(
+            runtime_env=row["runtime_env"],
+            success=row["success"],
+            creation_time_ms=row["creation_time_ms"],
+            node_id=row["node_id"],
+            error=row["error"] or None,
+        )
+        for row in fact_rows("runtime_env")["runtime_env"]
+    ]
+
+
+def cluster_events() -> list[ClusterEventState]:
+    """What nodes have told of, the latest first, and then nodes that died (when is not known) and what waits in vain
+    now."""
+    told = [
+        ClusterEventState(
+            row["severity"],
+            str(row["time_ms"]),
+            row["source_type"],
+            row["message"],
+            row["event_id"],
+            row["custom_fields"],
+        )
+        for row in fact_rows("cluster_event")["cluster_event"]
+    ]
+    told.sort(key=lambda event: event.time, reverse=True)
+    died = [
+        ClusterEventState("ERROR", "", "GCS", f"Node {node.node_id} died: {node.state_message}", node.node_id, {})
+        for node in cluster_nodes()
+        if node.state == "DEAD"
+    ]
+    waiting = [
+        ClusterEventState("WARNING", str(int(time.time() * 1000)), "GCS", text, f"waiting-{index}", {})
+        for index, text in enumerate(waiting_lines())
+    ]
+    return told + died + waiting
+
+
 def _placement_group(row: dict[str, Any]) -> PlacementGroupState:
     nodes_of = row["bundles_to_node_id"]
     return PlacementGroupState(
@@ -249,18 +291,3 @@ def _death_cause(row: dict[str, Any]) -> dict[str, Any]:
         return {"creation_task_failure_context": about}
     reason = next((word for phrase, word in _REASONS if phrase in text), "UNSPECIFIED")
     return {"actor_died_error_context": {**about, "reason": reason, "never_started": not row["pid"]}}
-
-
-def cluster_events() -> list[ClusterEventState]:
-    """What waits for room that is not there, and nodes that are gone: as things are now."""
-    found = [("WARNING", "GCS", text) for text in waiting_lines()]
-    found += [
-        ("ERROR", "RAYLET", f"Node {node.node_id} is gone: {node.state_message or 'no reason is known'}")
-        for node in cluster_nodes()
-        if node.state != "ALIVE"
-    ]
-    now = str(int(time.time()))
-    return [
-        ClusterEventState(severity, now, source, text, hashlib.sha256(text.encode()).hexdigest()[:16], {})
-        for severity, source, text in found
-    ]
