@@ -321,7 +321,7 @@ def test_init_may_be_a_coroutine(ray):
             await asyncio.sleep(0)
             self.x = x
 
-        async def get(self):
+        def get(self):
             return self.x
 
     assert ray.get(Slowly.remote(3).get.remote(), timeout=PATIENCE_S) == 3

@@ -71,7 +71,7 @@ class ActorClass:
         methods: dict[str, int] = {}
         defaults: dict[str, MethodDefaults] = {}
         signatures: dict[str, Callable[[tuple, dict], None]] = {}
-        is_async = False
+        is_async = inspect.iscoroutinefunction(inspect.getattr_static(cls, "__init__"))
         for name, function, is_static in _methods_of(cls):
             declared = getattr(function, METHOD_MARK, {})
             methods[name] = _num_returns(function, declared)
