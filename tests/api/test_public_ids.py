@@ -44,6 +44,10 @@ def test_a_job_config_holds_what_init_takes():
     config.set_metadata("why", "test")
     assert (config.ray_namespace, config.metadata) == ("here", {"who": "me", "why": "test"})
     assert JobConfig.from_json({"ray_namespace": "there"}).ray_namespace == "there"
+    config.set_py_logging_config(raybook.LoggingConfig(encoding="JSON"))
+    assert config.py_logging_config.encoding == "JSON"
+    with pytest.raises(TypeError, match="LoggingConfig"):
+        config.set_py_logging_config("JSON")
     for refused in ({"jvm_options": ["-Xmx1g"]}, {"default_actor_lifetime": "detached"}):
         with pytest.raises(ValueError):
             JobConfig(**refused)

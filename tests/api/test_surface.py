@@ -51,6 +51,15 @@ NOT_HERE = {
     "runtime_env/RuntimeEnv.virtualenv_name": "pip is never a name",
     "runtime_env/RuntimeEnvConfig.*proto*": "Ray's wire format",
     "job_config/JobConfig.ensure_logging_config": "called by Ray's init",
+    # How Ray copies its graphs and overlaps their steps.
+    "dag/*.apply_*": "Ray's way to copy graphs",
+    "dag/*.type_hint": "transports are chosen by name",
+    "dag/*.get_result_type": "Serve's older graphs",
+    "dag/InputNode.set_context": "Serve's older graphs",
+    "dag/CollectiveOutputNode.collective_op": "Ray's insides",
+    "dag/DAG*": "Ray's insides",
+    "dag/GPUFuture": "Ray's insides",
+    "dag/plot": "visualize() draws",
     # Deprecated in Ray, or for machines raybook does not run on.
     "util/iter": "deprecated in Ray",
     "util/ray_debugpy": "Visual Studio Code's debugger of clusters",
@@ -67,17 +76,6 @@ NOT_HERE = {
     "util.state.common/*": "how Ray's state API is made",
     "util.state/StateApiClient.get_address": "Ray's dashboard",
     "util.state/StateApiClient.get_version": "Ray's dashboard",
-    "dag/*Node": "nodes are made by bind, of our own records",
-    "dag/*.apply_*": "Ray's way to copy graphs",
-    "dag/*.type_hint": "with_tensor_transport sets it",
-    "dag/Input*.get_result_type": "for a drawing of Ray's",
-    "dag/InputNode.set_context": "entering the node sets it",
-    "dag/CollectiveOutputNode.collective_op": "how Ray's collectives are made",
-    "dag/DAGNODE_TYPE_KEY": "a word of Ray's pickles of graphs",
-    "dag/DAGOperationFuture": "how Ray's compiled graphs are made",
-    "dag/GPUFuture": "how Ray's compiled graphs are made",
-    "dag/plot": "CompiledDAG.visualize draws",
-    "job_submission/*.model_config": "pydantic's",
     "util.collective.types/RecvOptions.unset_timeout_ms": "a slip of the pen for timeout_ms",
 }
 """Patterns over `module/name.member`: what raybook does not have, and must then really lack."""
@@ -90,13 +88,15 @@ ELSEWHERE = {
     "cluster_utils/FAKE_HEAD_NODE_ID": "autoscaler",
     "util/connect": "the thin client",
     "util/disconnect": "the thin client",
-    "job_config/JobConfig.set_py_logging_config": "logging",
 }
 """The same for what is being built."""
 
-MADE_BY_RAYBOOK = {"ActorClass", "ActorHandle", "ActorMethod", "ObjectRefGenerator", "PlacementGroup", "RemoteFunction"} | {
-    "RuntimeContext", "AsyncResult", "IMapIterator", "FailureTuple",
-}  # fmt: skip
+MADE_BY_RAYBOOK = frozenset(
+    """
+    ActorClass ActorHandle ActorMethod AsyncResult ClassMethodNode ClassNode CollectiveOutputNode FailureTuple FunctionNode
+    IMapIterator InputAttributeNode MultiOutputNode ObjectRefGenerator PlacementGroup RemoteFunction RuntimeContext
+    """.split()
+)
 """Classes whose instances users get and do not make; errors are as well. Records of the state API have fewer fields."""
 
 

@@ -186,3 +186,21 @@ def test_a_cancelled_task_is_not_retried(ray, gate, attempts):
     with pytest.raises(ray.exceptions.TaskCancelledError):
         ray.get(ref, timeout=10)
     assert attempts() == 2
+
+
+@pytest.mark.slow
+def test_a_cancellation_at_the_very_beginning_of_a_task_is_never_lost(ray, gate):
+    # The moments differ from round to round: in the queue, on the way, taken out, before the wait, in it.
+    @ray.remote
+    def wait_for(refs):
+        return ray.get(refs[0])
+
+    for number in range(60):
+        refs = [wait_for.remote([gate.wait.remote()]) for _ in range(2)]
+        if number % 3:
+            ray.wait(refs, timeout=0.001 * (number % 7))
+        for ref in refs:
+            ray.cancel(ref)
+        for ref in refs:
+            with pytest.raises(ray.exceptions.TaskCancelledError):
+                ray.get(ref, timeout=20)

@@ -123,9 +123,9 @@ def test_what_cannot_be_pickled_is_told_by_what_was_asked_for(ray):
         ray.put([lock])
     with pytest.raises(TypeError, match="Could not serialize the argument for a task or actor takes.*_thread.lock"):
         takes.remote(lock)
-    with pytest.raises(TypeError, match="Could not serialize the remote function captures.*_thread.lock"):
+    with pytest.raises(TypeError, match="Could not serialize the function captures.*_thread.lock"):
         captures.remote()
-    with pytest.raises(TypeError, match="Could not serialize the actor Captures.*_thread.lock"):
+    with pytest.raises(TypeError, match="Could not serialize the actor class Captures.*_thread.lock"):
         Captures.remote()
 
 

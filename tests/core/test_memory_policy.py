@@ -86,7 +86,9 @@ def test_drivers_are_no_candidates_and_a_shortage_without_workers_is_said_once()
     assert scene.tell(reading()) == [mp.NobodyToEnd()]
     assert scene.tell(reading()) == []
     scene.tell(reading(used=GIB))
-    assert scene.tell(reading()) == [mp.NobodyToEnd()]
+    assert scene.tell(reading()) == [], "It was said a moment ago."
+    scene.tell(reading(used=GIB))
+    assert scene.tell(reading(), after_ms=mp.COMPLAINT_MS) == [mp.NobodyToEnd()]
 
 
 def test_idle_worker_that_kept_much_is_asked_to_leave_once():

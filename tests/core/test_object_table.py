@@ -162,6 +162,26 @@ def test_region_is_freed_by_its_owner_only():
     assert table.statistics().sealed_count == 1
 
 
+def test_a_free_that_overtook_the_seal_frees_what_is_sealed_then():
+    table = table_with(ANNA, BOB)
+    offset = granted(table, ANNA).offset
+
+    assert table.handle([ev.RegionsFreed(BOB, [offset], [b"obj"])], 0) == []
+    effects = table.handle([ev.RegionSealed(ANNA, b"obj", BOB, offset, 1000)], 0)
+
+    assert effects == [ev.ForwardFree(ANNA, [offset])]
+    assert table.statistics().sealed_count == 0
+
+
+def test_a_free_that_overtook_its_seal_does_not_free_another_object_there():
+    table = table_with(ANNA, BOB)
+    offset = granted(table, ANNA).offset
+    table.handle([ev.RegionsFreed(BOB, [offset], [b"old"])], 0)
+
+    assert table.handle([ev.RegionSealed(ANNA, b"new", BOB, offset, 1000)], 0) == []
+    assert table.statistics().sealed_count == 1
+
+
 def test_extents_of_a_dead_client_are_free_after_all_others_have_answered():
     table = table_with(ANNA, BOB, CARL)
     grant = granted(table, ANNA)

@@ -175,11 +175,12 @@ def test_a_task_whose_argument_failed_fails_without_running() -> None:
     assert len(world.runs) == 1
 
 
-def test_a_crash_charges_only_the_task_that_ran() -> None:
+def test_a_task_without_retries_goes_alone_so_a_crash_fails_no_other() -> None:
     world = World(workers=1)
     stats = quick()
-    keys = [world.task(stats) for _ in range(4)]
+    keys = [world.task(stats, retries=0) for _ in range(4)]
     world.grant()
+    assert world.pushes == [[keys[0][:16]]]
 
     world.kill(1)
     world.settle()
@@ -188,6 +189,24 @@ def test_a_crash_charges_only_the_task_that_ran() -> None:
     assert failed == keys[:1]
     error = world.value(keys[0]).error  # type: ignore[union-attr]
     assert error is not None and error.code == "WorkerCrashedError" and "SIGKILL" in error.text
+
+
+def test_a_crash_charges_every_task_in_flight_once_and_then_each_goes_alone() -> None:
+    world = World(workers=1)
+    stats = quick()
+    keys = [world.task(stats, retries=1) for _ in range(3)]
+    world.grant()
+    assert world.pushes == [[key[:16] for key in keys]]
+
+    world.kill(1)
+    world.grant()
+    assert world.pushes[1:] == [[keys[0][:16]]]
+    world.kill(2)
+    world.settle()
+
+    # The first crashed twice; the others, which were charged with it once, ran.
+    assert [world.value(key).error is not None for key in keys] == [True, False, False]  # type: ignore[union-attr]
+    assert world.pushes[2:] == [[key[:16]] for key in keys[1:]]
 
 
 def test_a_crashed_task_is_retried_as_often_as_it_may() -> None:
@@ -242,7 +261,7 @@ def test_a_reply_that_the_news_of_the_workers_death_overtook_still_counts() -> N
     world.feed(PeerGone(worker))
 
     assert world.value(first) == Value(inline=b"value")
-    assert world.value(second).error.code == "WorkerCrashedError"  # type: ignore[union-attr]
+    assert world.owner.tasks.tasks[second[:16]].spec.attempt == 1
 
 
 def test_tasks_that_a_leaving_worker_never_started_come_back_when_it_is_out_of_reach() -> None:
@@ -264,7 +283,7 @@ def test_tasks_that_a_leaving_worker_never_started_come_back_when_it_is_out_of_r
 
 def test_the_socket_of_a_dead_worker_is_not_waited_for_for_ever() -> None:
     world = World(workers=1)
-    key = world.task(quick())
+    key = world.task(quick(), retries=0)
     world.grant()
 
     world.feed(FromRaylet(LeaseLost(1, True, "it was killed by SIGKILL.")))

@@ -94,6 +94,18 @@ def test_jobs_workers_and_nodes_are_listed(cluster):
     assert node["is_head"] and node["resources"]["CPU"][1] == 2
 
 
+@pytest.mark.slow
+def test_environments_and_what_happened_are_listed(cluster, eventually):
+    task = ray.remote(max_retries=0)(lambda code: os._exit(code))
+    ray.get(ray.remote(lambda: None).options(runtime_env={"env_vars": {"RB_CLI": "1"}}).remote())
+    with pytest.raises(ray.exceptions.WorkerCrashedError):
+        ray.get(task.remote(78))
+    eventually(lambda: any("exit code 78" in row["message"] for row in rows_of("list", "cluster-events")))
+    (made,) = rows_of("list", "runtime-envs")
+    assert made["success"] and made["runtime_env"] == {"env_vars": {"RB_CLI": "1"}}
+    assert "ERROR" in run("list", "cluster-events", "--address", NAME).output
+
+
 def test_large_objects_are_listed_with_their_owner_and_vanish_with_their_last_reference(cluster, eventually):
     ref = ray.put(bytes(3_000_000))
     (listed,) = [row for row in rows_of("list", "objects") if row["object_id"] == ref.hex()]

@@ -299,10 +299,22 @@ def test_a_jobs_server_that_is_killed_is_started_again_and_jobs_go_on(client, tm
     gate = tmp_path / "gate"
     job = client.submit_job(entrypoint=f"while [ ! -e {gate} ]; do sleep 0.02; done; echo done")
     wait_for(client, job, JobStatus.RUNNING)
+
+    @ray.remote(num_cpus=1)
+    class Holder:
+        def hold(self):
+            return True
+
+    holder = Holder.remote()
+    ray.get(holder.hold.remote())
+    waiting = client.submit_job(entrypoint="echo at last", entrypoint_num_cpus=2)
     pids = _jobs_servers()
     os.kill(pids[0], 9)
     eventually(lambda: pids[0] not in _jobs_servers())
     assert client.get_job_status(job) is JobStatus.RUNNING
+    assert client.get_job_status(waiting) is JobStatus.PENDING
+    ray.kill(holder)
+    assert ended(client, waiting).status is JobStatus.SUCCEEDED and client.get_job_logs(waiting) == "at last\n"
     gate.touch()
     assert ended(client, job).status is JobStatus.SUCCEEDED and client.get_job_logs(job) == "done\n"
 

@@ -317,6 +317,40 @@ def test_files_that_may_be_open_suffice_for_many_actors_in_drivers_and_workers()
     assert done.stdout.split() == ["90", str(wanted), str(wanted)], done.stderr
 
 
+OUT_OF_FILES = """
+    import os, resource
+    import raybook as ray
+
+    @ray.remote(num_cpus=0)
+    class Actor:
+        def one(self):
+            return 1
+
+    ray.init(num_cpus=1)
+    first = Actor.remote()
+    assert ray.get(first.one.remote()) == 1
+    have = max(int(name) for name in os.listdir("/proc/self/fd")) + 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (have, have))
+    more = [Actor.remote() for _ in range(4)]
+    done, rest = ray.wait([actor.one.remote() for actor in more], num_returns=4, timeout=3)
+    print(len(rest) > 0, ray.get(first.one.remote()))
+"""
+
+
+@pytest.mark.slow
+def test_driver_that_may_open_no_more_files_says_so_and_goes_on() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(OUT_OF_FILES)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+    assert done.stdout.split() == ["True", "1"], done.stderr
+    assert done.stderr.count("may have") == 1 and "ulimit -n" in done.stderr
+
+
 def test_folder_of_sockets_is_for_this_user_alone_and_its_path_is_short(cluster: ModuleType) -> None:
     folder = Path(started_engine().session_dir)
 

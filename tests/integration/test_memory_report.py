@@ -121,6 +121,16 @@ def test_report_without_a_cluster_says_so(no_cluster: object) -> None:
         ray.memory()
 
 
+def test_local_mode_has_a_report_too(no_cluster: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray.init(local_mode=True)
+    monkeypatch.setattr(__main__, "kept_here", ray.put([1, 2, 3]), raising=False)
+
+    (row,) = ray.memory()
+
+    assert (row["kind"], row["type"], row["held_by"]) == ("INLINE", "DRIVER", ["kept_here"])
+    assert ray.get(__main__.kept_here, copy=True) == [1, 2, 3]
+
+
 def test_outside_of_ipython_lines_are_not_recorded_unless_asked_for(own_cluster: Callable[..., object]) -> None:
     own_cluster(num_cpus=1)
     ref = ray.put(1)

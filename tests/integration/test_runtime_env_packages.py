@@ -120,6 +120,28 @@ def test_what_the_installer_says_reaches_the_driver(own_cluster, tmp_path: Path,
     eventually(is_told)
 
 
+@pytest.mark.slow
+def test_uv_looks_where_pip_is_configured_to_look(own_cluster, tmp_path: Path, monkeypatch):
+    fake_uv(tmp_path / "bin", 'echo "$@" >> ' + str(tmp_path / "asked") + '; [ "$1" = venv ]')
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    monkeypatch.setenv("RAYBOOK_ENVIRONMENTS_DIR", str(tmp_path / "cache"))
+    for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
+        monkeypatch.delenv(name)
+    config = tmp_path / "pip.conf"
+    config.write_text(
+        "[global]\nindex-url = http://127.0.0.1:9/simple\nextra-index-url =\n    file:///a\n    file:///b\n"
+    )
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(config))
+    monkeypatch.setenv("PIP_CONSTRAINT", "/c.txt")
+    own_cluster(num_cpus=1)
+    with pytest.raises(RuntimeEnvSetupError):
+        ray.get(ray.remote(lambda: None).options(runtime_env={"pip": ["rb-absent"]}).remote())
+    asked = (tmp_path / "asked").read_text().splitlines()[-1]
+    assert "--index-strategy unsafe-best-match" in asked and asked.endswith(" rb-absent")
+    for option in ("--index-url http://127.0.0.1:9/simple", "--extra-index-url file:///b", "--constraint /c.txt"):
+        assert option in asked
+
+
 def test_py_executable_runs_workers_in_another_interpreter(cluster, tmp_path: Path):
     link = tmp_path / "other-python"
     link.symlink_to(sys.executable)

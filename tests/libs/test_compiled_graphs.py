@@ -81,6 +81,10 @@ def Actor() -> Any:
         def both(self, x):
             return x, x + 1
 
+        @ray.method(num_returns=2)
+        def three(self, x):
+            return x, x, x
+
         def pid(self):
             return os.getpid()
 
@@ -153,6 +157,12 @@ def test_several_values_of_a_method_are_nodes_of_their_own(Actor, compiled) -> N
         one, two = a.both.bind(inp)
         graph = compiled(MultiOutputNode([b.echo.bind(two), one]))
     assert ray.get(graph.execute(1)) == [2, 1]
+    with InputNode() as inp:
+        dag = MultiOutputNode(list(a.three.bind(inp)))
+    graph = compiled(dag)
+    for run in (lambda: ray.get(dag.execute(1)), lambda: ray.get(graph.execute(1))):
+        with pytest.raises(ValueError, match="returned 3 objects, but num_returns=2"):
+            run()
 
 
 def test_arrays_arrive_without_a_copy_and_stay_valid_while_they_are_kept(Actor, compiled) -> None:

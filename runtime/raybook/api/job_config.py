@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raybook.api.option_checks import check_lifetime
+from raybook.base.logging_config import LoggingConfig
 
 
 class JobConfig:
@@ -31,6 +32,7 @@ class JobConfig:
         self.runtime_env = dict(runtime_env) if runtime_env is not None else {}
         self.ray_namespace = ray_namespace
         self.metadata = dict(metadata or {})
+        self.py_logging_config: LoggingConfig | None = None
         self.py_driver_sys_path = list(_py_driver_sys_path or ())
         self.set_default_actor_lifetime(default_actor_lifetime)
 
@@ -41,6 +43,12 @@ class JobConfig:
     def set_runtime_env(self, runtime_env: Mapping[str, Any] | None, validate: bool = False) -> None:
         """Replace the runtime environment; it is checked by ``init``."""
         self.runtime_env = dict(runtime_env) if runtime_env is not None else {}
+
+    def set_py_logging_config(self, logging_config: LoggingConfig | None = None) -> None:
+        """How Python's logging looks in this driver and its workers. TypeError for another type."""
+        if logging_config is not None and not isinstance(logging_config, LoggingConfig):
+            raise TypeError(f"logging_config must be a raybook.LoggingConfig, got {type(logging_config)}.")
+        self.py_logging_config = logging_config
 
     def set_ray_namespace(self, ray_namespace: str) -> None:
         """Replace the namespace."""

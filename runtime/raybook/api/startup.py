@@ -81,6 +81,7 @@ def init(
     if job_config is not None:
         namespace = job_config.ray_namespace if namespace is None else namespace
         runtime_env = job_config.runtime_env or None if runtime_env is None else runtime_env
+        logging_config = logging_config or job_config.py_logging_config
     check_unused(unused)
     if enable_resource_isolation:
         raise ValueError("enable_resource_isolation comes with a later version of raybook. Leave it out.")

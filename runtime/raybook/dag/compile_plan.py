@@ -44,6 +44,7 @@ class Step(msgspec.Struct):
     constants: list[Any]
     kwargs: dict[str, Any]
     outputs: list[Output]
+    num_returns: int
     collective: Collective | None = None
 
 
@@ -292,6 +293,7 @@ class _Planner:
             [None if isinstance(arg, DAGNode) else arg for arg in args],
             dict(node._bound_kwargs),
             outputs,
+            node.num_returns,
             node._collective if isinstance(node, CollectiveOutputNode) else None,
         )
 

@@ -189,18 +189,22 @@ class Participant:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     def _publish(self, step: Step, result: Any, values: dict[int, Any]) -> None:
+        if step.num_returns > 1 and type(result) is not Failure:
+            result = self._split(step, result)
         for output in step.outputs:
-            value = self._part(step, result, output.index)
+            value = result if output.index < 0 or type(result) is Failure else result[output.index]
             if output.channel >= 0:
                 value = self._write(output.channel, value, step)
             values[output.value] = value
 
-    def _part(self, step: Step, result: Any, index: int) -> Any:
-        if index < 0 or type(result) is Failure:
-            return result
+    def _split(self, step: Step, result: Any) -> Any:
+        """The values of a method that returns several, or a Failure."""
         try:
-            return result[index]
-        except Exception as error:  # noqa: BLE001 - whatever the result says to being indexed.
+            parts = list(result)
+            if len(parts) != step.num_returns:
+                raise ValueError(f"Task returned {len(parts)} objects, but num_returns={step.num_returns}.")
+            return parts
+        except Exception as error:  # noqa: BLE001 - iterating runs user code.
             return self._failure(error, step.method)
 
     def _write(self, channel: int, value: Any, step: Step) -> Any:

@@ -38,7 +38,7 @@ from raybook.engines.local_actors import LocalActor
 from raybook.engines.local_groups import LocalPlacementGroups
 from raybook.engines.local_objects import LocalObjects
 from raybook.engines.local_resources import assign, physical_memory_bytes
-from raybook.engines.local_rows import actor_info, survey_reply, task_row
+from raybook.engines.local_rows import actor_info, only_job, survey_reply, task_row
 from raybook.engines.local_streams import LocalStreams
 from raybook.engines.local_tasks import Ended, LocalCall, LocalRunner, cancelled
 from raybook.protocol import functions
@@ -425,6 +425,8 @@ class LocalModeEngine:
             return gcs.NodeList([self._node_info()])
         if isinstance(request, gcs.ListActors):
             return gcs.ActorList([actor_info(actor) for actor in self._actors.values()])
+        if isinstance(request, gcs.ListJobs):
+            return only_job(self.job_id, self.node_id, self.namespace)
         if isinstance(request, Survey):
             return survey_reply(request, self.client_id, self.node_id, self._events, self._objects.memory())
         if isinstance(request, gcs.KvGet):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -30,6 +31,11 @@ def actor_info(actor: LocalActor) -> gcs.ActorInfo:
         detached=actor.state.detached,
         resources=dict(actor.options.resources),
     )
+
+
+def only_job(job_id: bytes, node_id: bytes, namespace: str) -> gcs.JobList:
+    """This process's work, which is all there is."""
+    return gcs.JobList([gcs.JobInfo(job_id, node_id, os.getpid(), namespace, sys.argv[0])])
 
 
 def task_row(call: LocalCall, ended: Ended) -> dict[str, Any]:

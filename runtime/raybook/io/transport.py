@@ -100,6 +100,10 @@ class FramedSocket:
         del out[:sent]
         return False
 
+    def drop_unsent(self) -> None:
+        """Nobody reads any more at the other end; what it had sent can still be received."""
+        self._out.clear()
+
     def send_with_fd(self, message: Any, fd: int) -> None:
         """Send one message with a file descriptor riding on its first byte (Unix sockets only, blocking until out)."""
         frame = self._codec.encode(message)

@@ -165,7 +165,7 @@ class JobManager:
 
     async def _run(self, info: JobInfo) -> None:
         """From submission to end."""
-        environment = {name: value for name, value in (info.runtime_env or {}).items() if value is not None}
+        environment = _given(info.runtime_env)
         try:
             # Local paths in it mean this machine's; their folders become archives, which takes its time.
             await _in_thread(environment_from, "runtime_env", environment)
@@ -182,10 +182,28 @@ class JobManager:
             text = f"The job's supervisor could not be started: {error}"
             await self._end(info, JobStatus.FAILED, text, JobErrorType.JOB_SUPERVISOR_ACTOR_START_FAILURE)
             return
+        await self._follow(info, supervisor)
+
+    async def _resume(self, info: JobInfo) -> None:
+        """Of a job that an earlier manager had begun."""
+        try:
+            supervisor = await _in_thread(get_actor, _actor_name(info.submission_id), SUPERVISOR_NAMESPACE)
+        except ValueError:
+            if info.status is JobStatus.PENDING:
+                await self._run(info)
+                return
+            await _in_thread(kill_marked, info.submission_id)
+            text = "The job's supervisor died while nobody looked after jobs; its command was ended."
+            await self._end(info, JobStatus.FAILED, text, JobErrorType.JOB_SUPERVISOR_ACTOR_DIED)
+            return
+        await self._follow(info, supervisor)
+
+    async def _follow(self, info: JobInfo, supervisor: Any) -> None:
+        """From the supervisor's creation to the job's end, from wherever it is."""
         self._supervisors[info.submission_id] = supervisor
         config = {
             "submission_id": info.submission_id,
-            "runtime_env": environment,
+            "runtime_env": _given(info.runtime_env),
             "metadata": info.metadata or {},
         }
         try:
@@ -199,34 +217,6 @@ class JobManager:
                 await self._store(info)
             await self._await_end(info, supervisor)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the job ends with it.
-            await self._supervisor_failed(info, error)
-        finally:
-            self._end_supervisor(info.submission_id)
-
-    async def _resume(self, info: JobInfo) -> None:
-        """Of a job that an earlier manager had begun."""
-        name = _actor_name(info.submission_id)
-        try:
-            supervisor = await _in_thread(get_actor, name, SUPERVISOR_NAMESPACE)
-        except ValueError:
-            if info.status is JobStatus.PENDING:
-                await self._run(info)
-                return
-            kill_marked(info.submission_id)
-            text = "The job's supervisor died while nobody looked after jobs; its command was ended."
-            await self._end(info, JobStatus.FAILED, text, JobErrorType.JOB_SUPERVISOR_ACTOR_DIED)
-            return
-        self._supervisors[info.submission_id] = supervisor
-        if info.status is JobStatus.PENDING:
-            # Whether its command began is not known: a command runs once or not at all.
-            self._end_supervisor(info.submission_id)
-            kill_marked(info.submission_id)
-            text = "The jobs server died while the job was being started. Submit it again."
-            await self._end(info, JobStatus.FAILED, text, JobErrorType.JOB_SUPERVISOR_ACTOR_START_FAILURE)
-            return
-        try:
-            await self._await_end(info, supervisor)
-        except RayError as error:
             await self._supervisor_failed(info, error)
         finally:
             self._end_supervisor(info.submission_id)
@@ -332,6 +322,10 @@ def _of_driver(row: dict[str, Any]) -> JobDetails:
         metadata={},
         runtime_env={},
     )
+
+
+def _given(runtime_env: dict[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (runtime_env or {}).items() if value is not None}
 
 
 def _actor_name(submission: str) -> str:

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import sysconfig
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -29,6 +30,8 @@ MARK = "RAYBOOK_JOB_SUBMISSION_ID"
 PATH_FILE = "raybook-base.pth"
 """Python's own way to say where else to look."""
 LOG_TAIL_BYTES = 20_000
+GONE_S_MAX = 10.0
+"""A killed process that is in the kernel (a slow disk) takes its time; so much is waited for it."""
 LOOK_S = 0.05
 """How often a stop looks whether the processes are gone."""
 
@@ -48,7 +51,10 @@ class JobSupervisor:
         return {"node_id": get_runtime_context().get_node_id(), "log_path": self._log_path}
 
     async def start(self, entrypoint: str, config: dict[str, Any]) -> int:
-        """Run the command in this process's folder; its process id. OSError when the shell cannot be started."""
+        """Run the command in this process's folder; its process id. OSError when the shell cannot be started.
+        Idempotent: whoever looks after the job may have died and not know."""
+        if self._process is not None:
+            return self._process.pid
         if self._is_stopped:
             raise RuntimeError("The job was stopped before its command began.")
         environ = self._environment(config)
@@ -172,9 +178,12 @@ def marked_processes(submission_id: str) -> set[int]:
 
 
 def kill_marked(submission_id: str) -> None:
-    """What a supervisor that was killed itself has left behind on this machine."""
-    for pid in marked_processes(submission_id):
-        _send(pid, signal.SIGKILL)
+    """End what a supervisor that was killed itself has left behind on this machine. Blocks until it is gone."""
+    deadline = time.monotonic() + GONE_S_MAX
+    while (left := marked_processes(submission_id)) and time.monotonic() < deadline:
+        for pid in left:
+            _send(pid, signal.SIGKILL)
+        time.sleep(LOOK_S)
 
 
 def _send(pid: int, signum: int) -> None:

@@ -61,7 +61,8 @@ def export(function: Callable[..., Any], context: SerializationContext) -> Funct
     try:
         serialized = serialize(function, context, name=short_name)
     except TypeError as error:
-        raise TypeError(f"Could not serialize the {kind} {short_name}: {error}") from error.__cause__
+        what = "actor class" if kind == "actor" else "function"
+        raise TypeError(f"Could not serialize the {what} {short_name}: {error}") from error.__cause__
     size = serialized.total_bytes
     if size > ERROR_BYTES:
         raise ValueError(

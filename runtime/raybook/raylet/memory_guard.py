@@ -54,6 +54,7 @@ class MemoryGuard:
         self._thread = ThreadPoolExecutor(1, "memory-guard")
         self._loop = asyncio.get_running_loop()
         self._watch: asyncio.Task[None] | None = None
+        self._has_failed = False
 
     def start(self) -> None:
         """Begin to look, unless the configuration says never."""
@@ -80,7 +81,9 @@ class MemoryGuard:
                 await self._look()
             except (OSError, KeyError, ValueError):
                 # A node without a guard is better than none; the next look may succeed.
-                logger.exception("The memory of this node could not be read.")
+                if not self._has_failed:
+                    self._has_failed = True
+                    logger.exception("The memory of this node could not be read; said once, tried on.")
 
     async def _look(self) -> None:
         use = await self._in_thread(self._read, self._pids() if self._limit_bytes else [])

@@ -175,15 +175,8 @@ class Raylet:
             self._config, self.decider, self._clients, self._store, lambda text: self.output.announce("memory", text)
         )
         logs = Path(self._session_dir, LOGS)
-        self.output = OutputService(
-            logs,
-            self.node_id,
-            self._ip,
-            self._clients,
-            self.gcs,
-            self.decider.leases.actor_of,
-            self._config.worker_log_bytes_max,
-        )
+        actor_of, kept_bytes = self.decider.leases.actor_of, self._config.worker_log_bytes_max
+        self.output = OutputService(logs, self.node_id, self._ip, self._clients, self.gcs, actor_of, kept_bytes)
         self._handlers = self._message_handlers()
         # Forks are ordered before anything else: the zygote works while we talk to the GCS.
         self._keeper.attach(self.decider, self.gcs)
@@ -446,9 +439,8 @@ class Raylet:
             FlushOutput: lambda c, m: self.output.flush(c),
             SurveyAnswer: lambda c, m: self.surveys.answered(c, m),
             rm.Stop: lambda c, m: self.gcs.tell("StopCluster", gcs_messages.StopCluster(m.reason)),
+            **{kind: lambda c, m: self._store.received(c.client_id, m) for kind in (*STORE_EVENTS, *SPILL_MESSAGES)},
         }
-        for kind in (*STORE_EVENTS, *SPILL_MESSAGES):
-            handlers[kind] = lambda c, m: self._store.received(c.client_id, m)
         if self._abroad is not None:
             handlers.update(self._abroad.handlers(dict(handlers)))
         return handlers

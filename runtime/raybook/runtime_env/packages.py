@@ -7,6 +7,7 @@ their own packages. A lock lets one process make it while others wait; a half-ma
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import hashlib
 import importlib.util
@@ -28,6 +29,19 @@ from raybook.runtime_env.plan import EnvironmentFailed
 
 READY = "raybook-ready"
 LINES_QUOTED = 30
+UV_SOURCES = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_CONFIG_FILE")
+PIP_SOURCES = {
+    "index-url": "--index-url",
+    "extra-index-url": "--extra-index-url",
+    "find-links": "--find-links",
+    "trusted-host": "--allow-insecure-host",
+    "constraint": "--constraint",
+}
+"""Settings of pip and the options of uv that mean the same."""
+PIP_STRATEGY = ("--index-strategy", "unsafe-best-match")
+PIP_SECTIONS = ("global.", "install.", ":env:.")
+"""Of its configuration, those that it heeds more last."""
+PIP_CONFIG_S = 30
 LOCK_LOOK_S = 0.1
 """How often somebody who waits for another's installation looks whether his time is up."""
 
@@ -109,7 +123,7 @@ class _Setup:
         if self._uv:
             self.run([self._uv, "venv", "--quiet", "--python", sys.executable, str(folder)])
             to = ["--python", str(interpreter)]
-            self.run([self._uv, "pip", "install", *to, *requirements])
+            self.run([self._uv, "pip", "install", *to, *self._pips_sources(), *requirements])
             if asked.packages_checked:
                 self.run([self._uv, "pip", "check", *to])
             return
@@ -118,6 +132,25 @@ class _Setup:
         self.run([*pip, "install", "--progress-bar", "off", *requirements])
         if asked.packages_checked:
             self.run([*pip, "check"])
+
+    def _pips_sources(self) -> list[str]:
+        """Where pip is configured to look for packages, as options of uv, which reads no configuration of pip's. Nothing
+        when uv has been told itself, or there is no pip."""
+        if any(os.environ.get(name) for name in UV_SOURCES) or importlib.util.find_spec("pip") is None:
+            return []
+        asked = subprocess.run(
+            [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, timeout=PIP_CONFIG_S
+        )
+        options: dict[str, list[str]] = {}
+        lines = [line.partition("=") for line in asked.stdout.splitlines()]
+        for section in PIP_SECTIONS:
+            for name, _, value in lines:
+                option = PIP_SOURCES.get(name.removeprefix(section)) if name.startswith(section) else None
+                if option:
+                    options[option] = str(ast.literal_eval(value)).split()
+        found = [part for option, values in options.items() for value in values for part in (option, value)]
+        # pip takes the best version of all indexes, uv that of the first index which has any.
+        return [*PIP_STRATEGY, *found] if "--extra-index-url" in options else found
 
     def _make_conda(self, folder: Path) -> None:
         if not self._conda:

@@ -67,7 +67,7 @@ class World:
         stats: FunctionStats,
         *,
         args: list[bytes] | None = None,
-        retries: int = 0,
+        retries: int = 3,
         scheduling_class: SchedulingClass = ONE_CPU,
     ) -> bytes:
         """Submit one; its object id."""

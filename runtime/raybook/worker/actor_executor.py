@@ -84,6 +84,8 @@ class ActorExecutor:
         creation = self._creation
         context = TaskContext(creation.spec.task_id, creation.spec.name, 0, self._assignment, self._context)
         token = CURRENT_TASK.set(context)
+        # What it waits for may need the very CPU that it was placed on.
+        self._executor.current = creation.spec
         try:
             actor_class = functions.load(creation.class_payload)
             args, kwargs = self._executor.arguments.read(creation.spec)
@@ -98,6 +100,7 @@ class ActorExecutor:
             self._report_failure(error)
             return False
         finally:
+            self._executor.current = None
             CURRENT_TASK.reset(token)
         shown = _repr_of(self._instance)
         self._executor.outcome.actor_repr = shown

@@ -294,10 +294,10 @@ class CoreProcess:
                 self.facts.collect(self.owner.finished)
         if now_ms >= self._timer_ms:
             self._on_timer(now_ms, bool(inbox))
+        if self._link.is_unsent:  # First: of a value in the arena, the raylet hears before its owner.
+            self._flush_link()
         if mail.unsent:
             mail.flush()
-        if self._link.is_unsent:
-            self._flush_link()
 
     def _sleep(self, end_s: float | None) -> list[tuple[int, int]]:
         """Wait for something to happen, or for the timer. The flag is raised before the queue is looked at, so that

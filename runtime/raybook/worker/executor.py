@@ -12,6 +12,7 @@ from __future__ import annotations
 import _thread
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from types import GeneratorType
@@ -21,6 +22,7 @@ from raybook.base.errors import ActorExit
 from raybook.base.specs import Assignment, Job
 from raybook.base.task_context import CURRENT_TASK, TaskContext
 from raybook.core.owner.records import CancelCommand, SealReply
+from raybook.core.worker.farewell import Farewell
 from raybook.core.worker.intake import Intake
 from raybook.core.worker.recent_results import has_refs, needs_seal
 from raybook.protocol import functions
@@ -57,6 +59,8 @@ from raybook.worker.reply_channel import ReplyChannel
 from raybook.worker.values import Values
 
 CANCEL_SIGNAL = signal.SIGUSR2
+AHEAD_MAX = 1_000
+"""So many cancellations are kept for tasks that may be about to begin; those of ended tasks are among them."""
 SHORT_US = 200
 """A function that took longer than this last time does not keep earlier replies waiting."""
 
@@ -82,6 +86,7 @@ class WorkerExecutor(Executor):
         self.current: TaskSpec | None = None
         self._in_user_code = False
         self._cancel_id = b""
+        self._cancelled_ahead: set[bytes] = set()
         self.exiting = False
         self.actor: ActorExecutor | None = None
         self.decode_handle: Callable[[bytes], Any] = bytes
@@ -134,13 +139,33 @@ class WorkerExecutor(Executor):
         self.streams.cancel(message.task_id)
         if self.actor is not None and self.actor.cancel(message.task_id):
             return
+        # First written down, then looked at: the main thread, which begins it just now, does the one after the other.
+        self._cancel_ahead(message.task_id)
         current = self.current
         if current is None or current.task_id != message.task_id:
             return
+        self._cancelled_ahead.discard(message.task_id)
         if message.force:
             os._exit(1)
         self._cancel_id = message.task_id
-        signal.pthread_kill(self._main, CANCEL_SIGNAL)
+        threading.Thread(target=self._insist, args=(message.task_id,), name="raybook-cancel", daemon=True).start()
+
+    def _insist(self, task_id: bytes) -> None:
+        """Interrupt the main thread. A signal that comes just before it falls asleep in a system call wakes nobody, so it
+        is sent until it has been heeded or the task is over."""
+        pause_s = 0.005
+        while self._cancel_id == task_id and (current := self.current) is not None and current.task_id == task_id:
+            signal.pthread_kill(self._main, CANCEL_SIGNAL)
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 0.1)
+
+    def _cancel_ahead(self, task_id: bytes) -> None:
+        """To be cancelled is what is neither queued nor run: over, or taken out by the main thread, which is about to
+        begin it."""
+        ahead = self._cancelled_ahead
+        if len(ahead) >= AHEAD_MAX:
+            ahead.pop()
+        ahead.add(task_id)
 
     def _cancel_children(self, message: CancelTask) -> None:
         for task_id, record in self._core.owner.tasks.tasks.items():
@@ -208,6 +233,14 @@ class WorkerExecutor(Executor):
                 self._run_order(item)
                 self.intake.settled += 1
         self.replies.flush()
+        self._linger()
+
+    def _linger(self) -> None:
+        """Stay until nobody needs anything of this process any more (``core/worker/farewell``)."""
+        core = self._core
+        farewell = Farewell(core.owner, self.actor is not None, _now_ms())
+        core.submit(self.intake.close)
+        core.leading.lead_until(lambda: not core.queue and farewell.is_over(_now_ms()))
 
     def _run_order(self, order: Any) -> None:
         if type(order) is ExitWorker:
@@ -259,13 +292,13 @@ class WorkerExecutor(Executor):
                 self.reply(peer, spec, self.outcome.of_error(spec, self._load_error, 0))
                 return
         self._expose()
-        run_us = self.execute(peer, spec, function, None)
-        self._run_us[key] = run_us
         if spec.max_calls:
-            made = self._calls_made.get(key, 0) + 1
-            self._calls_made[key] = made
-            if made >= spec.max_calls:
-                self._retire_when_free(f"`{spec.name}` may run {spec.max_calls} times in one process (max_calls)")
+            # Known before the answer, for in that moment the raylet may ask whether this worker is free for an actor.
+            made = self._calls_made[key] = self._calls_made.get(key, 0) + 1
+            self.intake.is_retiring = made >= spec.max_calls
+        self._run_us[key] = self.execute(peer, spec, function, None)
+        if self.intake.is_retiring:
+            self._retire_when_free(f"`{spec.name}` may run {spec.max_calls} times in one process (max_calls)")
 
     def _bounce_early(self, peer: Peer, spec: TaskSpec) -> None:
         """The argument that was to be made here before this task was not: back to the owner, who waits for it."""
@@ -302,6 +335,9 @@ class WorkerExecutor(Executor):
         context.function = function
         token = CURRENT_TASK.set(context)
         self.current = spec
+        if self._cancelled_ahead and spec.task_id in self._cancelled_ahead:
+            self._cancelled_ahead.discard(spec.task_id)
+            self._cancel_id = spec.task_id
         start_ns = time.perf_counter_ns()
         result: Any = None
         reply: TaskReply | None = None
@@ -410,6 +446,10 @@ class WorkerExecutor(Executor):
     def nudge(self) -> None:
         """Make the main thread look whether it should exit."""
         self._core.wake()
+
+
+def _now_ms() -> int:
+    return int(time.monotonic() * 1000)
 
 
 def _unimportable(error: ImportError) -> RuntimeError:

@@ -77,15 +77,15 @@ class ItemStream:
         self.made += 1
         if self.made > self._resume:
             value = self._outcome.pack_item(self.spec, self.made, item)
-            if value.contained or self._is_sealing:
+            if value.inline is None or value.contained or self._is_sealing:
                 self._seal(value)
             else:
                 self._add(value)
         self.check_cancelled()
 
     def _seal(self, value: Value) -> None:
-        """References inside: the owner machine sees to it that they are known to be held. All that follows takes the
-        same way, so that nothing overtakes."""
+        """References inside: the owner machine sees to it that they are known to be held. A place in the arena: the raylet
+        is told before the owner. All that follows takes the same way, so that nothing overtakes."""
         self.flush()
         self._is_sealing = True
         items = StreamItems(self.spec.task_id, self.spec.attempt, self.made, [value])

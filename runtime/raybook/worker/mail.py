@@ -127,14 +127,13 @@ class Mail:
         """Write what the kernel takes; the rest when it says so."""
         unsent, self.unsent = self.unsent, {}
         for fd, peer in unsent.items():
-            try:
-                with peer.lock:
+            with peer.lock:
+                try:
                     done = peer.framed.flush()
-            except ConnectionClosed:
-                gone = self.drop(peer)
-                if gone is not None:
-                    self._lost(gone)
-                continue
+                except ConnectionClosed:
+                    # What it said before it closed is still to be read, and then its end.
+                    peer.framed.drop_unsent()
+                    done = True
             if done == peer.writing:
                 peer.writing = not done
                 self._epoll.modify(fd, select.EPOLLIN | (0 if done else select.EPOLLOUT))

@@ -7,6 +7,9 @@ a worker's main thread with its replies), so each has a lock; it is held for one
 from __future__ import annotations
 
 import _thread
+import errno
+import logging
+import resource
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +17,17 @@ from raybook.base.specs import Endpoint
 from raybook.io.peer_address import nearest
 from raybook.io.transport import FramedSocket, connect_nowait
 from raybook.protocol.messages.worker import Hello, WorkerMessage
+
+logger = logging.getLogger(__name__)
+
+
+def _no_more_files() -> str:
+    """For people: the peer lives, and yet cannot be reached."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (
+        f"This process may have {soft} files open and has that many; the connection to another worker or actor needs one "
+        "more. What was sent there waits. Raise the limit (ulimit -n) before you start, or keep fewer actors at a time."
+    )
 
 
 class Peer:
@@ -46,6 +60,7 @@ class Peers:
         self._me = me
         self._token = token
         self._watch = watch
+        self._has_complained = False
         self.by_client: dict[bytes, Peer] = {}
         self.by_fd: dict[int, Peer] = {}
 
@@ -70,7 +85,10 @@ class Peers:
             return None
         try:
             framed = connect_nowait(nearest(address, self._me.address), self._token, WorkerMessage)
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE) and not self._has_complained:
+                self._has_complained = True
+                logger.error("%s", _no_more_files())
             return None
         peer = Peer(framed, client_id)
         framed.queue(Hello(self._me))

@@ -39,6 +39,8 @@ SMALL_SHARE = 0.01
 """Of the limit: ending a worker that holds less frees next to nothing."""
 SMALL_BYTES_MIN = 40 << 20
 """As much as a worker holds that has done nothing yet (24 MiB, and what user code imports)."""
+COMPLAINT_MS = 60_000
+"""Memory that goes up and down around the threshold is no news each time."""
 STORY_EVENTS_MAX = 256
 
 
@@ -114,7 +116,7 @@ class EndWorker:
 
 @dataclass(slots=True, frozen=True)
 class NobodyToEnd:
-    """Memory is short, and no worker is the cause. Said once for each time that it runs short."""
+    """Memory is short, and no worker is the cause. Said once for each time that it runs short, once a minute at most."""
 
 
 Effect = ShrinkStore | EndIdle | EndWorker | NobodyToEnd
@@ -133,6 +135,7 @@ class MemoryPolicy:
         self._victim = b""
         self._asked: dict[bytes, None] = {}
         self._complained = False
+        self._quiet_until_ms = 0
         self._is_shrinking = False
         self._events: deque[tuple[bytes, str]] = deque(maxlen=STORY_EVENTS_MAX)
         self._effects: list[Effect] = []
@@ -218,8 +221,9 @@ class MemoryPolicy:
             return
         busy = [candidate for candidate in reading.candidates if not candidate.is_idle]
         if not busy:
-            if not self._complained:
+            if not self._complained and self._now_ms >= self._quiet_until_ms:
                 self._complained = True
+                self._quiet_until_ms = self._now_ms + COMPLAINT_MS
                 self._effects.append(NobodyToEnd())
             return
         victim = choose(busy, small_bytes)

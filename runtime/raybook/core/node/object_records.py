@@ -100,3 +100,28 @@ def check_regions(
         assert (region.piece_offset >= 0) == (offset in pieces.get(region.piece_offset, ()))
     for by_id in (by_owner, by_client):
         assert sum(map(len, by_id.values())) == len(regions), "an index holds regions that are gone"
+
+
+def discard(index: dict[bytes, dict[int, None]], key: bytes, offset: int) -> None:
+    """Take one member out of an index of sets, and an empty set with it."""
+    members = index[key]
+    del members[offset]
+    if not members:
+        del index[key]
+
+
+def mib(size: int) -> str:
+    """A number of bytes, for people."""
+    return f"{size / (1 << 20):.1f} MiB"
+
+
+def row_of(region: Region) -> dict[str, str | int | bool]:
+    """One sealed object, for panels."""
+    return {
+        "object_id": region.object_id.hex(),
+        "size_bytes": region.size,
+        "owner_id": region.owner_id.hex(),
+        "client_id": region.client_id.hex(),
+        "offset": region.offset,
+        "is_orphan": region.is_orphan,
+    }

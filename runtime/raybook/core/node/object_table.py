@@ -23,10 +23,22 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import chain, repeat
 
 from raybook.core.node import store_events as ev
 from raybook.core.node.arena_allocator import PAGE_BYTES, Extent, ExtentTable
-from raybook.core.node.object_records import Pressure, Reclaim, Region, StoreStatistics, Waiting, check_regions
+from raybook.core.node.early_frees import EarlyFrees
+from raybook.core.node.object_records import (
+    Pressure,
+    Reclaim,
+    Region,
+    StoreStatistics,
+    Waiting,
+    check_regions,
+    discard,
+    mib,
+    row_of,
+)
 
 # A request waits so long for idle extents of others, then it is refused. Ray's grace before it falls back, in
 # `oom_grace_period_s`, is 2 s.
@@ -68,7 +80,7 @@ class ObjectTable:
         # A seal may come from a worker that does not know yet that its owner is dead.
         self._dead_ids: dict[bytes, None] = {}
         self._sealed_bytes = 0
-        self._unknown_free_count = 0
+        self._early_frees = EarlyFrees()
         self._events: deque[tuple[tuple[bytes, ...], str]] = deque(maxlen=STORY_EVENTS_MAX)
         self._effects: list[ev.Effect] = []
         self._now_ms = 0
@@ -295,8 +307,8 @@ class ObjectTable:
             if waiting.trouble:
                 why += f" Nothing could be moved to disk: {waiting.trouble}."
         reason = (
-            f"The object store of this node cannot hold {_mib(waiting.bytes_wanted)} more: {_mib(used)} of "
-            f"{_mib(capacity)} are in use. {why} Delete references that are not needed any more, return smaller "
+            f"The object store of this node cannot hold {mib(waiting.bytes_wanted)} more: {mib(used)} of "
+            f"{mib(capacity)} are in use. {why} Delete references that are not needed any more, return smaller "
             f"results, or start the cluster with a larger object_store_memory."
         )
         self._effects.append(ev.RefuseExtent(waiting.client_id, waiting.request_id, reason, used, capacity))
@@ -307,7 +319,7 @@ class ObjectTable:
         named = []
         for size, client_id in heapq.nlargest(HOLDERS_NAMED_MAX, held):
             name = self._clients.get(client_id, "a dead client whose objects are still referenced")
-            named.append(f"{name or client_id.hex()} ({_mib(size)})")
+            named.append(f"{name or client_id.hex()} ({mib(size)})")
         return ", ".join(named) or "none"
 
     def _recall_answered(self, event: ev.RecallAnswered) -> None:
@@ -393,15 +405,19 @@ class ObjectTable:
         self._note(f"sealed {size} bytes at {offset}", event.object_id, event.owner_id, client_id)
         if event.owner_id in self._dead_ids:
             self._reclaim_orphans(self._orphans_of(event.owner_id))
+        elif self._early_frees.take(event.owner_id, event.object_id, offset):
+            self._release([offset])
 
     def _regions_freed(self, event: ev.RegionsFreed) -> None:
-        known = []
-        for offset in event.offsets:
+        known: list[int] = []
+        unknown: list[tuple[bytes, int]] = []
+        for offset, object_id in zip(event.offsets, chain(event.object_ids, repeat(b"")), strict=False):
             region = self._regions.get(offset)
             if region is None or region.owner_id != event.owner_id:
-                self._unknown_free_count += 1
+                unknown.append((object_id, offset))
             else:
                 known.append(offset)
+        self._early_frees.note(event.owner_id, unknown)
         self._release(known)
 
     def _release(self, offsets: Iterable[int]) -> None:
@@ -410,8 +426,8 @@ class ObjectTable:
         for offset in offsets:
             region = self._regions.pop(offset)
             self._sealed_bytes -= region.size
-            _discard(self._by_owner, region.owner_id, offset)
-            _discard(self._by_client, region.client_id, offset)
+            discard(self._by_owner, region.owner_id, offset)
+            discard(self._by_client, region.client_id, offset)
             self._note("freed", region.object_id)
             if region.client_id in self._clients:
                 forward.setdefault(region.client_id, []).append(offset)
@@ -443,17 +459,7 @@ class ObjectTable:
     def rows(self, limit: int) -> list[dict[str, str | int | bool]]:
         """The largest sealed objects, largest first, for panels. Cost: 0.1 µs a region."""
         largest = heapq.nlargest(limit, self._regions.values(), key=lambda region: (region.size, -region.offset))
-        return [
-            {
-                "object_id": region.object_id.hex(),
-                "size_bytes": region.size,
-                "owner_id": region.owner_id.hex(),
-                "client_id": region.client_id.hex(),
-                "offset": region.offset,
-                "is_orphan": region.is_orphan,
-            }
-            for region in largest
-        ]
+        return [row_of(region) for region in largest]
 
     def statistics(self) -> StoreStatistics:
         extents = self._extents.statistics()
@@ -466,7 +472,7 @@ class ObjectTable:
             client_count=len(self._clients),
             waiting_count=len(self._queue),
             reclaim_count=len(self._reclaims),
-            unknown_free_count=self._unknown_free_count,
+            unknown_free_count=self._early_frees.count,
         )
 
     def _note(self, text: str, *about: bytes) -> None:
@@ -487,14 +493,3 @@ class ObjectTable:
         for waiting in self._queue:
             assert waiting.client_id in self._clients, "a dead client waits for an extent"
             assert waiting.unanswered.keys() <= self._clients.keys(), "a request waits for the dead"
-
-
-def _discard(index: dict[bytes, dict[int, None]], key: bytes, offset: int) -> None:
-    members = index[key]
-    del members[offset]
-    if not members:
-        del index[key]
-
-
-def _mib(size: int) -> str:
-    return f"{size / (1 << 20):.1f} MiB"

@@ -57,10 +57,12 @@ class RegionSealed(msgspec.Struct, frozen=True):
 
 
 class RegionsFreed(msgspec.Struct, frozen=True):
-    """The owner's count of these sealed regions is zero."""
+    """The owner's count of these sealed regions is zero. object_ids: whose values they are, where that is known; then the
+    news may come before that of their sealing."""
 
     owner_id: bytes
     offsets: list[int]
+    object_ids: list[bytes] = []
 
 
 class ReclaimAcked(msgspec.Struct, frozen=True):

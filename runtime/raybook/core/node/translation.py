@@ -26,7 +26,7 @@ STORE_EVENTS: dict[type, Callable[[bytes, Any], ev.Event]] = {
     sm.RequestExtent: lambda client, m: ev.ExtentRequested(client, m.request_id, m.bytes_wanted),
     sm.ReturnExtent: lambda client, m: ev.ExtentReturned(client, m.offset, m.warm_bytes, m.size),
     sm.Sealed: lambda client, m: ev.RegionSealed(client, m.object_id, m.owner_id, m.offset, m.size),
-    sm.FreeRegions: lambda client, m: ev.RegionsFreed(client, m.offsets),
+    sm.FreeRegions: lambda client, m: ev.RegionsFreed(client, m.offsets, m.object_ids),
     sm.RecallAnswered: lambda client, m: ev.RecallAnswered(client, m.query_id),
     sm.ReclaimAck: lambda client, m: ev.ReclaimAcked(client, m.query_id),
 }

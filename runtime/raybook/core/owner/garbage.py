@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from raybook.base.ids import ACTOR_ID_BYTES, is_stream, task_of
+from raybook.base.ids import ACTOR_ID_BYTES, is_stream, return_id, task_of
 from raybook.base.specs import ErrorValue, Value
 from raybook.core.owner.actor_calls import ActorCalls
 from raybook.core.owner.object_directory import ObjectDirectory
@@ -17,6 +17,7 @@ from raybook.core.owner.records import FreeOwn, ToRaylet, UnhandledError
 from raybook.core.owner.reference_counter import ReferenceCounter
 from raybook.core.owner.relocations import Relocations
 from raybook.protocol.messages.store import DeleteSpilled, FreeRegions
+from raybook.protocol.messages.worker import TaskReply
 
 UNHANDLED_CODES = frozenset({"task", "WorkerCrashedError"})
 """User code raised, or took its process along. Who cancels or kills knows of it, and a dead actor is told about once."""
@@ -46,7 +47,7 @@ class Garbage:
         references = self._references
         if not references.released:
             return
-        offsets: dict[bytes, list[int]] = {}
+        freed: dict[bytes, tuple[list[int], list[bytes]]] = {}
         while references.released:
             released, references.released = references.released, []
             for key in released:
@@ -70,11 +71,13 @@ class Garbage:
                 elif own_offset is not None:
                     self._effects.append(FreeOwn(own_offset))
                 else:
-                    offsets.setdefault(value.location.node_id, []).append(value.location.offset)
-        for node_id, freed in offsets.items():
-            self._effects.append(ToRaylet(FreeRegions(freed, node_id)))
+                    offsets, keys = freed.setdefault(value.location.node_id, ([], []))
+                    offsets.append(value.location.offset)
+                    keys.append(key)
+        for node_id, (offsets, keys) in freed.items():
+            self._effects.append(ToRaylet(FreeRegions(offsets, node_id, keys)))
 
-    def discard(self, value: Value, own_offset: int | None) -> None:
+    def discard(self, key: bytes, value: Value, own_offset: int | None) -> None:
         """A value arrived that nobody wants any more."""
         if value.error is not None:
             self._lost_error(value.error)
@@ -84,7 +87,14 @@ class Garbage:
             path, node_id = value.location.spill_path, value.location.node_id
             self._effects.append(ToRaylet(DeleteSpilled([path], node_id=node_id)))
         elif value.location is not None:
-            self._effects.append(ToRaylet(FreeRegions([value.location.offset], value.location.node_id)))
+            location = value.location
+            self._effects.append(ToRaylet(FreeRegions([location.offset], location.node_id, [key])))
+
+    def discard_reply(self, reply: TaskReply) -> bool:
+        """A reply came too late: its task is over, or tried again. Whether its worker holds references for it."""
+        for index, value in enumerate(reply.returns):
+            self.discard(return_id(reply.task_id, index), value, None)
+        return any(value.contained for value in reply.returns)
 
     def _lost_error(self, error: ErrorValue) -> None:
         """The last reference to a failed result is gone."""

@@ -93,7 +93,7 @@ class Generators:
             if stream is not None and not is_late and stream.state == OPEN and index == stream.order.received + 1:
                 self._keep(stream, index, value)
             else:
-                self._garbage.discard(value, None)
+                self._garbage.discard(return_id(task_id, index), value, None)
         if has_refs:
             self._borrows.take_returns(client_id, return_id(task_id, message.index))
         if stream is None or is_late:

@@ -1,11 +1,12 @@
 """Lease endings: what becomes of the tasks of a lease that has ended, by what the raylet says of its worker.
 
-    never started                  to the front of the queue, no retry spent
-    started, and was cancelled     it ends as cancelled
-    started, memory ran short      tried again later, if it may be (``oom_retries``)
-    started, the worker died       tried again, if a retry is left; else it fails
+    the worker lives               to the front of the queue, no retry spent
+    memory ran short               tried again: the first in flight later, if it may be (``oom_retries``)
+    it died, and was cancelled     it ends as cancelled
+    the worker died                tried again, if a retry is left; else it fails
 
-Knows nothing of how a lease is won or how a task ends. Of a worker that died, only the first of its tasks had started.
+Knows nothing of how a lease is won or how a task ends. Of a worker that died, any of its tasks may have begun: replies of
+those before it may have waited for others. So each is charged, and ``lease_requester`` sees to it that nobody loses by that.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ class LeaseEndings:
         """These tasks of ended leases, in push order, will not be answered."""
         for message, records in ended:
             for index, record in enumerate(reversed(records)):
-                started = message.died and index == len(records) - 1 and not record.unresolved
-                if not started:
+                is_first = index == len(records) - 1 and not record.unresolved
+                if not message.died or (message.out_of_memory and not is_first):
                     self._requeue(record)
                 elif record.cancelled:
                     self._end_cancelled(record)

@@ -1,7 +1,8 @@
 """Lease requester: which queued task goes to which leased worker, and how many leases to ask for.
 
 One group for each scheduling class, with a queue of resolved tasks and the leases it holds. Short tasks are pipelined
-up to ``pipeline_target_us`` of estimated work a worker; a function that was never measured goes alone. A worker that
+up to ``pipeline_target_us`` of estimated work a worker; a function that was never measured goes alone, and so does a
+task that has no retry to lose, or has lost one. A worker that
 makes no progress, or says that it is blocked, is *stalled*: its unstarted tasks come back and it gets no more until it
 replies. A task whose only missing argument is made by a task in flight is pushed right behind that one: the value never
 leaves the worker on its way. Knows nothing of sockets, values or retries.
@@ -171,8 +172,8 @@ class LeaseRequester:
         effects.append(ToPeer(lease.worker.client_id, lease.worker.address, bind))
 
     def lost(self, message: LeaseLost, now_ms: int) -> list[TaskRecord]:
-        """A lease ended. Returns the tasks that cannot be answered any more, in push order; of a worker that died, the
-        first may have been running. The others come back by ``bounced``, ``out_of_reach`` or ``overdue``."""
+        """A lease ended. Returns the tasks that cannot be answered any more, in push order; of a worker that died, each
+        may have begun. The others come back by ``bounced``, ``out_of_reach`` or ``overdue``."""
         lease = self._leases.pop(message.lease_id, None)
         if lease is None:
             return []
@@ -325,15 +326,18 @@ class LeaseRequester:
         in_flight = lease.in_flight
         stats = record.stats
         average = stats.average_us
+        # Of several in flight under a worker that died, nobody knows which had begun, and each is charged with a retry: so
+        # what has none to lose goes alone, and so does what has been charged.
+        goes_alone = average < 0 or not record.retries_left or record.spec.attempt > 0
         if in_flight:
-            if len(in_flight) >= depth_max or average < 0 or lease.unmeasured:
+            if len(in_flight) >= depth_max or goes_alone or lease.unmeasured:
                 return False
             is_next = len(in_flight) == 1 and lease.cost_us <= PREFETCH_US_MAX and average <= PREFETCH_US_MAX
             if lease.cost_us + average > self._config.pipeline_target_us and not is_next:
                 return False
-        if average < 0:
+        if goes_alone:
             lease.unmeasured = 1
-        else:
+        if average >= 0:
             lease.cost_us += average + OVERHEAD_US
         in_flight[record.spec.task_id] = record
         record.lease = lease

@@ -27,7 +27,10 @@ class ObjectDirectory:
         """Objects with a copy that were forgotten since the last look."""
 
     def put(self, key: bytes, value: Value, own_region: bool) -> None:
-        """A value is there. ``own_region``: it lies in an extent this process allocates from."""
+        """A value is there. ``own_region``: it lies in an extent this process allocates from. One that is there already
+        makes room: what is borrowed becomes an error when its owner dies."""
+        if key in self.values:
+            self.remove(key)
         self.values[key] = value
         location = value.location
         if location is not None and not location.spill_path:

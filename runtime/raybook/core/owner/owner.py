@@ -259,10 +259,12 @@ class Owner:
         for reply in message.replies:
             record = tasks.get(reply.task_id)
             if record is None or record.spec.attempt != reply.attempt:
+                self._on_late_reply(client_id, reply)
                 continue
             if record.actor_id:
                 queue = self.actors.queues.get(record.actor_id)
                 if queue is None or not queue.answered(record):
+                    self._on_late_reply(client_id, reply)
                     continue
                 pid = queue.pid
             else:
@@ -285,6 +287,10 @@ class Owner:
             # A generator that raised has a return beside its error.
             returned = reply if reply.returns else None
             self._finish(record, state, reply.run_us, pid, reply=returned, client_id=client_id, error=error)
+
+    def _on_late_reply(self, client_id: bytes, reply: TaskReply) -> None:
+        if self.garbage.discard_reply(reply):
+            self.borrows.take_returns(client_id, reply.task_id)
 
     def _again(self, record: TaskRecord) -> None:
         if record.actor_id:
@@ -313,15 +319,9 @@ class Owner:
     ) -> None:
         """A task is over: its returns get their values, its arguments are let go."""
         spec = record.spec
-        stats = record.stats
-        self.tasks.tasks.pop(spec.task_id, None)
-        stats.changed = True
-        if state == "FINISHED":
-            stats.finished += 1
-        elif state == "CANCELLED":
-            stats.cancelled += 1
-        else:
-            stats.failed += 1
+        if self.tasks.tasks.pop(spec.task_id, None) is None:
+            return  # Of several that fail together, one may have failed with another, whose result it takes.
+        record.stats.ended(state)
         self.finished.append((record, state, run_us, pid, error))
         if reply is not None:
             taken = False
@@ -404,10 +404,10 @@ class Owner:
     def _become_ready(self, key: bytes, value: Value, own_region: bool) -> None:
         if not self.references.is_alive(key):
             if owner_of(key) == self.client_id:
-                self.garbage.discard(value, value.location.offset if own_region and value.location else None)
+                self.garbage.discard(key, value, value.location.offset if own_region and value.location else None)
             return
         if self.recovery.rebuilt and key in self.objects.values:
-            return self.garbage.discard(value, None)  # Its task ran again for another result of it.
+            return self.garbage.discard(key, value, None)  # Its task ran again for another result of it.
         self.objects.put(key, value, own_region)
         if self.waits.is_awaited(key):
             for wait in self.waits.ready(key, value.error is not None):

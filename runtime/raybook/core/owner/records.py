@@ -36,6 +36,16 @@ class FunctionStats:
         self.cancelled = 0
         self.changed = True
 
+    def ended(self, state: str) -> None:
+        """One more is over: FINISHED, CANCELLED or FAILED."""
+        self.changed = True
+        if state == "FINISHED":
+            self.finished += 1
+        elif state == "CANCELLED":
+            self.cancelled += 1
+        else:
+            self.failed += 1
+
     def measure(self, run_us: int) -> None:
         """Fold one run into the moving average. A run far above it counts at once: pipelining must turn careful fast
         and bold slowly."""

@@ -5,9 +5,9 @@ Decides between done, retry and failed; knows nothing of leases, actors' streams
     event \\ cause          retries left        none left, or not asked for
     reply, no error        finished            finished
     reply, user error      retry if the worker marked it retryable   failed with that error
-    worker died, started   retry               failed: WorkerCrashedError
-    worker ended for want of memory, started: see oom_retries     failed: OutOfMemoryError
-    worker died, unstarted requeued, no retry spent
+    worker died            retry               failed: WorkerCrashedError
+    worker ended for want of memory: see oom_retries     failed: OutOfMemoryError
+    lease ended otherwise  requeued, no retry spent
     cancelled              never retried       TaskCancelledError
 
 Invariant: a task id is here from submission until its returns have values.
@@ -48,7 +48,8 @@ class TaskManager:
         return True
 
     def should_retry_crash(self, record: TaskRecord, lost: LeaseLost) -> bool:
-        """Whether a task whose worker died under it is tried again. Spends one retry; a worker that was ended for want of
+        """Whether a task whose worker died under it is tried again. Spends one retry, also of a task that may not have
+        begun: that is not known, and after that it goes alone (``lease_requester``). A worker that was ended for want of
         memory is not this table's (see ``oom_retries``)."""
         if record.cancelled or not record.retries_left or lost.out_of_memory or lost.code:
             return False

@@ -6,6 +6,7 @@
     the raylet asks the lease back           agreed when nothing of it runs or waits here
         … to drain it                        all are bounced, and agreed when the running task has ended
     their owner is out of reach              dropped
+    the worker is to end                     all are bounced, and so is what still comes
 
 Knows nothing of what tasks do, of threads or sockets. Work is taken out of ``work`` at its front by whoever runs it,
 perhaps in another thread; everything here happens on the I/O thread. Invariants: a task that was taken in is answered
@@ -47,6 +48,7 @@ class Intake:
         "accepted",
         "blocked",
         "bound_epoch",
+        "is_retiring",
         "settled",
         "work",
     )
@@ -63,6 +65,8 @@ class Intake:
         self.settled = 0
         self.bound_epoch = 0
         self.blocked = False
+        self.is_retiring = False
+        """The worker ends after what runs now, and is about to say so: it is of no use to the next."""
         self._revoked_epoch = 0
         self._draining_epoch = 0
         """Lease that the raylet waits for, 0 for none."""
@@ -97,8 +101,8 @@ class Intake:
         self.work.extend(work)
 
     def is_idle(self) -> bool:
-        """Whether nothing runs or waits here, and leases may end."""
-        return self.accepted == self.settled and not self._is_actor()
+        """Whether nothing runs or waits here, and the worker may be given to somebody else."""
+        return self.accepted == self.settled and not self._is_actor() and not self.is_retiring
 
     # Back
 

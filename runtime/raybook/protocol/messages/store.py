@@ -58,6 +58,9 @@ class FreeRegions(msgspec.Struct, tag=45, array_like=True):
     offsets: list[int]
     node_id: bytes = b""
     """Whose arena; b"" for the raylet's own. What owners say to the store of another node goes by way of their raylet."""
+    object_ids: list[bytes] = []
+    """What lay there, in the same order: this may overtake the worker's ``Sealed``, and must not be forgotten then. None
+    for what is sealed for certain."""
 
 
 class RegionsFreed(msgspec.Struct, tag=46, array_like=True):

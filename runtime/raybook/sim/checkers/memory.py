@@ -1,0 +1,106 @@
+"""Memory: nothing is freed while somebody can reach it, and everything is freed in the end.
+
+Reachable is what a handle in a living process refers to, or a view looks at. Excused are references whose way led
+through a process that crashed, and objects whose owner is dead: those may be lost.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raybook.base.ids import owner_of, task_of
+from raybook.sim.arena import Region, View
+from raybook.sim.checkers.violation import Violation
+from raybook.sim.handles import Handle, Ledger
+
+if TYPE_CHECKING:
+    from raybook.sim.process import Process
+    from raybook.sim.world import World
+
+
+class Memory:
+    """One per world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._ledger: Ledger = world.ledger
+
+    def _is_excused(self, handle: Handle) -> bool:
+        return not self._ledger.crashed.isdisjoint(handle.via) or owner_of(handle.key) in self._ledger.crashed
+
+    def freed(self, process: Process, offset: int) -> None:
+        """The process may use these bytes for something else from now on."""
+        region = process.node.arena.read(offset)
+        if region is None:
+            raise Violation("memory", f"{process.name} was given {offset} back, where nothing lies")
+        self._check_unused(region, f"freed by {process.name}")
+        del process.node.arena.regions[offset]
+
+    def overwritten(self, old: Region, new: Region) -> None:
+        """Bytes that were not freed one by one (their writer died) are used again."""
+        self._check_unused(old, f"overwritten by {new.key.hex()} of {new.writer!r}")
+
+    def _check_unused(self, region: Region, what: str) -> None:
+        for node in self._world.nodes.values():
+            for view in node.arena.views:
+                if view.region is region or (view.region.offset, view.region.key) == (region.offset, region.key):
+                    if self._is_lost(view):
+                        continue
+                    raise Violation(
+                        "memory",
+                        f"object {region.key.hex()} at {region.offset} is {what} while {view.holder!r} looks at it",
+                        region.key,
+                    )
+        for handle in self._ledger.handles:
+            if handle.key == region.key and not self._is_excused(handle):
+                owner = self._world.processes.get(owner_of(handle.key))
+                if owner is None or not owner.is_alive:
+                    continue
+                if task_of(handle.key) in owner.owner.tasks.tasks:
+                    continue  # Written by an attempt of which the owner never heard.
+                value = owner.owner.objects.values.get(handle.key)
+                location = value.location if value is not None else None
+                is_there = location is not None and not location.spill_path and location.offset == region.offset
+                if value is None or is_there:
+                    text = f"object {region.key.hex()} is {what} while {handle.process.name} has a reference"
+                    raise Violation("memory", text, region.key)
+
+    def _is_lost(self, view: View) -> bool:
+        crashed = self._ledger.crashed
+        return owner_of(view.region.key) in crashed or not crashed.isdisjoint(view.via)
+
+    def looked(self, view: View) -> None:
+        """A view is about to close: it must still see what it saw."""
+        there = view.arena.read(view.region.offset)
+        if there is None or there.payload != view.region.payload:
+            if self._is_lost(view):
+                return
+            text = f"what {view.holder!r} looks at ({view.region.key.hex()}) has changed under its eyes"
+            raise Violation("memory", text, view.region.key)
+
+    def check_reachable(self) -> None:
+        """Between any two steps: the owner of everything that has a handle knows that it is wanted."""
+        for handle in self._ledger.handles:
+            key = handle.key
+            owner = self._world.processes.get(owner_of(key))
+            if owner is None or not owner.is_alive or owner.queue or self._is_excused(handle):
+                continue
+            if handle.process is owner or not handle.process.queue:
+                if not owner.owner.references.is_alive(key):
+                    text = f"{handle.process.name} has a reference to {key.hex()}, and its owner {owner.name} forgot it"
+                    raise Violation("memory", text, key)
+
+    def at_end(self, process: Process) -> None:
+        """User code holds nothing any more: neither may the machine."""
+        owner = process.owner
+        left = [*owner.references.counts, *owner.references.borrowers, *owner.objects.values]
+        if left:
+            kinds = ", ".join(
+                f"{key.hex()} ({owner.references.counts.get(key, 0)} counts, borrowers "
+                f"{sorted(owner.references.borrowers.get(key, ()))})"
+                for key in dict.fromkeys(left)
+            )
+            raise Violation("memory", f"{process.name} still keeps {kinds}", *left[:3])
+        allocator = process.regions.allocator.statistics()
+        if allocator.region_count:
+            raise Violation("memory", f"{process.name} still keeps {allocator.region_count} regions")

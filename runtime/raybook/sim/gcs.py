@@ -1,0 +1,228 @@
+"""GCS: the shipped actor, node and job tables and resource view in virtual time, with a store that outlives a crash.
+
+As ``gcs/service``: requests become events, effects become calls of nodes, what is to be persisted is written first.
+A crash loses everything else; questions from then on find nobody until ``start``. Decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from raybook.base.facts import ACTOR_DEAD
+from raybook.base.specs import ActorSpec
+from raybook.core.cluster import actor_events, node_table
+from raybook.core.cluster.actor_record import ActorRecord
+from raybook.core.cluster.actor_table import ActorTable
+from raybook.core.cluster.job_table import JobRecord, JobTable
+from raybook.core.cluster.node_table import NodeTable
+from raybook.core.cluster.resource_view import ResourceView
+from raybook.core.scheduling.policy import Choice, choose_node
+from raybook.protocol.messages import gcs as gm
+from raybook.protocol.messages import node as nm
+from raybook.sim.calls import Away, Outbox, Refusal
+from raybook.sim.timeline import Timer
+
+if TYPE_CHECKING:
+    from raybook.sim.world import World
+
+_encode, _decode = msgspec.msgpack.encode, msgspec.msgpack.decode
+
+
+class Gcs:
+    """One cluster's control plane."""
+
+    def __init__(self, world: World) -> None:
+        self.life = 0
+        self.is_up = False
+        self._world = world
+        self._actor_rows: dict[bytes, bytes] = {}
+        self._job_rows: dict[bytes, bytes] = {}
+        self._node_rows: dict[bytes, bytes] = {}
+        self._outboxes: dict[bytes, Outbox] = {}
+        self._timers: dict[str, Timer] = {}
+        self._methods: dict[str, Callable[[Any], Any]] = {
+            "RegisterNode": self._register_node,
+            "ReportNode": self._report_node,
+            "RegisterJob": self._register_job,
+            "FinishJob": self._finish_job,
+            "OwnerGone": lambda r: self._actors_hear(actor_events.OwnerLost(r.client_id, r.reason)),
+            "CreateActor": self._create_actor,
+            "KillActor": lambda r: self._actors_hear(
+                actor_events.KillRequested(r.actor_id, r.no_restart, r.graceful, r.reason)
+            ),
+            "ActorStateReport": lambda r: self._actors_hear(actor_events.StateReported(r)),
+            "WatchActors": self._watch_actors,
+        }
+
+    # Life
+
+    def start(self) -> None:
+        """Come up, with what the store holds."""
+        self.life += 1
+        self.is_up = True
+        config = self._world.config
+        self._view = ResourceView()
+        self._nodes = NodeTable(config.health_check_period_ms, config.health_check_timeout_ms)
+        self.actors = ActorTable(self._choose)
+        self._jobs = JobTable()
+        self._next_request = 0
+        self._unconfirmed: dict[bytes, None] = {}
+        self._jobs.load([_decode(row, type=JobRecord) for row in self._job_rows.values()])
+        self.actors.load([_decode(row, type=ActorRecord) for row in self._actor_rows.values()])
+        for row in list(self._node_rows.values()):
+            info = _decode(row, type=gm.NodeInfo)
+            self._unconfirmed[info.node_id] = None
+            self._nodes_hear(node_table.NodeRegistered(info))
+            self._world.timeline.after(self._world.network.latency_us(), self._take_inventory, info.node_id, self.life)
+        self._execute(self.actors.resume(self._world.timeline.now_ms))
+
+    def crash(self) -> None:
+        """Everything in memory is gone."""
+        self.is_up = False
+        self.life += 1
+        for outbox in self._outboxes.values():
+            outbox.close()
+        self._outboxes.clear()
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def call(self, method: str, request: Any) -> Any:
+        """Answer one request. Refusal, Away."""
+        if not self.is_up:
+            raise Away
+        reply = self._methods[method](request)
+        self._world.check.after_gcs(self)
+        return gm.Empty() if reply is None else reply
+
+    # Nodes
+
+    def _register_node(self, request: gm.RegisterNode) -> None:
+        known = self._nodes.get(request.node.node_id)
+        if known is not None and not known.alive:
+            raise Refusal("NodeDiedError", "it was declared dead")
+        self._unconfirmed.pop(request.node.node_id, None)
+        self._nodes_hear(node_table.NodeRegistered(request.node))
+
+    def _report_node(self, request: gm.ReportNode) -> None:
+        if not self._nodes.is_alive(request.node_id):
+            raise Refusal("UnknownNode", "register first")
+        self._view.report(request.node_id, request.resources_available)
+        self._nodes_hear(node_table.NodeHeard(request.node_id))
+        if request.node_id in self._unconfirmed:
+            raise Refusal("UnknownNode", "This GCS has been started anew; register again.")
+
+    def _nodes_hear(self, *events: Any) -> None:
+        for effect in self._nodes.handle(events, self._world.timeline.now_ms):
+            if isinstance(effect, node_table.AnnounceJoined):
+                self._node_joined(effect.node)
+            elif isinstance(effect, node_table.Probe):
+                node = self._world.nodes.get(effect.node_id)
+                if node is not None:
+                    delay_us = 2 * self._world.network.latency_us()
+                    self._world.timeline.after(delay_us, self._probed, effect.node_id, self.life)
+            elif isinstance(effect, node_table.AnnounceDead):
+                raise AssertionError(f"liveness: the GCS took the living node {effect.node_id!r} for dead")
+        self._arm("nodes", self._nodes.next_deadline_ms(), self._nodes_hear)
+
+    def _probed(self, node_id: bytes, life: int) -> None:
+        if life == self.life:
+            self._nodes_hear(node_table.NodeHeard(node_id))
+
+    def _node_joined(self, node: gm.NodeInfo) -> None:
+        if node.node_id not in self._outboxes:
+            service = self._world.nodes[node.node_id]
+            self._outboxes[node.node_id] = Outbox(self._world.timeline, service, self._world.network.latency_us)
+        self._view.add(node.node_id, node.resources_total, node.resources_available, node.labels)
+        self._node_rows[node.node_id] = _encode(node)
+        self._actors_hear(actor_events.NodeJoined(node.node_id))
+
+    def _take_inventory(self, node_id: bytes, life: int) -> None:
+        if life == self.life:
+            present = self._world.nodes[node_id].running_actors()
+            self._actors_hear(actor_events.InventoryTaken(node_id, present))
+
+    # Jobs
+
+    def _register_job(self, request: gm.RegisterJob) -> None:
+        record = self._jobs.register(request, self._world.timeline.now_ms)
+        self._job_rows[request.job_id] = _encode(record)
+
+    def _finish_job(self, request: gm.FinishJob) -> None:
+        record = self._jobs.finish(request.job_id, request.reason, self._world.timeline.now_ms)
+        if record is not None:
+            self._job_rows[request.job_id] = _encode(record)
+        self._actors_hear(actor_events.JobEnded(request.job_id, request.reason))
+
+    # Actors
+
+    def _create_actor(self, request: gm.CreateActor) -> gm.ActorCreated:
+        self._next_request += 1
+        event = actor_events.CreationRequested(self._next_request, request.spec, request.get_if_exists)
+        for effect in self._actors_hear(event):
+            if isinstance(effect, actor_events.RefuseCreation):
+                raise Refusal(effect.code, effect.text)
+        return gm.ActorCreated(None)
+
+    def _watch_actors(self, request: gm.WatchActors) -> gm.ActorList:
+        self._actors_hear(actor_events.WatchRequested(request.node_id, tuple(request.actor_ids), request.watch))
+        return gm.ActorList([self.actors.info(actor_id) for actor_id in request.actor_ids if request.watch])
+
+    def _choose(self, spec: ActorSpec, refused: Mapping[bytes, str]) -> Choice:
+        draw = self._world.rng.randrange
+        choice = choose_node(spec.placement, spec.strategy, self._view, draw, refused, spec.labels)
+        if choice.node_id is not None:
+            self._view.reserve(choice.node_id, spec.placement)
+        return choice
+
+    def _actors_hear(self, *events: Any) -> list[Any]:
+        effects = self.actors.handle(events, self._world.timeline.now_ms)
+        self._execute(effects)
+        self._arm("actors", self.actors.next_deadline_ms(), self._actors_hear)
+        return effects
+
+    def _execute(self, effects: list[Any]) -> None:
+        for effect in effects:
+            if isinstance(effect, actor_events.PersistActor):
+                self._actor_rows[effect.actor_id] = _encode(self.actors.record(effect.actor_id))
+            elif isinstance(effect, actor_events.ForgetActor):
+                self._actor_rows.pop(effect.actor_id, None)
+        for effect in effects:
+            if isinstance(effect, actor_events.Place):
+                place = nm.PlaceActor(effect.spec, effect.incarnation, effect.restarts)
+                self._send(effect.node_id, "PlaceActor", place, self._placed)
+            elif isinstance(effect, actor_events.StopOn):
+                stop = nm.StopActor(effect.actor_id, effect.incarnation, effect.graceful, effect.reason)
+                self._send(effect.node_id, "StopActor", stop)
+            elif isinstance(effect, actor_events.Publish):
+                if effect.info.state == ACTOR_DEAD:
+                    self._world.note_actor_dead(effect.info.actor_id)
+                for node_id in effect.nodes:
+                    self._send(node_id, "ActorChanged", nm.ActorChanged(effect.info))
+
+    def _send(self, node_id: bytes, method: str, request: Any, answered: Callable[..., None] | None = None) -> None:
+        outbox = self._outboxes.get(node_id)
+        if outbox is None:
+            return
+        if answered is None:
+            outbox.send(method, request)
+        else:
+            outbox.send(method, request, lambda reply: answered(node_id, request, reply))
+
+    def _placed(self, node_id: bytes, request: nm.PlaceActor, reply: nm.PlaceActorReply) -> None:
+        event = actor_events.PlacementAnswered(
+            request.spec.actor_id, request.incarnation, node_id, reply.accepted, reply.reason
+        )
+        self._actors_hear(event)
+
+    # Time
+
+    def _arm(self, name: str, deadline_ms: int | None, elapsed: Callable[[], Any]) -> None:
+        timer = self._timers.pop(name, None)
+        if timer is not None:
+            timer.cancel()
+        if deadline_ms is not None:
+            self._timers[name] = self._world.timeline.at(deadline_ms * 1000, elapsed)

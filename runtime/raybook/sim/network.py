@@ -1,0 +1,152 @@
+"""Network: connections between processes, in virtual time. Bytes in, the same bytes out, late and in order.
+
+A connection is two streams, each first in, first out as a socket's; different connections overtake each other as the
+seed has it. What a process had handed to its socket when it died still arrives, then comes the end of the stream; what
+it had not handed over is gone. Messages travel encoded, so that nobody shares an object with another process, and what
+the wire cannot carry is found out. Knows nothing of what messages mean.
+"""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from raybook.protocol.messages.raylet import RayletMessage
+from raybook.protocol.messages.worker import WorkerMessage
+from raybook.sim.timeline import Timeline
+
+LATENCY_US = 20
+"""Of an idle socket and a waiting reader, with the wake-up."""
+SPREAD_US = 180
+"""How much a busy scheduler adds, mostly less."""
+LAST_FRAMES = 12
+"""How much of the latest traffic a report shows."""
+
+
+class Listener(Protocol):
+    """Who sits at the end of a connection."""
+
+    name: str
+
+    def arrived(self, port: Port, message: Any) -> None:
+        """One message."""
+
+    def ended(self, port: Port) -> None:
+        """The other side closed, and all it had sent has been read."""
+
+
+class Port:
+    """One end of a connection."""
+
+    __slots__ = ("_free_us", "_network", "_pending", "caller", "far", "is_closed", "listener", "peer_id")
+
+    def __init__(self, network: Network, listener: Listener) -> None:
+        self.listener = listener
+        self.far: Port = self
+        self.peer_id = b""
+        """Who is at the other end, once known."""
+        self.caller: Any = None
+        """What the executor at this end takes it for."""
+        self.is_closed = False
+        self._network = network
+        self._free_us = 0
+        self._pending: deque[bytes] = deque()
+        """Sent by us, and not read at the other end."""
+
+    def send(self, message: Any) -> bool:
+        """Hand a message to the socket. False when the other end is closed, as a write finds out."""
+        if self.is_closed or self.far.is_closed:
+            return False
+        self._network.carry(self, message)
+        return True
+
+    def close(self) -> None:
+        """Close this end; the other one hears of it after all that was sent. Idempotent."""
+        if not self.is_closed:
+            self.is_closed = True
+            self._network.end(self)
+
+    def read_all(self) -> None:
+        """Deliver at once what the other end has sent, as who reads a dead process's last words does."""
+        while self.far._pending:
+            self._network.deliver(self.far)
+
+
+class Network:
+    """All connections. ``wrap``: told of each message as it is delivered, for checkers and reports."""
+
+    def __init__(self, timeline: Timeline, rng: random.Random) -> None:
+        self.slow_share = 0.0
+        """This share of messages is held up by as much as ``slow_us``."""
+        self.slow_us = 0
+        self.trace = 0
+        """A running hash of every delivery: two runs of one seed have the same."""
+        self.delivered = 0
+        self.kinds: dict[str, int] = {}
+        self.latest: deque[str] = deque(maxlen=LAST_FRAMES)
+        self._timeline = timeline
+        self._random = rng.random
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decoders = {
+            True: msgspec.msgpack.Decoder(RayletMessage).decode,
+            False: msgspec.msgpack.Decoder(WorkerMessage).decode,
+        }
+        self._is_raylets: dict[Port, bool] = {}
+        self.watch: Callable[[Port, Any], None] | None = None
+
+    def connect(self, near: Listener, far: Listener, *, to_raylet: bool = False) -> tuple[Port, Port]:
+        """A new connection: its two ends. to_raylet: which messages it carries."""
+        ports = Port(self, near), Port(self, far)
+        ports[0].far, ports[1].far = ports[1], ports[0]
+        for port in ports:
+            self._is_raylets[port] = to_raylet
+        return ports
+
+    def latency_us(self) -> int:
+        """How long the next message takes."""
+        draw = self._random()
+        late_us = LATENCY_US + int(SPREAD_US * draw * draw)
+        if self.slow_share and self._random() < self.slow_share:
+            late_us += int(self._random() * self.slow_us)
+        return late_us
+
+    def carry(self, port: Port, message: Any) -> None:
+        port._pending.append(self._encode(message))
+        self._in_order(port, self._arrive, port)
+
+    def end(self, port: Port) -> None:
+        self._in_order(port, self._tell_end, port)
+        self._is_raylets.pop(port, None) if port.far.is_closed else None
+
+    def _in_order(self, port: Port, function: Callable[..., None], *args: Any) -> None:
+        port._free_us = max(port._free_us, self._timeline.now_us + self.latency_us())
+        self._timeline.at(port._free_us, function, *args)
+
+    def _arrive(self, port: Port) -> None:
+        if port._pending:
+            self.deliver(port)
+
+    def deliver(self, port: Port) -> None:
+        """The oldest message that ``port`` sent reaches the other end."""
+        frame = port._pending.popleft()
+        far = port.far
+        if far.is_closed:
+            return
+        self.delivered += 1
+        self.trace = zlib.crc32(frame, self.trace ^ (self._timeline.now_us & 0xFFFFFFFF))
+        message = self._decoders[self._is_raylets[port]](frame)
+        kind = type(message).__name__
+        self.kinds[kind] = self.kinds.get(kind, 0) + 1
+        self.latest.append(f"{self._timeline.now_us} µs: {port.listener.name} → {far.listener.name}: {kind}")
+        if self.watch is not None:
+            self.watch(port, message)
+        far.listener.arrived(far, message)
+
+    def _tell_end(self, port: Port) -> None:
+        if not port.far.is_closed:
+            port.far.listener.ended(port.far)

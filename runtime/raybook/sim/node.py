@@ -1,0 +1,416 @@
+"""Node: a raylet in virtual time: the shipped lease manager, worker pool and object table, wired as in ``raylet/``.
+
+Messages become events by ``core/node/translation``, effects become messages, forks, kills or calls of the GCS. What of
+``raylet/service`` and ``raylet/worker_keeper`` is the order in which a death is told is repeated here. Decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from raybook.base.facts import ACTOR_ALIVE, ACTOR_DEAD
+from raybook.base.resources import missing
+from raybook.base.specs import Endpoint
+from raybook.base.strategies import group_target
+from raybook.core.node import lease_events as le
+from raybook.core.node import worker_pool as wp
+from raybook.core.node.lease_manager import LeaseManager
+from raybook.core.node.local_resources import LocalResources
+from raybook.core.node.translation import LEASE_EVENTS, LEASE_MESSAGES, lease_granted
+from raybook.protocol.messages import gcs as gm
+from raybook.protocol.messages import node as nm
+from raybook.protocol.messages import raylet as rm
+from raybook.sim.arena import Arena
+from raybook.sim.calls import Outbox, Refusal
+from raybook.sim.network import Port
+from raybook.sim.store import Disk, Store
+from raybook.sim.timeline import Timer
+
+if TYPE_CHECKING:
+    from raybook.sim.process import Process
+    from raybook.sim.world import World
+
+FORK_US = 4_000
+REAP_US = 3_000
+"""How long a death may take to be reported."""
+REPORT_INTERVAL_MS = 10
+KEEPS_ORDER = frozenset({"CreateActor", "KillActor"})
+
+
+@dataclass(slots=True, eq=False)
+class Client:
+    """One registered process."""
+
+    process: Process
+    port: Port
+    endpoint: Endpoint
+    watched: dict[bytes, None] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """One ordered worker."""
+
+    start_id: int
+    client_id: bytes
+    environment: str
+    process: Process | None = None
+    kill_reason: str = ""
+    leaving: bool = False
+
+
+class Node:
+    """resources: fixed-point totals. store_bytes: budget of the arena."""
+
+    def __init__(self, world: World, node_id: bytes, resources: dict[str, int], store_bytes: int) -> None:
+        self.world = world
+        self.node_id = node_id
+        self.name = node_id.decode("ascii", "replace")
+        self.life = 0
+        self.arena = Arena()
+        self.disk = Disk()
+        cpus = resources.get("CPU", 0) // 10_000
+        config = world.config
+        self.resources = resources
+        self.leases = LeaseManager(LocalResources(resources), max(16, 4 * cpus))
+        self.pool = wp.WorkerPool(cpus, cpus, 8, config.worker_idle_ms, config.worker_start_timeout_ms)
+        self.store = Store(world, self, store_bytes)
+        self.clients: dict[bytes, Client] = {}
+        self.children: dict[bytes, Child] = {}
+        self._by_start: dict[int, Child] = {}
+        self._by_port: dict[Port, Client] = {}
+        self._queue: deque[tuple[Any, tuple[Any, ...]]] = deque()
+        self._is_running = False
+        self._timers: dict[int, Timer] = {}
+        self._latest: dict[bytes, gm.ActorInfo] = {}
+        self._is_dirty = False
+        self._is_reporting = False
+        self.gcs = Outbox(world.timeline, world.gcs, world.network.latency_us)
+        self._carry_out: dict[type, Callable[[Any], None]] = {
+            **{kind: self._pass_on for kind in LEASE_MESSAGES},
+            le.Grant: self._grant,
+            le.FollowGroup: lambda effect: None,
+            le.ActorGone: self._actor_gone,
+            le.KillWorker: self._kill_worker,
+            le.StartWorkers: lambda e: self.tell(self.pool, wp.WorkersLacking(e.environment, e.count)),
+            le.WorkerTaken: lambda e: self.tell(self.pool, wp.WorkerBusy(e.worker, e.dedicated)),
+            le.WorkerReleased: lambda e: self.tell(self.pool, wp.WorkerIdle(e.worker)),
+            le.ReportResources: lambda effect: self._resources_changed(),
+            wp.StartWorker: self._start_worker,
+            wp.AbandonStart: lambda e: self._kill(self._by_start[e.start_id], "it had not registered in time"),
+            wp.EndWorker: lambda e: self.tell(self.leases, le.WorkerWithdrawn(e.worker)),
+            wp.WorkerStayed: lambda e: self.tell(self.leases, le.WorkerReady(e.worker)),
+        }
+        self._handlers: dict[type, Callable[[Client, Any], None]] = {
+            rm.GcsCall: self._relay,
+            rm.WatchActor: self._watch,
+            rm.ActorDown: lambda c, m: self.gcs.send(
+                "KillActor", gm.KillActor(m.actor_id, m.no_restart, m.graceful, "its last handle went")
+            ),
+            rm.ActorStarted: self._actor_started,
+            rm.WorkerExiting: self._exiting,
+        }
+
+    def start(self) -> None:
+        """Order the first workers, and make the node known."""
+        self._register()
+        self._heartbeat()
+        self.tell(self.pool)
+
+    # The deciders
+
+    def tell(self, machine: Any, *events: Any) -> None:
+        """Events that arise while effects are carried out wait for their turn, so that effects stay in order."""
+        self._queue.append((machine, events))
+        if self._is_running:
+            return
+        self._is_running = True
+        touched: dict[int, Any] = {}
+        while self._queue:
+            machine, events = self._queue.popleft()
+            touched[id(machine)] = machine
+            for effect in machine.handle(events, self.world.timeline.now_ms):
+                self._carry_out[type(effect)](effect)
+        self._is_running = False
+        for machine in touched.values():
+            self._arm(machine)
+        self.world.check.grants.looked_at(self)
+
+    def _arm(self, machine: Any) -> None:
+        timer = self._timers.pop(id(machine), None)
+        if timer is not None:
+            timer.cancel()
+        deadline_ms = machine.next_deadline_ms()
+        if deadline_ms is not None:
+            self._timers[id(machine)] = self.world.timeline.at((deadline_ms + 1) * 1000, self.tell, machine)
+
+    def send(self, client_id: bytes, message: Any) -> None:
+        """To a client, if it is connected."""
+        client = self.clients.get(client_id)
+        if client is not None:
+            client.port.send(message)
+
+    def _grant(self, effect: le.Grant) -> None:
+        worker = self.clients[effect.worker]
+        self.world.check.grants.granted(self, effect)
+        self.send(effect.client, lease_granted(effect, worker.endpoint, worker.process.pid))
+
+    def _pass_on(self, effect: Any) -> None:
+        self.world.check.grants.passed_on(self, effect)
+        self.send(*LEASE_MESSAGES[type(effect)](effect))
+
+    # Clients
+
+    def join(self, process: Process) -> None:
+        """A process has connected and registered."""
+        near, far = self.world.network.connect(process, self, to_raylet=True)
+        process.link = near
+        client = Client(process, far, process.me)
+        self.clients[process.client_id] = client
+        self._by_port[far] = client
+        self.store.joined(process)
+        if process.kind == "driver":
+            self.gcs.send("RegisterJob", gm.RegisterJob(process.job_id, process.me, process.pid))
+
+    def arrived(self, port: Port, message: Any) -> None:
+        """One message of a client."""
+        client = self._by_port.get(port)
+        if client is None:
+            return
+        kind = type(message)
+        to_leases = LEASE_EVENTS.get(kind)
+        if to_leases is not None:
+            self.world.check.grants.heard(self, client.process, message)
+            self.tell(self.leases, to_leases(client.process.client_id, message))
+        elif kind in self._handlers:
+            self._handlers[kind](client, message)
+        else:
+            self.store.received(client.process.client_id, message)
+
+    def ended(self, port: Port) -> None:
+        """A client's connection is closed: its process has died, or will."""
+        client = self._by_port.get(port)
+        if client is None:
+            return
+        if client.process.kind == "driver":
+            self._driver_gone(client)
+        else:
+            self.tell(self.leases, le.WorkerWithdrawn(client.process.client_id))
+
+    def _driver_gone(self, client: Client) -> None:
+        if self.clients.get(client.process.client_id) is not client:
+            return
+        client.port.read_all()
+        self._forget(client)
+        self.gcs.send("FinishJob", gm.FinishJob(client.process.job_id, "The driver is gone."))
+        self._client_gone(client, "The driver is gone.")
+
+    def _client_gone(self, client: Client, reason: str) -> None:
+        client_id = client.process.client_id
+        self.tell(self.leases, le.ClientGone(client_id))
+        self.store.died(client_id)
+        self.gcs.send("OwnerGone", gm.OwnerGone(client_id, reason))
+        self._unwatch(list(client.watched))
+
+    def _forget(self, client: Client) -> None:
+        self.clients.pop(client.process.client_id, None)
+        self._by_port.pop(client.port, None)
+        client.port.close()
+
+    # Workers
+
+    def _start_worker(self, effect: wp.StartWorker) -> None:
+        child = Child(effect.start_id, self.world.next_client_id(b"w"), effect.environment)
+        self.children[child.client_id] = child
+        self._by_start[effect.start_id] = child
+        delay_us = FORK_US + int(self.world.rng.random() * FORK_US)
+        self.world.timeline.after(delay_us, self._forked, child)
+
+    def _forked(self, child: Child) -> None:
+        if child.kill_reason or self.world.faults.fails_to_start():
+            self._child_gone(child)
+            self.tell(self.pool, wp.WorkerStartFailed(child.start_id))
+            return
+        process = self.world.make_worker(self, child.client_id)
+        child.process = process
+        self.join(process)
+        self.tell(self.pool, wp.WorkerRegistered(child.start_id, child.client_id))
+        self.tell(self.leases, le.WorkerReady(child.client_id, child.environment))
+
+    def _child_gone(self, child: Child) -> None:
+        self.children.pop(child.client_id, None)
+        self._by_start.pop(child.start_id, None)
+
+    def reap(self, process: Process, reason: str) -> None:
+        """A process has ended; ``waitpid`` says so in a moment."""
+        client = self.clients.get(process.client_id)
+        if client is None:
+            return
+        told = self._driver_gone if process.kind == "driver" else self._worker_exited
+        args = (client,) if process.kind == "driver" else (client, reason)
+        self.world.timeline.after(int(self.world.rng.random() * REAP_US), told, *args)
+
+    def _worker_exited(self, client: Client, reason: str) -> None:
+        client_id = client.process.client_id
+        child = self.children[client_id]
+        client.port.read_all()
+        self._child_gone(child)
+        self._forget(client)
+        self.tell(self.pool, wp.WorkerLeft(client_id))
+        text = child.kill_reason or reason or "it ended by itself"
+        self.world.check.grants.died(self, client_id)
+        self.tell(self.leases, le.WorkerDied(client_id, text, 0 if not reason else -9, False, child.leaving))
+        self._client_gone(client, text)
+
+    def _kill_worker(self, effect: le.KillWorker) -> None:
+        child = self.children.get(effect.worker)
+        if child is None:
+            return
+        if effect.graceful and child.client_id in self.clients:
+            self.send(child.client_id, rm.ExitWorker(effect.reason))
+        else:
+            self._kill(child, effect.reason)
+
+    def _kill(self, child: Child, reason: str) -> None:
+        child.kill_reason = child.kill_reason or reason
+        if child.process is not None:
+            child.process.die(reason)
+
+    def _exiting(self, client: Client, message: rm.WorkerExiting) -> None:
+        child = self.children.get(client.process.client_id)
+        if child is not None:
+            child.leaving = True
+            self.tell(self.pool, wp.WorkerLeft(client.process.client_id))
+            self.world.check.grants.leaving(self, client.process.client_id, message.stays)
+            self.tell(self.leases, le.WorkerLeaving(client.process.client_id, message.stays))
+
+    # Actors
+
+    def _actor_gone(self, effect: le.ActorGone) -> None:
+        report = gm.ActorStateReport(
+            effect.actor_id, effect.incarnation, ACTOR_DEAD, reason=effect.reason, intended=effect.intended
+        )
+        self.gcs.send("ActorStateReport", report)
+
+    def _actor_started(self, client: Client, message: rm.ActorStarted) -> None:
+        actor = self.leases.actor_of(client.process.client_id)
+        if actor is None or actor.spec.actor_id != message.actor_id:
+            return
+        actor_id, life = message.actor_id, actor.incarnation
+        if message.error:
+            report = gm.ActorStateReport(
+                actor_id, life, ACTOR_DEAD, reason=message.error_text, creation_failed=True, payload=message.error
+            )
+            self.gcs.send("ActorStateReport", report)
+            self.tell(self.leases, le.ActorFailed(client.process.client_id, message.error_text))
+            return
+        self.tell(self.leases, le.ActorReady(client.process.client_id))
+        self.gcs.send(
+            "ActorStateReport",
+            gm.ActorStateReport(actor_id, life, ACTOR_ALIVE, client.endpoint, client.process.pid),
+        )
+
+    def call(self, method: str, request: Any) -> Any:
+        """What the GCS asks of a node (``raylet/node_service``)."""
+        if method == "PlaceActor":
+            wanted = le.wanted_by(request.spec)
+            if self.leases.pools.missing_for_ever(wanted, group_target(request.spec.strategy)):
+                return nm.PlaceActorReply(False, f"it lacks {missing(wanted, self.resources)}")
+            self.tell(self.leases, le.ActorRequested(request.spec, request.incarnation, request.restarts))
+            return nm.PlaceActorReply(True)
+        if method == "StopActor":
+            stop = le.ActorCancelled(request.actor_id, request.incarnation, request.graceful, request.reason)
+            self.tell(self.leases, stop)
+            return gm.Empty()
+        assert method == "ActorChanged", f"a node of the simulator has no method {method}"
+        self._actor_changed(request.actor)
+        return gm.Empty()
+
+    def running_actors(self) -> tuple[bytes, ...]:
+        """What an inventory finds."""
+        return tuple(actor_id for _, _, _, actor_id in self.leases.worker_states() if actor_id)
+
+    # The GCS (``raylet/gcs_link``)
+
+    def _relay(self, client: Client, message: rm.GcsCall) -> None:
+        kind: Any = gm.METHODS[message.method][0]
+
+        def answered(reply: Any) -> None:
+            client.port.send(_answer(message, reply))
+
+        self.gcs.send(message.method, msgspec.msgpack.decode(message.request, type=kind), answered)
+
+    def _watch(self, client: Client, message: rm.WatchActor) -> None:
+        actor_id = message.actor_id
+        if message.watch:
+            client.watched[actor_id] = None
+            request = gm.WatchActors(self.node_id, [actor_id])
+            self.gcs.send("WatchActors", request, lambda reply: self._watched(client, reply))
+        elif client.watched.pop(actor_id, 0) is None:
+            self._unwatch([actor_id])
+
+    def _unwatch(self, actor_ids: list[bytes]) -> None:
+        gone = [key for key in actor_ids if not any(key in other.watched for other in self.clients.values())]
+        for actor_id in gone:
+            self._latest.pop(actor_id, None)
+        if gone:
+            self.gcs.send("WatchActors", gm.WatchActors(self.node_id, gone, watch=False))
+
+    def _watched(self, client: Client, reply: gm.ActorList) -> None:
+        for info in reply.actors:
+            client.port.send(_update_of(self._latest.get(info.actor_id, info)))
+
+    def _actor_changed(self, info: gm.ActorInfo) -> None:
+        for client in self.clients.values():
+            if info.actor_id in client.watched:
+                self._latest[info.actor_id] = info
+                client.port.send(_update_of(info))
+
+    def _register(self) -> None:
+        available = self.leases.available_for_reports()
+        node = gm.NodeInfo(self.node_id, "tcp:node", resources_total=self.resources, resources_available=available)
+        self.gcs.send("RegisterNode", gm.RegisterNode(node))
+        watched = list({key: None for client in self.clients.values() for key in client.watched})
+        if watched:
+            self.gcs.send("WatchActors", gm.WatchActors(self.node_id, watched), self._rewatched)
+
+    def _rewatched(self, reply: gm.ActorList) -> None:
+        for info in reply.actors:
+            self._actor_changed(info)
+
+    def _resources_changed(self) -> None:
+        self._is_dirty = True
+        if not self._is_reporting:
+            self._is_reporting = True
+            self.world.timeline.after(REPORT_INTERVAL_MS * 1000, self._report)
+
+    def _heartbeat(self) -> None:
+        self._resources_changed()
+        self.world.timeline.after(self.world.config.health_check_period_ms * 1000, self._heartbeat)
+
+    def _report(self) -> None:
+        self._is_reporting = self._is_dirty = False
+        request = gm.ReportNode(self.node_id, self.leases.available_for_reports())
+        self.gcs.send("ReportNode", request, self._reported)
+
+    def _reported(self, reply: Any) -> None:
+        if isinstance(reply, Refusal) and reply.code == "UnknownNode":
+            self._register()
+
+
+def _answer(message: rm.GcsCall, reply: Any) -> rm.GcsReply:
+    if isinstance(reply, Refusal):
+        return rm.GcsReply(message.call_id, error_code=reply.code, error_text=reply.text)
+    return rm.GcsReply(message.call_id, msgspec.msgpack.encode(reply))
+
+
+def _update_of(info: gm.ActorInfo) -> rm.ActorUpdate:
+    return rm.ActorUpdate(
+        info.actor_id, info.state, info.endpoint, info.incarnation, info.restarts_left, info.death,
+        info.death_payload, info.pid, info.death_code,
+    )  # fmt: skip
