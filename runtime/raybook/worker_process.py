@@ -41,7 +41,7 @@ def run(options: WorkerOptions) -> None:
     engine = NativeEngine(core, Job(), environment=options.runtime_env)
     executor = WorkerExecutor(core, engine.values)
     executor.decode_handle = _decode_handle
-    output = MarkedOutput(lambda: executor.outcome.actor_repr)
+    output = MarkedOutput(lambda: executor.outcome.own_repr)
     output.install()
     executor.set_job = partial(_work_for, engine, output)
     core.executor = executor

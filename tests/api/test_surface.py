@@ -74,8 +74,8 @@ NOT_HERE = {
     "util.serialization/StandaloneSerializationContext": "Ray's store",
     "util.debug/Suspect": "of Ray's own hunt for leaks",
     "util.state.common/*": "how Ray's state API is made",
-    "util.state.exception/*": "Ray's dashboard",
-    "util.state/StateApiClient": "Ray's dashboard",
+    "util.state/StateApiClient.get_address": "Ray's dashboard",
+    "util.state/StateApiClient.get_version": "Ray's dashboard",
     "util.collective.types/RecvOptions.unset_timeout_ms": "a slip of the pen for timeout_ms",
 }
 """Patterns over `module/name.member`: what raybook does not have, and must then really lack."""
@@ -88,8 +88,6 @@ ELSEWHERE = {
     "cluster_utils/FAKE_HEAD_NODE_ID": "autoscaler",
     "util/connect": "the thin client",
     "util/disconnect": "the thin client",
-    "exceptions/*.actor_init_failed": "errors of actors",
-    "exceptions/*.preempted": "errors of actors",
 }
 """The same for what is being built."""
 

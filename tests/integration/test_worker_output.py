@@ -227,6 +227,13 @@ def test_the_end_tells_what_was_counted():
     assert folding.finish() == []
 
 
+def test_lines_of_one_pattern_are_never_folded_and_of_another_never_shown():
+    folding = OutputFolding(HERE, never="each", hidden="secret")
+    shown = folding.show([said("each time", 1), said("each time", 2), said("a secret", 1), said("a secret", 2)], 0.0)
+    assert words(shown) == ["(f pid=1) each time\n", "(f pid=2) each time\n"]
+    assert folding.finish() == []
+
+
 def test_the_address_is_told_of_other_nodes_only():
     folding = OutputFolding(HERE)
     shown = words(folding.show([said("a"), said("b", node="bb"), said("c", name="")], 0.0))

@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 
 from raybook.base.config import Config
-from raybook.base.facts import Fact
+from raybook.base.facts import ACTOR_DEAD, Fact
 from raybook.base.resources import Shape
+from raybook.core.cluster.actor_record import death_text
 from raybook.io.channel import Channel, RemoteError
 from raybook.io.outbox import Outbox
 from raybook.protocol.messages import gcs as messages
@@ -35,6 +36,7 @@ KEEPS_ORDER = frozenset(
     {
         "CreateActor",
         "KillActor",
+        "GetNamedActor",
         "CreatePlacementGroup",
         "RemovePlacementGroup",
         "GetPlacementGroup",
@@ -328,7 +330,7 @@ def _update_of(info: messages.ActorInfo) -> ActorUpdate:
         info.endpoint,
         info.incarnation,
         info.restarts_left,
-        info.death,
+        death_text(info) if info.state == ACTOR_DEAD else info.death,
         info.death_payload,
         info.pid,
         info.death_code,

@@ -24,6 +24,7 @@ from raybook.base.label_selector import NODE_ID_LABEL
 from raybook.base.resources import Shape
 from raybook.base.specs import PROTOCOL_VERSION, Endpoint
 from raybook.base.strategies import node_target
+from raybook.core.cluster.actor_record import ALL_HANDLES_GONE
 from raybook.core.node import lease_events as le
 from raybook.core.node import worker_pool as wp
 from raybook.core.node.local_resources import LocalResources
@@ -432,7 +433,7 @@ class Raylet:
             rm.PublishFacts: lambda c, m: self.gcs.publish(m.facts),
             rm.Subscribe: lambda c, m: self.gcs.subscribe(c, m.since_version, m.active),
             rm.ActorDown: lambda c, m: self.gcs.tell(
-                "KillActor", gcs_messages.KillActor(m.actor_id, m.no_restart, m.graceful, "ray.kill or its last handle")
+                "KillActor", gcs_messages.KillActor(m.actor_id, m.no_restart, m.graceful, ALL_HANDLES_GONE)
             ),
             FlushOutput: lambda c, m: self.output.flush(c),
             SurveyAnswer: lambda c, m: self.surveys.answered(c, m),

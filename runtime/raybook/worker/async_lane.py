@@ -20,6 +20,8 @@ class AsyncLane:
         self.slots = asyncio.Semaphore(size)
         self.running: dict[bytes, asyncio.Task] = {}
         """By task id. Whoever runs takes itself out."""
+        self.cancelled: set[bytes] = set()
+        """Of those that run, the ones that were cancelled: whatever they make of it, that is how they end."""
         self.is_flush_due = False
         """Replies of calls that end in this round of the loop are sent together."""
 
@@ -33,6 +35,7 @@ class AsyncLane:
     def _cancel(self, task_id: bytes) -> None:
         task = self.running.get(task_id)
         if task is not None:
+            self.cancelled.add(task_id)
             task.cancel()
 
     def close(self) -> None:

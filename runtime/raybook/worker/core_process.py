@@ -94,10 +94,9 @@ class CoreProcess:
                 raylet_address, token, kind, self.client_id, self.address, namespace, kernel_id, entrypoint, wants_output
             )  # fmt: skip
         except BaseException:
-            self._close_listener()
+            close_listeners(self.address, self._listeners)
             raise
-        registered = self._link.registered
-        self.registered = registered
+        registered = self.registered = self._link.registered
         self.config: Config = registered.config
         self.arena = Arena(self._link.arena_fd)
         self.me = Endpoint(self.client_id, registered.node_id, self.address)
@@ -342,6 +341,10 @@ class CoreProcess:
             if handler is None:
                 inbox.append(event)
             else:
+                if inbox and type(event) is GcsRequest:
+                    # The cluster must not be asked for an actor before it hears that its last handle went.
+                    self._execute(self.owner.handle(inbox, int(time.monotonic() * 1000)))
+                    inbox.clear()
                 handler(event)
 
     def _log_unhandled(self, effect: UnhandledError) -> None:
@@ -436,7 +439,7 @@ class CoreProcess:
         self.lost_reason = self.lost_reason or "This process has left its cluster (shutdown was called)."
         self._fail_waiting(self.lost_reason)
         self._mail.close()
-        self._close_listener()
+        close_listeners(self.address, self._listeners)
         self._epoll.close()
         self.arena.close()
 
@@ -454,9 +457,6 @@ class CoreProcess:
                 _wake_up(WakeUp(event)) if type(event) is Wait else event.lock.release()
         if self._stopping:
             self.queue.clear()
-
-    def _close_listener(self) -> None:
-        close_listeners(self.address, self._listeners)
 
 
 def _wake_up(effect: WakeUp) -> None:

@@ -45,7 +45,7 @@ from raybook.protocol.messages.worker import (
     TaskReply,
     TaskSpec,
 )
-from raybook.worker.accelerators import expose_gpus
+from raybook.worker.accelerators import expose_cpus, expose_gpus
 from raybook.worker.actor_executor import ActorExecutor
 from raybook.worker.argument_reader import ArgumentReader
 from raybook.worker.core_process import CoreProcess
@@ -217,7 +217,7 @@ class WorkerExecutor(Executor):
             self.exiting = True
             return
         self._assignment = order.assignment
-        self._expose_gpus()
+        self._expose()
         actor = ActorExecutor(self, self._core, self._values, order)
         if not actor.create():
             self.exiting = True
@@ -261,7 +261,7 @@ class WorkerExecutor(Executor):
             if function is None:
                 self.reply(peer, spec, self.outcome.of_error(spec, self._load_error, 0))
                 return
-        self._expose_gpus()
+        self._expose()
         if spec.max_calls:
             # Known before the answer, for in that moment the raylet may ask whether this worker is free for an actor.
             made = self._calls_made[key] = self._calls_made.get(key, 0) + 1
@@ -276,10 +276,11 @@ class WorkerExecutor(Executor):
         self.intake.settled += 1
         self._core.submit(lambda: self.intake.bounce_early(peer, spec.task_id))
 
-    def _expose_gpus(self) -> None:
+    def _expose(self) -> None:
         if self._exposed is not self._assignment:
             self._exposed = self._assignment
             expose_gpus(self._assignment)
+            expose_cpus(self._assignment)
 
     def _load(self, spec: TaskSpec) -> Any:
         payload = self._payloads.pop(spec.function_key, None)
@@ -302,6 +303,7 @@ class WorkerExecutor(Executor):
         if context is None:
             context = TaskContext(spec.task_id, spec.name, spec.attempt, self._assignment)
         interruption = self._interruption
+        context.function = function
         token = CURRENT_TASK.set(context)
         self.current = spec
         start_ns = time.perf_counter_ns()

@@ -158,4 +158,5 @@ def _ended(record: TaskRecord, state: str, end_s: float, run_us: int, pid: int, 
         record.submitted_s,
         "" if error is None else error.code,
         "" if error is None else error.text[:ERROR_CHARS_MAX],
+        record.stats.function,
     )  # fmt: skip

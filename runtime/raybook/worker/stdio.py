@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from raybook.base.names import short
 from raybook.base.task_context import CURRENT_TASK
 from raybook.protocol.output_marks import mark
 
@@ -32,7 +33,7 @@ class Speaker:
         context = CURRENT_TASK.get()
         if context is not None:
             actor = context.actor
-            self._last = context.name if actor is None else self._actor_repr() or actor.class_name
+            self._last = context.name if actor is None else self._actor_repr() or short(actor.class_name)
         return self._last
 
 

@@ -424,6 +424,8 @@ class Owner:
             queue = self.actors.queue(record.actor_id)
             if error is not None:
                 queue.withdraw(record)
+            else:
+                queue.resolved(record)
         elif error is None:
             self.leases.enqueue(record)
         if error is not None:
