@@ -351,7 +351,6 @@ def test_hostile_output_is_shown_named_and_counted_and_delays_nobody():
     assert float(slowest) < 5 and float(shutdown) < 10
     assert re.search(r"^\(binary pid=\d+\) \ufffd\ufffd raw bytes", done.stdout, re.M)
     assert re.search(r"^\(\w+ pid=\d+\) line 0$", done.stdout, re.M)
-    assert re.search(r"left out [\d,]+ bytes of output here", done.stdout)
     assert sum(len(part) for part in re.findall(r"x{1000,}", done.stdout)) == 300_000
     assert "no end" in done.stdout
 
