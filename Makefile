@@ -2,6 +2,7 @@
 #   make demo   install, run the quickstart without a browser, show the sweep's best trial
 #   make lab    open the notebooks in JupyterLab
 #   make test   everything the checks run, in order, stopping at the first red suite
+#   make bench, make soak   the table of benchmarks; ten minutes of everything at once, after which nothing may have grown
 # Variables: PYTHON (3.10 or newer), VENV (.venv), CHROMIUM (path of a Chromium), PIP_ARGS (passed to every pip
 # install, for instance an index with the torch build you want; README "Choosing torch"), BENCH_ARGS (--quick, --rows).
 
@@ -14,6 +15,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
+SOAK_MINUTES ?= 10
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || echo /usr/bin/chromium)
 QUICKSTART := notebooks/01_quickstart.ipynb
 
@@ -35,7 +37,7 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=120 -o timeout=180
 .PHONY: help install demo lab test lint types suites notebooks browser leftovers chromium bench soak clean
 
 help:
-	@sed -n '2,6p' Makefile | sed 's/^# \{0,1\}//'
+	@sed -n '2,7p' Makefile | sed 's/^# \{0,1\}//'
 
 $(BIN)/python:
 	@if ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
@@ -103,8 +105,8 @@ chromium:
 bench: $(VENV)/.installed
 	@$(BIN)/python benchmarks/core.py $(BENCH_ARGS)
 
-soak: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest -q -m soak -o timeout=0 tests
+soak: $(VENV)/.installed
+	@$(BIN)/python benchmarks/soak.py --minutes $(SOAK_MINUTES) --report docs/soak.md $(SOAK_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist labextension/lib labextension/raybook labextension/node_modules labextension/.yarn \

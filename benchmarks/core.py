@@ -1,11 +1,11 @@
 """Core benchmark: every row of the architecture's speed table against raybook and Ray 2.60, in one go, as a ratio
-table.
+table; Dask's and ipyparallel's figures for the rows they have stand beside it.
 
 Decides the order: group by group, ours and the peer's turn about, so that both meet the same weather. Only the ratios
 mean something beyond this machine and this hour.
 
 Usage: ``python benchmarks/core.py`` (10 minutes), ``--quick`` (3 minutes), ``--rows tasks small_get``, ``--no-ray``,
-``--json FILE``.
+``--no-dask``, ``--no-ipyparallel``, ``--json FILE``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pathlib import Path
 
 import peer_env
 from engine_process import Box, Engine, measure_rows, measure_startup
-from figures import (
+from machine import machine_line, memcpy_gb_per_s, touch_memory
+from microbench.figures import (
     STATUS_NOT_RUN,
     RowResult,
     Summary,
@@ -27,8 +28,11 @@ from figures import (
     merge,
     summarize,
 )
-from machine import machine_line, memcpy_gb_per_s, touch_memory
-from plan import GROUPS, STARTUP, Row, goal_of, select
+from microbench.plan import GROUPS, STARTUP, Row, goal_of, select
+
+OTHERS = (peer_env.DASK, peer_env.IPYPARALLEL)
+"""Peers whose figures are shown beside the ratio to Ray."""
+OTHER_NAMES = tuple(peer.name for peer in OTHERS)
 
 TOUCHED_BYTES = 3_000_000_000
 """Memory touched before the first row: what the `put large` rows of one engine use together."""
@@ -44,6 +48,9 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--deadline-s", type=float, default=90.0, help="limit of one row with its repeats (default 90)")
     parser.add_argument("--no-ray", action="store_true", help="measure raybook alone")
     parser.add_argument("--no-raybook", action="store_true", help="measure Ray alone")
+    for peer in OTHERS:
+        parser.add_argument(f"--no-{peer.name}", action="store_true", help=f"leave {peer.title} out")
+        parser.add_argument(f"--{peer.name}-python", type=Path, help=f"a Python that has {peer.package}")
     parser.add_argument("--ray-python", type=Path, help="a Python that has Ray (default: .venv-ray, made on first use)")
     parser.add_argument("--json", type=Path, help="also write all samples to this file")
     options = parser.parse_args(arguments)
@@ -63,6 +70,10 @@ def engines_of(options: argparse.Namespace) -> list[Engine]:
     if not options.no_ray:
         python = peer_env.check(options.ray_python) if options.ray_python else peer_env.ensure()
         engines.append(Engine("ray", python))
+    for peer in OTHERS:
+        if not getattr(options, f"no_{peer.name}"):
+            chosen = getattr(options, f"{peer.name}_python")
+            engines.append(Engine(peer.name, peer_env.check(chosen, peer) if chosen else peer_env.ensure(peer)))
     return engines
 
 
@@ -73,7 +84,7 @@ def measure(engines: list[Engine], chosen: tuple[Row, ...], box: Box, rounds: in
         for group in GROUPS:
             rows = [row for row in chosen if row.group == group]
             for engine in engines if index % 2 == 0 else reversed(engines):
-                if not rows:
+                if not rows or (group == STARTUP and engine.name in OTHER_NAMES):
                     continue
                 print(f"{group}: {engine.name}", file=sys.stderr, flush=True)
                 if group == STARTUP:
@@ -93,7 +104,12 @@ def lines_of(chosen: tuple[Row, ...], results: dict[str, dict[str, RowResult]], 
             results.get(engine, {}).get(row.key, RowResult(row.key, STATUS_NOT_RUN, row.unit))
             for engine in ("raybook", "ray")
         )
-        lines.append(TableLine(row.title, ours, peer, goal_of(row, memcpy)))
+        others = tuple(
+            (other.title, results[other.name].get(row.key, RowResult(row.key, STATUS_NOT_RUN, row.unit)))
+            for other in OTHERS
+            if other.name in results
+        )
+        lines.append(TableLine(row.title, ours, peer, goal_of(row, memcpy), others=others))
     return lines
 
 
@@ -109,6 +125,7 @@ def to_json(machine: str, memcpy: float, box: Box, lines: list[TableLine], summa
                 "title": line.title,
                 "raybook": line.ours.to_json(),
                 "ray": line.peer.to_json(),
+                "others": {name: result.to_json() for name, result in line.others},
                 "ratio": line.ratio,
                 "goal": line.goal,
                 "goal_reached": line.goal_reached,

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from figures import STATUS_FAILED, STATUS_OK, RowResult
 from machine import PROJECT_ROOT
-from plan import Row
+from microbench.figures import STATUS_FAILED, STATUS_OK, RowResult
+from microbench.plan import Row
 
 BENCHMARKS = Path(__file__).resolve().parent
 STARTUP_DEADLINE_S = 90.0

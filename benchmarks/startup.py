@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 from engine_process import Engine, measure_startup
-from figures import STATUS_OK, format_value, goal_reached
 from machine import machine_line
-from plan import STARTUP, select
+from microbench.figures import STATUS_OK, format_value, goal_reached
+from microbench.plan import STARTUP, select
 
 
 def main(arguments: list[str]) -> int:

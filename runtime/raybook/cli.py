@@ -18,6 +18,7 @@ from raybook.base.version import VERSION
 from raybook.commands.ask import ask
 from raybook.commands.job import job
 from raybook.commands.logs import logs
+from raybook.commands.microbenchmark import microbenchmark
 from raybook.commands.rows import node_rows, used_of_total
 from raybook.commands.state import format_option, get_command, list_command, memory, summary, timeline
 from raybook.commands.tables import cell
@@ -241,7 +242,7 @@ def _status_row(record: ClusterRecord) -> dict[str, object]:
     return row
 
 
-for _command in (list_command, get_command, summary, memory, timeline, logs, job):
+for _command in (list_command, get_command, summary, memory, timeline, logs, job, microbenchmark):
     main.add_command(_command)
 
 

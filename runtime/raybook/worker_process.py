@@ -44,7 +44,7 @@ def run(options: WorkerOptions) -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, core.deferred.deferrable(signal.default_int_handler))
     executor.decode_handle = _decode_handle
-    output = MarkedOutput(lambda: executor.outcome.actor_repr)
+    output = MarkedOutput(lambda: executor.outcome.own_repr)
     output.install()
     executor.set_job = partial(_work_for, engine, output)
     core.executor = executor

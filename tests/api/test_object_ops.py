@@ -180,7 +180,7 @@ def test_cancel_and_kill_say_what_they_take(ray):
 
     with pytest.raises(TypeError, match=r"only supported for object refs. For actors, try ray.kill"):
         ray.cancel(A.remote())
-    with pytest.raises(ValueError, match=r"only supported for actors. For tasks, try ray.cancel\(\)"):
+    with pytest.raises(ValueError, match=r"ray.kill\(\) only supported for actors. For tasks, try ray.cancel\(\)"):
         ray.kill(ray.put(1))
 
 

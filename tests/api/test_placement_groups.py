@@ -32,10 +32,10 @@ def group(ray) -> PlacementGroup:
     ("bundles", "words"),
     [
         ([], "empty list"),
-        ({"CPU": 1}, "list of dicts"),
-        ("CPU", "list of dicts"),
-        ([1], "Bundle 0 must be a dict"),
-        ([{"CPU": 1}, {}], "Bundle 1 asks for nothing"),
+        ({"CPU": 1}, "must be a list, got <class 'dict'>"),
+        ("CPU", "must be a list, got <class 'str'>"),
+        ([1], "Bundles must be a non-empty list of resource dictionaries"),
+        ([{"CPU": 1}, {}], "Bundles cannot be an empty dictionary or resources with only 0 values: bundle 1"),
         ([{"CPU": 0}], "Bundles cannot be an empty dictionary"),
         ([{"CPU": -1}], "cannot be negative"),
         ([{"CPU": 0.00001}], "cannot go beyond 0.0001"),
@@ -51,8 +51,8 @@ def test_bundles_that_make_no_sense_are_refused(ray, bundles, words):
     ("arguments", "words"),
     [
         ({"strategy": "DIAGONAL"}, "PACK, SPREAD, STRICT_PACK, STRICT_SPREAD"),
-        ({"lifetime": "forever"}, "None or 'detached'"),
-        ({"bundle_label_selector": [{}, {}]}, "2 selectors for 1 bundles"),
+        ({"lifetime": "forever"}, "`None` or 'detached'"),
+        ({"bundle_label_selector": [{}, {}]}, "should equal the length of `bundles`"),
         ({"bundle_label_selector": [{"zone": "in("}]}, "is no condition"),
     ],
 )
@@ -104,7 +104,7 @@ def test_table_of_all_groups_is_keyed_by_id(group):
 
 def test_state_api_lists_groups_and_finds_one(group):
     row = get_state(group.id.hex())
-    assert row.state == "CREATED" and row.bundles[1]["resources"] == {"CPU": 1, "GPU": 1}
+    assert row.state == "CREATED" and row.bundles[1]["unit_resources"] == {"CPU": 1, "GPU": 1}
     assert [found.placement_group_id for found in list_placement_groups(filters=[("state", "=", "CREATED")])] == [
         group.id.hex()
     ]

@@ -51,11 +51,8 @@ NOT_HERE = {
     "runtime_env/RuntimeEnv.virtualenv_name": "pip is never a name",
     "runtime_env/RuntimeEnvConfig.*proto*": "Ray's wire format",
     "job_config/JobConfig.ensure_logging_config": "called by Ray's init",
-    # How Ray walks its graphs and overlaps their steps.
-    "dag/*.apply_*": "Ray's walk",
-    "dag/*.traverse_and_apply": "Ray's walk",
-    "dag/*.clear_cache": "Ray's walk",
-    "dag/*.get_object_refs_from_last_execute": "execute returns them",
+    # How Ray copies its graphs and overlaps their steps.
+    "dag/*.apply_*": "Ray's way to copy graphs",
     "dag/*.type_hint": "transports are chosen by name",
     "dag/*.get_result_type": "Serve's older graphs",
     "dag/InputNode.set_context": "Serve's older graphs",
@@ -77,8 +74,8 @@ NOT_HERE = {
     "util.serialization/StandaloneSerializationContext": "Ray's store",
     "util.debug/Suspect": "of Ray's own hunt for leaks",
     "util.state.common/*": "how Ray's state API is made",
-    "util.state.exception/*": "Ray's dashboard",
-    "util.state/StateApiClient": "Ray's dashboard",
+    "util.state/StateApiClient.get_address": "Ray's dashboard",
+    "util.state/StateApiClient.get_version": "Ray's dashboard",
     "util.collective.types/RecvOptions.unset_timeout_ms": "a slip of the pen for timeout_ms",
 }
 """Patterns over `module/name.member`: what raybook does not have, and must then really lack."""
@@ -89,12 +86,8 @@ ELSEWHERE = {
     "./data": "data",
     "cluster_utils/AutoscalingCluster": "autoscaler",
     "cluster_utils/FAKE_HEAD_NODE_ID": "autoscaler",
-    "autoscaler.sdk/*": "autoscaler",
-    "job_submission/JobInfo.from_json": "jobs",
     "util/connect": "the thin client",
     "util/disconnect": "the thin client",
-    "exceptions/*.actor_init_failed": "errors of actors",
-    "exceptions/*.preempted": "errors of actors",
 }
 """The same for what is being built."""
 

@@ -30,9 +30,9 @@ class Scene:
         self.machine.check_invariants()
         return {effect.node_id: effect.count for effect in self.effects if isinstance(effect, so.SetDemandAt)}
 
-    def demand(self, count: int, strategy: str = "", labels: tuple = (), class_key: int = 0, **amounts) -> dict:
+    def demand(self, count: int, strategy: str = "", labels: tuple = (), class_key: int = 0, fallbacks=(), **amounts):
         shape = shape_of(amounts or {"CPU": 1})
-        what = SchedulingClass(tuple(sorted(shape.items())), strategy=strategy, labels=labels)
+        what = SchedulingClass(tuple(sorted(shape.items())), strategy=strategy, labels=labels, fallbacks=fallbacks)
         return self.tell(so.DemandStated(DRIVER, class_key, what, count, "f"))
 
 
@@ -105,6 +105,12 @@ def test_a_named_node_that_is_not_there_refuses_unless_it_is_soft():
     (refusal,) = scene.effects
     assert refusal.code == "TaskUnschedulableError" and "soft=True" in refusal.text
     assert Scene().demand(1, NodeTarget(b"gone----", soft=True).encode()) == {HERE: 1}
+
+
+def test_the_first_fallback_that_a_node_meets_takes_the_place_of_labels_that_none_meets():
+    fallbacks = ((("zone", "y"),), (("zone", "c"),), (("zone", "a"),))
+    assert Scene().demand(1, labels=(("zone", "x"),), fallbacks=fallbacks) == {C: 1}
+    assert Scene().demand(1, labels=(("zone", "b"),), fallbacks=fallbacks) == {B: 1}
 
 
 def test_labels_choose_the_nodes():

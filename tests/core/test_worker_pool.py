@@ -163,6 +163,19 @@ def test_a_closed_pool_starts_and_ends_nothing():
     assert machine.handle([WorkersLacking("", 3)], 0) == []
 
 
+def test_workers_that_became_actors_are_counted_and_replaced_by_others_for_tasks():
+    machine = pool(prestart=2)
+    names = with_idle(machine, 3)
+
+    effects = machine.handle([WorkerBusy(name, dedicated=True) for name in names], 1)
+
+    assert machine.statistics()["BUSY"] == len(names) and machine.statistics()["IDLE"] == 0
+    assert len(started(effects)) == 2
+    machine.handle([WorkerLeft(names[0]), WorkerBusy(names[1], dedicated=True)], 2)
+    assert machine.statistics()["BUSY"] == len(names) - 1
+    machine.check_invariants()
+
+
 class PoolWorld(RuleBasedStateMachine):
     """Any order of the world's doings: bounds hold, and what is lacking is started in the end."""
 

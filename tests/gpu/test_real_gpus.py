@@ -16,7 +16,7 @@ from types import ModuleType
 import pytest
 
 import raybook
-from raybook.io.gpu import gpu_type, visible_gpu_ids
+from raybook.io.gpu import gpu_type, gpu_usage, visible_gpu_ids
 
 torch = pytest.importorskip("torch")
 
@@ -42,6 +42,14 @@ def test_a_cluster_has_the_gpus_that_nvml_sees_and_their_model_as_a_resource(ray
     resources = ray.cluster_resources()
     assert resources["GPU"] == len(visible_gpu_ids())
     assert resources[f"accelerator_type:{gpu_type()}"] > 0
+
+
+def test_use_and_memory_of_every_gpu_are_told() -> None:
+    rows = gpu_usage()
+    assert [row["index"] for row in rows] == list(range(len(rows))) and rows
+    for row in rows:
+        assert 0 <= row["utilization"] <= 1
+        assert 0 < row["memory_used_bytes"] < row["memory_total_bytes"]
 
 
 def test_a_task_with_a_gpu_sees_exactly_that_one_and_computes_on_it(ray: ModuleType) -> None:

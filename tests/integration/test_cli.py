@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,18 @@ def test_jobs_workers_and_nodes_are_listed(cluster):
     assert node["is_head"] and node["resources"]["CPU"][1] == 2
 
 
+@pytest.mark.slow
+def test_environments_and_what_happened_are_listed(cluster, eventually):
+    task = ray.remote(max_retries=0)(lambda code: os._exit(code))
+    ray.get(ray.remote(lambda: None).options(runtime_env={"env_vars": {"RB_CLI": "1"}}).remote())
+    with pytest.raises(ray.exceptions.WorkerCrashedError):
+        ray.get(task.remote(78))
+    eventually(lambda: any("exit code 78" in row["message"] for row in rows_of("list", "cluster-events")))
+    (made,) = rows_of("list", "runtime-envs")
+    assert made["success"] and made["runtime_env"] == {"env_vars": {"RB_CLI": "1"}}
+    assert "ERROR" in run("list", "cluster-events", "--address", NAME).output
+
+
 def test_large_objects_are_listed_with_their_owner_and_vanish_with_their_last_reference(cluster, eventually):
     ref = ray.put(bytes(3_000_000))
     (listed,) = [row for row in rows_of("list", "objects") if row["object_id"] == ref.hex()]
@@ -158,3 +171,18 @@ def test_filters_compare_as_text_and_the_limit_comes_last():
 def test_amounts_are_shown_for_people():
     assert [bytes_text(size) for size in (12, 2048, 3 << 30)] == ["12 B", "2.0 KiB", "3.0 GiB"]
     assert cell("resources", {"CPU": [1, 4.0], "memory": [0, 1 << 30]}) == "CPU 1/4, memory 0 B/1.0 GiB"
+
+
+@pytest.mark.slow
+def test_microbenchmark_measures_rows_on_a_cluster_of_its_own(no_cluster):
+    done = run("microbenchmark", "small_get", "task_sync", "--seconds", "0.05", "--repeats", "1", "--num-cpus", "1")
+    assert done.exit_code == 0, done.output
+    assert re.search(r"^small get +[\d,]+ /s$", done.output, re.M) and re.search(
+        r"^task sync +[\d,]+ /s$", done.output, re.M
+    )
+    assert not ray.is_initialized()
+
+
+def test_microbenchmark_names_the_rows_there_are():
+    done = run("microbenchmark", "task_sink")
+    assert done.exit_code == 2 and "task_sync" in done.output

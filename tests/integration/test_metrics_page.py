@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import re
+import time
 import urllib.request
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import raybook as ray
 from raybook.api.local_cluster import list_clusters
+from raybook.gcs.metrics_page import usage_metrics
+from raybook.protocol.messages.survey import ProcessAccount
 from raybook.util.metrics import Counter, Gauge, Histogram
 
 pytestmark = pytest.mark.raybook_only
@@ -85,6 +91,34 @@ def test_what_users_count_is_summed_over_processes_and_gauges_are_kept_apart(sam
     eventually(lambda: samples("ray_spread_bucket", le="10.0") == [10])
     assert samples("ray_spread_bucket", le="+Inf") == [11] and samples("ray_spread_sum") == [100]
     assert samples("ray_level") == [7]
+
+
+def test_the_page_tells_what_processes_use_also_of_one_whose_interpreter_is_busy(
+    samples: Samples, eventually: Callable
+):
+    @ray.remote
+    def burn(seconds):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            re.match("(a*)*b", "a" * 18)
+        return os.getpid()
+
+    ref = burn.remote(1.0)
+    own = str(os.getpid())
+    assert samples("ray_component_rss_mb", Component="driver", pid=own)[0] > 5
+    assert samples("ray_component_rss_mb", Component="raylet")[0] > 5
+    pid = str(ray.get(ref))
+    assert samples("ray_component_cpu_seconds_total", Component="worker", pid=pid)[0] > 0.1
+    busy, total = samples("ray_node_cpu_busy_seconds_total"), samples("ray_node_cpu_seconds_total")
+    assert 0 < busy[0] < total[0]
+
+
+def test_gpus_are_told_with_their_use_and_memory():
+    rows = [{"gpu": 1, "utilization": 0.5, "memory_used_bytes": 3 << 20, "memory_total_bytes": 9 << 20}]
+    account = ProcessAccount(b"", 1, b"\xaa", msgspec.msgpack.encode(rows))
+    told = {family.name: family.samples for family in usage_metrics([account])}
+    assert told["ray_node_gpus_utilization"][0].value == 50 and told["ray_node_gram_used"][0].value == 3
+    assert told["ray_node_gpus_utilization"][0].labels == {"GpuIndex": "1", "NodeId": "aa"}
 
 
 def test_a_cluster_serves_no_page_unless_asked_to(address: Callable[[], str]):

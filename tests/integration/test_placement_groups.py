@@ -6,6 +6,7 @@ import pytest
 
 import raybook
 from raybook.exceptions import (
+    ActorDiedError,
     ActorPlacementGroupRemoved,
     ActorUnschedulableError,
     RayActorError,
@@ -279,7 +280,27 @@ def test_group_is_created_although_idle_leases_hold_the_node(cluster, is_free, m
     assert make_group([{"CPU": 4}]).wait(PATIENCE_S)
 
 
-def test_group_goes_with_the_actor_that_made_it_unless_it_is_detached(cluster, is_free, eventually):
+def test_group_of_an_ordinary_actor_goes_with_the_job_not_with_the_actor(cluster, is_free):
+    is_free()
+
+    @cluster.remote(num_cpus=0)
+    class Maker:
+        def make(self):
+            group = placement_group([{"CPU": 1}])
+            assert group.wait(PATIENCE_S)
+            return group
+
+    maker = Maker.remote()
+    group = cluster.get(maker.make.remote(), timeout=PATIENCE_S)
+    cluster.kill(maker)
+    with pytest.raises(ActorDiedError):
+        cluster.get(maker.make.remote(), timeout=PATIENCE_S)
+    assert placement_group_table(group)["state"] == "CREATED"
+    remove_placement_group(group)
+    is_free()
+
+
+def test_group_of_a_detached_actor_goes_with_it_unless_it_is_detached_too(cluster, is_free, eventually):
     is_free()
 
     @cluster.remote(num_cpus=0)
@@ -289,7 +310,7 @@ def test_group_goes_with_the_actor_that_made_it_unless_it_is_detached(cluster, i
             assert group.wait(PATIENCE_S)
             return group
 
-    maker = Maker.remote()
+    maker = Maker.options(lifetime="detached", name="maker-of-groups").remote()
     bound = cluster.get(maker.make.remote(None), timeout=PATIENCE_S)
     detached = cluster.get(maker.make.remote("detached"), timeout=PATIENCE_S)
     cluster.kill(maker)

@@ -17,6 +17,7 @@ from raybook.api.output_folding import WINDOW_S, OutputFolding
 from raybook.io.log_file import read_log
 from raybook.protocol.messages.output import WorkerLine
 from raybook.protocol.output_marks import mark
+from raybook.raylet import log_monitor
 from raybook.raylet.log_monitor import BACKLOG_BYTES_MAX, LogMonitor, last_lines
 from tests.integration.test_split_form import own_world, run, start_head
 
@@ -226,6 +227,13 @@ def test_the_end_tells_what_was_counted():
     assert folding.finish() == []
 
 
+def test_lines_of_one_pattern_are_never_folded_and_of_another_never_shown():
+    folding = OutputFolding(HERE, never="each", hidden="secret")
+    shown = folding.show([said("each time", 1), said("each time", 2), said("a secret", 1), said("a secret", 2)], 0.0)
+    assert words(shown) == ["(f pid=1) each time\n", "(f pid=2) each time\n"]
+    assert folding.finish() == []
+
+
 def test_the_address_is_told_of_other_nodes_only():
     folding = OutputFolding(HERE)
     shown = words(folding.show([said("a"), said("b", node="bb"), said("c", name="")], 0.0))
@@ -260,6 +268,101 @@ def test_a_worker_far_ahead_of_its_reader_is_read_on_from_the_end(tmp_path):
         file.write(b"\nthe end\n")
     lines = [line.line for line in monitor.new_lines()]
     assert "left out" in lines[0] and str(tmp_path / "w.out") in lines[0] and lines[-1] == "the end"
+
+
+# Hostile output
+
+
+def followed(tmp_path: Path) -> LogMonitor:
+    monitor = LogMonitor()
+    monitor.follow(str(tmp_path / "w"), 7)
+    return monitor
+
+
+def test_a_progress_bar_without_an_end_is_shown_now_and_then_in_its_present_state(tmp_path, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(log_monitor.time, "monotonic", lambda: clock[0])
+    monitor = followed(tmp_path)
+    seen = []
+    with open(tmp_path / "w.err", "ab", buffering=0) as file:
+        for percent in range(100):
+            file.write(b"\r%d%%" % percent)
+            seen += [line.line for line in monitor.new_lines()]
+            clock[0] += 0.0625
+        file.write(b"\n")
+        seen += [line.line for line in monitor.new_lines()]
+    assert seen == ["0%", "16%", "32%", "48%", "64%", "80%", "96%", "99%"]
+
+
+def test_a_progress_bar_whose_last_state_was_shown_does_not_show_it_twice(tmp_path):
+    monitor = followed(tmp_path)
+    with open(tmp_path / "w.err", "ab", buffering=0) as file:
+        file.write(b"\r100%")
+        assert [line.line for line in monitor.new_lines()] == ["100%"]
+        file.write(b"\nnext\n")
+        assert [line.line for line in monitor.new_lines()] == ["next"]
+
+
+def test_what_is_left_out_at_the_end_is_counted(tmp_path):
+    monitor = followed(tmp_path)
+    (tmp_path / "w.out").write_text("a line of text\n" * 20_000)
+    first = monitor.new_lines()
+    (told,) = monitor.leave_out()
+    assert f"left out {20_000 * 15 - sum(len(line.line) + 1 for line in first):,} bytes" in told.line
+    assert monitor.new_lines() == [] and not monitor.behind
+
+
+@pytest.mark.slow
+def test_hostile_output_is_shown_named_and_counted_and_delays_nobody():
+    done = run_script("""
+        import os, sys, time, raybook as ray
+        ray.init(num_cpus=2)
+        @ray.remote
+        def binary():
+            sys.stdout.buffer.write(b"\\xff\\xfe raw bytes" + bytes(range(1, 9)) + b"\\n")
+            sys.stdout.buffer.flush()
+            os.write(1, b"no end")
+        @ray.remote
+        def endless():
+            sys.stdout.write("x" * 300_000)
+            sys.stdout.flush()
+        @ray.remote
+        def flood():
+            text = "".join(f"line {i}\\n" for i in range(10_000))
+            for _ in range(300):
+                sys.stdout.write(text)
+            sys.stdout.flush()
+        @ray.remote
+        def nothing():
+            return None
+        ray.get([binary.remote(), endless.remote(), nothing.remote()])
+        ref = flood.remote()
+        slowest = 0.0
+        while ref:
+            begin = time.monotonic()
+            ray.get(nothing.remote())
+            slowest = max(slowest, time.monotonic() - begin)
+            ref = None if ray.wait([ref], timeout=0)[0] else ref
+        begin = time.monotonic()
+        ray.shutdown()
+        print("SLOWEST", slowest, "SHUTDOWN", time.monotonic() - begin)
+    """)
+    slowest, shutdown = re.search(r"SLOWEST (\S+) SHUTDOWN (\S+)", done.stdout).groups()
+    assert float(slowest) < 5 and float(shutdown) < 10
+    assert re.search(r"^\(binary pid=\d+\) \ufffd\ufffd raw bytes", done.stdout, re.M)
+    assert re.search(r"^\(\w+ pid=\d+\) line 0$", done.stdout, re.M)
+    assert sum(len(part) for part in re.findall(r"x{1000,}", done.stdout)) == 300_000
+    assert "no end" in done.stdout
+
+
+def test_half_a_line_is_shown_at_the_drivers_end():
+    done = run_script("""
+        import raybook as ray
+        ray.init(num_cpus=1)
+        ray.get(ray.remote(lambda: print("no end", end="", flush=True)).remote())
+        ray.shutdown()
+    """)
+    assert "no end" in done.stdout
 
 
 def test_a_log_file_keeps_its_newest_bytes_and_gives_the_room_of_older_ones_back(tmp_path):

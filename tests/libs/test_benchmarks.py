@@ -19,12 +19,24 @@ import pytest
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
-core, figures, plan, rows, run_rows, engine_process = (
-    importlib.import_module(name) for name in ("core", "figures", "plan", "rows", "run_rows", "engine_process")
+core, figures, plan, rows, measure, engine_process = (
+    importlib.import_module(name)
+    for name in (
+        "core",
+        "microbench.figures",
+        "microbench.plan",
+        "microbench.rows",
+        "microbench.measure",
+        "engine_process",
+    )
 )
 RowResult, TableLine, Engine = figures.RowResult, figures.TableLine, engine_process.Engine
 
 ENGINE = next((name for name in ("raybook", "ray") if importlib.util.find_spec(name)), None)
+
+
+def never(row: object, deadline_s: float) -> None:
+    raise AssertionError(f"{row} was given up after {deadline_s} s")
 
 
 def delivered(*samples: float, unit: str = "/s") -> RowResult:
@@ -121,6 +133,16 @@ def test_table_shows_ratio_goal_and_the_reason_of_a_failure():
     assert "b · raybook · failed: ValueError: no such thing" in text
 
 
+def test_further_peers_stand_beside_the_ratio_and_enter_no_mean():
+    missing = RowResult("some_row", figures.STATUS_NOT_YET, reason="there are no actors")
+    both = TableLine(
+        "a", delivered(20000.0), delivered(500.0), others=(("Dask", delivered(1000.0)), ("other", missing))
+    )
+    text = figures.format_table([both])
+    assert "1,000 /s (20.0×)" in text and "there are no actors" not in text
+    assert figures.summarize([both]).mean == pytest.approx(40.0)
+
+
 def test_rows_are_chosen_by_key_and_by_group_and_keep_their_order():
     chosen = plan.select(["task_async", "task_sync", plan.STARTUP])
     assert [row.key for row in chosen] == ["import", "init", "first_task", "shutdown", "task_sync", "task_async"]
@@ -163,7 +185,7 @@ def test_row_that_raises_is_reported_and_does_not_raise():
         raise KeyError("first\nsecond")
 
     row = plan.Row("broken", "broken", "tasks", broken)
-    result = run_rows.measure(json, row, seconds=0.01, repeats=3, deadline_s=5.0)
+    result = measure.measure(json, row, seconds=0.01, repeats=3, deadline_s=5.0, give_up=never)
     assert result.status == figures.STATUS_FAILED
     assert result.reason.startswith("KeyError")
 
@@ -173,7 +195,7 @@ def test_row_beyond_its_deadline_is_interrupted_and_reported():
         while True:
             pass
 
-    result = run_rows.measure(json, plan.Row("endless", "endless", "tasks", endless), 0.01, 1, deadline_s=0.05)
+    result = measure.measure(json, plan.Row("endless", "endless", "tasks", endless), 0.01, 1, 0.05, never)
     assert result.status == figures.STATUS_FAILED
     assert "not finished after 0.05 s" in result.reason
 

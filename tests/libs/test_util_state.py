@@ -77,7 +77,8 @@ def test_filters_compare_as_text_without_case(keeper):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"filters": [("colour", "=", "red")]}, {"filters": [("name", ">", "a")]}, {"limit": 10_001}, {"limit": 0}]
+    "wrong",
+    [{"filters": [("colour", "=", "red")]}, {"filters": [("name", ">", "a")]}, {"limit": 10_001}, {"limit": -1}],
 )
 def test_filters_and_limits_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError):

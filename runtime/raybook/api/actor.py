@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 from raybook.api import strategies
@@ -16,6 +17,7 @@ from raybook.api.actor_handle import ActorHandle
 from raybook.api.binding import bind_class
 from raybook.api.context import WORKER, current_engine, current_runtime
 from raybook.api.environment_options import with_environment
+from raybook.api.option_checks import check_streams
 from raybook.api.options import (
     ACTOR_OPTIONS,
     METHOD_OPTIONS,
@@ -26,14 +28,23 @@ from raybook.api.options import (
     method_defaults,
     num_returns_of,
 )
-from raybook.api.remote_function import Export, short_name
+from raybook.api.remote_function import Export
 from raybook.api.signature import CallSignature
 from raybook.base.errors import ActorExit
 from raybook.base.task_context import CURRENT_TASK
 from raybook.engines.engine import ActorOptions, MethodDefaults
 
+_MAKING = frozenset({"__init__", "__new__", "__del__", "__init_subclass__", "__class_getitem__"})
 METHOD_MARK = "__raybook_method__"
 """Attribute that ``@method`` leaves on a function: its options."""
+
+
+class ActorClassInheritanceException(TypeError):
+    """A class names an actor class among its bases."""
+
+
+class BadMethodOptions(ValueError, AssertionError):
+    """``@method`` was given what it does not take. Ray asserts this, and programs expect either."""
 
 
 class ActorClass:
@@ -50,6 +61,8 @@ class ActorClass:
         self._export = export
         self._actor_options: ActorOptions | None = None
         self.__name__ = cls.__name__
+        self.__qualname__ = cls.__qualname__
+        self.__module__ = cls.__module__
         self.__doc__ = cls.__doc__
 
     def _prepare(self) -> ActorOptions:
@@ -58,7 +71,7 @@ class ActorClass:
         methods: dict[str, int] = {}
         defaults: dict[str, MethodDefaults] = {}
         signatures: dict[str, CallSignature] = {}
-        is_async = False
+        is_async = inspect.iscoroutinefunction(inspect.getattr_static(cls, "__init__"))
         for name, function, is_static in _methods_of(cls):
             declared = getattr(function, METHOD_MARK, {})
             methods[name] = _num_returns(function, declared)
@@ -66,7 +79,7 @@ class ActorClass:
                 defaults[name] = method_defaults(declared)
             is_async |= inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
             signatures[name] = CallSignature(function, skip=0 if is_static else 1)
-        prepared = actor_options(self._options, short_name(cls), methods, defaults, is_async)
+        prepared = actor_options(self._options, cls.__qualname__, methods, defaults, is_async)
         self._signatures = signatures
         self._check_init = _init_check(cls)
         self._actor_options = prepared
@@ -97,6 +110,26 @@ class ActorClass:
         changed._prepare()
         return changed
 
+    @property
+    def __ray_actor_class__(self) -> type:
+        """The plain class, for those who inherit from it or test it without a cluster."""
+        return self._cls
+
+    @property
+    def __ray_metadata__(self) -> SimpleNamespace:
+        """Ray's name for what libraries look up: ``class_name`` and ``modified_class``, the plain class."""
+        return SimpleNamespace(class_name=self._cls.__qualname__, modified_class=self._cls)
+
+    def __getattr__(self, name: str) -> Any:
+        """Class attributes and static methods of the plain class."""
+        cls = self.__dict__.get("_cls")
+        if cls is None or (name.startswith("__") and name.endswith("__")):
+            raise AttributeError(name)
+        try:
+            return getattr(cls, name)
+        except AttributeError:
+            raise AttributeError(f"The actor class {cls.__qualname__!r} has no attribute {name!r}.") from None
+
     def bind(self, /, *args: Any, **kwargs: Any) -> Any:
         """A node of a graph (``raybook.dag``) that creates an actor each time the graph runs; its methods are attributes
         with ``.bind``. TypeError for arguments that do not fit ``__init__``."""
@@ -112,7 +145,7 @@ class ActorClass:
         )
 
     def __mro_entries__(self, bases: tuple) -> NoReturn:
-        raise TypeError(
+        raise ActorClassInheritanceException(
             f"Inheriting from the actor class {self.__name__!r} is not supported. Inherit from the plain class, and "
             "decorate the new one with @raybook.remote."
         )
@@ -127,16 +160,27 @@ class ActorClass:
         self._bind(state["cls"], state["options"], Export(state["cls"]))
 
 
-def method(*args: Any, **options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Options of one method of an actor class: ``@raybook.method(num_returns=2)``. ValueError for unknown ones."""
-    if args or not options:
-        raise TypeError(
-            "The @raybook.method decorator takes keyword arguments only, for example @raybook.method(num_returns=2)."
+def method(*args: Any, **options: Any) -> Any:
+    """Options of one method of an actor class: ``@raybook.method(num_returns=2)``, or plain ``@raybook.method``.
+    ValueError for unknown ones, and for num_returns="streaming" on what is no generator."""
+    if len(args) == 1 and callable(args[0]) and not options:
+        return args[0]
+    if args:
+        raise BadMethodOptions(
+            "The @raybook.method decorator must be applied using no arguments or keyword arguments only, for example "
+            "@raybook.method(num_returns=2)."
+        )
+    unknown = next((name for name in options if name not in METHOD_OPTIONS), None)
+    if unknown is not None:
+        raise BadMethodOptions(
+            f"Unexpected keyword argument to @raybook.method: {unknown!r}. The supported keyword arguments are "
+            f"{sorted(METHOD_OPTIONS)}."
         )
     check_options(options, METHOD_OPTIONS, "@raybook.method")
     method_defaults(options)
 
     def mark(function: Callable[..., Any]) -> Callable[..., Any]:
+        check_streams(options, _is_generator(function))
         setattr(function, METHOD_MARK, options)
         return function
 
@@ -148,17 +192,21 @@ def exit_actor() -> NoReturn:
     TypeError outside an actor."""
     context = CURRENT_TASK.get()
     if context is None or context.actor is None:
-        raise TypeError("exit_actor() called in a process or thread that runs no actor method.")
+        raise TypeError(
+            "exit_actor API is called on a non-actor worker: it ends the actor whose method calls it, and no method runs "
+            "in this process or thread."
+        )
     raise ActorExit(f"Actor {context.actor.class_name} called exit_actor().")
 
 
 def _methods_of(cls: type) -> list[tuple[str, Callable[..., Any], bool]]:
-    """(name, function, whether it takes no self) of every method, ``__call__`` included, other dunder names not."""
+    """(name, function, whether it takes no self) of every method. Of dunder names those that the user wrote, but for
+    how an instance is made."""
     found = []
     for name in dir(cls):
-        if name.startswith("__") and name.endswith("__") and name != "__call__":
-            continue
         static = inspect.getattr_static(cls, name)
+        if name.startswith("__") and name.endswith("__") and (name in _MAKING or not inspect.isfunction(static)):
+            continue
         if isinstance(static, staticmethod):
             found.append((name, static.__func__, True))
         elif isinstance(static, classmethod):
@@ -169,8 +217,11 @@ def _methods_of(cls: type) -> list[tuple[str, Callable[..., Any], bool]]:
 
 
 def _num_returns(function: Callable[..., Any], declared: dict[str, Any]) -> int:
-    is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
-    return num_returns_of(declared.get("num_returns"), is_generator)
+    return num_returns_of(declared.get("num_returns"), _is_generator(function))
+
+
+def _is_generator(function: Callable[..., Any]) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 def _init_check(cls: type) -> Callable[[tuple, dict], None]:

@@ -11,11 +11,13 @@ from typing import Any, NoReturn
 
 from raybook.api.binding import bind_method
 from raybook.api.context import started_engine
+from raybook.api.option_checks import check_streams
 from raybook.api.options import CALL_OPTIONS, call_options, check_call_site_options, override_call
 from raybook.api.public_ids import ActorID
 from raybook.api.returns import shape_returns
 from raybook.api.signature import CallSignature
 from raybook.base.errors import StaleReferenceError
+from raybook.base.names import short
 from raybook.base.specs import RefInfo
 from raybook.engines.engine import ActorHandleState, CallOptions, Engine
 
@@ -36,7 +38,7 @@ class ActorHandle:
     ) -> None:
         self._state = state
         self._engine = engine
-        self._give_back = engine.release
+        self._give_back = _keep if state.is_weak else engine.release
         # Known only where the class is: a handle from get_actor leaves arguments to the actor's process.
         self._signatures = signatures or {}
         self._calls: dict[str, CallOptions] = {}
@@ -46,6 +48,11 @@ class ActorHandle:
 
     @property
     def _actor_id(self) -> ActorID:
+        return ActorID(self._state.actor_id)
+
+    @property
+    def _ray_actor_id(self) -> ActorID:
+        """Ray's other name for it."""
         return ActorID(self._state.actor_id)
 
     def __getattr__(self, name: str) -> ActorMethod:
@@ -68,7 +75,7 @@ class ActorHandle:
                 "through a method."
             )
         defaults = state.method_defaults.get(name)
-        return call_options(f"{state.class_name}.{name}", num_returns, defaults, state.max_task_retries)
+        return call_options(f"{short(state.class_name)}.{name}", num_returns, defaults, state.max_task_retries)
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._state.methods]
@@ -143,6 +150,8 @@ class ActorMethod:
                 f"concurrency_group={group!r}: the class {self._handle._state.class_name!r} does not declare it. "
                 f"Declared are: {sorted(declared) or 'none'}; see @raybook.remote(concurrency_groups={{...}})."
             )
+        if self._options.num_returns >= 0:
+            check_streams(options, is_generator=False)
         return ActorMethod(self._handle, self._name, override_call(self._options, options))
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -162,6 +171,10 @@ def live_engine(handle: ActorHandle) -> Engine:
     return handle._engine
 
 
+def _keep(actor_id: bytes) -> None:
+    """A handle that was looked up by name gives nothing back: it was never counted."""
+
+
 def _stale(handle: ActorHandle) -> StaleReferenceError:
     return StaleReferenceError(
         f"{handle!r} belongs to an earlier raybook session, or to the process this one was forked from. The actor went "
@@ -172,7 +185,8 @@ def _stale(handle: ActorHandle) -> StaleReferenceError:
 def reduce_handle(handle: ActorHandle, contained: list[Any]) -> tuple[Any, ...]:
     """The engine's reducer. The actor's id goes among what the value contains, as ids of refs do, so that the actor
     outlives the bytes."""
-    contained.append(RefInfo(handle._state.actor_id, handle._state.owner_address))
+    if not handle._state.is_weak:
+        contained.append(RefInfo(handle._state.actor_id, handle._state.owner_address))
     return rebuild_handle, (handle._state,)
 
 

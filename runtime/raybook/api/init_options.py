@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -27,6 +28,9 @@ LOCAL_ADDRESS = "local"
 ADDRESS_VARIABLES = ("RAYBOOK_ADDRESS", "RAY_ADDRESS")
 FOLDING_VARIABLES = ("RAYBOOK_DEDUP_LOGS", "RAY_DEDUP_LOGS")
 """Set to 0, every line of every worker is printed in full."""
+NEVER_FOLDED_VARIABLES = ("RAYBOOK_DEDUP_LOGS_ALLOW_REGEX", "RAY_DEDUP_LOGS_ALLOW_REGEX")
+HIDDEN_VARIABLES = ("RAYBOOK_DEDUP_LOGS_SKIP_REGEX", "RAY_DEDUP_LOGS_SKIP_REGEX")
+"""Patterns of workers' lines that are printed each time, and of lines that are not printed."""
 
 
 class InitOptions(msgspec.Struct, frozen=True):
@@ -47,6 +51,8 @@ class InitOptions(msgspec.Struct, frozen=True):
     local_mode: bool = False
     log_to_driver: bool = True
     folds_output: bool = True
+    never_folded: str = ""
+    hidden_output: str = ""
     environment: str = ""
     """Key of the runtime environment of everything that this driver starts."""
     persist: bool = False
@@ -89,6 +95,8 @@ def make_init_options(address: str | None, environ: Mapping[str, str], asked: Ma
         local_mode=bool(asked["local_mode"]),
         log_to_driver=bool(asked["log_to_driver"]),
         folds_output=all(environ.get(name, "1") != "0" for name in FOLDING_VARIABLES),
+        never_folded=_pattern(environ, NEVER_FOLDED_VARIABLES),
+        hidden_output=_pattern(environ, HIDDEN_VARIABLES),
         environment=environment_key(
             asked["runtime_env"], as_ray=address is not None and bool(environ.get(AS_RAY_VARIABLE))
         ),
@@ -100,6 +108,19 @@ def make_init_options(address: str | None, environ: Mapping[str, str], asked: Ma
         name=asked["name"] or "",
         kernel_id=asked["_kernel_id"],
     )
+
+
+def _pattern(environ: Mapping[str, str], names: Sequence[str]) -> str:
+    """The first of these variables that is set. ValueError for what is no regular expression."""
+    for name in names:
+        text = environ.get(name, "")
+        if text:
+            try:
+                re.compile(text)
+            except re.error as error:
+                raise ValueError(f"{name}={text!r} is no regular expression: {error}.") from None
+            return text
+    return ""
 
 
 def _check_store(asked_bytes: int | None, environ: Mapping[str, str]) -> None:

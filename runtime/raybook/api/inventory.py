@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from raybook.api.context import started_engine
-from raybook.protocol.messages.gcs import ListJobs, ListWorkers
+from raybook.protocol.messages.gcs import ClusterStatus, ListJobs, ListWorkers
 
 
 def job_rows() -> list[dict[str, Any]]:
@@ -23,6 +23,11 @@ def job_rows() -> list[dict[str, Any]]:
         }
         for job in started_engine().gcs_call("ListJobs", ListJobs()).jobs
     ]
+
+
+def waiting_lines() -> list[str]:
+    """A line for each actor and placement group that waits for room, with what it lacks."""
+    return list(started_engine().gcs_call("ClusterStatus", ClusterStatus()).waiting)
 
 
 def worker_rows() -> list[dict[str, Any]]:

@@ -132,6 +132,14 @@ def check_bool(name: str, value: Any) -> None:
         raise wrong_type(name, "bool", value)
 
 
+def check_string_map(name: str, value: Any) -> None:
+    """None, or a dict of strings."""
+    if value is None:
+        return
+    if not isinstance(value, Mapping) or not all(isinstance(part, str) for pair in value.items() for part in pair):
+        raise wrong_type(name, "a dict of strings", value)
+
+
 def check_optional_bool(name: str, value: Any) -> None:
     """True, False or None."""
     if value is not None:
@@ -152,6 +160,8 @@ def check_name(name: str, value: Any) -> None:
 
 def check_lifetime(name: str, value: Any) -> None:
     """None, "detached" or "non_detached"."""
+    if value is not None and not isinstance(value, str):
+        raise wrong_type(name, "str or None", value)
     if value not in (None, "detached", "non_detached"):
         raise ValueError(f"The keyword '{name}' must be one of 'detached', 'non_detached' and None, got {value!r}.")
 

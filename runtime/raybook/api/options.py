@@ -31,14 +31,15 @@ from raybook.api.option_checks import (
     check_pending_calls,
     check_resources,
     check_retry_exceptions,
+    check_string_map,
     comes_later,
     user_shape,
 )
 from raybook.api.placement_group import PlacementGroup
 from raybook.base.config import task_max_retries
-from raybook.base.label_selector import check_selector
+from raybook.base.label_selector import check_fallbacks, check_selector
 from raybook.base.resources import CPU, GPU, UNIT
-from raybook.base.specs import STREAMING, SchedulingClass
+from raybook.base.specs import STREAMING, LabelChoice, SchedulingClass
 from raybook.base.strategies import GroupTarget
 from raybook.engines.engine import ActorOptions, CallOptions, MethodDefaults, TaskOptions
 
@@ -60,13 +61,13 @@ _COMMON: dict[str, Check] = {
     "scheduling_strategy": strategies.check_strategy,
     "accelerator_type": check_name,
     "label_selector": check_selector,
-    "fallback_strategy": comes_later([]),
+    "fallback_strategy": check_fallbacks,
     "placement_group": strategies.check_group,
     "placement_group_bundle_index": check_count(-1, none=True),
     "placement_group_capture_child_tasks": check_optional_bool,
     "enable_task_events": check_bool,
     "_metadata": check_anything,
-    "_labels": comes_later({}),
+    "_labels": check_string_map,
 }
 
 TASK_OPTIONS: dict[str, Check] = {
@@ -88,7 +89,7 @@ ACTOR_OPTIONS: dict[str, Check] = {
     "max_concurrency": check_count(1, none=True),
     "max_pending_calls": check_pending_calls,
     "concurrency_groups": check_concurrency_groups,
-    "allow_out_of_order_execution": comes_later(False),
+    "allow_out_of_order_execution": check_optional_bool,
     "enable_tensor_transport": comes_later(False),
 }
 
@@ -135,6 +136,7 @@ def check_call_site_options(options: Mapping[str, Any], table: Mapping[str, Chec
 def task_options(options: Mapping[str, Any], name: str, is_generator: bool = False) -> TaskOptions:
     """The record of checked task options. name: the function's, unless the options give one."""
     shape = user_shape(options)
+    labels, *fallbacks = (tuple(sorted(selector.items())) for selector in strategies.labels_of(options))
     if options.get("num_cpus") is None:
         shape[CPU] = UNIT
     max_retries = options.get("max_retries")
@@ -151,7 +153,8 @@ def task_options(options: Mapping[str, Any], name: str, is_generator: bool = Fal
             environment=environment_key(options.get("runtime_env")),
             strategy=strategies.strategy_of(options, name, shape, shape),
             max_calls=max_calls,
-            labels=tuple(sorted(strategies.labels_of(options).items())),
+            labels=labels,
+            fallbacks=tuple(fallbacks),
             is_retriable=max_retries != 0,
         ),
         num_returns=num_returns_of(options.get("num_returns"), is_generator),
@@ -191,6 +194,8 @@ def actor_options(
     else:
         resources = placement = shape
     groups = dict(options.get("concurrency_groups") or {})
+    labels, *fallbacks = strategies.labels_of(options)
+    concurrency = options.get("max_concurrency") or (MAX_CONCURRENCY_ASYNC if is_async else 1)
     for method, defaults in method_defaults.items():
         if defaults.concurrency_group and defaults.concurrency_group not in groups:
             raise ValueError(
@@ -207,16 +212,32 @@ def actor_options(
         get_if_exists=bool(options.get("get_if_exists")),
         max_restarts=options.get("max_restarts") or 0,
         max_task_retries=options.get("max_task_retries") or 0,
-        max_concurrency=options.get("max_concurrency") or (MAX_CONCURRENCY_ASYNC if is_async else 1),
+        max_concurrency=concurrency,
         max_pending_calls=_or_default(options.get("max_pending_calls"), -1),
         is_async=is_async,
         environment=environment_key(options.get("runtime_env")),
         strategy=strategies.strategy_of(options, class_name, resources, placement),
-        labels=strategies.labels_of(options),
+        labels=labels,
+        fallbacks=[LabelChoice(selector) for selector in fallbacks],
         methods=methods,
         concurrency_groups=groups,
         method_defaults=method_defaults,
+        is_unordered=_is_unordered(options.get("allow_out_of_order_execution"), is_async, concurrency),
     )
+
+
+def _is_unordered(asked: bool | None, is_async: bool, max_concurrency: int) -> bool:
+    """Whether calls may overtake those that wait for arguments. Where several run at once, they do."""
+    overlaps = is_async or max_concurrency > 1
+    if asked is None:
+        return overlaps
+    if overlaps and not asked:
+        kind = "async" if is_async else "multi-threaded"
+        raise ValueError(
+            f"If you're using {kind} actors, raybook can't execute actor tasks in order. Set "
+            "`allow_out_of_order_execution=True`, or leave it out."
+        )
+    return asked
 
 
 def into_group(options: TaskOptions, target: GroupTarget) -> TaskOptions:

@@ -8,6 +8,7 @@ differ in a number are different lines.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from raybook.protocol.messages.output import WorkerLine
@@ -29,17 +30,25 @@ class _Kind:
 
 
 class OutputFolding:
-    """node: hex id of the node whose lines need no address. folds: False shows every line."""
+    """node: hex id of the node whose lines need no address. folds: False shows every line. never: a pattern of lines
+    that are shown each time; hidden: of lines that are not shown at all ("": of none)."""
 
-    def __init__(self, node: str, folds: bool = True) -> None:
+    def __init__(self, node: str, folds: bool = True, never: str = "", hidden: str = "") -> None:
         self._node = node
         self._folds = folds
+        self._never = re.compile(never) if never else None
+        self._hidden = re.compile(hidden) if hidden else None
         self._kinds: dict[tuple[str, str, str], _Kind] = {}
 
     def show(self, lines: list[WorkerLine], now: float) -> list[Printed]:
         """What to print of these lines, in their order; ends windows that are over. now: seconds, any origin."""
         shown = self.elapse(now)
         for line in lines:
+            if self._hidden is not None and self._hidden.search(line.line):
+                continue
+            if self._never is not None and self._never.search(line.line):
+                shown.append(self._print(line))
+                continue
             kind = self._kinds.get((line.source, line.name, line.line)) if self._folds else None
             source = (line.node, line.pid)
             if kind is None:

@@ -12,7 +12,8 @@ from typing import Any
 
 from raybook.api.context import current_engine
 from raybook.api.object_ref import ObjectRef
-from raybook.base.facts import GROUP_PREPARING
+from raybook.api.public_ids import PlacementGroupID
+from raybook.base.facts import GROUP_CREATED, GROUP_PREPARING, GROUP_REMOVED
 from raybook.base.label_selector import check_selector
 from raybook.base.resources import GPU, UNIT, Shape, shape_of, to_user
 from raybook.base.specs import Bundle, PlacementGroupSpec
@@ -20,17 +21,23 @@ from raybook.base.strategies import group_target
 from raybook.base.task_context import CURRENT_TASK
 from raybook.protocol.messages.gcs import GetPlacementGroup, GetPlacementGroups, PlacementGroupInfo
 
+EXAMPLE = 'For example: `[{"CPU": 1.0}, {"GPU": 1.0}]`.'
 STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 
 
 class PlacementGroup:
     """A handle of a placement group. Made by ``placement_group``; may be passed to tasks and actors."""
 
-    __slots__ = ("_shapes", "id")
+    __slots__ = ("_id", "_shapes")
 
     def __init__(self, id: bytes, shapes: Sequence[Shape] | None = None) -> None:
-        self.id = id
+        self._id = b"" if isinstance(id, PlacementGroupID) and id.is_nil() else bytes(id)
         self._shapes = shapes
+
+    @property
+    def id(self) -> PlacementGroupID:
+        """Its id; nil for the handle of no group."""
+        return PlacementGroupID(self._id)
 
     @staticmethod
     def empty() -> PlacementGroup:
@@ -40,7 +47,7 @@ class PlacementGroup:
     @property
     def is_empty(self) -> bool:
         """Whether this names no group."""
-        return not self.id
+        return not self._id
 
     @property
     def shapes(self) -> Sequence[Shape]:
@@ -62,25 +69,25 @@ class PlacementGroup:
 
     def ready(self) -> ObjectRef:
         """A ref that becomes this group's handle when all of it is reserved. It runs nothing and costs no worker."""
-        return current_engine().placement_group_ready(self.id, PlacementGroup(self.id))
+        return current_engine().placement_group_ready(self._id, PlacementGroup(self._id))
 
     def wait(self, timeout_seconds: float = 30) -> bool:
         """Block until all of it is reserved (True), or it is removed or time is up (False)."""
         if isinstance(timeout_seconds, bool) or not isinstance(timeout_seconds, (int, float)):
             raise TypeError(f"timeout_seconds must be a number, got {timeout_seconds!r}.")
-        return current_engine().wait_placement_group(self.id, max(0.0, timeout_seconds))
+        return current_engine().wait_placement_group(self._id, max(0.0, timeout_seconds))
 
     def __eq__(self, other: object) -> bool:
-        return self.id == other.id if isinstance(other, PlacementGroup) else NotImplemented
+        return self._id == other._id if isinstance(other, PlacementGroup) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self.id)
+        return hash(self._id)
 
     def __repr__(self) -> str:
-        return f"PlacementGroup({self.id.hex() or 'empty'})"
+        return f"PlacementGroup({self._id.hex() or 'empty'})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return PlacementGroup, (self.id, self._shapes)
+        return PlacementGroup, (self._id, self._shapes)
 
 
 def placement_group(
@@ -101,11 +108,13 @@ def placement_group(
     """
     shapes = _checked_bundles(bundles)
     if strategy not in STRATEGIES:
-        raise ValueError(f"The strategy of a placement group must be one of {', '.join(STRATEGIES)}, got {strategy!r}.")
+        raise ValueError(
+            f"Invalid placement group strategy {strategy}. Supported strategies are: {', '.join(STRATEGIES)}."
+        )
     if lifetime not in (None, "detached"):
         raise ValueError(
-            f"The lifetime of a placement group must be either None or 'detached', got {lifetime!r}. None: it goes with "
-            "the job or actor that made it."
+            f"Placement group `lifetime` argument must be either `None` or 'detached', got {lifetime!r}. None: it goes "
+            "with the job that made it, or the detached actor."
         )
     if not isinstance(name, str):
         raise TypeError(f"The name of a placement group must be a string, got {name!r}.")
@@ -113,28 +122,34 @@ def placement_group(
         raise ValueError("_soft_target_node_id and topology_strategy come with a later version of raybook.")
     selectors = _checked_selectors(bundle_label_selector, len(shapes))
     engine = current_engine()
-    task = CURRENT_TASK.get()
     spec = PlacementGroupSpec(
         group_id=b"",
         job_id=b"",
         bundles=[Bundle(shape, selector) for shape, selector in zip(shapes, selectors, strict=True)],
         strategy=strategy,
         name=name,
-        creator_actor=task.actor.actor_id if task is not None and task.actor is not None else b"",
+        creator_actor=_detached_maker(),
         detached=lifetime == "detached",
     )
     return PlacementGroup(engine.create_placement_group(spec), shapes)
 
 
+def _detached_maker() -> bytes:
+    """The detached actor whose code this is: it may outlive its job, and then the group goes with it. b"" elsewhere."""
+    task = CURRENT_TASK.get()
+    actor = task.actor if task is not None else None
+    return actor.actor_id if actor is not None and actor.state is not None and actor.state.detached else b""
+
+
 def remove_placement_group(placement_group: PlacementGroup) -> None:
     """Give a group back: its tasks and actors end, its resources are free. Returns at once; idempotent."""
-    current_engine().remove_placement_group(_checked_group(placement_group).id)
+    current_engine().remove_placement_group(_checked_group(placement_group)._id)
 
 
 def get_placement_group(placement_group_name: str) -> PlacementGroup:
     """The group of this name in this namespace (one round trip). ValueError when there is none."""
     if not placement_group_name:
-        raise ValueError("Give the name of a placement group; an empty name names none.")
+        raise ValueError("Please supply a non-empty value to get_placement_group, the name of a group.")
     engine = current_engine()
     info = engine.gcs_call(
         "GetPlacementGroup", GetPlacementGroup(name=placement_group_name, namespace=engine.namespace)
@@ -165,7 +180,7 @@ def get_current_placement_group() -> PlacementGroup | None:
 
 
 def _info_of(group: PlacementGroup) -> PlacementGroupInfo | None:
-    return current_engine().gcs_call("GetPlacementGroup", GetPlacementGroup(group.id)).group
+    return current_engine().gcs_call("GetPlacementGroup", GetPlacementGroup(group._id)).group
 
 
 def _row_of(info: PlacementGroupInfo) -> dict[str, Any]:
@@ -182,8 +197,23 @@ def _row_of(info: PlacementGroupInfo) -> dict[str, Any]:
         "is_detached": spec.detached,
         "waiting_for": info.waiting,
         "removed_because": info.death,
-        "stats": {"scheduling_attempt": info.attempt, "created_ms": info.created_ms},
+        "stats": {
+            "scheduling_state": _scheduling_state(info),
+            "scheduling_attempt": info.attempt,
+            "created_ms": info.created_ms,
+        },
     }
+
+
+def _scheduling_state(info: PlacementGroupInfo) -> str:
+    """Ray's words for why a group is not there, or that it is."""
+    if info.state == GROUP_REMOVED:
+        return "REMOVED"
+    if info.state == GROUP_CREATED:
+        return "FINISHED"
+    if info.state == GROUP_PREPARING:
+        return "SCHEDULING_STARTED"
+    return "INFEASIBLE" if info.infeasible else "NO_RESOURCES"
 
 
 def _checked_group(group: Any) -> PlacementGroup:
@@ -193,19 +223,28 @@ def _checked_group(group: Any) -> PlacementGroup:
 
 
 def _checked_bundles(bundles: Any) -> list[Shape]:
-    if isinstance(bundles, (str, bytes, Mapping)) or not isinstance(bundles, Sequence):
-        raise ValueError(f"The bundles of a placement group must be a list of dicts, got {bundles!r}.")
+    if not isinstance(bundles, list):
+        raise ValueError(f"Placement group bundles must be a list, got {type(bundles)}.")
     if not bundles:
-        raise ValueError("The bundles of a placement group must not be an empty list.")
+        raise ValueError(
+            f"Bundles must be a non-empty list of resource dictionaries. {EXAMPLE} Got empty list instead."
+        )
     shapes = []
     for index, bundle in enumerate(bundles):
         if not isinstance(bundle, Mapping):
-            raise ValueError(f"Bundle {index} must be a dict of resource names and amounts, got {bundle!r}.")
+            raise ValueError(
+                f"Bundles must be a non-empty list of resource dictionaries. {EXAMPLE} Bundle {index} is {bundle!r}."
+            )
+        if not all(isinstance(name, str) and isinstance(amount, (int, float)) for name, amount in bundle.items()):
+            raise ValueError(
+                f"Bundles must be a non-empty list of resource dictionaries. {EXAMPLE} Bundle {index} is {bundle!r}: "
+                "names are strings and amounts are numbers."
+            )
         shape = shape_of(bundle)
         if not shape:
             raise ValueError(
-                f"Bundle {index} asks for nothing ({dict(bundle)!r}): Bundles cannot be an empty dictionary or hold "
-                "only zeros. Name at least one resource, such as {'CPU': 1}."
+                f"Bundles cannot be an empty dictionary or resources with only 0 values: bundle {index} is "
+                f"{dict(bundle)!r}. Name at least one resource, such as {{'CPU': 1}}."
             )
         gpus = shape.get(GPU, 0)
         if gpus > UNIT and gpus % UNIT:
@@ -215,12 +254,18 @@ def _checked_bundles(bundles: Any) -> list[Shape]:
 
 
 def _checked_selectors(selectors: Any, count: int) -> list[dict[str, str]]:
-    if not selectors:
+    if selectors is None:
         return [{}] * count
+    if not isinstance(selectors, list):
+        raise ValueError(f"Placement group bundle_label_selector must be a list, got {type(selectors)}.")
     if len(selectors) != count:
         raise ValueError(
-            f"bundle_label_selector has {len(selectors)} selectors for {count} bundles: give one for each, {{}} for none."
+            f"Invalid bundle label selector {selectors}. The length of `bundle_label_selector` should equal the length "
+            f"of `bundles`: give one for each of the {count}, {{}} for none."
         )
     for selector in selectors:
-        check_selector("bundle_label_selector", selector)
+        try:
+            check_selector("bundle_label_selector", selector)
+        except TypeError as error:
+            raise ValueError(f"Invalid label selector provided in bundle_label_selector list. {error}") from None
     return [dict(selector) for selector in selectors]

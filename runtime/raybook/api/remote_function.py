@@ -23,6 +23,7 @@ from raybook.api.options import TASK_OPTIONS, check_call_site_options, check_opt
 from raybook.api.returns import shape_returns
 from raybook.api.signature import CallSignature
 from raybook.base.deprecations import DYNAMIC_RETURNS, RayDeprecationWarning
+from raybook.base.names import short
 from raybook.engines.engine import Engine, TaskOptions
 from raybook.protocol import functions
 
@@ -158,4 +159,4 @@ def _warn_of_deprecated(options: dict[str, Any]) -> None:
 
 def short_name(target: Any) -> str:
     """The name that panels and tracebacks show: without the function it was defined in."""
-    return target.__qualname__.rpartition("<locals>.")[2]
+    return short(target.__qualname__)

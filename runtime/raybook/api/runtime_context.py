@@ -18,6 +18,9 @@ from raybook.base.runtime_env import RuntimeEnv
 from raybook.base.task_context import CURRENT_TASK, ActorContext, TaskContext
 from raybook.engines.engine import Engine
 
+OTHER_ACCELERATORS = ("TPU", "neuron_cores", "HPU", "NPU", "RBLN", "FURIOSA", "MBLT", "TTNPU")
+"""Resources that Ray hands out by id, and raybook by amount."""
+
 
 class RuntimeContext:
     """A view: every method answers for the task that asks. Ids are hexadecimal strings, None where there is none."""
@@ -64,12 +67,12 @@ class RuntimeContext:
 
     @property
     def current_actor(self) -> ActorHandle:
-        """A handle of the actor this runs in. RuntimeError outside actors."""
+        """A handle of the actor this runs in. It does not keep the actor alive, here or where it is passed: an actor
+        that holds itself would never end. RuntimeError outside actors."""
         actor = _actor()
         if actor is None or actor.state is None:
-            raise RuntimeError("current_actor is only there inside a method of an actor.")
-        self._engine.adopt_actor(actor.state)
-        return ActorHandle(actor.state, self._engine)
+            raise RuntimeError("This method is only available in an actor: current_actor.")
+        return ActorHandle(actor.state.weakened(), self._engine)
 
     @property
     def was_current_actor_reconstructed(self) -> bool:
@@ -90,8 +93,8 @@ class RuntimeContext:
         return to_user(task.assignment.resources) if task is not None and task.assignment is not None else {}
 
     def get_accelerator_ids(self) -> dict[str, list[str]]:
-        """The ids of the GPUs assigned here, as strings."""
-        return {GPU: [str(index) for index in assigned_gpus()]}
+        """The ids of the accelerators assigned here, as strings, by kind. raybook hands out GPUs alone."""
+        return {GPU: [str(index) for index in assigned_gpus()], **{kind: [] for kind in OTHER_ACCELERATORS}}
 
     def get_placement_group_id(self) -> str | None:
         """The id of the placement group this runs in; None outside of groups."""
@@ -136,8 +139,12 @@ class RuntimeContext:
         return task.is_cancelled
 
     def get_task_function_name(self) -> str | None:
-        """The name of the function or method that runs; None in a driver."""
-        return self.get_task_name()
+        """Module and qualified name of the function or method that runs; None in a driver."""
+        task = CURRENT_TASK.get()
+        if task is None:
+            return None
+        module, name = (getattr(task.function, each, None) for each in ("__module__", "__qualname__"))
+        return f"{module}.{name}" if name else task.name
 
     def get_resource_ids(self) -> dict[str, list[str]]:
         """As ``get_accelerator_ids``."""
@@ -185,12 +192,12 @@ class RuntimeContext:
 
     def get(self) -> dict[str, Any]:
         """The ids that are there, in one dict."""
-        known = {
-            "job_id": self.get_job_id(),
-            "node_id": self.get_node_id(),
-            "task_id": self.get_task_id(),
-            "actor_id": self.get_actor_id(),
+        known: dict[str, Any] = {
+            "job_id": self.job_id,
+            "node_id": self.node_id,
             "namespace": self.namespace,
+            "task_id": self.task_id if self.get_task_id() else None,
+            "actor_id": self.actor_id,
         }
         return {name: value for name, value in known.items() if value is not None}
 

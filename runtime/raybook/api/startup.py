@@ -120,7 +120,11 @@ def init(
             logging_config.install(_speaker)
         elif configure_logging:
             logging.getLogger("raybook").setLevel(_level(logging_level))
-        output = WorkerOutput(options.folds_output) if options.log_to_driver and not options.local_mode else None
+        output = (
+            WorkerOutput(options.folds_output, options.never_folded, options.hidden_output)
+            if options.log_to_driver and not options.local_mode
+            else None
+        )
         engine, mode, cluster = start_engine(options, output)
         attach_engine(engine, mode, cluster)
         announce(engine, os.environ)

@@ -23,7 +23,7 @@ SPREAD = "SPREAD"
 UNSET_GROUP = "default"
 """Ray's value of the option ``placement_group`` when nobody has given it."""
 
-_NODE_ID = re.compile(r"[0-9a-f]{16}")
+_NODE_ID = re.compile(r"(?:[0-9a-fA-F]{2})+")
 
 
 class PlacementGroupSchedulingStrategy:
@@ -58,17 +58,22 @@ class NodeAffinitySchedulingStrategy:
             node_id = node_id.hex()
         if not isinstance(node_id, str) or not _NODE_ID.fullmatch(node_id):
             raise ValueError(
-                f"node_id must be the 16 hexadecimal digits of a node, as raybook.nodes() shows them, got {node_id!r}."
+                f"Invalid node_id {node_id!r}. Node ID must be a valid hex string, as raybook.nodes() shows them."
             )
         if not isinstance(soft, bool):
             raise TypeError(f"soft must be True or False, got {soft!r}.")
-        if _spill_on_unavailable or _fail_on_unavailable:
+        if _spill_on_unavailable and not soft:
+            raise ValueError("_spill_on_unavailable cannot be set when soft is False. Set soft=True to use it.")
+        if _fail_on_unavailable:
             raise ValueError(
-                "_spill_on_unavailable and _fail_on_unavailable come with a later version of raybook. Use soft=True to "
-                "let a task run elsewhere."
+                "_fail_on_unavailable cannot be set when soft is True."
+                if soft
+                else "_fail_on_unavailable comes with a later version of raybook. Leave it out: the task waits for the node."
             )
         self.node_id = node_id
         self.soft = soft
+        self._spill_on_unavailable = _spill_on_unavailable
+        self._fail_on_unavailable = _fail_on_unavailable
 
     def __repr__(self) -> str:
         return f"NodeAffinitySchedulingStrategy(node_id={self.node_id!r}, soft={self.soft})"
@@ -81,25 +86,26 @@ def encode(strategy: Any) -> str:
     if strategy == SPREAD:
         return SPREAD_ON_THE_WIRE
     if isinstance(strategy, NodeLabelSchedulingStrategy):
-        return ""  # Its labels are among those of the options: ``labels_of``.
+        return ""  # Its labels travel as a label selector: see ``labels_of``.
     if isinstance(strategy, NodeAffinitySchedulingStrategy):
         return NodeTarget(bytes.fromhex(strategy.node_id), strategy.soft).encode()
-    raise ValueError(
-        f"scheduling_strategy must be 'DEFAULT', 'SPREAD', a PlacementGroupSchedulingStrategy, a "
-        f"NodeAffinitySchedulingStrategy or a NodeLabelSchedulingStrategy, got {strategy!r}."
+    kind = ValueError if isinstance(strategy, str) else TypeError
+    raise kind(
+        f"Invalid scheduling_strategy value {strategy!r}. It must be 'DEFAULT', 'SPREAD', a "
+        f"PlacementGroupSchedulingStrategy, a NodeAffinitySchedulingStrategy or a NodeLabelSchedulingStrategy."
     )
 
 
-def labels_of(options: Mapping[str, Any]) -> dict[str, str]:
-    """What checked options ask of a node's labels. ValueError when two of them ask about one label."""
-    selector = dict(options.get("label_selector") or {})
+def labels_of(options: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The label selectors of checked options, to be tried in turn; the first may be empty."""
     strategy = options.get("scheduling_strategy")
+    first = dict(options.get("label_selector") or {})
     if isinstance(strategy, NodeLabelSchedulingStrategy):
-        both = selector.keys() & strategy.hard.keys()
+        both = first.keys() & {*strategy.hard, *strategy.soft}
         if both:
             raise ValueError(f"label_selector and scheduling_strategy both ask about the label {sorted(both)[0]!r}.")
-        selector |= strategy.selector()
-    return selector
+        return [{**first, **selector} for selector in strategy.selectors()]
+    return [first, *(dict(other["label_selector"]) for other in options.get("fallback_strategy") or ())]
 
 
 def check_strategy(name: str, value: Any) -> None:
@@ -111,7 +117,8 @@ def check_strategy(name: str, value: Any) -> None:
 def check_group(name: str, value: Any) -> None:
     """The check of the option ``placement_group``: a group, None (outside of any), or "default"."""
     if value is not None and value != UNSET_GROUP and not isinstance(value, PlacementGroup):
-        raise ValueError(f"The option '{name}' must be a PlacementGroup or None, got {value!r}.")
+        kind = ValueError if isinstance(value, str) else TypeError
+        raise kind(f"The option '{name}' must be a PlacementGroup or None, got {value!r}.")
 
 
 def strategy_of(options: Mapping[str, Any], name: str, held: Shape, needed: Shape) -> str:
@@ -124,7 +131,10 @@ def strategy_of(options: Mapping[str, Any], name: str, held: Shape, needed: Shap
     captures = options.get("placement_group_capture_child_tasks")
     index = ANY_BUNDLE if index is None else index
     if strategy is not None and group not in (UNSET_GROUP, None):
-        raise ValueError("Give either scheduling_strategy or placement_group, not both; the former is the one to use.")
+        raise ValueError(
+            "Placement groups should be specified via the scheduling_strategy option: give that or placement_group, "
+            "not both. The placement_group option is deprecated."
+        )
     if isinstance(strategy, PlacementGroupSchedulingStrategy):
         group = strategy.placement_group
         index = strategy.placement_group_bundle_index
@@ -139,14 +149,16 @@ def strategy_of(options: Mapping[str, Any], name: str, held: Shape, needed: Shap
         )
     if not isinstance(group, PlacementGroup) or group.is_empty:
         if index != ANY_BUNDLE:
-            raise ValueError(f"Without a placement group the bundle index must be -1, got {index}.")
+            raise ValueError(
+                f"If placement group is not set, the value of bundle index must be -1, got {index}. Name the group too."
+            )
         return encode(strategy) if not isinstance(strategy, PlacementGroupSchedulingStrategy) else ""
     check_bundle_index(group, index)
     check_fits(group, name, held, needed)
     if captures is None:
         parent = captured()
         captures = parent is not None
-    return GroupTarget(group.id, index, bool(captures)).encode()
+    return GroupTarget(group._id, index, bool(captures)).encode()
 
 
 def inherits(options: Mapping[str, Any]) -> bool:
@@ -182,7 +194,8 @@ def check_fits(group: PlacementGroup, name: str, held: Shape, needed: Shape) -> 
     if not any(fits(held, shape) for shape in group.shapes):
         raise ValueError(
             f"Cannot schedule {name} with the placement group because the resource request {describe(held)} cannot fit "
-            f"into any bundles of it: [{', '.join(bundles)}]. Ask for less, or make a group with larger bundles."
+            f"into any bundles for the placement group, [{', '.join(bundles)}]. Ask for less, or make a group with larger "
+            "bundles."
         )
     if not any(fits(needed, shape) for shape in group.shapes):
         cpus = needed.get(CPU, 0) / 10_000

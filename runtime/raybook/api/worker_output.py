@@ -25,8 +25,10 @@ FLUSH_TIMEOUT_S = 1.0
 class WorkerOutput:
     """The output of one driver's workers. ``take`` goes to the engine; ``flush``, ``node`` come from it."""
 
-    def __init__(self, folds: bool) -> None:
+    def __init__(self, folds: bool, never_folded: str = "", hidden: str = "") -> None:
         self._folds = folds
+        self._never_folded = never_folded
+        self._hidden = hidden
         self._queue: queue.SimpleQueue[list[WorkerLine] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._ending = threading.Lock()
@@ -36,7 +38,7 @@ class WorkerOutput:
 
     def attach(self, node_id: bytes, flush: Callable[[float], None]) -> None:
         """The engine is there. flush: has everything that was printed by now handed to ``take``; blocks."""
-        self._folding = OutputFolding(node_id.hex(), self._folds)
+        self._folding = OutputFolding(node_id.hex(), self._folds, self._never_folded, self._hidden)
         self._flush = flush
         atexit.register(self.finish)
         if not self._queue.empty():

@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-from raybook.base.errors import ERROR_CLASSES, TASK_CODE, RayActorError, RaySystemError, RayTaskError
+from raybook.base.errors import ERROR_CLASSES, INIT_FAILED, TASK_CODE, RayActorError, RaySystemError, RayTaskError
 from raybook.base.specs import ErrorValue
 from raybook.base.task_traceback import FAILED_ARGUMENT, header, with_source_lines
 
@@ -36,6 +36,7 @@ def error_from_value(value: ErrorValue, loads: Callable[[bytes], Any] = pickle.l
         known = error_from_code(value.code, value.text)
         if value.actor_id and isinstance(known, RayActorError):
             known.actor_id = value.actor_id.hex()
+            known.actor_init_failed = value.text.startswith(INIT_FAILED)
         return known
     text = with_source_lines(value.text)
     error = None

@@ -26,6 +26,10 @@ from raybook.base.task_traceback import (
     with_source_lines,
 )
 
+ACTOR_DIED = "The actor died unexpectedly before finishing this task."
+INIT_FAILED = "The actor died because of an error raised in its creation task, "
+"""How the texts of ActorDiedError begin, as in Ray."""
+
 TASK_CODE = "task"
 """``ErrorValue.code`` of an error that user code raised."""
 
@@ -300,7 +304,7 @@ class RayActorError(RayError):
     preempted = False
     """Whether the actor's node was taken away."""
     actor_init_failed = False
-    """Whether ``__init__`` raised; known only of errors that user code has made."""
+    """Whether ``__init__`` raised."""
 
     def __init__(
         self, actor_id: str | None = None, error_msg: str = "", actor_init_failed: bool = False, preempted: bool = False

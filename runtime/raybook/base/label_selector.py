@@ -1,8 +1,8 @@
 """Label selectors: what a task, actor or bundle asks of the labels of its node.
 
 A selector maps label keys to one of four forms: ``"A100"`` (equals), ``"!A100"`` (differs, or is not there),
-``"in(a, b)"`` (one of), ``"!in(a, b)"`` (none of, or is not there). Inside there are two more, for Ray's ``Exists`` and
-``DoesNotExist``: ``"*"`` and ``"!*"``. All keys must match. Pure text and look-ups.
+``"in(a, b)"`` (one of), ``"!in(a, b)"`` (none of, or is not there). All keys must match. Two more forms come from
+strategies alone: ``"*"`` (is there) and ``"!*"`` (is not). Pure text and look-ups.
 Source of the grammar: Ray's ``label_selector`` (RAY.md behaviour 38).
 """
 
@@ -19,7 +19,9 @@ NO_LABELS: LabelSelector = MappingProxyType({})
 
 NODE_ID_LABEL = "ray.io/node-id"
 EXISTS = "*"
-"""Any value; no label's value can be this."""
+DOES_NOT_EXIST = "!*"
+"""Any value, and none: no label's value can be either."""
+
 ACCELERATOR_TYPE_LABEL = "ray.io/accelerator-type"
 
 _VALUE = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
@@ -49,7 +51,7 @@ def check_selector(name: str, value: Any) -> None:
 def matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
     """Whether a node with these labels will do. Cost: 0.3 µs a key."""
     for key, condition in selector.items():
-        if condition.endswith(EXISTS):
+        if condition in (EXISTS, DOES_NOT_EXIST):
             if (key in labels) != (condition == EXISTS):
                 return False
             continue
@@ -57,6 +59,18 @@ def matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
         if (labels.get(key) in values) != wanted:
             return False
     return True
+
+
+def check_fallbacks(name: str, value: Any) -> None:
+    """The check of ``fallback_strategy``: None, or a list of dicts that each hold a label selector."""
+    if value is None:
+        return
+    if not isinstance(value, list):
+        raise TypeError(f"The type of keyword '{name}' must be a list, but received type {type(value)}: {value!r}.")
+    for item in value:
+        if not isinstance(item, Mapping) or set(item) != {"label_selector"}:
+            raise ValueError(f"Each item of '{name}' must be a dict with the key 'label_selector' alone, got {item!r}.")
+        check_selector(f"{name}[...]['label_selector']", item["label_selector"])
 
 
 def describe_selector(selector: LabelSelector) -> str:

@@ -86,8 +86,16 @@ class SchedulingClass(msgspec.Struct, array_like=True, frozen=True):
     max_calls: int = 0
     labels: tuple[tuple[str, str], ...] = ()
     """Label selector of the node it may run on, as sorted pairs (``base/label_selector``)."""
+    fallbacks: tuple[tuple[tuple[str, str], ...], ...] = ()
+    """Selectors to try in turn where no node meets the first."""
     is_retriable: bool = True
     """Whether its tasks may run again when their worker dies: those go first when memory runs short."""
+
+
+class LabelChoice(msgspec.Struct):
+    """One label selector among several."""
+
+    labels: dict[str, str]
 
 
 class ActorSpec(msgspec.Struct, array_like=True):
@@ -116,6 +124,8 @@ class ActorSpec(msgspec.Struct, array_like=True):
     """What ``get_actor`` needs to rebuild a handle: opaque, written by the creator."""
     labels: dict[str, str] = {}
     """Label selector of the node it may live on."""
+    fallbacks: list[LabelChoice] = []
+    """Selectors to try in turn where no node meets the first."""
 
 
 class Bundle(msgspec.Struct):

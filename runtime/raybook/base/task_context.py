@@ -37,6 +37,8 @@ class TaskContext(msgspec.Struct):
     assignment: Assignment | None = None
     actor: ActorContext | None = None
     is_cancelled: bool = False
+    function: Any = None
+    """What runs: the function, or the bound method."""
 
 
 CURRENT_TASK: ContextVar[TaskContext | None] = ContextVar("raybook_current_task", default=None)

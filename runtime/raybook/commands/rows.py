@@ -173,6 +173,36 @@ def actor_summary(actors: Iterable[ActorInfo]) -> list[Row]:
     return [{"class_name": name, **empty, **entry} for name, entry in sorted(summary.items())]
 
 
+def environment_rows(facts: Mapping[str, Row]) -> list[Row]:
+    """Runtime environments, one row for each node that made it or could not."""
+    return [
+        {
+            "environment": key.rpartition("-")[2],
+            "success": row["success"],
+            "took_ms": row["creation_time_ms"],
+            "node_id": row["node_id"],
+            "runtime_env": row["runtime_env"],
+            "error": row["error"],
+        }
+        for key, row in sorted(facts.items())
+    ]
+
+
+def event_rows(facts: Mapping[str, Row]) -> list[Row]:
+    """What nodes told of, the latest first."""
+    latest_first = sorted(facts.values(), key=lambda row: -row["time_ms"])
+    return [
+        {
+            "event_id": row["event_id"],
+            "severity": row["severity"],
+            "source": row["source_type"],
+            "time_ms": row["time_ms"],
+            "message": row["message"],
+        }
+        for row in latest_first
+    ]
+
+
 def store_rows(facts: Mapping[str, Row]) -> list[Row]:
     """How full each node's object store is."""
     return [

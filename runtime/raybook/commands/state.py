@@ -28,6 +28,8 @@ LISTS: dict[str, Source] = {
     "objects": lambda record: rows.object_rows(survey(record, OBJECTS)),
     "placement-groups": lambda record: rows.group_rows(ask(record, GetPlacementGroups())[0].groups),
     "jobs": lambda record: rows.job_rows(ask(record, ListJobs())[0].jobs),
+    "runtime-envs": lambda record: rows.environment_rows(look(record).get("runtime_env", {})),
+    "cluster-events": lambda record: rows.event_rows(look(record).get("cluster_event", {})),
     "workers": lambda record: rows.worker_rows(ask(record, ListWorkers())[0].workers),
 }
 

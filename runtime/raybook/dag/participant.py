@@ -22,6 +22,7 @@ from typing import Any
 from raybook.api import ObjectRef, current_runtime, get, get_runtime_context
 from raybook.api.context import started_engine
 from raybook.base.errors import ActorExit, RayError
+from raybook.base.names import short
 from raybook.base.task_context import CURRENT_TASK
 from raybook.dag.compile_plan import ActorPlan, Step
 from raybook.dag.descriptors import receive
@@ -228,4 +229,4 @@ class Participant:
         return failure_of(error, self._name(method), self._context, actor_id, "")
 
     def _name(self, method: str) -> str:
-        return f"{self._plan.class_name}.{method}"
+        return f"{short(self._plan.class_name)}.{method}"

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from raybook.base.facts import Fact
-from raybook.base.specs import PlacementGroupSpec, SchedulingClass
+from raybook.base.specs import LabelChoice, PlacementGroupSpec, SchedulingClass
 from raybook.protocol.serialization import SerializationContext
 
 
@@ -51,11 +51,15 @@ class ActorOptions(msgspec.Struct):
     environment: str = ""
     strategy: str = ""
     labels: dict[str, str] = {}
+    fallbacks: list[LabelChoice] = []
+    """Label selectors to try in turn where no node meets the first."""
     methods: dict[str, int] = {}
     """Method name → declared num_returns; lets a handle refuse unknown methods at the call site."""
     concurrency_groups: dict[str, int] = {}
     """Group name → how many of its calls may run at once."""
     method_defaults: dict[str, MethodDefaults] = {}
+    is_unordered: bool = False
+    """Whether a call whose arguments are missing is passed by later ones."""
 
 
 class MethodDefaults(msgspec.Struct, array_like=True, frozen=True):
@@ -85,6 +89,7 @@ class Function(Protocol):
     key: bytes
     payload: bytes
     name: str
+    short_name: str
 
 
 class RefHandle(Protocol):
@@ -221,3 +226,11 @@ class ActorHandleState(msgspec.Struct):
     detached: bool = False
     method_defaults: dict[str, MethodDefaults] = {}
     concurrency_groups: list[str] = []
+    is_unordered: bool = False
+    """Whether calls need not run in the order of their submission: those that wait for arguments are passed."""
+    is_weak: bool = False
+    """Whether handles made of it were looked up by name: they do not keep the actor alive, and are not counted."""
+
+    def weakened(self) -> ActorHandleState:
+        """The same actor, for a handle that does not keep it alive."""
+        return msgspec.structs.replace(self, is_weak=True)

@@ -29,6 +29,7 @@ from raybook.base.errors import (
 )
 from raybook.base.facts import Fact, FactDelta
 from raybook.base.ids import ACTOR_ID_BYTES, IdFactory, is_stream, random_id, return_id, task_of
+from raybook.base.names import short
 from raybook.base.resources import CPU, GPU, MEMORY, Shape, describe, missing, shape_of
 from raybook.base.specs import DYNAMIC, ErrorValue, PlacementGroupSpec
 from raybook.base.task_context import TaskContext
@@ -202,8 +203,7 @@ class LocalModeEngine:
         with self._lock:
             taken = self._living(options.name, namespace)
             if taken is not None and options.get_if_exists:
-                taken.handles += 1
-                return taken.state
+                return taken.state.weakened()
             if taken is not None:
                 raise ActorAlreadyExistsError(
                     f"The name {options.name} (namespace={namespace}) is already taken. Use another name, or get the "
@@ -224,7 +224,7 @@ class LocalModeEngine:
             method_defaults=options.method_defaults,
             concurrency_groups=list(options.concurrency_groups),
         )
-        creation = self._runner.pack(actor_id, f"{options.class_name}.__init__", 0, args, kwargs, self.make_ref)
+        creation = self._runner.pack(actor_id, f"{short(options.class_name)}.__init__", 0, args, kwargs, self.make_ref)
         self._hold(creation.held)
         payload, key = function.payload, function.key
         actor = LocalActor(
@@ -276,8 +276,7 @@ class LocalModeEngine:
                 f"Failed to look up actor with name '{name}' in namespace '{wanted}'. It was never created, has died, "
                 "or lives in another namespace: give namespace=... to look there."
             )
-        actor.handles += 1
-        return actor.state
+        return actor.state.weakened()
 
     def kill_actor(self, actor: ActorHandleState, no_restart: bool) -> None:
         local = self._actors.get(actor.actor_id)
@@ -312,7 +311,8 @@ class LocalModeEngine:
         return self.make_ref(object_id, owner_address, self.release)
 
     def adopt_actor(self, actor: ActorHandleState) -> None:
-        self._hold([actor.actor_id])
+        if not actor.is_weak:
+            self._hold([actor.actor_id])
 
     def put(self, value: Any) -> Any:
         self._check_open()

@@ -21,11 +21,11 @@ from raybook.base.error_values import error_from_code
 from raybook.base.errors import (
     GetTimeoutError,
     LocalRayletDiedError,
-    PendingCallsLimitExceeded,
     StaleReferenceError,
 )
 from raybook.base.facts import Fact
 from raybook.base.ids import FIRST_RETURN, IdFactory, is_actor_call, owner_of, return_id, task_of
+from raybook.base.names import short
 from raybook.base.specs import DYNAMIC, END_OF_STREAM, ActorSpec, Job, PlacementGroupSpec, RefInfo, SchedulingClass
 from raybook.base.task_context import CURRENT_TASK
 from raybook.core.owner import memory_report
@@ -42,6 +42,7 @@ from raybook.core.owner.records import (
 )
 from raybook.engines.call_sites import recorder
 from raybook.engines.engine import ActorHandleState, ActorOptions, CallOptions, Function, TaskOptions
+from raybook.engines.pending_calls import PendingCalls
 from raybook.engines.placement_groups import PlacementGroups
 from raybook.protocol.messages import gcs
 from raybook.protocol.messages.output import FlushOutput, OutputFlushed, WorkerLine, WorkerLines
@@ -77,8 +78,7 @@ class NativeEngine:
         self._stats: dict[bytes, FunctionStats] = {}
         self._method_stats: dict[tuple[str, str], FunctionStats] = {}
         self.placement_groups = PlacementGroups(core, self._ids)
-        self._limited_calls: dict[bytes, int] = {}
-        """Calls submitted to actors with a limit of pending ones."""
+        self._pending = PendingCalls(core.owner.actors.queues)
         core.facts.largest_objects = lambda count: memory_report.largest(core.owner, count)
         Surveyor(core, lambda: self.job.job_id)
         self.client_id = core.client_id
@@ -130,8 +130,12 @@ class NativeEngine:
         return self.make_ref(object_id, owner_address, self.release)
 
     def adopt_actor(self, actor: ActorHandleState) -> None:
-        if not actor.detached:
-            self._submit(KnowActor(actor.actor_id, actor.owner_address))
+        if actor.is_weak:
+            return
+        if actor.max_pending_calls >= 0:
+            self._pending.begin(actor.actor_id)
+        # Nobody need tell the owner of a detached actor, who may be gone; what holds it here is counted all the same.
+        self._submit(KnowActor(actor.actor_id, "" if actor.detached else actor.owner_address))
 
     # Tasks
 
@@ -141,7 +145,7 @@ class NativeEngine:
         key = function.key
         stats = self._stats.get(key)
         if stats is None:
-            stats = self._stats[key] = FunctionStats(options.name, function.payload)
+            stats = self._stats[key] = FunctionStats(options.name, function.payload, function.short_name)
             self._core.facts.register(stats)
         task_id = self._ids.task_id()
         spec = TaskSpec(task_id, key, options.name, arguments.NO_ARGUMENTS, options.num_returns)
@@ -155,6 +159,7 @@ class NativeEngine:
             self._ask_for_retries(spec, options.retry_exceptions)
         if options.max_calls:
             spec.max_calls = options.max_calls
+        spec.runs_once = not options.max_retries
         if options.num_returns < 0:
             spec.stream = self._stream_order(options)
         context = CURRENT_TASK.get()
@@ -215,7 +220,7 @@ class NativeEngine:
             raise self._stale()
         actor_id = self._ids.actor_id()
         namespace = self.namespace if options.namespace is None else options.namespace
-        name = f"{options.class_name}.__init__"
+        name = f"{short(options.class_name)}.__init__"
         spec = TaskSpec(actor_id, function.key, name, arguments.NO_ARGUMENTS)
         record = TaskRecord(spec, FunctionStats(name), None, actor_id)
         stored = self._pack_arguments(record, args, kwargs) if args or kwargs else None
@@ -223,8 +228,11 @@ class NativeEngine:
             actor_id, self._address, options.class_name, options.methods, options.is_async, options.max_task_retries,
             options.max_pending_calls, options.name, namespace, options.detached,
             method_defaults=options.method_defaults, concurrency_groups=list(options.concurrency_groups),
+            is_unordered=options.is_unordered,
         )  # fmt: skip
         request = gcs.CreateActor(self._actor_spec(spec, state, function, options), options.get_if_exists)
+        if options.strategy:
+            self.placement_groups.settle(options.strategy)
         command = CreateActorCommand(actor_id, record.held or [], options.detached)
         try:
             if options.name:
@@ -258,12 +266,13 @@ class NativeEngine:
             state.actor_id, self.job_id, options.class_name, self._core.me, options.resources, options.placement,
             msgspec.msgpack.encode(creation), options.name, state.namespace, options.detached, options.max_restarts,
             merged_key(self.environment, options.environment), options.strategy, concurrency, options.is_async,
-            msgspec.msgpack.encode(state), options.labels,
+            msgspec.msgpack.encode(state), options.labels, options.fallbacks,
         )  # fmt: skip
 
     def _state_of(self, spec: ActorSpec) -> ActorHandleState:
-        state = msgspec.msgpack.decode(spec.handle, type=ActorHandleState)
-        self.adopt_actor(state)
+        state = msgspec.msgpack.decode(spec.handle, type=ActorHandleState).weakened()
+        if state.max_pending_calls >= 0:
+            self._pending.begin(state.actor_id)
         return state
 
     def call_actor(
@@ -273,14 +282,15 @@ class NativeEngine:
             raise self._stale()
         stats = self._method_stats.get((actor.class_name, method))
         if stats is None:
-            stats = self._method_stats[actor.class_name, method] = FunctionStats(f"{actor.class_name}.{method}")
+            stats = self._method_stats[actor.class_name, method] = FunctionStats(f"{short(actor.class_name)}.{method}")
             self._core.facts.register(stats)
         if 0 <= actor.max_pending_calls:
-            self._check_pending(actor)
+            self._pending.admit(actor, method)
         task_id = self._ids.call_id()
         spec = TaskSpec(task_id, b"", stats.name, arguments.NO_ARGUMENTS, options.num_returns)
         spec.method = method
         record = TaskRecord(spec, stats, None, actor.actor_id, options.max_task_retries)
+        record.may_overtake = actor.is_unordered
         self._stamp(record)
         stored = self._pack_arguments(record, args, kwargs) if args or kwargs else None
         if options.retry_exceptions:
@@ -299,17 +309,6 @@ class NativeEngine:
             self.release(stored)
         return refs
 
-    def _check_pending(self, actor: ActorHandleState) -> None:
-        queue = self._core.owner.actors.queues.get(actor.actor_id)
-        submitted = self._limited_calls.get(actor.actor_id, 0)
-        pending = submitted - (queue.ended if queue is not None else 0)
-        if pending >= actor.max_pending_calls:
-            raise PendingCallsLimitExceeded(
-                f"The actor {actor.class_name} ({actor.actor_id.hex()}) has {pending} calls pending and its "
-                f"max_pending_calls is {actor.max_pending_calls}. The call was not submitted; wait for results first."
-            )
-        self._limited_calls[actor.actor_id] = submitted + 1
-
     def get_actor(self, name: str, namespace: str | None) -> ActorHandleState:
         wanted = self.namespace if namespace is None else namespace
         reply = self.gcs_call("GetNamedActor", gcs.GetNamedActor(name, wanted))
@@ -322,7 +321,7 @@ class NativeEngine:
 
     def kill_actor(self, actor: ActorHandleState, no_restart: bool) -> None:
         self._submit(KillingActor(actor.actor_id))
-        self.gcs_call("KillActor", gcs.KillActor(actor.actor_id, no_restart, False, "it was killed by `ray.kill`"))
+        self.gcs_call("KillActor", gcs.KillActor(actor.actor_id, no_restart, False))
 
     # Streams
 

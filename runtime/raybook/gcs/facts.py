@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from raybook.base.facts import Fact, Row
+from raybook.base.names import short
 from raybook.base.resources import to_user
 from raybook.core.cluster.event_table import EventTable
 from raybook.protocol.messages.gcs import ActorInfo, FactsReply, NodeInfo, PlacementGroupInfo
@@ -95,7 +96,7 @@ def actor_row(info: ActorInfo) -> Row:
     """What the GCS knows of an actor."""
     return {
         "actor_id": info.actor_id.hex(),
-        "class_name": info.class_name,
+        "class_name": short(info.class_name),
         "name": info.name,
         "namespace": info.namespace,
         "state": info.state,

@@ -20,10 +20,12 @@ from raybook.base.resources import to_user
 from raybook.gcs.service import GcsService
 from raybook.protocol.messages import gcs as messages
 from raybook.protocol.messages.node import NodeStats
-from raybook.protocol.messages.survey import FUNCTIONS, Survey
+from raybook.protocol.messages.survey import FUNCTIONS, USAGE, ProcessAccount, Survey
 
 SCRAPE_S_MAX = 8.0
 """Prometheus gives up after ten."""
+
+MIB = 1 << 20
 
 STATES = {
     "pending": "PENDING_NODE_ASSIGNMENT",
@@ -67,10 +69,11 @@ class MetricsPage:
 
     async def _ask(self) -> list[Metric]:
         gcs = self._gcs
-        status, actors, survey, stats = await asyncio.gather(
+        status, actors, survey, usage, stats = await asyncio.gather(
             gcs.call("ClusterStatus", messages.ClusterStatus()),
             gcs.call("ListActors", messages.ListActors()),
             gcs.call("Survey", Survey(FUNCTIONS)),
+            gcs.call("Survey", Survey(USAGE)),
             gcs.inventory.node_statistics(),
         )
         rows = [row for account in survey.accounts for row in msgspec.msgpack.decode(account.rows)]
@@ -80,6 +83,7 @@ class MetricsPage:
             *task_metrics(rows),
             *store_metrics(stats),
             *process_metrics(stats),
+            *usage_metrics(usage.accounts),
             *user_metrics(gcs.fact_rows("metric")),
         ]
 
@@ -142,6 +146,35 @@ def process_metrics(stats: dict[bytes, NodeStats]) -> list[Metric]:
     family = GaugeMetricFamily("ray_workers", "Worker processes.", labels=["State", "NodeId"])
     _count(family, ([worker.state, node_id.hex()] for node_id, node in stats.items() for worker in node.workers))
     return [family]
+
+
+def usage_metrics(accounts: Iterable[ProcessAccount]) -> list[Metric]:
+    """Processor time and memory of nodes and processes, use of GPUs. Accounts: of a survey of usage, one a node."""
+    node = ["NodeId"]
+    who = ["Component", "Name", "pid", "NodeId"]
+    busy = CounterMetricFamily("ray_node_cpu_busy_seconds", "Busy processor seconds of the machine.", labels=node)
+    total = CounterMetricFamily("ray_node_cpu_seconds", "Processor seconds there have been, busy or not.", labels=node)
+    cpu = CounterMetricFamily("ray_component_cpu_seconds", "Processor seconds of a process.", labels=who)
+    memory = GaugeMetricFamily("ray_component_rss_mb", "Resident memory of a process, in MiB.", labels=who)
+    gpu_labels = ["GpuIndex", "NodeId"]
+    gpus = GaugeMetricFamily(
+        "ray_node_gpus_utilization", "Share of time that a GPU works, in percent.", labels=gpu_labels
+    )
+    gram = GaugeMetricFamily("ray_node_gram_used", "Memory of a GPU in use, in MiB.", labels=gpu_labels)
+    for account in accounts:
+        node_id = account.node_id.hex()
+        for row in msgspec.msgpack.decode(account.rows):
+            if "process" in row:
+                labels = [row["process"], row["name"], str(row["pid"]), node_id]
+                cpu.add_metric(labels, row["cpu_s"])
+                memory.add_metric(labels, row["rss_bytes"] / MIB)
+            elif "gpu" in row:
+                gpus.add_metric([str(row["gpu"]), node_id], row["utilization"] * 100)
+                gram.add_metric([str(row["gpu"]), node_id], row["memory_used_bytes"] / MIB)
+            else:
+                busy.add_metric([node_id], row["busy_s"])
+                total.add_metric([node_id], row["total_s"])
+    return [busy, total, cpu, memory, gpus, gram]
 
 
 def user_metrics(rows: Iterable[Row]) -> list[Metric]:

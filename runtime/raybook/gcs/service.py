@@ -22,7 +22,7 @@ from raybook.core.cluster.job_table import JobTable
 from raybook.core.cluster.kv_table import KvTable
 from raybook.core.cluster.node_table import NodeTable
 from raybook.core.cluster.resource_view import ResourceView
-from raybook.core.scheduling.policy import Choice, choose_node
+from raybook.core.scheduling.policy import Choice, choose_among
 from raybook.gcs import facts, records
 from raybook.gcs.effects import EffectRunner
 from raybook.gcs.facts import FactDesk
@@ -321,7 +321,7 @@ class GcsService:
         target = group_target(spec.strategy)
         if target is not None:
             return self._groups.choose(target, refused)
-        choice = choose_node(spec.placement, spec.strategy, self._view, self._draw, refused, spec.labels)
+        choice = choose_among(spec, self._view, self._draw, refused)
         if choice.node_id is not None:
             self._view.reserve(choice.node_id, spec.placement)
         return choice

@@ -49,6 +49,30 @@ def gpu_type(environ: Mapping[str, str] = os.environ) -> str:
         return model_of(name.decode() if isinstance(name, bytes) else name)
 
 
+def gpu_usage() -> list[dict[str, Any]]:
+    """``index``, ``utilization`` (0 to 1), ``memory_used_bytes``, ``memory_total_bytes`` of every GPU of this node; [] where
+    NVML knows none. Cost: 10 ms where there are GPUs."""
+    with _nvml() as nvml:
+        if not nvml:
+            return []
+        rows = []
+        for index in range(nvml.nvmlDeviceGetCount()):
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+            row: dict[str, Any] = {
+                "index": index,
+                "memory_used_bytes": int(memory.used),
+                "memory_total_bytes": int(memory.total),
+            }
+            try:
+                row["utilization"] = nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
+            except nvml.NVMLError:
+                # A GPU cut into slices (MIG) tells of none.
+                row["utilization"] = 0.0
+            rows.append(row)
+        return rows
+
+
 def model_of(name: str) -> str:
     """The model in a device's full name: the first word with a number in it. ``NVIDIA A100-SXM4-40GB`` → ``A100``."""
     words = name.replace("-", " ").split()

@@ -44,6 +44,8 @@ class FunctionBlob(msgspec.Struct, frozen=True):
     size: int
     contained: tuple[Any, ...] = ()
     warning: str = ""
+    short_name: str = ""
+    """Without the module."""
 
 
 def export(function: Callable[..., Any], context: SerializationContext) -> FunctionBlob:
@@ -72,7 +74,7 @@ def export(function: Callable[..., Any], context: SerializationContext) -> Funct
         warning = f"The {kind} {short_name} is very large ({_mib(size)} MiB). {ADVICE}"
     payload = serialized.to_bytes()
     key = blake2b(payload, digest_size=KEY_BYTES).digest()
-    return FunctionBlob(key, payload, name, size, tuple(serialized.contained), warning)
+    return FunctionBlob(key, payload, name, size, tuple(serialized.contained), warning, short_name)
 
 
 def _mib(size: int) -> int:

@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 
 from raybook.base.config import Config
-from raybook.base.facts import Fact
+from raybook.base.facts import ACTOR_DEAD, Fact
 from raybook.base.resources import Shape
+from raybook.core.cluster.actor_record import death_text
 from raybook.io.channel import Channel, RemoteError
 from raybook.io.outbox import Outbox
 from raybook.protocol.messages import gcs as messages
@@ -35,6 +36,7 @@ KEEPS_ORDER = frozenset(
     {
         "CreateActor",
         "KillActor",
+        "GetNamedActor",
         "CreatePlacementGroup",
         "RemovePlacementGroup",
         "GetPlacementGroup",
@@ -74,6 +76,8 @@ class GcsLink:
         self._facts_task: asyncio.Task[None] | None = None
         self._latest: dict[bytes, messages.ActorInfo] = {}
         """Newest pushed row of each watched actor."""
+        self._watchers: dict[bytes, dict[bytes, Client]] = {}
+        """Actor → clients here that watch it, by id: what a thousand actors are told must not be a walk over all."""
         self._closed = False
         self._outbox = Outbox(channel, self._try_again)
 
@@ -143,9 +147,8 @@ class GcsLink:
         available, _ = self._amounts()
         self._node.resources_available = available
         await self._channel.call("RegisterNode", messages.RegisterNode(self._node))
-        watched = {actor_id: True for client in self._clients for actor_id in client.watched}
-        if watched:
-            request = messages.WatchActors(self._node.node_id, list(watched))
+        if self._watchers:
+            request = messages.WatchActors(self._node.node_id, list(self._watchers))
             for info in (await self._channel.call("WatchActors", request)).actors:
                 self.actor_changed(info)
         if self._reporter is None:
@@ -200,19 +203,24 @@ class GcsLink:
         """A client wants an actor's states from now on, or no more."""
         if watch:
             client.watched[actor_id] = True
+            self._watchers.setdefault(actor_id, {})[client.client_id] = client
             # In order with creations: a question that overtook one would be told that there is no such actor.
             request = messages.WatchActors(self._node.node_id, [actor_id])
             self._outbox.send("WatchActors", request, lambda reply: self._watched(client, actor_id, reply))
-        elif client.watched.pop(actor_id, None):
-            self.unwatch([actor_id])
+        elif actor_id in client.watched:
+            self.unwatch(client, [actor_id])
 
-    def unwatch(self, actor_ids: list[bytes]) -> None:
+    def unwatch(self, client: Client, actor_ids: list[bytes]) -> None:
         """A client of ours looks away: tell the GCS about those nobody else here watches."""
-        unwatched = [
-            actor_id for actor_id in actor_ids if not any(actor_id in other.watched for other in self._clients)
-        ]
-        for actor_id in unwatched:
-            self._latest.pop(actor_id, None)
+        unwatched = []
+        for actor_id in actor_ids:
+            client.watched.pop(actor_id, None)
+            watchers = self._watchers.get(actor_id, {})
+            watchers.pop(client.client_id, None)
+            if not watchers:
+                self._watchers.pop(actor_id, None)
+                self._latest.pop(actor_id, None)
+                unwatched.append(actor_id)
         if unwatched:
             self.tell("WatchActors", messages.WatchActors(self._node.node_id, unwatched, watch=False))
 
@@ -226,10 +234,11 @@ class GcsLink:
 
     def actor_changed(self, info: messages.ActorInfo) -> None:
         """The GCS pushed a row."""
-        update = _update_of(info)
-        for client in self._clients:
-            if info.actor_id in client.watched:
-                self._latest[info.actor_id] = info
+        watchers = self._watchers.get(info.actor_id)
+        if watchers:
+            self._latest[info.actor_id] = info
+            update = _update_of(info)
+            for client in watchers.values():
                 client.connection.send(update)
 
     # --- facts --------------------------------------------------------------------------------------------------------
@@ -321,7 +330,7 @@ def _update_of(info: messages.ActorInfo) -> ActorUpdate:
         info.endpoint,
         info.incarnation,
         info.restarts_left,
-        info.death,
+        death_text(info) if info.state == ACTOR_DEAD else info.death,
         info.death_payload,
         info.pid,
         info.death_code,

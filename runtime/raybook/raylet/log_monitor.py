@@ -7,6 +7,7 @@ end is left for the next look. Between them stand marks that say who speaks (``p
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ READ_BYTES = 64 * 1024
 """One look reads no more than this of one stream, so that a chatty worker delays nobody."""
 LAST_LINES_MAX = 10_000
 """Of a worker that is dead and had printed more than anybody reads."""
+DRAWN_S = 1.0
+"""A progress bar that draws over itself is shown this often, in the state it has then."""
 BACKLOG_BYTES_MAX = 32 * 1024 * 1024
 """A worker that prints faster than it is read is read on from the end when it is this far ahead; its file has more."""
 FORGET_SHARE = 4
@@ -46,6 +49,9 @@ class _Tail:
     offset: int = 0
     name: str = ""
     job: str = ""
+    drawn: bytes = b""
+    """What a progress bar showed when we last looked."""
+    drawn_s: float = 0.0
     forgotten: int = 0
     """Where the bytes begin that the file still has."""
 
@@ -88,9 +94,31 @@ class LogMonitor:
             while tail is not None:
                 read = self._read(tail, ended=True)
                 lines += read
-                if not read or len(lines) > LAST_LINES_MAX:
+                if not read:
+                    break
+                if len(lines) > LAST_LINES_MAX:
+                    lines += self._leave_out(tail)
                     break
         return lines
+
+    def halves(self, job: str) -> list[LogLine]:
+        """What lines of this job have so far that were not ended. For a driver that will not be there for the rest."""
+        return [line for tail in self._tails.values() if tail.job in ("", job) for line in self._read(tail, ended=True)]
+
+    def leave_out(self) -> list[LogLine]:
+        """Whoever waits can wait no longer: what is unread stays so, and each such file says how much that is."""
+        lines = [line for path in self.behind for line in self._leave_out(self._tails[path])]
+        self.behind.clear()
+        return lines
+
+    @staticmethod
+    def _leave_out(tail: _Tail) -> list[LogLine]:
+        try:
+            behind = os.stat(tail.path).st_size - tail.offset
+        except FileNotFoundError:
+            return []
+        tail.offset += behind
+        return [_line(tail, f"[raybook left out {behind:,} bytes of output here]")] if behind > 0 else []
 
     def new_lines(self, paths: Iterable[str] | None = None) -> list[LogLine]:
         """What was printed since the last look, to these files or to all. Cost: one ``stat`` for each, 1 µs, plus what
@@ -118,6 +146,8 @@ class LogMonitor:
         if (ended and tail.offset + len(data) >= size) or (not whole and len(data) == READ_BYTES):
             # The last words of the dead; or a line longer than one look, which is cut rather than never shown.
             whole = len(data)
+        if not whole and b"\r" in data:
+            return lines + self._drawn(tail, data)
         tail.offset += whole
         if len(data) == READ_BYTES:
             self.behind[tail.path] = None
@@ -128,11 +158,27 @@ class LogMonitor:
             line, said = split_mark(text)
             if line or said is None:
                 # A progress bar draws over itself: what it showed last counts.
-                shown = line.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace")
-                lines.append(_line(tail, shown))
+                shown = line.rstrip(b"\r").rpartition(b"\r")[2]
+                if shown != tail.drawn or not shown:
+                    lines.append(_line(tail, shown.decode("utf-8", "replace")))
+                tail.drawn = b""
             if said is not None:
                 tail.name, tail.job = said
         return lines
+
+    def _drawn(self, tail: _Tail, data: bytes) -> list[LogLine]:
+        """A line that has no end yet and was drawn over: its present state, now and then. What was drawn over is read."""
+        now_s = time.monotonic()
+        if now_s - tail.drawn_s < DRAWN_S:
+            return []
+        text = data.rstrip(b"\r")
+        before, _, shown = text.rpartition(b"\r")
+        tail.offset += len(before)
+        shown, said = split_mark(shown)
+        if not shown.strip() or said is not None or shown == tail.drawn:
+            return []
+        tail.drawn, tail.drawn_s = shown, now_s
+        return [_line(tail, shown.decode("utf-8", "replace"))]
 
     def _bound(self, tail: _Tail, size: int) -> None:
         """Give back what is older than the file is to keep, once it has been read."""

@@ -33,7 +33,9 @@ POLL_S = 0.25
 """Where the kernel tells nothing, files are looked at this often: 2 µs for each worker."""
 UNSENT_BYTES_MAX = 8 << 20
 KEPT_LINES_MAX = 1_000
-FLUSH_LOOKS_MAX = 64
+"""Of one look, and before anybody looked: panels show the newest lines, and a flood must not be told line by line."""
+FLUSH_S_MAX = 0.5
+"""Whoever flushes is about to end, and waits: what is not read by then is left out, and said to be."""
 
 
 class OutputService:
@@ -87,11 +89,15 @@ class OutputService:
 
     def flush(self, driver: Client) -> None:
         """Everything that was printed by now goes out before the answer does."""
-        for _ in range(FLUSH_LOOKS_MAX):
-            lines = self._monitor.new_lines()
-            self._deliver(lines)
+        end_s = self._loop.time() + FLUSH_S_MAX
+        while True:
+            self._deliver(self._monitor.new_lines())
             if not self._monitor.behind:
                 break
+            if self._loop.time() > end_s:
+                self._deliver(self._monitor.leave_out())
+                break
+        self._deliver(self._monitor.halves(driver.job_id.hex()))
         driver.connection.send(OutputFlushed())
 
     def set_observed(self, active: bool) -> None:
@@ -176,7 +182,8 @@ class OutputService:
 
     def _tell_viewers(self, lines: list[WorkerLine]) -> None:
         facts = []
-        for line in lines:
+        self._number += max(0, len(lines) - KEPT_LINES_MAX)
+        for line in lines[-KEPT_LINES_MAX:]:
             self._number += 1
             row = {"source": line.source, "pid": line.pid, "name": line.name, "line": line.line}
             facts.append(Fact("log", f"{self._node}:{self._number:012d}", row))

@@ -24,6 +24,7 @@ from raybook.base.label_selector import NODE_ID_LABEL
 from raybook.base.resources import Shape
 from raybook.base.specs import PROTOCOL_VERSION, Endpoint
 from raybook.base.strategies import node_target
+from raybook.core.cluster.actor_record import ALL_HANDLES_GONE
 from raybook.core.node import lease_events as le
 from raybook.core.node import worker_pool as wp
 from raybook.core.node.local_resources import LocalResources
@@ -187,7 +188,6 @@ class Raylet:
         await self.gcs.register()
         if self._abroad is not None:
             self._neighbours.start(self.gcs)
-        self._look = self._loop.call_later(self._config.fact_interval_ms / 1000, self._look_around)
         self._guard.start()
         return self._socket
 
@@ -238,8 +238,8 @@ class Raylet:
         )
 
     def _amounts(self) -> tuple[Shape, list[tuple[Shape, int]]]:
-        queued = [(row.shape, row.count) for row in self.decider.leases.queued()]
-        return self.decider.leases.available_for_reports(), queued
+        leases = self.decider.leases
+        return leases.available_for_reports(), leases.reports.demand()
 
     def _resources_changed(self) -> None:
         self.gcs.resources_changed()
@@ -390,7 +390,7 @@ class Raylet:
         if self._abroad is not None:
             self._abroad.client_gone(client.client_id)
         self.gcs.tell("OwnerGone", gcs_messages.OwnerGone(client.client_id, reason))
-        self.gcs.unwatch(list(client.watched))
+        self.gcs.unwatch(client, list(client.watched))
 
     def _forget(self, client: Client) -> None:
         self._clients.remove(client)
@@ -433,7 +433,7 @@ class Raylet:
             rm.PublishFacts: lambda c, m: self.gcs.publish(m.facts),
             rm.Subscribe: lambda c, m: self.gcs.subscribe(c, m.since_version, m.active),
             rm.ActorDown: lambda c, m: self.gcs.tell(
-                "KillActor", gcs_messages.KillActor(m.actor_id, m.no_restart, m.graceful, "ray.kill or its last handle")
+                "KillActor", gcs_messages.KillActor(m.actor_id, m.no_restart, m.graceful, ALL_HANDLES_GONE)
             ),
             FlushOutput: lambda c, m: self.output.flush(c),
             SurveyAnswer: lambda c, m: self.surveys.answered(c, m),
@@ -466,6 +466,8 @@ class Raylet:
     def set_observed(self, active: bool) -> None:
         """Somebody looks at the cluster, or nobody any more."""
         self._observed = active
+        if active and self._look is None:
+            self._look_around()
         self.output.set_observed(active)
         for client in self._clients:
             client.connection.send(rm.Observed(active))
@@ -478,9 +480,10 @@ class Raylet:
 
     def _look_around(self) -> None:
         """While somebody looks: the store's figures."""
-        self._look = self._loop.call_later(self._config.fact_interval_ms / 1000, self._look_around)
+        self._look = None
         if not self._observed:
             return
+        self._look = self._loop.call_later(self._config.fact_interval_ms / 1000, self._look_around)
         row = self._store.take_changed()
         if row is not None:
             self.gcs.publish([Fact("store", self.node_id.hex(), row)])

@@ -7,10 +7,14 @@ not waited for. Passes answers on unread.
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 
-from raybook.protocol.messages.survey import NodeSurvey, ProcessAccount, SurveyAnswer, SurveyNode, SurveyQuery
+import msgspec
+
+from raybook.protocol.messages.survey import USAGE, NodeSurvey, ProcessAccount, SurveyAnswer, SurveyNode, SurveyQuery
 from raybook.raylet.clients import Client, ClientTable
+from raybook.raylet.usage_report import usage_rows
 
 ANSWER_S_MAX = 1.0
 
@@ -33,6 +37,8 @@ class Surveys:
 
     async def ask(self, request: SurveyNode) -> NodeSurvey:
         """One round."""
+        if request.kind == USAGE:
+            return await self._usage()
         clients = {client.client_id: client for client in self._clients}
         if not clients:
             return NodeSurvey([])
@@ -46,6 +52,11 @@ class Surveys:
         finally:
             del self._rounds[survey_id]
         return NodeSurvey(asked.accounts, [client.pid for client in asked.waiting.values()])
+
+    async def _usage(self) -> NodeSurvey:
+        known = [(client.kind, client.pid) for client in self._clients]
+        rows = await asyncio.get_running_loop().run_in_executor(None, usage_rows, known)
+        return NodeSurvey([ProcessAccount(b"", os.getpid(), self._node_id, msgspec.msgpack.encode(rows))])
 
     def answered(self, client: Client, answer: SurveyAnswer) -> None:
         """A process told what it knows; too late, it is dropped."""

@@ -6,6 +6,7 @@ started, leased or ended, the deciders say. Death is what ``waitpid`` said; a cl
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -168,6 +169,7 @@ class WorkerKeeper:
         )
         self._oom_kills = kills
         self._clients.remove_process(process)
+        self._clear_up(process)
         if process.leaving is None:
             self._hooks.died(process, ending.text)
         if client is None:
@@ -189,6 +191,13 @@ class WorkerKeeper:
         )
         self._decider.lease(died)
         self._hooks.client_gone(client, ending.text)
+        _remove_empty(process.log_path + ".out", process.log_path + ".err")
+
+    def _clear_up(self, process: WorkerProcess) -> None:
+        """What a killed process could not remove itself: the socket at which it was reached."""
+        socket = f"{self._place.session_dir}/{process.client_id.hex()}.s"
+        with contextlib.suppress(OSError):
+            os.unlink(socket)
 
     def actor_started(self, client: Client, message: ActorStarted) -> None:
         """The actor's ``__init__`` ended, well or not."""
@@ -225,3 +234,11 @@ class WorkerKeeper:
             process.leaving = message.reason
             self._decider.workers(wp.WorkerLeft(client.client_id))
             self._decider.lease(le.WorkerLeaving(client.client_id, message.stays))
+
+
+def _remove_empty(*paths: str) -> None:
+    """Logs in which nothing was written: a thousand actors that say nothing leave no two thousand files."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            if not os.path.getsize(path):
+                os.unlink(path)

@@ -61,8 +61,10 @@ def set_trace(breakpoint_uuid: Any = None) -> None:
     path = os.path.join(engine.session_dir, f"debug-{os.getpid()}.sock")
     name = get_runtime_context().get_task_name()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(path)
+        # Under its name when somebody can connect, and not before: between the two a socket refuses.
+        listener.bind(f"{path}.new")
         listener.listen(1)
+        os.rename(f"{path}.new", path)
         try:
             print(
                 f"`{name}` stopped at a breakpoint and waits for you: python -m raybook.util.rpdb {path} (or, in a "

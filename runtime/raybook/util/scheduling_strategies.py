@@ -4,14 +4,18 @@ from raybook.api.label_strategy import DoesNotExist, Exists, In, NodeLabelSchedu
 from raybook.api.strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 SchedulingStrategyT = (
-    str | NodeAffinitySchedulingStrategy | NodeLabelSchedulingStrategy | PlacementGroupSchedulingStrategy | None
+    str | NodeAffinitySchedulingStrategy | PlacementGroupSchedulingStrategy | NodeLabelSchedulingStrategy | None
 )
 """What the option ``scheduling_strategy`` takes: "DEFAULT", "SPREAD", or one of the classes."""
+
+LabelMatchExpressionsT = dict[str, In | NotIn | Exists | DoesNotExist]
+"""What the parameters of ``NodeLabelSchedulingStrategy`` take."""
 
 __all__ = [
     "DoesNotExist",
     "Exists",
     "In",
+    "LabelMatchExpressionsT",
     "NodeAffinitySchedulingStrategy",
     "NodeLabelSchedulingStrategy",
     "NotIn",

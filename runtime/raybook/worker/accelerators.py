@@ -1,4 +1,5 @@
-"""Accelerators: shows a task the GPUs it was assigned, and no others, through ``CUDA_VISIBLE_DEVICES``.
+"""Accelerators: shows a task the GPUs it was assigned, and no others, through ``CUDA_VISIBLE_DEVICES``; and its CPUs,
+through ``OMP_NUM_THREADS``, so that the threads of many workers' numerical libraries do not fight for the cores.
 
 Must run before the task's code initialises CUDA; a process that has initialised it keeps what it saw, which is why GPU
 tasks get a fresh process by default (``max_calls=1``). Source: RAY.md behaviour 35.
@@ -8,12 +9,18 @@ from __future__ import annotations
 
 import os
 
-from raybook.base.resources import GPU
+from raybook.base.resources import CPU, GPU, UNIT
 from raybook.base.specs import Assignment
 
 CUDA_VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 KEEP_WITHOUT_GPU = "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"
 """Set to 0, tasks without GPUs keep the variable as it is (the name Ray uses)."""
+
+
+OMP_NUM_THREADS = "OMP_NUM_THREADS"
+IS_CHOSEN = OMP_NUM_THREADS in os.environ
+"""Whether somebody has set the number of threads for this process: then it stays. Libraries read it once, when they are
+imported."""
 
 
 def gpu_ids(assignment: Assignment) -> list[int]:
@@ -26,3 +33,9 @@ def expose_gpus(assignment: Assignment) -> None:
     ids = gpu_ids(assignment)
     if ids or os.environ.get(KEEP_WITHOUT_GPU, "1") != "0":
         os.environ[CUDA_VISIBLE_DEVICES] = ",".join(map(str, ids))
+
+
+def expose_cpus(assignment: Assignment) -> None:
+    """As many threads as whole CPUs, and at least one (Ray's rule). Cost: 1 µs."""
+    if not IS_CHOSEN:
+        os.environ[OMP_NUM_THREADS] = str(max(1, assignment.resources.get(CPU, 0) // UNIT))

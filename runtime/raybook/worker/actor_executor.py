@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from raybook.base.names import short
 from raybook.base.task_context import CURRENT_TASK, ActorContext, TaskContext
 from raybook.core.worker.recent_results import has_refs
 from raybook.protocol import functions
@@ -61,16 +62,20 @@ class ActorExecutor:
         self._values = values
         self._order = order
         self._creation = msgspec.msgpack.decode(spec.creation, type=ActorCreation)
+        self._assignment = msgspec.structs.replace(order.assignment, resources=spec.resources)
+        """What the actor holds while it lives; what it took to place it has been given back."""
         self.actor_id = spec.actor_id
         executor.outcome.actor_id = spec.actor_id
         executor.set_job(self._creation.job)
         self.wake: Callable[[], None] | None = None
         """Set while an event loop takes the calls: how the I/O thread tells it of new ones."""
         self._context = ActorContext(
-            spec.actor_id, spec.class_name, spec.name, spec.namespace, order.restarts, self._creation.is_async,
+            spec.actor_id, short(spec.class_name), spec.name, spec.namespace, order.restarts, self._creation.is_async,
             executor.decode_handle(spec.handle),
         )  # fmt: skip
         self._instance: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Of an async actor: its ``__init__`` and its methods run on it."""
         self._own_methods: dict[str, Callable[..., Any]] = {
             READY_METHOD: _return_true,
             TERMINATE_METHOD: self._terminate,
@@ -83,23 +88,32 @@ class ActorExecutor:
     def create(self) -> bool:
         """Run ``__init__`` and tell the raylet how it went."""
         creation = self._creation
-        context = TaskContext(creation.spec.task_id, creation.spec.name, 0, self._order.assignment, self._context)
+        context = TaskContext(creation.spec.task_id, creation.spec.name, 0, self._assignment, self._context)
         token = CURRENT_TASK.set(context)
         # What it waits for may need the very CPU that it was placed on.
         self._executor.current = creation.spec
         try:
             actor_class = functions.load(creation.class_payload)
             args, kwargs = self._executor.arguments.read(creation.spec)
-            self._instance = actor_class(*args, **kwargs)
+            if creation.is_async:
+                # ``__init__`` may ask for the running loop, start tasks on it, or be a coroutine itself.
+                self._selector = LoopSelector(self._core)
+                self._loop = asyncio.SelectorEventLoop(self._selector)
+                asyncio.set_event_loop(self._loop)
+                self._instance = self._loop.run_until_complete(_make_on_loop(actor_class, args, kwargs))
+            else:
+                self._instance = actor_class(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - whatever user code raises makes the actor dead.
             self._report_failure(error)
             return False
         finally:
             self._executor.current = None
             CURRENT_TASK.reset(token)
+        shown = _repr_of(self._instance)
+        self._executor.outcome.actor_repr = shown
         if type(self._instance).__repr__ is not object.__repr__:
-            self._executor.outcome.actor_repr = repr(self._instance)
-        self._core.send_raylet(ActorStarted(self.actor_id, repr=self._executor.outcome.actor_repr))
+            self._executor.outcome.own_repr = shown
+        self._core.send_raylet(ActorStarted(self.actor_id, repr=self._executor.outcome.own_repr))
         return True
 
     def _report_failure(self, error: BaseException) -> None:
@@ -108,8 +122,8 @@ class ActorExecutor:
 
     def run(self) -> None:
         """Serve calls until told to exit."""
-        if self._creation.is_async:
-            self._run_loop()
+        if self._loop is not None:
+            self._serve_on(self._loop)
         elif self._creation.max_concurrency > 1 or self._creation.groups:
             self._serve_threaded()
         else:
@@ -141,6 +155,11 @@ class ActorExecutor:
         context.is_cancelled = True
         return True
 
+    @property
+    def is_async(self) -> bool:
+        """Whether coroutines of its class may go on between its calls."""
+        return self._creation.is_async
+
     def running(self) -> list[bytes]:
         """Calls that have begun here and not ended. Any thread."""
         return [*self._running.copy(), *self._coroutines.copy()]
@@ -158,7 +177,7 @@ class ActorExecutor:
         return function(self._instance, *args, **kwargs)
 
     def _execute(self, peer: Peer, spec: TaskSpec) -> None:
-        context = TaskContext(spec.task_id, spec.name, spec.attempt, self._order.assignment, self._context)
+        context = TaskContext(spec.task_id, spec.name, spec.attempt, self._assignment, self._context)
         self._running[spec.task_id] = context
         try:
             method: Callable[..., Any] = self._method(spec)
@@ -199,25 +218,22 @@ class ActorExecutor:
 
     # Async
 
-    def _run_loop(self) -> None:
-        """As ``asyncio.run`` does, on a loop that reads the sockets itself."""
-        selector = LoopSelector(self._core)
-        loop = asyncio.SelectorEventLoop(selector)
-        asyncio.set_event_loop(loop)
+    def _serve_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        """As ``asyncio.run`` does, on a loop that exists already: what still runs at the end is cancelled."""
         try:
-            loop.run_until_complete(self._serve_async(loop, selector))
+            loop.run_until_complete(self._serve_async())
             left = asyncio.all_tasks(loop)
             for task in left:
                 task.cancel()
             if left:
-                loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+                loop.run_until_complete(asyncio.wait(left))
             loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.run_until_complete(loop.shutdown_default_executor())
         finally:
             asyncio.set_event_loop(None)
             loop.close()
 
-    async def _serve_async(self, loop: asyncio.AbstractEventLoop, selector: LoopSelector) -> None:
+    async def _serve_async(self) -> None:
+        loop, selector = asyncio.get_running_loop(), self._selector
         self._finished = asyncio.Event()
         self._lane = AsyncLane(loop, self._creation.max_concurrency)
         self._group_lanes = {group: ThreadLane(group, size) for group, size in self._creation.groups.items()}
@@ -270,7 +286,8 @@ class ActorExecutor:
         if executor.exiting:
             self._end_coroutine(spec, lane)
             return
-        CURRENT_TASK.set(TaskContext(spec.task_id, spec.name, spec.attempt, self._order.assignment, self._context))
+        context = TaskContext(spec.task_id, spec.name, spec.attempt, self._assignment, self._context)
+        CURRENT_TASK.set(context)
         start_ns = time.perf_counter_ns()
         try:
             if lane.free > 0:
@@ -280,7 +297,8 @@ class ActorExecutor:
             try:
                 args, kwargs = executor.arguments.read(spec)
                 start_ns = time.perf_counter_ns()
-                result = self._method(spec)(*args, **kwargs)
+                method = context.function = self._method(spec)
+                result = method(*args, **kwargs)
                 if spec.num_returns < 0:
                     await executor.streams.drain_async(peer, spec, result)
                 elif type(result) is CoroutineType or inspect.isawaitable(result):
@@ -289,10 +307,13 @@ class ActorExecutor:
                     result = take_items(result, spec.num_returns)
             finally:
                 lane.give_slot()
+            if spec.task_id in lane.cancelled:
+                raise asyncio.CancelledError
             run_us = (time.perf_counter_ns() - start_ns) // 1000
             reply = executor.outcome.of_result(spec, result, run_us)
-        except BaseException as error:  # noqa: BLE001 - everything user code raises has a meaning here.
+        except BaseException as raised:  # noqa: BLE001 - everything user code raises has a meaning here.
             run_us = (time.perf_counter_ns() - start_ns) // 1000
+            error = asyncio.CancelledError() if spec.task_id in lane.cancelled else raised
             reply = executor.error_reply(spec, error, run_us)
         args = kwargs = None  # type: ignore[assignment]
         if not has_refs(reply):
@@ -309,11 +330,27 @@ class ActorExecutor:
 
     def _end_coroutine(self, spec: TaskSpec, lane: AsyncLane) -> None:
         lane.running.pop(spec.task_id, None)
+        lane.cancelled.discard(spec.task_id)
         self._coroutines.pop(spec.task_id, None)
 
     def _flush(self, lane: AsyncLane) -> None:
         lane.is_flush_due = False
         self._executor.replies.flush()
+
+
+async def _make_on_loop(actor_class: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    if not inspect.iscoroutinefunction(actor_class.__init__):
+        return actor_class(*args, **kwargs)
+    instance = actor_class.__new__(actor_class, *args, **kwargs)
+    await actor_class.__init__(instance, *args, **kwargs)
+    return instance
+
+
+def _repr_of(instance: Any) -> str:
+    try:
+        return repr(instance)
+    except Exception:  # noqa: BLE001 - user code; an actor that cannot be shown works all the same.
+        return object.__repr__(instance)
 
 
 def _return_true() -> bool:

@@ -32,23 +32,22 @@ def split(
 ) -> tuple[tuple[Any, ...], dict[str, Any], list[ArgRef] | None]:
     """Arguments with top-level references replaced by slots, and what fills them; None when there are none.
     Cost: one type test for each argument."""
-    slots: list[ArgRef] | None = None
+    slots: list[ArgRef] = []
+    places: list[Any] | None = None
     for index, arg in enumerate(args):
         if type(arg) is ref_type:
-            if slots is None:
-                slots = []
-                replaced = list(args)
-            replaced[index] = ArgSlot(len(slots))
+            if places is None:
+                places = list(args)
+            places[index] = ArgSlot(len(slots))
             slots.append(ArgRef(RefInfo(arg.id, arg.owner_address)))
-    if slots is not None:
-        args = tuple(replaced)
+    names: dict[str, Any] | None = None
     for name, arg in kwargs.items():
         if type(arg) is ref_type:
-            if slots is None:
-                slots = []
-            kwargs = {**kwargs, name: ArgSlot(len(slots))}
+            if names is None:
+                names = dict(kwargs)
+            names[name] = ArgSlot(len(slots))
             slots.append(ArgRef(RefInfo(arg.id, arg.owner_address)))
-    return args, kwargs, slots
+    return args if places is None else tuple(places), kwargs if names is None else names, slots or None
 
 
 def join(args: tuple[Any, ...], kwargs: dict[str, Any], values: list[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -23,6 +23,8 @@ class AsyncLane:
         self._waiters: deque[asyncio.Future[None]] = deque()
         self.running: dict[bytes, asyncio.Task] = {}
         """By task id. Whoever runs takes itself out."""
+        self.cancelled: set[bytes] = set()
+        """Of those that run, the ones that were cancelled: whatever they make of it, that is how they end."""
         self.is_flush_due = False
         """Replies of calls that end in this round of the loop are sent together."""
 
@@ -57,6 +59,7 @@ class AsyncLane:
     def _cancel(self, task_id: bytes) -> None:
         task = self.running.get(task_id)
         if task is not None:
+            self.cancelled.add(task_id)
             task.cancel()
 
     def close(self) -> None:

@@ -68,6 +68,7 @@ from raybook.worker.leading import Leading
 from raybook.worker.mail import Mail
 from raybook.worker.peers import Peer
 from raybook.worker.raylet_link import GcsRequest, RayletLink
+from raybook.worker.rhythm import Rhythm
 from raybook.worker.tickets import Tickets
 
 logger = logging.getLogger(__name__)
@@ -76,13 +77,6 @@ _wall_s = time.time
 
 QUIET_VARIABLES = ("RAY_IGNORE_UNHANDLED_ERRORS", "RAYBOOK_IGNORE_UNHANDLED_ERRORS")
 """Set, errors that nobody asked for are not logged (looked at when there is one, as Ray does)."""
-IDLE_WAIT_MS = 500
-"""Longest sleep: released references wait at most this long to be noticed when nothing else happens."""
-BUSY_WAIT_MS = 20
-BUSY_WAIT_S = BUSY_WAIT_MS / 1000
-"""Sleep after activity: releases that follow a burst are handled soon, without a wake-up for each."""
-EXECUTOR_WAIT_MS = 5
-"""Sleep while tasks run here: replies that a long one keeps waiting are sent after this at the latest."""
 
 
 class CoreProcess:
@@ -101,10 +95,9 @@ class CoreProcess:
                 raylet_address, token, kind, self.client_id, self.address, namespace, kernel_id, entrypoint, wants_output
             )  # fmt: skip
         except BaseException:
-            self._close_listener()
+            close_listeners(self.address, self._listeners)
             raise
-        registered = self._link.registered
-        self.registered = registered
+        registered = self.registered = self._link.registered
         self.config: Config = registered.config
         self.arena = Arena(self._link.arena_fd)
         self.me = Endpoint(self.client_id, registered.node_id, self.address)
@@ -136,7 +129,7 @@ class CoreProcess:
         self.is_ending = False
         self._has_polled = False
         self._watched: dict[int, Callable[[], None]] = {}
-        self._timer_s = 0.0
+        self._rhythm = Rhythm()
         self._thread = threading.Thread(target=self._run, name="raybook-io", daemon=True)
         self._effects: dict[type, Callable[[Any], None]] = {
             ToPeer: self._mail.send,
@@ -269,7 +262,7 @@ class CoreProcess:
             bell.is_asleep = True
             wait_s = 0.0
             if not (queue or self._stopping or self.deferred.noted):
-                wake_s = self._timer_s
+                wake_s = self._rhythm.due_ms / 1000
                 if end_s is not None and end_s < wake_s:
                     wake_s = end_s
                 wait_s = wake_s - _now_s()
@@ -279,6 +272,7 @@ class CoreProcess:
                 peer = by_fd.get(fd)
                 if peer is not None:
                     mail.read(peer, mask, inbox)
+                    self._rhythm.heard()
                 elif fd == self._link.fd:
                     self._serve_raylet(mask, inbox)
                 elif fd in mail.listeners:
@@ -292,17 +286,15 @@ class CoreProcess:
                 inbox.append(queue.popleft())
             if not self._local_handlers.keys().isdisjoint(map(type, inbox)):
                 inbox = self._handle_local(inbox)
-        now_s = _now_s()
-        now_ms = int(now_s * 1000)
+        now_ms = int(_now_s() * 1000)
         if inbox:
             owner = self.owner
             owner.wall_s = _wall_s()
             table = self._effects
             for effect in owner.handle(inbox, now_ms):
                 table[type(effect)](effect)
-            if now_s + BUSY_WAIT_S < self._timer_s:
-                self._timer_s = now_s + BUSY_WAIT_S
-        if now_s >= self._timer_s:
+            self._rhythm.acted(now_ms)
+        if now_ms >= self._rhythm.due_ms:
             self._on_timer(now_ms, bool(inbox))
         if self._link.is_unsent:  # First: of a value in the arena, the raylet hears before its owner.
             self._flush_link()
@@ -322,16 +314,13 @@ class CoreProcess:
         if self.facts.is_due(now_ms):
             for message in self.facts.take(now_ms):
                 self.to_raylet(message)
-        wait_ms = BUSY_WAIT_MS if is_busy else IDLE_WAIT_MS
+        wait_ms = self.facts.wait_ms(now_ms)
         deadline = self.owner.next_deadline_ms()
         if deadline is not None:
-            wait_ms = min(wait_ms, max(1, deadline - now_ms))
-        wait_ms = min(wait_ms, max(1, self.facts.wait_ms(now_ms)))
+            wait_ms = min(wait_ms, deadline - now_ms)
         if self.executor is not None:
             self.executor.on_idle()
-            if self.executor.is_busy():
-                wait_ms = min(wait_ms, EXECUTOR_WAIT_MS)
-        self._timer_s = (now_ms + wait_ms) / 1000
+        self._rhythm.rest(now_ms, is_busy, wait_ms, self.executor)
 
     def _handle_local(self, inbox: list[Any]) -> list[Any]:
         """Do what is not the owner machine's; the rest."""
@@ -342,6 +331,10 @@ class CoreProcess:
             if handler is None:
                 rest.append(event)
             else:
+                if rest and type(event) is GcsRequest:
+                    # The cluster must not be asked for an actor before it hears that its last handle went.
+                    self._execute(self.owner.handle(rest, int(time.monotonic() * 1000)))
+                    rest.clear()
                 handler(event)
         return rest
 
@@ -365,7 +358,7 @@ class CoreProcess:
             for message in messages:
                 self._on_raylet_message(message, inbox)
             # It may have asked for something that is looked after by the timer.
-            self._timer_s = 0.0
+            self._rhythm.hurry()
 
     def _on_raylet_message(self, message: Any, inbox: list[Any]) -> None:
         kind = type(message)
@@ -438,7 +431,7 @@ class CoreProcess:
         self.lost_reason = self.lost_reason or "This process has left its cluster (shutdown was called)."
         self._fail_waiting(self.lost_reason)
         self._mail.close()
-        self._close_listener()
+        close_listeners(self.address, self._listeners)
         self._epoll.close()
         self.arena.close()
 
@@ -458,9 +451,6 @@ class CoreProcess:
                 _wake_up(WakeUp(event))
         if self._stopping:
             self.queue.clear()
-
-    def _close_listener(self) -> None:
-        close_listeners(self.address, self._listeners)
 
 
 def _wake_up(effect: WakeUp) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import _thread
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -46,12 +45,13 @@ from raybook.protocol.messages.worker import (
     TaskReply,
     TaskSpec,
 )
-from raybook.worker.accelerators import expose_gpus
+from raybook.worker.accelerators import expose_cpus, expose_gpus
 from raybook.worker.actor_executor import ActorExecutor
 from raybook.worker.argument_reader import ArgumentReader
 from raybook.worker.core_process import CoreProcess
 from raybook.worker.executor_base import Executor
 from raybook.worker.fixed_items import END, is_taken_apart, take_items
+from raybook.worker.interruption import Interruption
 from raybook.worker.item_streams import ItemStreams
 from raybook.worker.outcome import Outcome
 from raybook.worker.peers import Peer
@@ -59,9 +59,8 @@ from raybook.worker.reply_channel import ReplyChannel
 from raybook.worker.values import Values
 
 _now_ns = time.perf_counter_ns
-CANCEL_SIGNAL = signal.SIGUSR2
-AHEAD_MAX = 1_000
-"""So many cancellations are kept for tasks that may be about to begin; those of ended tasks are among them."""
+OWN_THREADS = 2
+"""The main thread and the I/O thread; others are users'."""
 SHORT_US = 200
 """A function that took longer than this last time does not keep earlier replies waiting."""
 
@@ -86,9 +85,7 @@ class WorkerExecutor(Executor):
         self.streams = ItemStreams(core, self.outcome)
         self.arguments = ArgumentReader(values, core.config.pipeline_depth_max)
         self.current: TaskSpec | None = None
-        self._in_user_code = False
-        self._cancel_id = b""
-        self._cancelled_ahead: set[bytes] = set()
+        self._interruption = Interruption(lambda: self.current, core.deferred.deferrable)
         self.exiting = False
         self.actor: ActorExecutor | None = None
         self.decode_handle: Callable[[bytes], Any] = bytes
@@ -98,7 +95,6 @@ class WorkerExecutor(Executor):
         self._main = _thread.get_ident()
         values.before_block = self._before_block
         values.after_block = self._after_block
-        signal.signal(CANCEL_SIGNAL, core.deferred.deferrable(self._on_cancel_signal))
 
     # The I/O thread's side
 
@@ -140,54 +136,17 @@ class WorkerExecutor(Executor):
             self._core.send_peer(peer.client_id, TaskReplies([self.outcome.cancelled(waiting)]))
             return
         self.streams.cancel(message.task_id)
-        if self.actor is not None and self.actor.cancel(message.task_id):
+        if self.actor is not None:
+            self.actor.cancel(message.task_id)
             return
-        # First written down, then looked at: the main thread, which begins it just now, does the one after the other.
-        self._cancel_ahead(message.task_id)
-        current = self.current
-        if current is None or current.task_id != message.task_id:
-            return
-        self._cancelled_ahead.discard(message.task_id)
-        if message.force:
+        if message.force and self._interruption.is_current(message.task_id):
             os._exit(1)
-        self._cancel_id = message.task_id
-        threading.Thread(target=self._insist, args=(message.task_id,), name="raybook-cancel", daemon=True).start()
-
-    def _insist(self, task_id: bytes) -> None:
-        """Interrupt the main thread. A signal that comes just before it falls asleep in a system call wakes nobody, so it
-        is sent until it has been heeded or the task is over."""
-        pause_s = 0.005
-        while self._cancel_id == task_id and (current := self.current) is not None and current.task_id == task_id:
-            signal.pthread_kill(self._main, CANCEL_SIGNAL)
-            time.sleep(pause_s)
-            pause_s = min(2 * pause_s, 0.1)
-
-    def _cancel_ahead(self, task_id: bytes) -> None:
-        """To be cancelled is what is neither queued nor run: over, or taken out by the main thread, which is about to
-        begin it."""
-        ahead = self._cancelled_ahead
-        if len(ahead) >= AHEAD_MAX:
-            ahead.pop()
-        ahead.add(task_id)
+        self._interruption.ask(message.task_id)
 
     def _cancel_children(self, message: CancelTask) -> None:
         for task_id, record in self._core.owner.tasks.tasks.items():
             if record.spec.parent == message.task_id:
                 self._core.submit(CancelCommand(task_id, message.force, True))
-
-    def _on_cancel_signal(self, signum: int, frame: Any) -> None:
-        """Runs on the main thread between two byte codes: only the target, and only its own code, is interrupted."""
-        current = self.current
-        if current is not None and current.task_id == self._cancel_id and self._in_user_code:
-            self._cancel_id = b""
-            raise KeyboardInterrupt
-
-    def _heed_cancel(self) -> None:
-        """User code begins: a signal that came before it found nothing to interrupt."""
-        current = self.current
-        if current is not None and current.task_id == self._cancel_id:
-            self._cancel_id = b""
-            raise KeyboardInterrupt
 
     def on_raylet(self, message: Any) -> None:
         kind = type(message)
@@ -211,9 +170,20 @@ class WorkerExecutor(Executor):
 
     def on_idle(self) -> None:
         self.replies.flush_left_behind()
+        if self._interruption.wanted:
+            # What came too late finds nothing of itself here any more.
+            self._interruption.wanted.clear() if self.intake.is_idle() else self._interruption.ask_again()
 
     def is_busy(self) -> bool:
-        return bool(self.replies.gathered or self.work)
+        return bool(self.replies.gathered or self.work or self._interruption.wanted)
+
+    def is_at_rest(self) -> bool:
+        if self.is_busy() or threading.active_count() > OWN_THREADS:
+            return False
+        if self.actor is None:
+            return self.intake.is_idle()
+        # The order that made it an actor is settled at its end.
+        return self.intake.accepted == self.intake.settled + 1 and not self.actor.is_async
 
     # The main thread's side
 
@@ -252,7 +222,7 @@ class WorkerExecutor(Executor):
             self.exiting = True
             return
         self._assignment = order.assignment
-        self._expose_gpus()
+        self._expose()
         actor = ActorExecutor(self, self._core, self._values, order)
         if not actor.create():
             self.exiting = True
@@ -292,7 +262,7 @@ class WorkerExecutor(Executor):
         if spec.slots is not None and not self.arguments.resolve(spec):
             self._bounce_early(peer, spec)
             return
-        if self.replies.gathered and self._run_us.get(key, SHORT_US) >= SHORT_US:
+        if self.replies.gathered and (spec.runs_once or self._run_us.get(key, SHORT_US) >= SHORT_US):
             self.replies.flush()
         function = self._functions.get(key)
         if function is None:
@@ -301,7 +271,7 @@ class WorkerExecutor(Executor):
                 self.reply(peer, spec, self.outcome.of_error(spec, self._load_error, 0))
                 return
         if self._exposed is not self._assignment:
-            self._expose_gpus()
+            self._expose()
         if spec.max_calls:
             # Known before the answer, for in that moment the raylet may ask whether this worker is free for an actor.
             made = self._calls_made[key] = self._calls_made.get(key, 0) + 1
@@ -316,9 +286,10 @@ class WorkerExecutor(Executor):
         self.intake.settled += 1
         self._core.submit(lambda: self.intake.bounce_early(peer, spec.task_id))
 
-    def _expose_gpus(self) -> None:
+    def _expose(self) -> None:
         self._exposed = self._assignment
         expose_gpus(self._assignment)
+        expose_cpus(self._assignment)
 
     def _load(self, spec: TaskSpec) -> Any:
         payload = self._payloads.pop(spec.function_key, None)
@@ -340,29 +311,28 @@ class WorkerExecutor(Executor):
         """Run one task or call on this thread and answer; returns the run time in µs."""
         if context is None:
             context = TaskContext(spec.task_id, spec.name, spec.attempt, self._assignment)
+        interruption = self._interruption
+        context.function = function
         token = CURRENT_TASK.set(context)
         self.current = spec
-        if self._cancelled_ahead and spec.task_id in self._cancelled_ahead:
-            self._cancelled_ahead.discard(spec.task_id)
-            self._cancel_id = spec.task_id
         start_ns = 0
         result: Any = None
         try:
             args, kwargs = self.arguments.read(spec)
             start_ns = _now_ns()
             try:
-                self._in_user_code = True
-                if self._cancel_id:
-                    self._heed_cancel()
+                interruption.is_open = True
+                if interruption.wanted:
+                    interruption.heed()
                 result = function(*args, **kwargs)
             finally:
-                self._in_user_code = False
+                interruption.is_open = False
             if spec.num_returns < 0:
                 self.streams.drain(peer, spec, result, self._step)
             elif type(result) is GeneratorType and is_taken_apart(result, spec.num_returns, function):
                 result = take_items(result, spec.num_returns, self._step)
         except BaseException as error:  # noqa: BLE001 - everything user code raises has a meaning here.
-            self._in_user_code = False
+            interruption.is_open = False
             run_us = (_now_ns() - start_ns) // 1000 if start_ns else 0
             reply = self.error_reply(spec, error, run_us)
         else:
@@ -372,6 +342,8 @@ class WorkerExecutor(Executor):
         if not has_refs(reply):
             result = None
         self.current = None
+        if interruption.wanted:
+            interruption.over(spec.task_id)
         CURRENT_TASK.reset(token)
         self.reply(peer, spec, reply)
         return run_us
@@ -379,12 +351,12 @@ class WorkerExecutor(Executor):
     def _step(self, iterator: Iterator[Any]) -> Any:
         """Run a generator up to its next item."""
         try:
-            self._in_user_code = True
-            if self._cancel_id:
-                self._heed_cancel()
+            self._interruption.is_open = True
+            if self._interruption.wanted:
+                self._interruption.heed()
             return next(iterator, END)
         finally:
-            self._in_user_code = False
+            self._interruption.is_open = False
 
     # Answers
 
@@ -411,7 +383,7 @@ class WorkerExecutor(Executor):
             self.replies.flush()
             self._core.submit(SealReply(peer.client_id, reply))
         else:
-            self.replies.add(peer, reply, more_soon or bool(self.work))
+            self.replies.add(peer, reply, (more_soon or bool(self.work)) and not spec.runs_once)
         if intake.draining_epoch:
             self._core.submit(intake.answer_drain)
 

@@ -30,3 +30,7 @@ class Executor:
     def is_busy(self) -> bool:
         """Whether work is queued or running."""
         return False
+
+    def is_at_rest(self) -> bool:
+        """Whether no code of users runs here, or can run before a message comes."""
+        return False

@@ -13,7 +13,7 @@ from typing import Any
 
 from raybook.base.dynamic_generator import DynamicObjectRefGenerator
 from raybook.base.error_values import value_from_error
-from raybook.base.errors import TASK_CODE, ActorExit, RayTaskError, TaskCancelledError
+from raybook.base.errors import ACTOR_DIED, TASK_CODE, ActorExit, RayTaskError, TaskCancelledError
 from raybook.base.ids import owner_of, return_id
 from raybook.base.specs import ErrorValue, Value
 from raybook.core.owner.records import ToRaylet
@@ -37,6 +37,8 @@ class Outcome:
         self._pid = os.getpid()
         self.actor_id = b""
         self.actor_repr = ""
+        self.own_repr = ""
+        """``actor_repr`` where the actor's class says how it is shown, "" where that is Python's own."""
         self.make_ref: Callable[..., Any] = _no_refs
         """The public class of references; set by the composition."""
 
@@ -116,10 +118,10 @@ class Outcome:
             value.code, value.is_of_task = "TaskCancelledError", True
             return value
         if isinstance(error, ActorExit):
-            text = f"The actor is dead because it called exit_actor() in `{spec.name}`."
+            text = f"{ACTOR_DIED}\nThe actor is dead because it called exit_actor() in `{spec.name}`."
             return ErrorValue("ActorDiedError", text, actor_id=self.actor_id)
         if isinstance(error, SystemExit) and self.actor_id:
-            text = f"The actor is dead because its code called sys.exit({error.code!r}) in `{spec.name}`."
+            text = f"{ACTOR_DIED}\nThe actor is dead because its code called sys.exit({error.code!r}) in `{spec.name}`."
             return ErrorValue("ActorDiedError", text, actor_id=self.actor_id)
         value = self.describe(spec.name, error)
         if spec.retry_exceptions and _is_retryable(spec, error):

@@ -10,7 +10,9 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable
+from typing import Any
 
+from raybook.base.names import short
 from raybook.base.task_context import CURRENT_TASK
 from raybook.protocol.output_marks import mark
 
@@ -31,7 +33,7 @@ class Speaker:
         context = CURRENT_TASK.get()
         if context is not None:
             actor = context.actor
-            self._last = context.name if actor is None else self._actor_repr() or actor.class_name
+            self._last = context.name if actor is None else self._actor_repr() or short(actor.class_name)
         return self._last
 
 
@@ -60,6 +62,16 @@ class TaskStream(io.TextIOWrapper):
                 return len(text)
         self._is_line_start = text.endswith("\n")
         return super().write(text)
+
+    @property
+    def buffer(self) -> Any:  # type: ignore[override]
+        """For bytes, as every text stream's; whoever asks for it is about to write past us, so the speaker is named."""
+        if self._is_line_start:
+            said = (self._speaker.name(), self._speaker.job)
+            if said != self._said:
+                self._said = said
+                super().write(mark(*said))
+        return super().buffer
 
     def job_changed(self) -> None:
         """Others than before get what is printed here from now on, also past Python. Before their first task runs."""

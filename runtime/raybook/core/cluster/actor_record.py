@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import msgspec
 
-from raybook.base.facts import ACTOR_ALIVE
+from raybook.base.errors import ACTOR_DIED, INIT_FAILED
+from raybook.base.facts import ACTOR_ALIVE, ACTOR_DEAD
 from raybook.base.specs import ActorSpec
-from raybook.protocol.messages.gcs import ActorInfo
+from raybook.protocol.messages.gcs import ActorInfo, ActorStateReport
 
 RESTARTS_FOREVER = -1
 STORY_LINES_MAX = 32
+KILLED_BY_USER = "The actor is dead because it was killed by `ray.kill`."
+NODE_DIED = "The actor is dead because its node has died."
+ALL_HANDLES_GONE = "The actor is dead because all references to the actor were removed."
+_SAID_ALONE = frozenset({"ActorUnschedulableError", "RuntimeEnvSetupError"})
+"""Codes of actors that could never live: there was no death to describe."""
 
 
 class ActorRecord(msgspec.Struct):
@@ -60,7 +66,7 @@ def row_of(actor: ActorRecord) -> ActorInfo:
         job_id=spec.job_id,
         node_id=actor.node_id,
         endpoint=actor.info.endpoint if alive and actor.info is not None else None,
-        pid=actor.pid if alive else 0,
+        pid=actor.pid if alive or actor.state == ACTOR_DEAD else 0,
         incarnation=actor.incarnation,
         restarts_left=RESTARTS_FOREVER if limit == RESTARTS_FOREVER else limit - actor.restarts_used,
         death=actor.death,
@@ -69,6 +75,38 @@ def row_of(actor: ActorRecord) -> ActorInfo:
         waiting=actor.waiting,
         resources=spec.resources,
         death_code=actor.death_code,
+    )
+
+
+def death_text(info: ActorInfo) -> str:
+    """What every call of a dead actor fails with. Its first line and the phrases of the last are Ray's: people and
+    programs look for them."""
+    if info.death_payload:
+        return f"{INIT_FAILED}{info.death}"
+    if info.death_code in _SAID_ALONE:
+        return info.death
+    lines = [ACTOR_DIED, f"\tclass_name: {info.class_name}", f"\tactor_id: {info.actor_id.hex()}"]
+    lines += [f"\tpid: {info.pid}"] if info.pid else []
+    lines += [f"\tname: {info.name}"] if info.name else []
+    lines += [f"\tnamespace: {info.namespace}"] if info.namespace else []
+    lines.append(info.death)
+    if info.class_name and not info.pid:
+        lines.append("The actor never ran - it was cancelled before it started running.")
+    return "\n".join(lines)
+
+
+def ended_because(report: ActorStateReport) -> str:
+    """The reason of a death that a raylet reports."""
+    if report.creation_failed:
+        return report.reason
+    return f"The actor is dead because its worker process has died. {report.reason}".rstrip()
+
+
+def name_taken(holder: ActorSpec) -> str:
+    """Why an actor of the same name cannot be made."""
+    return (
+        f"The name {holder.name!r} is already taken in namespace {holder.namespace!r} by actor {label_of(holder)}. "
+        f"Choose another name, pass get_if_exists=True, or end the other actor first."
     )
 
 

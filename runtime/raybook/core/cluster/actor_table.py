@@ -21,6 +21,7 @@ from raybook.base.facts import ACTOR_ALIVE, ACTOR_DEAD, ACTOR_PENDING, ACTOR_RES
 from raybook.base.specs import ActorSpec, Endpoint
 from raybook.base.strategies import group_target
 from raybook.core.cluster import actor_events as on
+from raybook.core.cluster import actor_record as record_of
 from raybook.core.cluster.actor_record import RESTARTS_FOREVER, ActorRecord, label_of, row_of, without_creation
 from raybook.core.cluster.actor_watchers import ActorWatchers
 from raybook.core.scheduling.policy import Choice
@@ -33,8 +34,6 @@ MOVES: dict[str, frozenset[str]] = {
     ACTOR_DEAD: frozenset(),
 }
 """Which state may follow which. A life lost before it was ALIVE is followed by another one in the same state."""
-
-KILLED_BY_USER = "The actor is dead because it was killed by `ray.kill`."
 
 Chooser = Callable[[ActorSpec, Mapping[bytes, str]], Choice]
 """(spec, nodes that refused it) → where to, or why nowhere."""
@@ -219,12 +218,7 @@ class ActorTable:
         if event.get_if_exists:
             self._effects.append(on.AnswerCreation(event.request, without_creation(holder)))
             return
-        name, namespace = holder.name, holder.namespace
-        text = (
-            f"The name {name!r} is already taken in namespace {namespace!r} by actor {label_of(holder)}. "
-            f"Choose another name, pass get_if_exists=True, or end the other actor first."
-        )
-        self._effects.append(on.RefuseCreation(event.request, "ActorAlreadyExistsError", text))
+        self._effects.append(on.RefuseCreation(event.request, "ActorAlreadyExistsError", record_of.name_taken(holder)))
 
     def _place(self, actor: ActorRecord) -> None:
         """Choose a node for the present life, or file the actor as waiting."""
@@ -302,7 +296,7 @@ class ActorTable:
             actor.death_payload = report.payload
             actor.death_code = report.code
             final = report.intended or report.creation_failed
-            self._life_ended(actor, report.reason or "Its process ended.", may_restart=not final)
+            self._life_ended(actor, record_of.ended_because(report), may_restart=not final)
 
     def _came_alive(self, actor: ActorRecord, endpoint: Endpoint | None, pid: int) -> None:
         if actor.state == ACTOR_ALIVE:
@@ -321,7 +315,7 @@ class ActorTable:
         actor = self._actors.get(event.actor_id)
         if actor is None or actor.state == ACTOR_DEAD:
             return
-        reason = event.reason or KILLED_BY_USER
+        reason = event.reason or record_of.KILLED_BY_USER
         if event.graceful:
             self._end_after_calls(actor, reason)
             return
@@ -344,13 +338,13 @@ class ActorTable:
     def _owner_lost(self, event: on.OwnerLost) -> None:
         because = event.reason or "its process ended"
         for actor_id in list(self._of_owner.get(event.client_id, ())):
-            self._end_with_creator(self._actors[actor_id], f"The owner of the actor is gone: {because}")
+            self._end_with_creator(self._actors[actor_id], f"The actor is dead because its owner has died: {because}")
 
     def _job_ended(self, event: on.JobEnded) -> None:
         because = event.reason or "its driver left"
         self._ended_jobs[event.job_id] = because
         for actor_id in list(self._of_job.get(event.job_id, ())):
-            self._end_with_creator(self._actors[actor_id], f"The job of the actor has ended: {because}")
+            self._end_with_creator(self._actors[actor_id], f"The actor is dead because its job has ended: {because}")
 
     def _end_with_creator(self, actor: ActorRecord, reason: str) -> None:
         if actor.spec.detached or actor.state == ACTOR_DEAD:
@@ -369,7 +363,9 @@ class ActorTable:
             if actor.state == ACTOR_PENDING:
                 self._begin_life(actor, ACTOR_PENDING)
             else:
-                self._life_ended(actor, f"Its node {node.hex()} is gone: {event.reason}", may_restart=True)
+                self._life_ended(
+                    actor, f"{record_of.NODE_DIED} Node Id: {node.hex()}: {event.reason}", may_restart=True
+                )
 
     def _inventory(self, event: on.InventoryTaken) -> None:
         present = frozenset(event.actor_ids)
@@ -387,7 +383,7 @@ class ActorTable:
             actor.death = reason  # Until it is alive again: calls that fail meanwhile say why.
             self._begin_life(actor, ACTOR_RESTARTING)
         else:
-            self._die(actor, reason)
+            self._die(actor, actor.ending or reason)
 
     def _begin_life(self, actor: ActorRecord, state: str) -> None:
         self._move(actor, state)

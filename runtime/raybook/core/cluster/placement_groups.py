@@ -67,6 +67,7 @@ class GroupRecord(msgspec.Struct):
     waiting: str = ""
     death: str = ""
     created_ms: int = 0
+    infeasible: bool = False
     story: list[str] = []
 
 
@@ -252,6 +253,7 @@ class PlacementGroupTable:
             self._waiting[group_id] = None
             if group.waiting != placing.reason:
                 group.waiting = placing.reason
+                group.infeasible = not placing.possible
                 self._tell(group, f"waits: {placing.reason}")
                 self._changed(group)
             return False
@@ -259,7 +261,7 @@ class PlacementGroupTable:
         self._move(group, GROUP_PREPARING)
         group.attempt += 1
         self._attempts += 1
-        group.waiting = ""
+        group.waiting, group.infeasible = "", False
         group.fresh = list(placing.plan)
         by_node: dict[bytes, list[int]] = {}
         for index, node in placing.plan.items():
@@ -418,6 +420,7 @@ def _row_of(group: GroupRecord) -> PlacementGroupInfo:
         waiting=group.waiting,
         death=group.death,
         created_ms=group.created_ms,
+        infeasible=group.infeasible,
     )
 
 

@@ -160,7 +160,7 @@ class LeaseManager:
             self._effects.append(refusal)
             return
         shape = tuple((name, amount) for name, amount in what.resources if amount)
-        group = self._group((shape, what.environment, False, target, labels_wanted(what)))
+        group = self._group((shape, what.environment, False, target, labels_wanted(what, self._labels)))
         request = Request(key, event.client, event.class_key, event.count, event.name, None, what.is_retriable)
         self._queue.put(group, request)
         told = self._told_infeasible.setdefault(event.client, {})

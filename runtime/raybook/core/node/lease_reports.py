@@ -51,6 +51,10 @@ class LeaseReports:
             if worker.lease is not None and not worker.lease.blocked
         ]
 
+    def demand(self) -> list[tuple[Shape, int]]:
+        """How many leases or actors wait for what. Cost: one row for each shape, however many wait."""
+        return [(dict(group.shape), group.count) for group in self._queue]
+
     def occupants(self) -> list[Occupant]:
         """Every worker that is not about to end, and who has it. Cost: 1 µs a worker."""
         found = []

@@ -8,10 +8,10 @@ lease each; groups take turns as well. Knows nothing of free resources, workers 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from raybook.base.label_selector import NODE_ID_LABEL
+from raybook.base.label_selector import NODE_ID_LABEL, matches
 from raybook.base.resources import Shape
 from raybook.base.specs import SchedulingClass
 from raybook.base.strategies import GroupTarget, node_target
@@ -156,7 +156,11 @@ def shortage(group_id: bytes, attempt: int, bundles: Iterable[tuple[int, Shape]]
     )
 
 
-def labels_wanted(what: SchedulingClass) -> tuple[tuple[str, str], ...]:
-    """The label selector of a class. A node that it must run on is a label too."""
+def labels_wanted(what: SchedulingClass, own: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """The label selector of a class: of its fallbacks, the first that a node with ``own`` labels meets, where it does not
+    meet the one asked for. A node that the class must run on is a label too."""
+    labels = what.labels
+    if what.fallbacks and not matches(dict(labels), own):
+        labels = next((other for other in what.fallbacks if matches(dict(other), own)), labels)
     node = node_target(what.strategy)
-    return what.labels if node is None or node.soft else (*what.labels, (NODE_ID_LABEL, node.node_id.hex()))
+    return labels if node is None or node.soft else (*labels, (NODE_ID_LABEL, node.node_id.hex()))

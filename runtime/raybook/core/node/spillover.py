@@ -248,15 +248,22 @@ class Spillover:
         group = group_target(strategy) if strategy else None
         if group is not None:
             return self._on_bundles(demand, group)
-        candidates = [other for other in self._view.pool(demand.shape) if self._could_hold(other, demand)]
+        candidates = self._candidates(demand)
         if not candidates:
             return {self._here: demand.wanted}
         if strategy == SPREAD:
             return self._in_turns(demand, candidates)
         return self._with_room_first(demand, candidates, left)
 
-    def _could_hold(self, node: NodeResources, demand: _Demand) -> bool:
-        return fits(demand.shape, node.total) and matches(dict(demand.what.labels), node.labels)
+    def _candidates(self, demand: _Demand) -> list[NodeResources]:
+        """Nodes that could hold it: those that meet its label selector, or else the first of its fallbacks that any
+        meets."""
+        nodes = [node for node in self._view.pool(demand.shape) if fits(demand.shape, node.total)]
+        for selector in (demand.what.labels, *demand.what.fallbacks):
+            found = [node for node in nodes if matches(dict(selector), node.labels)]
+            if found:
+                return found
+        return []
 
     def _on_named_node(self, key: DemandKey, demand: _Demand, target: NodeTarget) -> dict[bytes, int] | None:
         if target.node_id == self._here or self._view.get(target.node_id) is not None:

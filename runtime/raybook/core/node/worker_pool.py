@@ -115,7 +115,6 @@ class _Member:
     environment: str
     state: PoolState
     since_ms: int
-    dedicated: bool = False
     refusals: int = 0
 
 
@@ -133,6 +132,9 @@ class WorkerPool:
         self._lacking: dict[str, int] = {}
         self._starting: dict[int, tuple[str, int]] = {}
         self._members: dict[bytes, _Member] = {}
+        """Workers that serve tasks, or may."""
+        self._dedicated: dict[bytes, _Member] = {}
+        """Those that are an actor until their end. Nothing is decided about them: a thousand must cost no look."""
         self._last_start_id = 0
         self._failures = 0
         self._paused_until_ms = 0
@@ -187,10 +189,13 @@ class WorkerPool:
         self._paused_until_ms = now_ms + pause_ms
 
     def _worker_busy(self, event: WorkerBusy, now_ms: int) -> None:
-        member = self._members[event.worker]
+        member = self._members.get(event.worker)
+        if member is None:
+            return
         member.state = PoolState.BUSY
-        member.dedicated = event.dedicated
         member.refusals = 0
+        if event.dedicated:
+            self._dedicated[event.worker] = self._members.pop(event.worker)
 
     def _worker_idle(self, event: WorkerIdle, now_ms: int) -> None:
         member = self._members.get(event.worker)
@@ -210,6 +215,7 @@ class WorkerPool:
 
     def _worker_left(self, event: WorkerLeft, now_ms: int) -> None:
         self._members.pop(event.worker, None)
+        self._dedicated.pop(event.worker, None)
 
     def _abandon_late_starts(self, now_ms: int) -> None:
         for start_id, (_, since_ms) in list(self._starting.items()):
@@ -224,8 +230,7 @@ class WorkerPool:
         for environment, _ in self._starting.values():
             starting[environment] = starting.get(environment, 0) + 1
         wanted = dict(self._lacking)
-        general = sum(1 for member in self._members.values() if not member.dedicated)
-        wanted[PLAIN_ENVIRONMENT] = max(wanted.get(PLAIN_ENVIRONMENT, 0), self._prestart - general)
+        wanted[PLAIN_ENVIRONMENT] = max(wanted.get(PLAIN_ENVIRONMENT, 0), self._prestart - len(self._members))
         for environment, count in wanted.items():
             for _ in range(count - starting.get(environment, 0)):
                 if len(self._starting) >= self._parallel_starts_max:
@@ -239,7 +244,7 @@ class WorkerPool:
                 self._effects.append(StartWorker(self._last_start_id, environment))
 
     def _end_idle(self, now_ms: int) -> None:
-        general = sum(1 for member in self._members.values() if not member.dedicated)
+        general = len(self._members)
         for worker, member in self._members.items():
             if member.state is PoolState.ENDING:
                 if member.since_ms + STAY_MS <= now_ms:
@@ -269,7 +274,7 @@ class WorkerPool:
 
     def statistics(self) -> dict[str, int]:
         """Counts of starting, idle, busy and ending workers."""
-        counts = {"starting": len(self._starting), "IDLE": 0, "BUSY": 0, "ENDING": 0}
+        counts = {"starting": len(self._starting), "IDLE": 0, "BUSY": len(self._dedicated), "ENDING": 0}
         for member in self._members.values():
             counts[member.state.value] += 1
         return counts
@@ -277,9 +282,10 @@ class WorkerPool:
     def check_invariants(self) -> None:
         """Raise AssertionError naming the first broken invariant."""
         assert len(self._starting) <= self._parallel_starts_max, "Too many workers are starting at once."
-        assert all(not (m.dedicated and m.state is PoolState.IDLE) for m in self._members.values()), "An idle actor."
+        assert all(member.state is PoolState.BUSY for member in self._dedicated.values()), "An idle actor."
+        assert not self._members.keys() & self._dedicated.keys(), "A worker is counted twice."
 
     def story(self, key: bytes) -> str:
         """What is known of one worker."""
-        member = self._members.get(key)
+        member = self._members.get(key) or self._dedicated.get(key)
         return "" if member is None else f"{member.state.value} since {member.since_ms} ms, {member.refusals} refusals."

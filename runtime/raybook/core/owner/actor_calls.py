@@ -52,9 +52,11 @@ class ActorCalls:
         queue.creation = command
 
     def on_know(self, command: KnowActor) -> None:
-        """A handle of somebody else's actor arrived."""
+        """A handle arrived from elsewhere. Without an address: of a detached actor, whose life no count decides."""
         if command.owner_address:
             self._borrows.hold(RefInfo(command.actor_id, command.owner_address))
+        else:
+            self._references.hold_again(command.actor_id)
 
     def on_killing(self, command: KillingActor) -> None:
         """This process has an actor killed."""
@@ -72,12 +74,16 @@ class ActorCalls:
 
     def out_of_scope(self, actor_id: bytes) -> None:
         """Nobody holds a handle of an actor of ours any more: it ends after its calls, unless it is detached."""
-        queue = self.queues.pop(actor_id, None)
+        queue = self.queues.get(actor_id)
         if queue is None:
             return
         command: Any = queue.creation
+        if command is not None and command.detached and queue.state != ACTOR_DEAD:
+            self._release_creation(queue)
+            return  # Others look it up by name, and so may this process.
+        del self.queues[actor_id]
         self._effects.append(ToRaylet(WatchActor(actor_id, watch=False)))
-        if command is not None and not command.detached and queue.state != ACTOR_DEAD:
+        if command is not None and queue.state != ACTOR_DEAD:
             self._effects.append(ToRaylet(ActorDown(actor_id, no_restart=True, graceful=True)))
         self._release_creation(queue)
 

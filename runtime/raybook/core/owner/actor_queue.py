@@ -1,10 +1,13 @@
 """Actor queue: one caller's ordered stream of calls to one actor, across its restarts.
 
 A call is sent only when every earlier one has been sent and its own arguments are there, so a sync actor runs calls in
-submission order. After a restart, unanswered calls with retries left are sent again, in order and first; the others
-fail, because they may or may not have run. Knows nothing of sockets or of how results are stored.
+submission order. Calls that may overtake (of async and threaded actors, and where the class says so) stand aside until
+their arguments are there, and join the end of the queue then. After a restart, unanswered calls with retries left are
+sent again, in order and first; the others fail, because they may or may not have run. Knows nothing of sockets or of
+how results are stored.
 
-Invariants: calls are sent in sequence order within one incarnation; a call is queued or in flight, never both.
+Invariants: calls are sent in sequence order within one incarnation; a call is queued, aside or in flight, and only one
+of these.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ class ActorQueue:
     """The caller's side of one actor."""
 
     __slots__ = (
-        "actor_id", "creation", "death", "ended", "ending", "endpoint", "held", "in_flight", "incarnation", "queue",
+        "actor_id", "aside", "creation", "death", "ended", "ending", "endpoint", "held", "in_flight", "incarnation", "queue",
         "pid", "sequence", "state",
     )  # fmt: skip
 
@@ -42,6 +45,8 @@ class ActorQueue:
         self.ended = 0
         """Calls that are over, in whatever way: what ``max_pending_calls`` is counted by."""
         self.queue: deque[TaskRecord] = deque()
+        self.aside: dict[bytes, TaskRecord] = {}
+        """Calls that others may pass while arguments of theirs are missing, by task id."""
         self.in_flight: dict[bytes, TaskRecord] = {}
         self.death: ErrorValue | None = None
         self.held: list | None = None
@@ -55,8 +60,16 @@ class ActorQueue:
             return self.death
         if self.state == ACTOR_RESTARTING and not record.retries_left:
             return unavailable(self)
-        self.queue.append(record)
+        if record.unresolved and record.may_overtake:
+            self.aside[record.spec.task_id] = record
+        else:
+            self.queue.append(record)
         return None
+
+    def resolved(self, record: TaskRecord) -> None:
+        """The last argument of a call is there: one that stood aside joins the queue."""
+        if self.aside.pop(record.spec.task_id, None) is not None:
+            self.queue.append(record)
 
     def send_ready(self, effects: list) -> None:
         """Send from the head of the queue as far as arguments are there."""
@@ -90,6 +103,8 @@ class ActorQueue:
 
     def withdraw(self, record: TaskRecord) -> bool:
         """Take an unsent call out. False when it was sent already."""
+        if self.aside.pop(record.spec.task_id, None) is not None:
+            return True
         try:
             self.queue.remove(record)
         except ValueError:
@@ -119,8 +134,9 @@ class ActorQueue:
             self.state = ACTOR_DEAD
             self.endpoint = None
             self.death = death_error(update)
-            lost = [*self._take_in_flight(), *self.queue]
+            lost = [*self._take_in_flight(), *self.queue, *self.aside.values()]
             self.queue.clear()
+            self.aside.clear()
             return [(record, self.death) for record in lost]
         if update.incarnation > self.incarnation or update.state == ACTOR_RESTARTING:
             again = []
@@ -151,6 +167,9 @@ class ActorQueue:
     def check_invariants(self) -> None:
         queued = {record.spec.task_id for record in self.queue}
         assert not queued & self.in_flight.keys(), "a call is both queued and in flight"
+        assert not self.aside.keys() & (queued | self.in_flight.keys()), (
+            "a call stands aside and is queued or in flight"
+        )
         sequences = [record.spec.sequence for record in self.in_flight.values()]
         assert sequences == sorted(sequences), "calls were sent out of order"
 

@@ -49,10 +49,10 @@ class LeaseEndings:
         for message, records in ended:
             for index, record in enumerate(reversed(records)):
                 is_first = index == len(records) - 1 and not record.unresolved
-                if not message.died or (message.out_of_memory and not is_first):
-                    self._requeue(record)
-                elif record.cancelled:
+                if record.cancelled:
                     self._end_cancelled(record)
+                elif not message.died or (message.out_of_memory and not is_first):
+                    self._requeue(record)
                 elif message.out_of_memory and not message.code and self._oom_retries.may_retry(record):
                     self._oom_retries.postpone(record, message, now_ms)
                 elif self._tasks.should_retry_crash(record, message):

@@ -16,13 +16,13 @@ lease. Source: lease reuse is Ray's; adaptive depth and steal-back are ours (a f
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 import msgspec
 
 from raybook.base.config import Config
-from raybook.base.specs import Assignment, Endpoint, Job, SchedulingClass
+from raybook.base.specs import Job, SchedulingClass
+from raybook.core.owner.lease_group import Group, Lease
 from raybook.core.owner.locality import Locality
 from raybook.core.owner.records import PushTo, TaskRecord, ToPeer, ToRaylet
 from raybook.protocol.messages.raylet import LeaseGranted, LeaseLost, ReturnLease, SetDemand
@@ -46,52 +46,6 @@ DEMAND_MAX = 1_000
 """More leases than this are never asked for at once: one message, and no node runs more processes."""
 
 
-class Lease:
-    """One worker on loan."""
-
-    __slots__ = (
-        "assignment", "cost_us", "epoch", "following", "group", "idle_since_ms", "in_flight", "lease_id", "lost", "lost_ms",
-        "out_of_reach", "progress_ms", "stalled", "stealing", "unmeasured", "worker", "worker_pid",
-    )  # fmt: skip
-
-    def __init__(self, group: Group, granted: LeaseGranted, now_ms: int) -> None:
-        self.group = group
-        self.lease_id = granted.lease_id
-        self.epoch = granted.epoch
-        self.worker: Endpoint = granted.worker
-        self.worker_pid = granted.worker_pid
-        self.assignment: Assignment = granted.assignment
-        self.in_flight: dict[bytes, TaskRecord] = {}
-        self.following: deque[tuple[TaskRecord, TaskRecord]] = deque()
-        """(task in flight, task that waits for it alone): to be pushed next, unless one of the two has moved on."""
-        self.cost_us = 0.0
-        self.unmeasured = 0
-        self.stalled = False
-        self.stealing = False
-        self.progress_ms = now_ms
-        self.idle_since_ms = now_ms
-        self.out_of_reach = False
-        self.lost: LeaseLost | None = None
-        """How the lease ended, while answers of its worker may still come."""
-        self.lost_ms = 0
-
-
-class Group:
-    """All tasks of one scheduling class."""
-
-    __slots__ = ("class_key", "demand_sent", "has_followers", "infeasible", "leases", "queue", "scheduling_class")
-
-    def __init__(self, class_key: int, scheduling_class: SchedulingClass) -> None:
-        self.class_key = class_key
-        self.scheduling_class = scheduling_class
-        self.queue: deque[TaskRecord] = deque()
-        self.leases: dict[int, Lease] = {}
-        self.demand_sent = 0
-        self.has_followers = False
-        """Whether a lease may have tasks that follow another one."""
-        self.infeasible = ""
-
-
 class Statistics(msgspec.Struct, frozen=True):
     queued: int
     in_flight: int
@@ -108,7 +62,8 @@ class LeaseRequester:
         self._groups: dict[SchedulingClass, Group] = {}
         self._last: tuple[SchedulingClass | None, Group | None] = (None, None)
         """The last task's class and group: a loop of calls names the same one, and hashing it costs 0.5 µs."""
-        self._by_key: list[Group] = []
+        self._by_key: dict[int, Group] = {}
+        self._next_key = 0
         self._leases: dict[int, Lease] = {}
         self._ending: dict[int, Lease] = {}
         """Leases that are over, with tasks that may still be answered."""
@@ -124,17 +79,25 @@ class LeaseRequester:
         what, group = self._last
         if group is None or what is not record.scheduling_class:
             what = record.scheduling_class
-            group = self._group_of(what)
+            group = self._group_of(record)
             self._last = (what, group)
         group.queue.append(record)
         self.dirty[group.class_key] = group
 
-    def _group_of(self, what: SchedulingClass) -> Group:
-        group = self._groups.get(what)
+    def _group_of(self, record: TaskRecord) -> Group:
+        group = self._groups.get(record.scheduling_class)
         if group is None:
-            group = self._groups[what] = Group(len(self._by_key), what)
-            self._by_key.append(group)
+            group = Group(self._next_key, record.scheduling_class)
+            self._next_key += 1
+            self._groups[record.scheduling_class] = self._by_key[group.class_key] = group
         return group
+
+    def _forget(self, group: Group) -> None:
+        """Nothing waits and no lease is left. Every placement group is a class of its own, so they would pile up."""
+        self._last = (None, None)
+        self._by_key.pop(group.class_key, None)
+        if self._groups.get(group.scheduling_class) is group:
+            del self._groups[group.scheduling_class]
 
     def follow(self, producer: TaskRecord | None, record: TaskRecord) -> None:
         """A task that waits for results of ``producer`` alone: it may be pushed right behind it, on the same worker."""
@@ -156,7 +119,7 @@ class LeaseRequester:
     def requeue(self, record: TaskRecord) -> None:
         """A task that came back unstarted, or is tried again: to the front, it has waited longest."""
         record.lease = None
-        group = self._groups[record.scheduling_class]
+        group = self._group_of(record)
         group.queue.appendleft(record)
         self.dirty[group.class_key] = group
 
@@ -173,8 +136,11 @@ class LeaseRequester:
         return True
 
     def granted(self, granted: LeaseGranted, now_ms: int, effects: list) -> None:
-        """A lease arrived."""
-        group = self._by_key[granted.class_key]
+        """A lease arrived; perhaps of a class that wants none any more, while that word was on its way."""
+        group = self._by_key.get(granted.class_key)
+        if group is None:
+            effects.append(ToRaylet(ReturnLease(granted.lease_id)))
+            return
         lease = Lease(group, granted, now_ms)
         group.leases[lease.lease_id] = lease
         group.infeasible = ""
@@ -288,16 +254,21 @@ class LeaseRequester:
 
     def infeasible(self, class_key: int, text: str) -> int:
         """The cluster can never serve a class; how many tasks wait for it."""
-        group = self._by_key[class_key]
+        group = self._by_key.get(class_key)
+        if group is None:
+            return 0
         group.infeasible = text
         return len(group.queue)
 
     def refused(self, class_key: int) -> list[TaskRecord]:
         """A class will never run, and its demand is gone; the tasks that queue for it, which end with that."""
-        group = self._by_key[class_key]
+        group = self._by_key.get(class_key)
+        if group is None:
+            return []
         records = list(group.queue)
         group.queue.clear()
         group.demand_sent = 0
+        self.dirty[class_key] = group
         return records
 
     # What to do
@@ -314,6 +285,8 @@ class LeaseRequester:
                 self._balance(group, now_ms, effects)
             if len(queue) != group.demand_sent:
                 self._demand(group, effects)
+            if not group.queue and not group.leases:
+                self._forget(group)
 
     def _assign(self, group: Group, now_ms: int, effects: list) -> None:
         queue = group.queue
@@ -424,6 +397,7 @@ class LeaseRequester:
                 if now_ms - lease.idle_since_ms >= idle_ms:
                     self._leases.pop(lease.lease_id)
                     lease.group.leases.pop(lease.lease_id)
+                    self.dirty[lease.group.class_key] = lease.group
                     effects.append(ToRaylet(ReturnLease(lease.lease_id)))
             elif len(lease.in_flight) > 1 and not lease.stalled and now_ms - lease.progress_ms >= STALL_MS:
                 lease.stalled = True
@@ -445,7 +419,7 @@ class LeaseRequester:
 
     def return_all(self, effects: list) -> None:
         """Shutting down: withdraw all demand."""
-        for group in self._by_key:
+        for group in self._by_key.values():
             if group.demand_sent:
                 effects.append(ToRaylet(SetDemand(group.class_key, group.scheduling_class, 0)))
 
@@ -460,15 +434,15 @@ class LeaseRequester:
 
     def statistics(self) -> Statistics:
         return Statistics(
-            queued=sum(len(group.queue) for group in self._by_key),
+            queued=sum(len(group.queue) for group in self._by_key.values()),
             in_flight=sum(len(lease.in_flight) for leases in (self._leases, self._ending) for lease in leases.values()),
             leases=len(self._leases),
-            demand=sum(group.demand_sent for group in self._by_key),
+            demand=sum(group.demand_sent for group in self._by_key.values()),
         )
 
     def check_invariants(self) -> None:
         seen: set[bytes] = set()
-        for group in self._by_key:
+        for group in self._by_key.values():
             for record in group.queue:
                 assert record.lease is None, "a queued task believes it is in flight"
                 assert record.spec.task_id not in seen, "a task is queued twice"

@@ -346,7 +346,7 @@ class Owner:
         self.ended.append(
             EndedTask(
                 spec.name, spec.task_id, state, self.wall_s, run_us, pid, spec.attempt, spec.parent, record.actor_id,
-                record.call_site, record.submitted_s, code, text,
+                record.call_site, record.submitted_s, code, text, record.stats.function,
             )
         )  # fmt: skip
         if reply is not None:
@@ -430,6 +430,8 @@ class Owner:
             queue = self.actors.queue(record.actor_id)
             if error is not None:
                 queue.withdraw(record)
+            else:
+                queue.resolved(record)
         elif error is None:
             self.leases.enqueue(record)
         if error is not None:

@@ -19,11 +19,14 @@ class FunctionStats:
     """What the owner has seen of one function: run time for pipelining, counts for panels."""
 
     __slots__ = (
-        "average_us", "cancelled", "changed", "failed", "finished", "in_flight", "name", "payload", "submitted",
+        "average_us", "cancelled", "changed", "failed", "finished", "function", "in_flight", "name", "payload",
+        "submitted",
     )  # fmt: skip
 
-    def __init__(self, name: str, payload: bytes = b"") -> None:
+    def __init__(self, name: str, payload: bytes = b"", function: str = "") -> None:
         self.name = name
+        self.function = function or name
+        """Its own name, where ``name`` is what its first caller called it."""
         self.payload = payload
         self.average_us = UNMEASURED
         self.submitted = 0
@@ -72,6 +75,8 @@ class TaskRecord(msgspec.Struct, gc=False):
     """Seconds since the epoch."""
     lease: Any = None
     """Lease that the task was pushed under, or None."""
+    may_overtake: bool = False
+    """Of a call: may be sent before earlier ones whose arguments are missing."""
     followers: list[TaskRecord] | None = None
     """Tasks that wait for this one alone, and may be pushed right behind it."""
     call_site: str = ""

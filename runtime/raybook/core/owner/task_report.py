@@ -37,6 +37,7 @@ class EndedTask(msgspec.Struct, gc=False):
     submitted_s: float = 0.0
     error_code: str = ""
     error_text: str = ""
+    function: str = ""
 
 
 def rows(owner: Any, ended: Iterable[EndedTask], limit: int) -> tuple[list[Row], int]:
@@ -59,6 +60,7 @@ def _unfinished(owner: Any, record: TaskRecord) -> Row:
     return {
         "task_id": spec.task_id.hex(),
         "name": spec.name,
+        "function": record.stats.function,
         "state": state,
         "worker_pid": pid,
         "attempt": spec.attempt,
@@ -86,6 +88,7 @@ def _ended(task: EndedTask) -> Row:
     row: Row = {
         "task_id": task.task_id.hex(),
         "name": task.name,
+        "function": task.function,
         "state": TASK_FINISHED if task.state == TASK_FINISHED else TASK_FAILED,
         "attempt": task.attempt,
         "parent": task.parent.hex(),

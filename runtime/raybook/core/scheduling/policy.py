@@ -13,6 +13,7 @@ import msgspec
 
 from raybook.base.label_selector import describe_selector, matches
 from raybook.base.resources import Shape, describe, fits, missing
+from raybook.base.specs import ActorSpec
 from raybook.base.strategies import SPREAD, NodeTarget, node_target
 from raybook.core.cluster.resource_view import ResourceView
 from raybook.core.scheduling import hybrid
@@ -54,6 +55,18 @@ def choose_node(
     else:
         return Choice(None, f"this cluster knows no scheduling strategy {strategy!r}.")
     return Choice(node_id) if node_id is not None else Choice(None, why_nowhere(request, view, refused, labels))
+
+
+def choose_among(spec: ActorSpec, view: ResourceView, rng: Rng, refused: Mapping[bytes, str]) -> Choice:
+    """The node for an actor: by its label selector, or by the first of its fallbacks that some node meets."""
+    first = choose_node(spec.placement, spec.strategy, view, rng, refused, spec.labels)
+    if first.node_id is not None or first.code:
+        return first
+    for other in spec.fallbacks:
+        choice = choose_node(spec.placement, spec.strategy, view, rng, refused, other.labels)
+        if choice.node_id is not None:
+            return choice
+    return first
 
 
 def _on_named_node(

@@ -212,6 +212,8 @@ class PlacementGroupInfo(msgspec.Struct):
     """Why it is not created yet, for people."""
     death: str = ""
     created_ms: int = 0
+    infeasible: bool = False
+    """It waits for what the nodes there are could never hold, even empty."""
 
 
 class CreatePlacementGroup(msgspec.Struct):

@@ -11,7 +11,9 @@ import msgspec
 TASKS = "tasks"
 OBJECTS = "objects"
 FUNCTIONS = "functions"
-KINDS = (TASKS, OBJECTS, FUNCTIONS)
+USAGE = "usage"
+"""Processor time and memory of every process, and what GPUs do: of this the raylets know, and no process is asked."""
+KINDS = (TASKS, OBJECTS, FUNCTIONS, USAGE)
 
 
 class SurveyQuery(msgspec.Struct, tag=63, array_like=True):

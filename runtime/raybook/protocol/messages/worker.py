@@ -69,6 +69,9 @@ class TaskSpec(msgspec.Struct, array_like=True, gc=False):
     """Notebook cell that submitted it, for panels and tracebacks."""
     stream: StreamOrder | None = None
     """Set for generators: their items are objects 1, 2, … of the task, and 0 is ready at its end."""
+    runs_once: bool = False
+    """It may not be tried again (max_retries=0): answers before it and its own are sent without delay, so that of a
+    worker that dies it is known whether it had begun."""
 
 
 class ActorCreation(msgspec.Struct, array_like=True):

@@ -23,8 +23,10 @@ from raybook.util.state.api import (
     summarize_objects,
     summarize_tasks,
 )
+from raybook.util.state.client import StateApiClient
 
 __all__ = [
+    "StateApiClient",
     "get_actor",
     "get_job",
     "get_log",

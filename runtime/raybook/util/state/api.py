@@ -13,7 +13,6 @@ from typing import Any
 
 from raybook.api.context import started_engine
 from raybook.api.survey import Surveyed
-from raybook.base.facts import ACTOR_ALIVE
 from raybook.util.state import logs, sources
 from raybook.util.state.common import (
     LIMIT_DEFAULT,
@@ -228,16 +227,18 @@ def summarize_tasks(
     summary: dict[str, Any] = {}
     totals = {"NORMAL_TASK": 0, "ACTOR_TASK": 0}
     for task in rows:
-        name = task.func_or_class_name
-        entry = summary.setdefault(name, {"func_or_class_name": name, "type": task.type, "state_counts": {}})
+        name = task.name
+        entry = summary.setdefault(
+            name, {"func_or_class_name": task.func_or_class_name, "type": task.type, "state_counts": {}}
+        )
         entry["state_counts"][task.state] = entry["state_counts"].get(task.state, 0) + 1
-        totals[task.type] += 1
+        totals[task.type] = totals.get(task.type, 0) + 1
     return {
         "cluster": {
             "summary": summary,
             "total_tasks": totals["NORMAL_TASK"],
             "total_actor_tasks": totals["ACTOR_TASK"],
-            "total_actor_scheduled": sum(actor.state == ACTOR_ALIVE for actor in sources.actors()),
+            "total_actor_scheduled": totals.get("ACTOR_CREATION_TASK", 0),
             "summary_by": "func_name",
         }
     }
@@ -268,6 +269,7 @@ def summarize_objects(
             "summary": summary,
             "total_objects": len(sizes),
             "total_size_mb": sum(sizes.values()) / 2**20,
+            "callsite_enabled": True,
             "summary_by": "callsite",
         }
     }

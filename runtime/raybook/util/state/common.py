@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from enum import Enum
 from typing import Any, TypeVar
+
+from raybook.util.state.exception import InvalidRequest
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 10_000
@@ -72,11 +75,19 @@ class ActorState(StateSchema):
     pid: int
     ray_namespace: str
     required_resources: dict | None = detail_only()
-    death_cause: str | None = detail_only()
+    death_cause: dict | None = detail_only()
+    """Of a dead one: ``creation_task_failure_context`` when ``__init__`` raised, else ``actor_died_error_context``; its
+    ``error_message`` is for people, its ``reason`` a word."""
     is_detached: bool | None = detail_only()
     num_restarts: int | None = detail_only()
     placement_group_id: str | None = detail_only()
     repr_name: str | None = detail_only()
+    call_site: str | None = detail_only()
+    label_selector: dict | None = detail_only()
+    fallback_strategy: list | None = detail_only()
+    serialized_runtime_env: str | None = detail_only()
+    num_restarts_due_to_lineage_reconstruction: int | None = detail_only()
+    num_restarts_due_to_node_preemption: int | None = detail_only()
     waiting_for: str | None = detail_only()
     """Why it is not placed yet, for people."""
 
@@ -121,6 +132,16 @@ class TaskState(StateSchema):
     error_message: str | None = detail_only()
     call_site: str | None = detail_only()
     """The notebook cell that submitted it."""
+    language: str | None = detail_only()
+    placement_group_id: str | None = detail_only()
+    required_resources: dict | None = detail_only()
+    label_selector: dict | None = detail_only()
+    fallback_strategy: list | None = detail_only()
+    runtime_env_info: dict | None = detail_only()
+    task_log_info: dict | None = detail_only()
+    events: list | None = detail_only()
+    profiling_data: dict | None = detail_only()
+    is_debugger_paused: bool | None = detail_only()
 
 
 @dataclass
@@ -134,6 +155,13 @@ class WorkerState(StateSchema):
     node_id: str | None
     ip: str | None
     pid: int
+    exit_detail: str | None = detail_only()
+    worker_launch_time_ms: int | None = detail_only()
+    worker_launched_time_ms: int | None = detail_only()
+    start_time_ms: int | None = detail_only()
+    end_time_ms: int | None = detail_only()
+    debugger_port: int | None = detail_only()
+    num_paused_threads: int | None = detail_only()
 
 
 @dataclass
@@ -147,6 +175,8 @@ class PlacementGroupState(StateSchema):
     bundles: list[dict] | None = detail_only()
     is_detached: bool | None = detail_only()
     stats: dict | None = detail_only()
+    topology_strategy: dict | None = detail_only()
+    topology_assignments: dict | None = detail_only()
     waiting_for: str | None = detail_only()
     """Why it is not created yet, or was removed, for people."""
 
@@ -163,6 +193,7 @@ class ObjectState(StateSchema):
     task_status: str | None = None
     type: str | None = None
     ip: str | None = None
+    attempt_number: int = 0
 
 
 @dataclass
@@ -179,6 +210,43 @@ class JobState(StateSchema):
     driver_info: dict | None = None
     driver_node_id: str | None = detail_only()
     message: str | None = detail_only()
+    error_type: str | None = None
+    metadata: dict | None = None
+    runtime_env: dict | None = None
+    driver_agent_http_address: str | None = detail_only()
+    driver_exit_code: int | None = detail_only()
+
+
+class StateResource(str, Enum):
+    """What ``StateApiClient`` is asked for."""
+
+    ACTORS = "actors"
+    JOBS = "jobs"
+    PLACEMENT_GROUPS = "placement_groups"
+    NODES = "nodes"
+    WORKERS = "workers"
+    TASKS = "tasks"
+    OBJECTS = "objects"
+    CLUSTER_EVENTS = "cluster_events"
+    RUNTIME_ENVS = "runtime_envs"
+
+
+@dataclass
+class ListApiOptions:
+    """How ``StateApiClient.list`` answers."""
+
+    limit: int = LIMIT_DEFAULT
+    timeout: int = 30
+    detail: bool = False
+    filters: list[Filter] | None = field(default_factory=list)
+    server_timeout_multiplier: float = 1.0
+
+
+@dataclass
+class GetApiOptions:
+    """How ``StateApiClient.get`` answers."""
+
+    timeout: int = 30
 
 
 @dataclass
@@ -211,20 +279,39 @@ State = TypeVar("State", bound=StateSchema)
 def select(
     schema: type[State], rows: Iterable[State], filters: Sequence[Filter] | None, limit: int, detail: bool
 ) -> list[State]:
-    """The first ``limit`` rows that pass all filters. ValueError for a field, a predicate or a limit that cannot be."""
-    if not 0 < limit <= LIMIT_MAX:
-        raise ValueError(f"Given limit {limit} exceeds the supported limit {LIMIT_MAX}, or is not positive.")
-    known = schema.filterable_columns()
-    for name, predicate, _ in filters or ():
-        if name not in known:
-            raise ValueError(f"Invalid filter key {name!r} for {schema.__name__}. Valid ones are {sorted(known)}.")
-        if predicate not in ("=", "!="):
-            raise ValueError(f"Unsupported filter predicate {predicate!r} is given. Available ones are = and !=.")
-    passed = [row for row in rows if all(_passes(row, each) for each in filters or ())][:limit]
+    """The first ``limit`` rows that pass all filters. InvalidRequest (a ValueError) for a field, a predicate or a limit
+    that cannot be."""
+    if not 0 <= limit <= LIMIT_MAX:
+        raise InvalidRequest(f"Given limit {limit} exceeds the supported limit {LIMIT_MAX}, or is negative.")
+    wanted = [_checked(schema, each) for each in _listed(filters)]
+    passed = [row for row in rows if all(_passes(row, each) for each in wanted)][:limit]
     if not detail:
         for row in passed:
             row.without_detail()
     return passed
+
+
+def _listed(filters: Any) -> Sequence[Filter]:
+    if filters is None:
+        return ()
+    if isinstance(filters, (str, bytes)) or not isinstance(filters, Sequence):
+        raise InvalidRequest(f'Filters are a list of (field, "=" or "!=", value), got {filters!r}.')
+    return filters
+
+
+def _checked(schema: type[StateSchema], wanted: Any) -> Filter:
+    if isinstance(wanted, str) or not isinstance(wanted, Sequence) or len(wanted) != 3:
+        raise InvalidRequest(f'A filter is (field, "=" or "!=", value), got {wanted!r}.')
+    name, predicate, value = wanted
+    known = schema.filterable_columns()
+    if str(name).lower() not in known:
+        raise InvalidRequest(
+            f"The given filter column {name} is not supported for {schema.__name__}. Supported filter columns: "
+            f"{sorted(known)}."
+        )
+    if predicate not in ("=", "!="):
+        raise InvalidRequest(f"Unsupported filter predicate {predicate} is given. Available predicates: =, !=.")
+    return str(name).lower(), predicate, value
 
 
 def _passes(row: StateSchema, wanted: Filter) -> bool:

@@ -4,16 +4,25 @@ is asked."""
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 from raybook.api import get_runtime_context, nodes, placement_group_table
 from raybook.api import list_actors as actor_rows
-from raybook.api.inventory import job_rows, worker_rows
+from raybook.api.inventory import job_rows, waiting_lines, worker_rows
 from raybook.api.memory_table import reference_type
 from raybook.api.observed import fact_rows
 from raybook.api.survey import Surveyed, surveyed_objects, surveyed_tasks
-from raybook.base.facts import TASK_PENDING_NODE, TASK_SUBMITTED
+from raybook.base.facts import (
+    ACTOR_DEAD,
+    ACTOR_PENDING,
+    TASK_FAILED,
+    TASK_FINISHED,
+    TASK_PENDING_NODE,
+    TASK_SUBMITTED,
+)
 from raybook.base.ids import is_actor_call
+from raybook.base.names import short
 from raybook.util.state.common import (
     ActorState,
     ClusterEventState,
@@ -40,9 +49,14 @@ def actors() -> list[ActorState]:
             pid=row["pid"],
             ray_namespace=row["ray_namespace"],
             required_resources=row["required_resources"],
-            death_cause=row["death_cause"] or None,
+            death_cause=_death_cause(row) if row["death_cause"] else None,
             is_detached=row["is_detached"],
             num_restarts=row["num_restarts"],
+            repr_name="",
+            label_selector={},
+            num_restarts_due_to_lineage_reconstruction=0,
+            num_restarts_due_to_node_preemption=0,
+            serialized_runtime_env="{}",
             waiting_for=row["waiting_for"] or None,
         )
         for row in actor_rows()
@@ -74,11 +88,11 @@ def placement_groups() -> list[PlacementGroupState]:
 
 
 def tasks() -> tuple[list[TaskState], Surveyed]:
-    """Of every living owner: what waits and runs, then what has ended, the latest first."""
+    """Of every living owner: what waits and runs, then what has ended, the latest first; then the making of actors."""
     survey = surveyed_tasks()
     found = [_task(row) for row in survey.rows]
     found.sort(key=lambda task: -(task.end_time_ms or 2**62))
-    return found, survey
+    return [*found, *(_creation(row) for row in actor_rows())], survey
 
 
 def workers() -> list[WorkerState]:
@@ -152,7 +166,8 @@ def runtime_envs() -> list[RuntimeEnvState]:
 
 
 def cluster_events() -> list[ClusterEventState]:
-    """What nodes have told of, the latest first, and then nodes that died; when those died is not known."""
+    """What nodes have told of, the latest first, and then nodes that died (when is not known) and what waits in vain
+    now."""
     told = [
         ClusterEventState(
             row["severity"],
@@ -170,7 +185,11 @@ def cluster_events() -> list[ClusterEventState]:
         for node in cluster_nodes()
         if node.state == "DEAD"
     ]
-    return told + died
+    waiting = [
+        ClusterEventState("WARNING", str(int(time.time() * 1000)), "GCS", text, f"waiting-{index}", {})
+        for index, text in enumerate(waiting_lines())
+    ]
+    return told + died + waiting
 
 
 def _placement_group(row: dict[str, Any]) -> PlacementGroupState:
@@ -181,7 +200,11 @@ def _placement_group(row: dict[str, Any]) -> PlacementGroupState:
         creator_job_id=row["creator_job_id"],
         state=row["state"],
         bundles=[
-            {"bundle_index": index, "resources": amounts, "node_id": nodes_of[index]}
+            {
+                "bundle_id": {"placement_group_id": row["placement_group_id"], "bundle_index": index},
+                "unit_resources": amounts,
+                "node_id": nodes_of.get(index) or None,
+            }
             for index, amounts in row["bundles"].items()
         ],
         is_detached=row["is_detached"],
@@ -200,7 +223,7 @@ def _task(row: dict[str, Any]) -> TaskState:
         state=TASK_PENDING_NODE if state == TASK_SUBMITTED else state,
         job_id=row["job_id"] or None,
         type="ACTOR_TASK" if is_actor_call(bytes.fromhex(row["task_id"])) else "NORMAL_TASK",
-        func_or_class_name=row["name"],
+        func_or_class_name=row.get("function") or row["name"],
         node_id=row.get("node_id") or (row["owner_node_id"] if row.get("worker_pid") else None),
         worker_pid=row.get("worker_pid") or None,
         error_type=row.get("error_type"),
@@ -212,4 +235,59 @@ def _task(row: dict[str, Any]) -> TaskState:
         end_time_ms=row.get("ended_ms"),
         error_message=row.get("error_message"),
         call_site=row["call_site"] or None,
+        language="PYTHON",
     )
+
+
+def _creation(row: dict[str, Any]) -> TaskState:
+    """The making of an actor, as a task."""
+    name = f"{short(row['class_name'])}.__init__"
+    failed = row["state"] == ACTOR_DEAD and _died_in_init(row)
+    waits = row["state"] == ACTOR_PENDING
+    return TaskState(
+        task_id=row["actor_id"],
+        attempt_number=row["num_restarts"],
+        name=f"{row['name']}:{name}" if row["name"] else name,
+        state=TASK_PENDING_NODE if waits else TASK_FAILED if failed else TASK_FINISHED,
+        job_id=row["job_id"],
+        type="ACTOR_CREATION_TASK",
+        func_or_class_name=name,
+        node_id=row["node_id"] or None,
+        worker_pid=row["pid"] or None,
+        error_type="TASK_EXECUTION_EXCEPTION" if failed else None,
+        actor_id=row["actor_id"],
+        error_message=row["death_cause"] if failed else None,
+        required_resources=row["required_resources"],
+        language="PYTHON",
+    )
+
+
+_REASONS = (
+    ("killed by `ray.kill`", "RAY_KILL"),
+    ("all references to the actor were removed", "OUT_OF_SCOPE"),
+    ("its owner has died", "OWNER_DIED"),
+    ("its job has ended", "OWNER_DIED"),
+    ("its node has died", "NODE_DIED"),
+    ("its worker process has died", "WORKER_DIED"),
+)
+"""Phrases of a death's text, and Ray's word for it."""
+
+
+def _died_in_init(row: dict[str, Any]) -> bool:
+    return row["death_cause"].startswith("ray::")
+
+
+def _death_cause(row: dict[str, Any]) -> dict[str, Any]:
+    text = row["death_cause"]
+    about = {
+        "error_message": text,
+        "actor_id": row["actor_id"],
+        "class_name": row["class_name"],
+        "name": row["name"],
+        "pid": row["pid"],
+        "ray_namespace": row["ray_namespace"],
+    }
+    if _died_in_init(row):
+        return {"creation_task_failure_context": about}
+    reason = next((word for phrase, word in _REASONS if phrase in text), "UNSPECIFIED")
+    return {"actor_died_error_context": {**about, "reason": reason, "never_started": not row["pid"]}}

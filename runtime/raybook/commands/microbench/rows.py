@@ -15,9 +15,11 @@ import os
 import time
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import numpy as np
-from figures import Figure
+
+from .figures import Figure
 
 BATCH = 1000
 """Calls in flight together in the asynchronous rows: enough to fill every queue, few enough for a short box."""
@@ -37,9 +39,9 @@ class NotYet(Exception):
     """The engine does not offer the API that this row needs."""
 
 
-def require(ray: ModuleType, dotted: str) -> object:
+def require(ray: ModuleType, dotted: str) -> Any:
     """Look up `dotted` below the engine's module, importing submodules on the way. Raises NotYet where it misses."""
-    found: object = ray
+    found: Any = ray
     path = ray.__name__
     for name in dotted.split("."):
         path = f"{path}.{name}"
@@ -150,7 +152,7 @@ def put_large_first_of_worker(ray: ModuleType, seconds: float) -> Figure:
             del ref
             return value.nbytes / elapsed / 1e9
 
-    putter = Putter.remote()
+    putter = Putter.remote()  # type: ignore[attr-defined]
     value = ray.get(putter.first_put.remote())
     ray.kill(putter)
     return Figure(value, "GB/s")
@@ -310,7 +312,7 @@ def dependency_chain(ray: ModuleType, seconds: float) -> Figure:
 # --- Actors ---------------------------------------------------------------------------------------
 
 
-def make_actor_class(ray: ModuleType) -> object:
+def make_actor_class(ray: ModuleType) -> Any:
     @ray.remote
     class Server:
         def nothing(self) -> None:
@@ -319,7 +321,7 @@ def make_actor_class(ray: ModuleType) -> object:
     return Server
 
 
-def make_async_actor_class(ray: ModuleType) -> object:
+def make_async_actor_class(ray: ModuleType) -> Any:
     @ray.remote
     class AsyncServer:
         async def nothing(self) -> None:
@@ -328,7 +330,7 @@ def make_async_actor_class(ray: ModuleType) -> object:
     return AsyncServer
 
 
-def call_one_by_one(ray: ModuleType, actor: object, seconds: float) -> Figure:
+def call_one_by_one(ray: ModuleType, actor: Any, seconds: float) -> Figure:
     def step() -> int:
         for _ in range(20):
             ray.get(actor.nothing.remote())
@@ -340,7 +342,7 @@ def call_one_by_one(ray: ModuleType, actor: object, seconds: float) -> Figure:
     return figure
 
 
-def call_in_batches(ray: ModuleType, actor: object, seconds: float) -> Figure:
+def call_in_batches(ray: ModuleType, actor: Any, seconds: float) -> Figure:
     def step() -> int:
         ray.get([actor.nothing.remote() for _ in range(BATCH)])
         return BATCH

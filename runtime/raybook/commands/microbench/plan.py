@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 
-import rows
-from figures import TIME_UNIT, Figure
+from . import rows
+from .figures import TIME_UNIT, Figure
 
 STARTUP = "start-up"
 """The group whose rows are measured in a fresh interpreter each time (`startup_probe.py`)."""

@@ -70,13 +70,15 @@ class RowResult:
 
 @dataclass(frozen=True)
 class TableLine:
-    """One row of the table: ours and the peer's result, and the goal where the architecture sets one."""
+    """One row of the table: ours and the peer's result, and the goal where the architecture sets one. others: results of
+    further peers by their titles; they are shown, and enter no mean."""
 
     title: str
     ours: RowResult
     peer: RowResult
     goal: float | None = None
     goal_note: str = ""
+    others: tuple[tuple[str, RowResult], ...] = ()
 
     @property
     def ratio(self) -> float | None:
@@ -128,8 +130,8 @@ def summarize(lines: Sequence[TableLine]) -> Summary:
     compared = [line for line in lines if line.ratio is not None]
     with_goal = [line for line in lines if line.goal_reached is not None]
     return Summary(
-        mean=geometric_mean(line.ratio for line in compared),
-        lowest=min(compared, key=lambda line: line.ratio, default=None),
+        mean=geometric_mean(line.ratio for line in compared if line.ratio is not None),
+        lowest=min(compared, key=lambda line: line.ratio or 0.0, default=None),
         compared=len(compared),
         goals_reached=sum(1 for line in with_goal if line.goal_reached),
         goals=len(with_goal),
@@ -163,9 +165,18 @@ def format_result(result: RowResult) -> str:
     return format_value(result.median, result.unit) + spread
 
 
+def format_other(ours: RowResult, other: RowResult) -> str:
+    """A further peer's figure, and in brackets how many times better ours is. What it does not have is a dash."""
+    if other.status != STATUS_OK:
+        return "–" if other.status in (STATUS_NOT_YET, STATUS_NOT_RUN) else other.status
+    times = ratio(ours.median, other.median, ours.unit)
+    return format_value(other.median, other.unit) + (f" ({times:.1f}×)" if times is not None else "")
+
+
 def format_table(lines: Sequence[TableLine], peer_name: str = "Ray 2.60") -> str:
     """The ratio table as aligned plain text, followed by the reasons of the rows that have no figure."""
-    header = ("row", "raybook", peer_name, "ratio", "goal", "reached")
+    others = [name for name, _ in lines[0].others] if lines else []
+    header = ("row", "raybook", peer_name, "ratio", "goal", "reached", *others)
     body = [
         (
             line.title,
@@ -174,6 +185,7 @@ def format_table(lines: Sequence[TableLine], peer_name: str = "Ray 2.60") -> str
             f"{line.ratio:.1f}×" if line.ratio is not None else "–",
             (format_value(line.goal, line.ours.unit) if line.goal is not None else "–") + line.goal_note,
             {True: "yes", False: "no", None: "–"}[line.goal_reached],
+            *(format_other(line.ours, result) for _, result in line.others),
         )
         for line in lines
     ]
@@ -185,8 +197,8 @@ def format_table(lines: Sequence[TableLine], peer_name: str = "Ray 2.60") -> str
 
     rows = [text(header), "  ".join("-" * width for width in widths), *map(text, body)]
     for line in lines:
-        for name, result in (("raybook", line.ours), (peer_name, line.peer)):
-            if result.reason:
+        for name, result in (("raybook", line.ours), (peer_name, line.peer), *line.others):
+            if result.reason and not (result.status == STATUS_NOT_YET and name in others):
                 rows.append(f"  {line.title} · {name} · {result.status}: {result.reason}")
     return "\n".join(rows)
 
