@@ -251,6 +251,7 @@ class CoreProcess:
         mail = self._mail
         queue = self.queue
         inbox: list[Any] = []
+        has_heard = False
         if queue and self._has_polled:
             # Every second time at most: what was just handed over goes out first, but starves nobody.
             self._has_polled = False
@@ -272,7 +273,7 @@ class CoreProcess:
                 peer = by_fd.get(fd)
                 if peer is not None:
                     mail.read(peer, mask, inbox)
-                    self._rhythm.heard()
+                    has_heard = True
                 elif fd == self._link.fd:
                     self._serve_raylet(mask, inbox)
                 elif fd in mail.listeners:
@@ -287,6 +288,8 @@ class CoreProcess:
             if not self._local_handlers.keys().isdisjoint(map(type, inbox)):
                 inbox = self._handle_local(inbox)
         now_ms = int(_now_s() * 1000)
+        if has_heard:
+            self._rhythm.heard(now_ms)
         if inbox:
             owner = self.owner
             owner.wall_s = _wall_s()
