@@ -13,7 +13,7 @@ takes. A hop is one hop: what was sent to a node is never sent on.
 
 Knows nothing of workers, leases or sockets, and not what other clients of other nodes ask for: free amounts are at most one
 report old, so that two nodes may send to the same place; what does not fit queues there until the next layout. Invariant:
-the parts of a demand add up to it, once some node could hold it. Source: Ray's hybrid policy, laid out for many tasks at once.
+the parts of a demand add up to it, once some node could hold it. Source: Ray's hybrid policy, for many tasks at once.
 """
 
 from __future__ import annotations
