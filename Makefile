@@ -28,7 +28,7 @@ INSTALL_SOURCES := pyproject.toml constraints.txt $(LAB_SOURCES) \
   $(wildcard kernel_ext/jupyter-config/jupyter_server_config.d/*.json)
 
 # Fast and pure first, so that a red run is red early; suites not named here run after these.
-SUITE_ORDER := architecture base core protocol sim contracts packaging integration libs kernel widgets
+SUITE_ORDER := architecture base core protocol sim contracts packaging api behaviours integration many_nodes libs kernel widgets
 SUITES_FOUND := $(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/test_*.py))))
 SUITES := $(filter $(SUITES_FOUND),$(SUITE_ORDER)) $(filter-out $(SUITE_ORDER) browser,$(SUITES_FOUND))
 # What notebooks and JupyterLab are run with: this environment's own settings, no person's.

@@ -53,8 +53,18 @@ def test_what_this_node_can_never_hold_goes_to_one_that_can():
     assert scene.demand(1, CPU=1, disk=1) == {B: 1}
 
 
-def test_what_no_node_can_ever_hold_stays_here_where_it_is_told():
-    assert Scene().demand(1, CPU=100) == {HERE: 1}
+def test_what_no_node_can_ever_hold_stays_here_and_is_told_after_another_look():
+    scene = Scene()
+    assert scene.demand(1, CPU=100) == {}
+    assert scene.tell(so.ViewChanged()) == {}
+    assert scene.tell(so.ViewChanged()) == {HERE: 1}
+
+
+def test_what_a_node_can_hold_that_has_just_joined_goes_there():
+    scene = Scene()
+    assert scene.demand(1, CPU=8) == {}
+    scene.view.add(b"node-d--", shape_of({"CPU": 8}), shape_of({"CPU": 8}), {})
+    assert scene.tell(so.ViewChanged()) == {b"node-d--": 1}
 
 
 def test_what_queues_here_leaves_when_another_node_has_room():

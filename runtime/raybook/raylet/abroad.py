@@ -114,7 +114,7 @@ class Abroad:
         self._decide(
             so.DemandStated(client.client_id, message.class_key, message.scheduling_class, message.count, message.name)
         )
-        if message.count and self._machine.parts_of(client.client_id, message.class_key):
+        if message.count:
             self._neighbours.look_soon()
 
     def _return_lease(self, client_id: bytes, message: rm.ReturnLease) -> bool:

@@ -112,6 +112,7 @@ class Neighbours:
     # --- the view -----------------------------------------------------------------------------------------------------
 
     async def _look_for_ever(self, gcs: GcsLink) -> None:
+        pause_s = LOOK_S
         while True:
             try:
                 reply = await gcs.call("ListNodes", ListNodes())
@@ -120,12 +121,13 @@ class Neighbours:
             else:
                 self._look(reply.nodes)
             self._wake.clear()
-            pause_s = LOOK_SOON_S if self.is_waiting() and len(self.view) > 1 else LOOK_S
             try:
                 await asyncio.wait_for(self._wake.wait(), pause_s)
                 await asyncio.sleep(LOOK_SOON_S / 10)
+                pause_s = LOOK_SOON_S
             except (TimeoutError, asyncio.TimeoutError):
-                pass
+                # Who waits long is looked for less and less often: a backlog of an hour needs no twenty looks a second.
+                pause_s = min(1.2 * pause_s, LOOK_S / 4) if self.is_waiting() else LOOK_S
 
     def _look(self, nodes: list[NodeInfo]) -> None:
         for node in nodes:

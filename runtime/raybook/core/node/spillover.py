@@ -12,8 +12,8 @@ What queues on a node comes back when another one has room, so nobody waits besi
 takes. A hop is one hop: what was sent to a node is never sent on.
 
 Knows nothing of workers, leases or sockets, and not what other clients of other nodes ask for: free amounts are at most one
-report old, so that two nodes may send to the same place; what does not fit queues there until the next layout.
-Invariant: the parts of a demand add up to it. Source: Ray's hybrid policy, laid out for many tasks at once.
+report old, so that two nodes may send to the same place; what does not fit queues there until the next layout. Invariant:
+the parts of a demand add up to it, once some node could hold it. Source: Ray's hybrid policy, for many tasks at once.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from raybook.core.scheduling.hybrid import load_permille
 DemandKey = tuple[bytes, int]
 NEAR_LOOKS = 3
 """So many looks at the nodes, 50 ms apart, a node near the arguments is waited for."""
+UNKNOWN_LOOKS = 2
+"""After so many looks at the nodes, what none of them can ever hold is told to be so."""
 PLENTY = 1 << 30
 """Room of a node for tasks that ask for nothing."""
 
@@ -250,7 +252,8 @@ class Spillover:
             return self._on_bundles(demand, group)
         candidates = self._candidates(demand)
         if not candidates:
-            return {self._here: demand.wanted}
+            # Nobody known can ever hold it. A node that joined a moment ago may not be known yet.
+            return {self._here: demand.wanted} if demand.looks >= UNKNOWN_LOOKS else {}
         if strategy == SPREAD:
             return self._in_turns(demand, candidates)
         return self._with_room_first(demand, candidates, left)
@@ -348,5 +351,8 @@ class Spillover:
     def check_invariants(self) -> None:
         """Raise AssertionError naming the first broken invariant."""
         for key, demand in self._demands.items():
-            assert sum(demand.parts.values()) == demand.wanted, f"The parts of demand {key} do not add up."
+            is_held_back = not demand.parts and demand.looks < UNKNOWN_LOOKS
+            assert is_held_back or sum(demand.parts.values()) == demand.wanted, (
+                f"The parts of demand {key} do not add up."
+            )
             assert all(count > 0 for count in demand.parts.values()), f"Demand {key} keeps an empty part."
