@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 from contextlib import suppress
 from functools import partial
@@ -40,6 +41,8 @@ def run(options: WorkerOptions) -> None:
     core = CoreProcess(options.raylet_address, options.token, "worker", client_id=options.client_id)
     engine = NativeEngine(core, Job(), environment=options.runtime_env)
     executor = WorkerExecutor(core, engine.values)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, core.deferred.deferrable(signal.default_int_handler))
     executor.decode_handle = _decode_handle
     output = MarkedOutput(lambda: executor.outcome.own_repr)
     output.install()

@@ -89,3 +89,28 @@ def test_nothing_is_given_back_while_a_borrow_is_unacknowledged() -> None:
     effects = worker.handle([FromPeer(THIRD, BorrowsAdded(1))], 2)
 
     assert said(effects) == [(THIRD, DropBorrows)]
+
+
+def test_the_references_of_one_container_are_announced_to_their_owner_in_one_message() -> None:
+    owner = Owner(ME, Config())
+    keys = [THIRD + index.to_bytes(8, "big") + FIRST_RETURN for index in range(100)]
+    effects = owner.handle([HoldRef(RefInfo(key, "unix:/third")) for key in keys], 0)
+
+    (effect,) = effects
+    assert (effect.client_id, effect.message.object_ids) == (THIRD, keys)
+
+    # And given back in one, when the owner has answered.
+    owner.handle([FromPeer(THIRD, BorrowsAdded(effect.message.ack_id))], 0)
+    (effect,) = owner.handle(keys, 0)
+    assert type(effect.message) is DropBorrows
+    assert effect.message.object_ids == keys
+    owner.check_invariants()
+
+
+def test_a_reference_held_again_in_the_batch_that_drops_it_is_not_given_back() -> None:
+    owner = Owner(ME, Config())
+    ref = RefInfo(FOREIGN, "unix:/third")
+    (effect,) = owner.handle([HoldRef(ref)], 0)
+    owner.handle([FromPeer(THIRD, BorrowsAdded(effect.message.ack_id))], 0)
+    assert owner.handle([FOREIGN, HoldRef(ref)], 0) == []
+    assert said(owner.handle([FOREIGN], 0)) == [(THIRD, DropBorrows)]

@@ -125,7 +125,7 @@ class World:
                 continue
             for data in self.take(channel, count):
                 message = WIRE.decode(data)
-                if process.owner.accepts(type(message)):
+                if type(message) in process.owner.accepted:
                     inbox.append(FromPeer(sender, message))
                 elif isinstance(message, PushTasks):
                     process.work += [(sender, spec) for spec in message.tasks]

@@ -59,3 +59,37 @@ def test_signals_without_a_python_handler_are_left_alone():
     deferred.begin()
     assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
     deferred.end()
+
+
+def test_a_deferrable_handler_stays_and_is_called_when_nothing_is_deferred(calls: list[int]):
+    deferred = DeferredSignals(lambda: None)
+    mine = deferred.deferrable(signal.getsignal(signal.SIGUSR1))
+    signal.signal(signal.SIGUSR1, mine)
+    deferred.begin()
+    assert signal.getsignal(signal.SIGUSR1) is mine
+    deferred.end()
+    with pytest.raises(Alarm):
+        signal.raise_signal(signal.SIGUSR1)
+    assert calls == [signal.SIGUSR1]
+
+
+def test_a_deferrable_handler_is_deferred_beside_others_and_in_their_order(calls: list[int]):
+    deferred = DeferredSignals(lambda: None)
+    signal.signal(signal.SIGUSR1, deferred.deferrable(signal.getsignal(signal.SIGUSR1)))
+    deferred.begin()
+    signal.raise_signal(signal.SIGUSR1)
+    signal.raise_signal(signal.SIGHUP)
+    assert calls == []
+    with pytest.raises(Alarm):
+        deferred.end()
+    assert calls == [signal.SIGUSR1, signal.SIGHUP]
+
+
+def test_a_handler_that_another_loop_defers_is_deferred_by_this_one_too(calls: list[int]):
+    first, second = DeferredSignals(lambda: None), DeferredSignals(lambda: None)
+    signal.signal(signal.SIGUSR1, first.deferrable(signal.getsignal(signal.SIGUSR1)))
+    second.begin()
+    signal.raise_signal(signal.SIGUSR1)
+    assert (calls, second.noted) == ([], [signal.SIGUSR1])
+    with pytest.raises(Alarm):
+        second.end()

@@ -40,8 +40,16 @@ def test_a_worker_at_rest_sleeps_for_seconds_after_some_looks_and_anew_after_a_m
     for _ in range(2):
         assert [sleep(rhythm, Idle()) for _ in range(TURNS_BEFORE_REST)] == [IDLE_WAIT_MS] * TURNS_BEFORE_REST
         assert sleep(rhythm, Idle()) == REST_WAIT_MS
-        rhythm.heard()
-        assert rhythm.due_ms == 0
+        rhythm.heard(2_000)
+        assert rhythm.due_ms == 2_000 + EXECUTOR_WAIT_MS
+
+
+def test_a_loop_of_calls_brings_the_timer_forward_once_and_not_at_every_call():
+    rhythm = Rhythm()
+    sleep(rhythm, Idle())
+    for now_ms in (1_001, 1_002, 1_003):
+        rhythm.heard(now_ms)
+    assert rhythm.due_ms == 1_001 + EXECUTOR_WAIT_MS
 
 
 @pytest.mark.parametrize("executor", [Working(), Executor()])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -351,3 +353,102 @@ def test_a_blocked_event_loop_holds_up_no_end_of_its_actor():
     with pytest.raises(ray.exceptions.RayActorError):
         ray.get(blocked, timeout=5)
     assert time.monotonic() - begin < 2.0
+
+
+@ray.remote(num_cpus=0)
+class Starter:
+    """Starts threads that wait."""
+
+    def start(self, gate):
+        """Start a thread that waits, and say whether it turns the I/O loop meanwhile."""
+
+        def work() -> None:
+            for _ in range(40):
+                ray.get(gate.count.remote())
+            is_waiting.set()
+            ray.get(gate.wait.remote())
+
+        is_waiting = threading.Event()
+        for _ in range(10):
+            thread = threading.Thread(target=work)
+            thread.start()
+            deadline = time.monotonic() + 0.5
+            while time.monotonic() < deadline:
+                if core().baton.leader == thread.ident and is_waiting.is_set():
+                    return "leads"
+                time.sleep(0.001)
+        return "never led"
+
+    def ping(self):
+        return "pong"
+
+
+def test_a_thread_that_leads_in_a_worker_holds_up_no_further_call(gate: object):
+    actor = Starter.remote()
+    # Then the main thread is done, and wants to turn the loop until there is a call.
+    assert ray.get(actor.start.remote(gate), timeout=10) == "leads"
+    for _ in range(20):
+        assert ray.get(actor.ping.remote(), timeout=5) == "pong"
+    ray.get(gate.open.remote(), timeout=5)
+
+
+def test_a_sync_loop_leads_again_after_a_burst():
+    for _ in range(50):
+        ray.get(same.remote(1))
+    ray.get([same.remote(index) for index in range(300)])
+    for _ in range(50):
+        ray.get(same.remote(1))
+
+    before = core().baton.turns
+    for _ in range(200):
+        ray.get(same.remote(1))
+
+    # One a call; a few find the I/O thread leading, which looks every few milliseconds whether anybody does.
+    assert core().baton.turns - before > 100
+
+
+@ray.remote(num_cpus=0)
+class Server:
+    """An async actor with sockets, timers and threads of its own."""
+
+    def __init__(self):
+        self.heard = []
+
+    async def serve(self):
+        server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
+        return server.sockets[0].getsockname()[1]
+
+    async def _answer(self, reader, writer):
+        while line := await reader.readline():
+            self.heard.append(line)
+            writer.write(line.upper())
+            await writer.drain()
+
+    async def in_a_thread(self):
+        return await asyncio.to_thread(threading.get_ident) != threading.get_ident()
+
+    async def rest(self, seconds):
+        begin = time.monotonic()
+        await asyncio.sleep(seconds)
+        return time.monotonic() - begin
+
+    async def count(self):
+        return len(self.heard)
+
+
+def test_sockets_timers_and_threads_of_an_async_actor_go_on_while_its_loop_reads_the_calls():
+    actor = Server.remote()
+    port = ray.get(actor.serve.remote(), timeout=5)
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        for number in range(1, 60):
+            # In turn, at once, and with nothing between: each wakes a loop that sleeps for the other.
+            connection.sendall(b"line\n")
+            if number % 3:
+                assert ray.get(actor.count.remote(), timeout=5) <= number
+            assert connection.recv(100) == b"LINE\n"
+            assert ray.get(actor.count.remote(), timeout=5) == number
+    assert ray.get(actor.in_a_thread.remote(), timeout=5)
+    rests = [actor.rest.remote(seconds) for seconds in (0.02, 0.001, 0.05)]
+    for _ in range(100):
+        ray.get(actor.count.remote(), timeout=5)
+    assert all(took_s < 2.0 for took_s in ray.get(rests, timeout=5))

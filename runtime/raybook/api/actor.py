@@ -70,7 +70,7 @@ class ActorClass:
         cls = self._cls
         methods: dict[str, int] = {}
         defaults: dict[str, MethodDefaults] = {}
-        signatures: dict[str, Callable[[tuple, dict], None]] = {}
+        signatures: dict[str, CallSignature] = {}
         is_async = inspect.iscoroutinefunction(inspect.getattr_static(cls, "__init__"))
         for name, function, is_static in _methods_of(cls):
             declared = getattr(function, METHOD_MARK, {})
@@ -78,7 +78,7 @@ class ActorClass:
             if declared:
                 defaults[name] = method_defaults(declared)
             is_async |= inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
-            signatures[name] = CallSignature(function, skip=0 if is_static else 1).check
+            signatures[name] = CallSignature(function, skip=0 if is_static else 1)
         prepared = actor_options(self._options, cls.__qualname__, methods, defaults, is_async)
         self._signatures = signatures
         self._check_init = _init_check(cls)

@@ -7,7 +7,6 @@ and nothing else; a handle works in the session that made it and raises in any o
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 from raybook.api.binding import bind_method
@@ -16,6 +15,7 @@ from raybook.api.option_checks import check_streams
 from raybook.api.options import CALL_OPTIONS, call_options, check_call_site_options, override_call
 from raybook.api.public_ids import ActorID
 from raybook.api.returns import shape_returns
+from raybook.api.signature import CallSignature
 from raybook.base.errors import StaleReferenceError
 from raybook.base.names import short
 from raybook.base.specs import RefInfo
@@ -34,7 +34,7 @@ class ActorHandle:
         self,
         state: ActorHandleState,
         engine: Engine,
-        signatures: dict[str, Callable[[tuple, dict], None]] | None = None,
+        signatures: dict[str, CallSignature] | None = None,
     ) -> None:
         self._state = state
         self._engine = engine
@@ -121,9 +121,9 @@ class ActorMethod:
         engine = handle._engine
         if engine.closed:
             raise _stale(handle)
-        check = handle._signatures.get(self._name)
-        if check is not None:
-            check(args, kwargs)
+        signature = handle._signatures.get(self._name)
+        if signature is not None and (args or kwargs or not signature.takes_nothing):
+            signature.check(args, kwargs)
         options = self._options
         num_returns = options.num_returns
         refs = engine.call_actor(handle._state, self._name, args, kwargs, options)
@@ -135,9 +135,9 @@ class ActorMethod:
         """A node of a graph (``raybook.dag``) that calls this method when the graph runs; a tuple of nodes, one for each
         value, for num_returns > 1. Arguments may be nodes. TypeError for those that do not fit the method."""
         handle = self._handle
-        check = handle._signatures.get(self._name)
-        if check is not None:
-            check(args, kwargs)
+        signature = handle._signatures.get(self._name)
+        if signature is not None:
+            signature.check(args, kwargs)
         options = {"name": self._options.name, "num_returns": self._options.num_returns}
         return bind_method(self, args, kwargs, self._options.num_returns, options)
 

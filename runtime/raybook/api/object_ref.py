@@ -234,7 +234,7 @@ async def _value_of(ref: ObjectRef) -> Any:
 
 def rebuild_ref(object_id: bytes, owner_address: str) -> ObjectRef:
     """What a pickled ref is loaded with. RuntimeError in a process that is not connected."""
-    return started_engine().adopt_ref(object_id, owner_address)
+    return (current_runtime.engine or started_engine()).adopt_ref(object_id, owner_address)
 
 
 def _settle(future: Future, engine: Engine, ref: ObjectRef) -> None:

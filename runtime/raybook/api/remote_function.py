@@ -75,7 +75,9 @@ class RemoteFunction:
         """Compute what every call needs. Not in ``__setstate__``: a self-referring function arrives in pieces."""
         function = self._function
         prepared = task_options(self._options, short_name(function), inspect.isgeneratorfunction(function))
-        self._check = CallSignature(function).check
+        signature = CallSignature(function)
+        self._check = signature.check
+        self._takes_nothing = signature.takes_nothing
         self._num_returns = prepared.num_returns
         self._inherits = strategies.inherits(self._options)
         self._task_options = prepared
@@ -91,7 +93,8 @@ class RemoteFunction:
         options = self._task_options or self._prepare()
         if self._inherits and current_runtime.mode == WORKER:
             options = self._with_parent(options)
-        self._check(args, kwargs)
+        if args or kwargs or not self._takes_nothing:
+            self._check(args, kwargs)
         export = self._export
         blob = export.blob if export.engine is engine else export.make(engine)
         refs = engine.submit_task(blob, args, kwargs, options)

@@ -57,8 +57,6 @@ from raybook.worker.values import Values
 MEMORY_LOOK_S = 0.5
 """How often a caller who waits for the memory report looks whether the cluster is lost."""
 
-NO_ARGUMENTS = serialize(((), {}), SerializationContext()).to_bytes()
-
 
 class NativeEngine:
     """One membership of this process in one cluster. See ``engines.engine.Engine`` for the contract."""
@@ -128,7 +126,7 @@ class NativeEngine:
         self._core.owner.leases.job = job
 
     def adopt_ref(self, object_id: bytes, owner_address: str) -> Any:
-        self._submit(HoldRef(RefInfo(object_id, owner_address)))
+        self.release(HoldRef(RefInfo(object_id, owner_address)))  # No wake-up: what depends on it is queued behind it.
         return self.make_ref(object_id, owner_address, self.release)
 
     def adopt_actor(self, actor: ActorHandleState) -> None:
@@ -150,7 +148,7 @@ class NativeEngine:
             stats = self._stats[key] = FunctionStats(options.name, function.payload, function.short_name)
             self._core.facts.register(stats)
         task_id = self._ids.task_id()
-        spec = TaskSpec(task_id, key, options.name, NO_ARGUMENTS, options.num_returns)
+        spec = TaskSpec(task_id, key, options.name, arguments.NO_ARGUMENTS, options.num_returns)
         what = options.scheduling_class
         if self.environment:
             what = self._merged.get(what) or self._with_environment(what)
@@ -167,7 +165,8 @@ class NativeEngine:
         context = CURRENT_TASK.get()
         if context is not None:
             spec.parent = context.task_id
-        refs = self._refs_of(task_id, options.num_returns)
+        first, count = task_id + FIRST_RETURN, options.num_returns
+        refs = [self.make_ref(first, self._address, self.release)] if count == 1 else self._refs_of(task_id, count)
         self._submit(record)
         if stored is not None:
             self.release(stored)
@@ -181,7 +180,7 @@ class NativeEngine:
 
     def _refs_of(self, task_id: bytes, num_returns: int) -> list[Any]:
         make, release, address = self.make_ref, self.release, self._address
-        if num_returns == 1 or num_returns < 0:
+        if num_returns < 0:
             return [make(task_id + FIRST_RETURN, address, release)]
         return [make(return_id(task_id, index), address, release) for index in range(num_returns)]
 
@@ -222,7 +221,7 @@ class NativeEngine:
         actor_id = self._ids.actor_id()
         namespace = self.namespace if options.namespace is None else options.namespace
         name = f"{short(options.class_name)}.__init__"
-        spec = TaskSpec(actor_id, function.key, name, NO_ARGUMENTS)
+        spec = TaskSpec(actor_id, function.key, name, arguments.NO_ARGUMENTS)
         record = TaskRecord(spec, FunctionStats(name), None, actor_id)
         stored = self._pack_arguments(record, args, kwargs) if args or kwargs else None
         state = ActorHandleState(
@@ -288,7 +287,7 @@ class NativeEngine:
         if 0 <= actor.max_pending_calls:
             self._pending.admit(actor, method)
         task_id = self._ids.call_id()
-        spec = TaskSpec(task_id, b"", stats.name, NO_ARGUMENTS, options.num_returns)
+        spec = TaskSpec(task_id, b"", stats.name, arguments.NO_ARGUMENTS, options.num_returns)
         spec.method = method
         record = TaskRecord(spec, stats, None, actor.actor_id, options.max_task_retries)
         record.may_overtake = actor.is_unordered
@@ -303,7 +302,8 @@ class NativeEngine:
         context = CURRENT_TASK.get()
         if context is not None:
             spec.parent = context.task_id
-        refs = self._refs_of(task_id, options.num_returns)
+        first, count = task_id + FIRST_RETURN, options.num_returns
+        refs = [self.make_ref(first, self._address, self.release)] if count == 1 else self._refs_of(task_id, count)
         self._submit(record)
         if stored is not None:
             self.release(stored)
@@ -367,7 +367,8 @@ class NativeEngine:
     def get(self, refs: Sequence[Any], timeout_s: float | None) -> list[Any]:
         if self.closed:
             raise self._stale()
-        return self.values.get(refs, timeout_s)
+        values = self.values
+        return [values.get_one(refs[0], timeout_s)] if len(refs) == 1 else values.get(refs, timeout_s)
 
     def wait(
         self, refs: Sequence[Any], num_returns: int, timeout_s: float | None, fetch_local: bool

@@ -14,8 +14,10 @@ import os
 import socket
 from typing import Any
 
+import msgspec
+
 from raybook.protocol.auth import CHALLENGE_BYTES, PROOF_BYTES, is_proof, new_challenge, prove
-from raybook.protocol.frames import Codec
+from raybook.protocol.frames import Codec, ProtocolError, unpack_length
 
 RECEIVE_BYTES_MIN = 1 << 12
 RECEIVE_BYTES_MAX = 1 << 18
@@ -38,16 +40,20 @@ class FramedSocket:
     """One connection of one conversation (``union``: its message types)."""
 
     __slots__ = (
-        "_buffer",
         "_challenge",
         "_codec",
         "_handshake",
         "_out",
         "_prove",
+        "_recv_into",
+        "_send",
         "_token",
+        "_view",
         "closed",
         "context",
         "fd",
+        "is_connected",
+        "queue",
         "sock",
     )
 
@@ -63,11 +69,17 @@ class FramedSocket:
         self.closed = False
         self.context: Any = None
         self._codec = Codec(union)
-        self._out = bytearray()
-        self._buffer = bytearray(RECEIVE_BYTES_MIN)
+        self.queue = self._codec.queue
+        """Encodes a message behind what is still unsent. Nothing is written before ``flush``."""
+        self._send = sock.send
+        self._recv_into = sock.recv_into
+        self._out = self._codec.out
+        self._view = memoryview(bytearray(RECEIVE_BYTES_MIN))
         self._token = accept_token
         self._prove = prove_token
         self._handshake = bytearray()
+        self.is_connected = accept_token is None and prove_token is None
+        """Whether the handshake is over on this side."""
         self._challenge = b""
         if accept_token is not None:
             self._challenge = new_challenge()
@@ -78,10 +90,6 @@ class FramedSocket:
     def unsent_bytes(self) -> int:
         return len(self._out)
 
-    def queue(self, message: Any) -> None:
-        """Encode a message behind what is still unsent. Nothing is written before ``flush``."""
-        self._codec.encode_into(message, self._out)
-
     def flush(self) -> bool:
         """Write what the kernel takes. True: everything is out. False: call again when writable.
         Raises ConnectionClosed."""
@@ -89,7 +97,7 @@ class FramedSocket:
         if not out or self._prove is not None:
             return True
         try:
-            sent = self.sock.send(out)
+            sent = self._send(out)
         except BlockingIOError:
             return False
         except OSError as error:
@@ -119,19 +127,25 @@ class FramedSocket:
 
     def receive(self) -> list[Any]:
         """Messages that have arrived, possibly none. Raises ConnectionClosed, AuthenticationFailed, ProtocolError."""
-        buffer = self._buffer
+        view = self._view
         try:
-            size = self.sock.recv_into(buffer)
+            size = self._recv_into(view)
         except BlockingIOError:
             return []
         except OSError as error:
             raise ConnectionClosed(f"The connection broke while receiving: {error}") from error
         if not size:
             raise ConnectionClosed("The peer closed the connection.")
-        data: bytes | memoryview = memoryview(buffer)[:size]
-        if size == len(buffer) and size < RECEIVE_BYTES_MAX:
+        if size > 4 and unpack_length(view)[0] == size - 4 and self.is_connected and not self._codec.tail:
+            # One whole message, as always when nobody is in a hurry.
+            try:
+                return [self._codec.decode(view[4:size])]
+            except msgspec.MsgspecError as error:
+                raise ProtocolError(f"A frame of {size} bytes is no message of this protocol: {error}") from error
+        data: bytes | memoryview = view[:size]
+        if size >= RECEIVE_BYTES_MIN and size == len(view) and size < RECEIVE_BYTES_MAX:
             # The old one lives until its messages are decoded below.
-            self._buffer = bytearray(size * 4)
+            self._view = memoryview(bytearray(size * 4))
         if self._token is not None or self._prove is not None:
             data = bytes(data)
             data = self._check_proof(data) if self._token is not None else self._answer_challenge(data)
@@ -148,6 +162,7 @@ class FramedSocket:
         if not is_proof(self._token or b"", self._challenge, proof):
             raise AuthenticationFailed("A peer does not know this cluster's token; it was disconnected.")
         self._token = None
+        self.is_connected = True
         self._handshake.clear()
         return rest
 
@@ -159,13 +174,9 @@ class FramedSocket:
         rest = bytes(self._handshake[CHALLENGE_BYTES:])
         self._out[:0] = prove(self._prove or b"", challenge)
         self._prove = None
+        self.is_connected = True
         self._handshake.clear()
         return rest
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether the handshake is over on this side."""
-        return self._token is None and self._prove is None
 
     def receive_first_with_fd(self, timeout_s: float) -> tuple[list[Any], int | None]:
         """Block for the first messages and a descriptor that came with them. For the registration only."""

@@ -104,7 +104,7 @@ class SimExecutor:
             if intake.take(port_caller(port), message):
                 self._new_work()
         elif kind is PushCalls:
-            intake.add([(port_caller(port), call) for call in message.calls])
+            intake.add(port_caller(port), message.calls)
             self._new_work()
         elif kind is BindLease:
             intake.bind(message)
@@ -123,10 +123,10 @@ class SimExecutor:
         elif kind is LeaseProbe:
             self.process.to_raylet(LeaseProbeAnswer(message.probe_id, self.intake.is_idle()))
         elif kind is StartActor:
-            self.intake.add([(None, message)])
+            self.intake.add(None, [message])
             self._new_work()
         elif kind is ExitWorker and (self.actor is not None or not self.process.owner.references.owns_any()):
-            self.intake.add([(None, message)])
+            self.intake.add(None, [message])
             self._new_work()
 
     def on_peer_gone(self, client_id: bytes) -> None:
@@ -418,7 +418,7 @@ class SimExecutor:
             self._replies.append(reply)
             if not self.intake.work or len(self._replies) >= GATHER or self._random() < 0.3:
                 self._flush()
-        if self.intake.is_draining:
+        if self.intake.draining_epoch:
             self.process.submit(self.intake.answer_drain)
 
     def _flush(self) -> None:

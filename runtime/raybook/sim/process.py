@@ -200,7 +200,6 @@ class Process:
         if inbox:
             self._execute(self.owner.handle(inbox, now_ms))
             self._timer_ms = min(self._timer_ms, now_ms + BUSY_WAIT_MS)
-            self.owner.finished.clear()
         if now_ms >= self._timer_ms:
             self._on_timer(now_ms, bool(inbox))
         self._flush()
@@ -254,7 +253,7 @@ class Process:
         self.arrived(port, CLOSED)
 
     def _on_peer(self, port: Port, message: Any, inbox: list[Any]) -> None:
-        if self.owner.accepts(type(message)):
+        if type(message) in self.owner.accepted:
             inbox.append(FromPeer(port.peer_id, message))
         elif type(message) is Hello:
             port.peer_id = message.endpoint.client_id
@@ -267,7 +266,7 @@ class Process:
         if kind is SpillWanted:
             message.bytes_wanted -= self.regions.give_back_idle(EVERYTHING, RECALL_BYTES_MIN)
         handler = self._raylet_handlers.get(kind)
-        if self.owner.accepts_raylet(kind):
+        if kind in self.owner.accepted_from_raylet:
             inbox.append(FromRaylet(message))
         elif handler is not None:
             handler(message)

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from types import GeneratorType
+from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -32,7 +32,7 @@ from raybook.protocol.messages.raylet import ActorStarted, ExitWorker, StartActo
 from raybook.protocol.messages.worker import ActorCreation, TaskSpec
 from raybook.worker.async_lane import AsyncLane, ThreadLane
 from raybook.worker.fixed_items import is_taken_apart, take_items
-from raybook.worker.loop_turns import LoopTurns
+from raybook.worker.loop_selector import LoopSelector
 
 if TYPE_CHECKING:
     from raybook.worker.core_process import CoreProcess
@@ -76,6 +76,12 @@ class ActorExecutor:
         self._instance: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
         """Of an async actor: its ``__init__`` and its methods run on it."""
+        self._own_methods: dict[str, Callable[..., Any]] = {
+            READY_METHOD: _return_true,
+            TERMINATE_METHOD: self._terminate,
+            CALL_METHOD: self._call_function,
+        }
+        """Methods that every actor has."""
         self._running: dict[bytes, TaskContext] = {}
         self._coroutines: dict[bytes, AsyncLane] = {}
 
@@ -91,7 +97,8 @@ class ActorExecutor:
             args, kwargs = self._executor.arguments.read(creation.spec)
             if creation.is_async:
                 # ``__init__`` may ask for the running loop, start tasks on it, or be a coroutine itself.
-                self._loop = asyncio.new_event_loop()
+                self._selector = LoopSelector(self._core)
+                self._loop = asyncio.SelectorEventLoop(self._selector)
                 asyncio.set_event_loop(self._loop)
                 self._instance = self._loop.run_until_complete(_make_on_loop(actor_class, args, kwargs))
             else:
@@ -161,13 +168,7 @@ class ActorExecutor:
 
     def _method(self, spec: TaskSpec) -> Callable[..., Any]:
         name = spec.method
-        if name == READY_METHOD:
-            return _return_true
-        if name == TERMINATE_METHOD:
-            return self._terminate
-        if name == CALL_METHOD:
-            return self._call_function
-        return getattr(self._instance, name)
+        return self._own_methods.get(name) or getattr(self._instance, name)
 
     def _terminate(self) -> None:
         self._executor.retire("its handle's __ray_terminate__ was called")
@@ -232,41 +233,41 @@ class ActorExecutor:
             loop.close()
 
     async def _serve_async(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop, selector = asyncio.get_running_loop(), self._selector
         self._finished = asyncio.Event()
         self._lane = AsyncLane(loop, self._creation.max_concurrency)
         self._group_lanes = {group: ThreadLane(group, size) for group, size in self._creation.groups.items()}
         self._scheduled = False
-        self._turns = LoopTurns(self._core, loop, self._drain)
-
-        turns = self._turns
 
         def wake() -> None:
-            if not (self._scheduled or turns.is_turning):
+            if not (self._scheduled or selector.is_turning):
                 self._scheduled = True
                 loop.call_soon_threadsafe(self._drain_told)
 
         self.wake = wake
         self._executor.actor = self
+        selector.on_turn = self._drain
         self._drain()
         await self._finished.wait()
         if self._coroutines:
             await self._wait_for_running()
-        self._turns.end()
+        selector.on_turn = _do_nothing
         for lane in self._group_lanes.values():
             lane.close()
         self.wake = None
 
     def _drain_told(self) -> None:
-        self._turns.told()
+        self._scheduled = False
         self._drain()
 
     def _drain(self) -> None:
         """On the loop: start everything that has arrived."""
-        self._scheduled = False
         executor = self._executor
         # An actor that is ending starts nothing more; what it did not take fails with its death.
-        while not executor.exiting and (item := executor.take_call()) is not None:
+        while executor.work and not executor.exiting:
+            item = executor.take_call()
+            if item is None:
+                return
             if isinstance(item, ExitWorker):
                 self._finished.set()
                 return
@@ -289,17 +290,23 @@ class ActorExecutor:
         CURRENT_TASK.set(context)
         start_ns = time.perf_counter_ns()
         try:
-            async with lane.slots:
+            if lane.free > 0:
+                lane.free -= 1
+            else:
+                await lane.wait_for_slot()
+            try:
                 args, kwargs = executor.arguments.read(spec)
                 start_ns = time.perf_counter_ns()
                 method = context.function = self._method(spec)
                 result = method(*args, **kwargs)
                 if spec.num_returns < 0:
                     await executor.streams.drain_async(peer, spec, result)
-                elif inspect.isawaitable(result):
+                elif type(result) is CoroutineType or inspect.isawaitable(result):
                     result = await result
                 elif type(result) is GeneratorType and is_taken_apart(result, spec.num_returns, self._method(spec)):
                     result = take_items(result, spec.num_returns)
+            finally:
+                lane.give_slot()
             if spec.task_id in lane.cancelled:
                 raise asyncio.CancelledError
             run_us = (time.perf_counter_ns() - start_ns) // 1000
@@ -348,6 +355,10 @@ def _repr_of(instance: Any) -> str:
 
 def _return_true() -> bool:
     return True
+
+
+def _do_nothing() -> None:
+    pass
 
 
 def _raiser(error: BaseException) -> Callable[..., Any]:

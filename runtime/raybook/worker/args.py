@@ -9,6 +9,10 @@ from typing import Any
 
 from raybook.base.specs import RefInfo
 from raybook.protocol.messages.worker import ArgRef
+from raybook.protocol.serialization import SerializationContext, serialize
+
+NO_ARGUMENTS = serialize(((), {}), SerializationContext()).to_bytes()
+"""What most calls carry: it is neither made anew nor read."""
 
 
 class ArgSlot:

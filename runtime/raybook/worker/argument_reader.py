@@ -11,6 +11,7 @@ from raybook.core.worker.recent_results import RecentResults
 from raybook.protocol.messages.worker import ArgRef, TaskSpec
 from raybook.protocol.serialization import deserialize
 from raybook.worker import args as arguments
+from raybook.worker.args import NO_ARGUMENTS
 from raybook.worker.values import Values
 
 
@@ -26,6 +27,8 @@ class ArgumentReader:
     def read(self, spec: TaskSpec) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The call's arguments; fetches what the caller did not resolve (arguments of an actor's ``__init__``)."""
         payload = spec.args
+        if payload == NO_ARGUMENTS:
+            return (), {}
         if not payload:
             if spec.args_value is None:
                 return (), {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Coroutine
 from typing import Any
 
@@ -17,7 +18,9 @@ class AsyncLane:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, size: int) -> None:
         self.loop = loop
-        self.slots = asyncio.Semaphore(size)
+        self.free = size
+        """Calls more that may run. Whoever begins takes one off, or waits for one if there is none."""
+        self._waiters: deque[asyncio.Future[None]] = deque()
         self.running: dict[bytes, asyncio.Task] = {}
         """By task id. Whoever runs takes itself out."""
         self.cancelled: set[bytes] = set()
@@ -27,6 +30,27 @@ class AsyncLane:
 
     def start(self, task_id: bytes, coroutine: Coroutine[Any, Any, None]) -> None:
         self.running[task_id] = self.loop.create_task(coroutine)
+
+    async def wait_for_slot(self) -> None:
+        """Wait in line until a call gives its slot on; it is taken then."""
+        waiter = self.loop.create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self.give_slot()
+            raise
+
+    def give_slot(self) -> None:
+        """A call has ended: the next in line has its slot."""
+        waiters = self._waiters
+        while waiters:
+            waiter = waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+        self.free += 1
 
     def cancel(self, task_id: bytes) -> None:
         """Any thread. Changes nothing for a call that is not here."""

@@ -6,7 +6,6 @@ to read as long as it refers to the object; that it does no longer, the owner ma
 
 from __future__ import annotations
 
-import _thread
 from collections.abc import Callable
 from typing import Any
 
@@ -16,22 +15,28 @@ from raybook.protocol.messages.raylet import FetchObject, ObjectFetched
 
 
 class CopyTicket:
-    """One read of a distant object. ``copy`` or ``reason`` is set when the lock opens."""
+    """One read of a distant object. ``copy`` or ``reason`` is set when it is done."""
 
-    __slots__ = ("copy", "key", "location", "lock", "reason")
+    __slots__ = ("copy", "done", "key", "location", "lock", "reason")
 
     def __init__(self, key: bytes, location: Location) -> None:
         self.key = key
         self.location = location
         self.copy: Location | None = None
         self.reason = ""
-        self.lock = _thread.allocate_lock()
-        self.lock.acquire()
+        self.done = False
+        self.lock: Any = None
+
+    def finish(self) -> None:
+        """Whoever waits may go on."""
+        self.done = True
+        if self.lock is not None:
+            self.lock.release()
 
     def end(self, copy: Location | None, reason: str) -> None:
         self.copy = copy
         self.reason = reason
-        self.lock.release()
+        self.finish()
 
 
 class Copies:

@@ -16,8 +16,6 @@ import sys
 import threading
 import time
 import types
-import weakref
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -63,6 +61,7 @@ from raybook.protocol.messages.store import (
 from raybook.worker.baton import Baton
 from raybook.worker.copies import Copies, CopyTicket
 from raybook.worker.deferred_signals import DeferredSignals
+from raybook.worker.doorbell import Doorbell
 from raybook.worker.executor_base import Executor
 from raybook.worker.facts import FactSource
 from raybook.worker.leading import Leading
@@ -73,6 +72,8 @@ from raybook.worker.rhythm import Rhythm
 from raybook.worker.tickets import Tickets
 
 logger = logging.getLogger(__name__)
+_now_s = time.monotonic
+_wall_s = time.time
 
 QUIET_VARIABLES = ("RAY_IGNORE_UNHANDLED_ERRORS", "RAYBOOK_IGNORE_UNHANDLED_ERRORS")
 """Set, errors that nobody asked for are not logged (looked at when there is one, as Ray does)."""
@@ -104,27 +105,30 @@ class CoreProcess:
         if len(self._listeners) > 1:
             self.owner.recovery.is_on = True
             self.owner.leases.locality = Locality(registered.node_id)
-        self.queue: deque[Any] = deque()
+        self.baton = Baton()
+        self.doorbell = bell = Doorbell(self.baton)
+        self.queue, self.submit, self.submit_soon, self.wake = bell.queue, bell.submit, bell.submit_soon, bell.ring
+        self.leave = bell.leave
         self.executor: Executor | None = None
-        self.facts = FactSource(self.client_id, registered.node_id, registered.observed)
+        self.facts = FactSource(self.owner, registered.node_id, registered.observed)
         self.on_log: Callable[[str], None] = _print_line
         self.on_cluster_lost: Callable[[str], None] = lambda reason: None
         self.fact_listeners: list[Callable[[FactsDelta], None]] = []
         self.lost_reason = ""
         self._regions = Regions(self.to_raylet, self.owner.pins.touches)
         self._copies = Copies(self.to_raylet, self.owner.objects, registered.node_id)
-        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        # Closed with this object, not with the I/O thread or at exit: another thread may be about to write to it.
-        weakref.finalize(self, os.close, self._wake_fd).atexit = False
         self._epoll = select.epoll()
-        self._mail = Mail(self.me, token, self._listeners, self._epoll, self.owner.accepts, self.queue.append)
-        self.baton = Baton()
-        self._deferred = DeferredSignals(self.wake)
-        self.leading = Leading(self, self._step, self._is_quiet, self._is_ending, self._fail, self._deferred)
+        self._poll = self._epoll.poll
+        self._mail = Mail(self.me, token, self._listeners, self._epoll, self.owner.accepted, self.queue.append)
+        self.unfinished = self.owner.tasks.tasks
+        self.awaited = self.owner.waits.waiting
+        self.deferred = DeferredSignals(self.wake)
+        self.leading = Leading(self, self._step, self._fail, self.deferred)
         self.tickets = Tickets(self.leading, self._regions, self.submit_call)
-        self._sleeping = False
         self._stopping = False
+        self.is_ending = False
         self._has_polled = False
+        self._watched: dict[int, Callable[[], None]] = {}
         self._rhythm = Rhythm()
         self._thread = threading.Thread(target=self._run, name="raybook-io", daemon=True)
         self._effects: dict[type, Callable[[Any], None]] = {
@@ -164,60 +168,35 @@ class CoreProcess:
 
     def start(self) -> None:
         """Start the I/O thread."""
-        self._epoll.register(self._wake_fd, select.EPOLLIN | select.EPOLLET)
+        self._epoll.register(self.doorbell.fd, select.EPOLLIN | select.EPOLLET)
         for listener in self._listeners:
             self._epoll.register(listener, select.EPOLLIN)
         self._epoll.register(self._link.fd, select.EPOLLIN)
         self._mail.executor = self.executor
         self._thread.start()
 
-    def submit(self, event: Any) -> None:
-        """Hand an event to the loop, to be handled at once. Cost: 0.1 µs, and a wake-up (1–5 µs) when it sleeps."""
-        self.queue.append(event)
-        if self._sleeping:
-            self.wake()
-        elif self.baton.is_lying:
-            self.baton.unpark()
+    def watch(self, fd: int, note: Callable[[], None]) -> None:
+        """Call ``note`` in the loop each time a descriptor becomes readable anew. From the thread that holds the baton, or
+        before the loop could see it."""
+        self._watched[fd] = note
+        self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
 
-    def submit_soon(self, event: Any) -> None:
-        """As ``submit``, for what the same thread will probably wait for next: the first one after the baton was laid
-        down stays in the queue, for at most 4 ms, until that thread leads."""
-        self.queue.append(event)
-        if self._sleeping:
-            self.wake()
-        elif self.baton.is_lying:
-            self.leading.leave_to_lie()
+    def unwatch(self, fd: int) -> None:
+        """No more of that. Idempotent."""
+        if self._watched.pop(fd, None) is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._epoll.unregister(fd)
 
-    def wake(self) -> None:
-        """End the sleep of whoever turns the loop."""
-        self._sleeping = False
-        os.eventfd_write(self._wake_fd, 1)
-
-    def rouse(self) -> None:
-        """Something was put into the queue: whoever turns the loop, or should, shall see it."""
-        if self._sleeping:
-            self.wake()
-        elif self.baton.is_lying:
-            self.baton.unpark()
-
-    @property
-    def epoll_fd(self) -> int:
-        """Readable when the loop has something to read, or was woken."""
-        return self._epoll.fileno()
-
-    def _is_quiet(self) -> bool:
-        """Nothing is in flight that would be late if the sockets were read some milliseconds later."""
-        return not self.queue and not self.owner.tasks.tasks and not self.owner.waits.is_waiting()
-
-    def _is_ending(self) -> bool:
-        return self._stopping or bool(self.lost_reason)
+    def is_quiet(self) -> bool:
+        """Nothing is in flight, or to be done, that would be late if the loop turned some milliseconds later."""
+        return not (self.queue or self.unfinished or self.awaited or self.is_ending)
 
     def call_gcs(self, method: str, request: bytes) -> GcsReply:
         """Call a GCS method and wait for the answer."""
         if self.lost_reason:
             return GcsReply(0, error_code="LocalRayletDiedError", error_text=self.lost_reason)
         call = GcsRequest(method, request)
-        self.leading.wait_for(call.lock, call)
+        self.leading.wait_for(call)
         return call.reply or GcsReply(0, error_code="LocalRayletDiedError", error_text=self.lost_reason)
 
     def send_gcs(self, method: str, request: bytes) -> None:
@@ -232,7 +211,7 @@ class CoreProcess:
         """Leave: stop the I/O thread and close everything. Idempotent."""
         if self._stopping:
             return
-        self._stopping = True
+        self._stopping = self.is_ending = True
         self.wake()
         self.baton.unpark()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
@@ -252,10 +231,11 @@ class CoreProcess:
                 # Once more after the stop: what was handed over before it must still go out.
                 stopping = self._stopping
                 self._step()
-                if (baton.is_claimed or (baton.is_wanted and self._is_quiet())) and not stopping:
+                if (baton.is_claimed or (baton.is_wanted and self.is_quiet())) and not stopping:
                     baton.lay_down()
                     baton.wait_until_needed()
                     baton.take_up()
+                    self.doorbell.left_to_lie = 0
         except Exception:  # noqa: BLE001 - it is logged, and ends this process's membership.
             self._fail()
         finally:
@@ -264,53 +244,65 @@ class CoreProcess:
     def _fail(self) -> None:
         logger.exception("The I/O loop of raybook failed; this process leaves its cluster.")
         self._lose_cluster("raybook's I/O loop failed; its traceback is in the log. Please report it.")
-        self._stopping = True
+        self._stopping = self.is_ending = True
 
     def _step(self, end_s: float | None = None) -> None:
         """One turn. Sleeps until something happens, a timer is due, or ``end_s`` (monotonic) has come."""
-        inbox: list[Any] = []
         mail = self._mail
-        for fd, mask in self._sleep(end_s):
-            peer = mail.by_fd.get(fd)
-            if peer is not None:
-                mail.read(peer, mask, inbox)
-                self._rhythm.heard()
-            elif fd == self._link.fd:
-                self._serve_raylet(mask, inbox)
-            elif fd in mail.listeners:
-                mail.welcome(fd)
-            # Else it was a wake-up; edge-triggered: nothing to read.
-        if self.queue:
-            self._take_commands(inbox)
-        now_ms = int(time.monotonic() * 1000)
+        queue = self.queue
+        inbox: list[Any] = []
+        has_heard = False
+        if queue and self._has_polled:
+            # Every second time at most: what was just handed over goes out first, but starves nobody.
+            self._has_polled = False
+        else:
+            self._has_polled = True
+            by_fd = mail.by_fd
+            # The flag is raised before the queue is looked at: whoever appends after that look sees it and wakes us.
+            bell = self.doorbell
+            bell.is_asleep = True
+            wait_s = 0.0
+            if not (queue or self._stopping or self.deferred.noted):
+                wake_s = self._rhythm.due_ms / 1000
+                if end_s is not None and end_s < wake_s:
+                    wake_s = end_s
+                wait_s = wake_s - _now_s()
+            ready = self._poll(wait_s if wait_s > 0.0 else 0)
+            bell.is_asleep = False
+            for fd, mask in ready:
+                peer = by_fd.get(fd)
+                if peer is not None:
+                    mail.read(peer, mask, inbox)
+                    has_heard = True
+                elif fd == self._link.fd:
+                    self._serve_raylet(mask, inbox)
+                elif fd in mail.listeners:
+                    mail.welcome(fd)
+                elif fd in self._watched:
+                    self._watched[fd]()
+                # Else it was a wake-up; edge-triggered: nothing to read.
+        if queue:
+            # As many as there are now: others may go on appending.
+            for _ in range(len(queue)):
+                inbox.append(queue.popleft())
+            if not self._local_handlers.keys().isdisjoint(map(type, inbox)):
+                inbox = self._handle_local(inbox)
+        now_ms = int(_now_s() * 1000)
+        if has_heard:
+            self._rhythm.heard(now_ms)
         if inbox:
-            self._execute(self.owner.handle(inbox, now_ms))
+            owner = self.owner
+            owner.wall_s = _wall_s()
+            table = self._effects
+            for effect in owner.handle(inbox, now_ms):
+                table[type(effect)](effect)
             self._rhythm.acted(now_ms)
-            if self.owner.finished:
-                self.facts.collect(self.owner.finished)
         if now_ms >= self._rhythm.due_ms:
             self._on_timer(now_ms, bool(inbox))
         if self._link.is_unsent:  # First: of a value in the arena, the raylet hears before its owner.
             self._flush_link()
         if mail.unsent:
             mail.flush()
-
-    def _sleep(self, end_s: float | None) -> list[tuple[int, int]]:
-        """Wait for something to happen, or for the timer. The flag is raised before the queue is looked at, so that
-        whoever appends after that look sees it and wakes us."""
-        self._sleeping = True
-        if self.queue or self._stopping or self._deferred.noted:
-            self._sleeping = False
-            # Every second time at most: what was just handed over goes out first, but starves nobody.
-            self._has_polled = not self._has_polled
-            return self._epoll.poll(0) if self._has_polled else []
-        self._has_polled = True
-        wake_s = self._rhythm.due_ms / 1000
-        if end_s is not None and end_s < wake_s:
-            wake_s = end_s
-        ready = self._epoll.poll(max(0.0, wake_s - time.monotonic()))
-        self._sleeping = False
-        return ready
 
     def _execute(self, effects: list[Any]) -> None:
         table = self._effects
@@ -319,6 +311,7 @@ class CoreProcess:
 
     def _on_timer(self, now_ms: int, is_busy: bool) -> None:
         """What can wait some milliseconds: deadlines of the machine, replies left behind, extents, facts."""
+        self.owner.wall_s = _wall_s()
         self._execute(self.owner.tick(now_ms))
         self._regions.look(now_ms)
         if self.facts.is_due(now_ms):
@@ -332,20 +325,21 @@ class CoreProcess:
             self.executor.on_idle()
         self._rhythm.rest(now_ms, is_busy, wait_ms, self.executor)
 
-    def _take_commands(self, inbox: list[Any]) -> None:
-        pop = self.queue.popleft
+    def _handle_local(self, inbox: list[Any]) -> list[Any]:
+        """Do what is not the owner machine's; the rest."""
         local = self._local_handlers
-        for _ in range(len(self.queue)):
-            event = pop()
+        rest = []
+        for event in inbox:
             handler = local.get(type(event))
             if handler is None:
-                inbox.append(event)
+                rest.append(event)
             else:
-                if inbox and type(event) is GcsRequest:
+                if rest and type(event) is GcsRequest:
                     # The cluster must not be asked for an actor before it hears that its last handle went.
-                    self._execute(self.owner.handle(inbox, int(time.monotonic() * 1000)))
-                    inbox.clear()
+                    self._execute(self.owner.handle(rest, int(time.monotonic() * 1000)))
+                    rest.clear()
                 handler(event)
+        return rest
 
     def _log_unhandled(self, effect: UnhandledError) -> None:
         if not any(os.environ.get(name) for name in QUIET_VARIABLES):
@@ -374,7 +368,7 @@ class CoreProcess:
         if kind is SpillWanted:
             # What nothing lies in need not be made free.
             message.bytes_wanted -= self._regions.give_back_idle(EVERYTHING, RECALL_BYTES_MIN)
-        if self.owner.accepts_raylet(kind):
+        if kind in self.owner.accepted_from_raylet:
             inbox.append(FromRaylet(message))
             return
         handler = self.raylet_handlers.get(kind)
@@ -397,6 +391,7 @@ class CoreProcess:
         if self.lost_reason or self._stopping:
             return
         self.lost_reason = reason
+        self.is_ending = True
         with contextlib.suppress(OSError, ValueError):
             self._epoll.unregister(self._link.fd)
         self._fail_waiting(reason)
@@ -453,8 +448,10 @@ class CoreProcess:
         for event in list(self.queue):
             if type(event) is GcsRequest:
                 event.answer(None)
-            elif type(event) in (Ticket, CopyTicket, Wait):
-                _wake_up(WakeUp(event)) if type(event) is Wait else event.lock.release()
+            elif type(event) in (Ticket, CopyTicket):
+                event.finish()
+            elif type(event) is Wait:
+                _wake_up(WakeUp(event))
         if self._stopping:
             self.queue.clear()
 
@@ -463,7 +460,7 @@ def _wake_up(effect: WakeUp) -> None:
     wait = effect.wait
     if wait.callback is not None:
         wait.callback()
-    else:
+    elif wait.lock is not None:
         wait.lock.release()
 
 

@@ -58,6 +58,7 @@ from raybook.worker.peers import Peer
 from raybook.worker.reply_channel import ReplyChannel
 from raybook.worker.values import Values
 
+_now_ns = time.perf_counter_ns
 OWN_THREADS = 2
 """The main thread and the I/O thread; others are users'."""
 SHORT_US = 200
@@ -71,7 +72,8 @@ class WorkerExecutor(Executor):
         self._core = core
         self._values = values
         self.intake = Intake(core.send_peer, core.to_raylet, lambda: self.actor is not None)
-        self._work = self.intake.work
+        self.work = self.intake.work
+        """What has arrived and has not been taken."""
         self._assignment = Assignment({})
         self._exposed: Assignment | None = None
         self._functions: dict[bytes, Any] = {}
@@ -83,7 +85,7 @@ class WorkerExecutor(Executor):
         self.streams = ItemStreams(core, self.outcome)
         self.arguments = ArgumentReader(values, core.config.pipeline_depth_max)
         self.current: TaskSpec | None = None
-        self._interruption = Interruption(lambda: self.current)
+        self._interruption = Interruption(lambda: self.current, core.deferred.deferrable)
         self.exiting = False
         self.actor: ActorExecutor | None = None
         self.decode_handle: Callable[[bytes], Any] = bytes
@@ -99,10 +101,10 @@ class WorkerExecutor(Executor):
     def on_message(self, peer: Peer, message: Any) -> None:
         kind = type(message)
         if kind is PushTasks:
-            if self.intake.take(peer, message):
-                self._tell_actor()
+            self.intake.take(peer, message)
         elif kind is PushCalls:
-            self._enqueue([(peer, call) for call in message.calls])
+            self.intake.add(peer, message.calls)
+            self._tell_actor()
         elif kind is SendFunction:
             self._payloads[message.key] = message.payload
         elif kind is BindLease:
@@ -116,8 +118,9 @@ class WorkerExecutor(Executor):
         elif kind is StreamCredit:
             self.streams.on_credit(message)
 
-    def _enqueue(self, work: list[tuple[Peer | None, Any]]) -> None:
-        self.intake.add(work)
+    def _order(self, message: Any) -> None:
+        """Something of the raylet's, to be done by the main thread in its turn."""
+        self.intake.add(None, [message])
         self._tell_actor()
 
     def _tell_actor(self) -> None:
@@ -152,12 +155,12 @@ class WorkerExecutor(Executor):
         elif kind is LeaseProbe:
             self._core.to_raylet(LeaseProbeAnswer(message.probe_id, self.intake.is_idle()))
         elif kind is StartActor:
-            self._enqueue([(None, message)])
+            self._order(message)
         elif kind is ExitWorker:
             if not message.graceful:
                 os._exit(0)
             if self.actor is not None or not self._core.owner.references.owns_any():
-                self._enqueue([(None, message)])
+                self._order(message)
             # Else it stays: objects that others still refer to would be lost with it.
 
     def on_peer_gone(self, client_id: bytes) -> None:
@@ -172,7 +175,7 @@ class WorkerExecutor(Executor):
             self._interruption.wanted.clear() if self.intake.is_idle() else self._interruption.ask_again()
 
     def is_busy(self) -> bool:
-        return not self.replies.is_empty() or bool(self._work) or bool(self._interruption.wanted)
+        return bool(self.replies.gathered or self.work or self._interruption.wanted)
 
     def is_at_rest(self) -> bool:
         if self.is_busy() or threading.active_count() > OWN_THREADS:
@@ -182,20 +185,22 @@ class WorkerExecutor(Executor):
         # The order that made it an actor is settled at its end.
         return self.intake.accepted == self.intake.settled + 1 and not self.actor.is_async
 
-    def _is_wanted(self) -> bool:
-        return bool(self._work) or self.exiting
-
     # The main thread's side
 
     def run(self) -> None:
         """Take work until told to exit."""
-        work = self._work
+        work = self.work
+        replies, lead_for_work = self.replies, self._core.leading.lead_for_work
         while not self.exiting:
+            if not work:
+                if replies.gathered:
+                    replies.flush()
+                lead_for_work(work, self)
+                continue
             try:
                 peer, item = work.popleft()
             except IndexError:
-                self.replies.flush()
-                self._core.leading.lead_until(self._is_wanted)
+                # The I/O thread has taken it back.
                 continue
             if peer is not None:
                 self._run_task(peer, item)
@@ -229,7 +234,7 @@ class WorkerExecutor(Executor):
     def take_call(self) -> tuple[Peer, TaskSpec] | ExitWorker | None:
         """The next call for an actor that runs its own loop; None when there is none."""
         try:
-            peer, item = self._work.popleft()
+            peer, item = self.work.popleft()
         except IndexError:
             return None
         if peer is None:
@@ -239,12 +244,16 @@ class WorkerExecutor(Executor):
 
     def wait_for_call(self) -> tuple[Peer, TaskSpec] | ExitWorker:
         """As ``take_call``, blocking (sync and threaded actors)."""
+        work = self.work
         while True:
-            item = self.take_call()
-            if item is not None:
-                return item
-            self.replies.flush()
-            self._core.leading.lead_until(self._is_wanted)
+            if work:
+                item = self.take_call()
+                if item is not None:
+                    return item
+                continue
+            if self.replies.gathered:
+                self.replies.flush()
+            self._core.leading.lead_for_work(work, self)
             if self.exiting:
                 return ExitWorker("retired")
 
@@ -253,7 +262,7 @@ class WorkerExecutor(Executor):
         if spec.slots is not None and not self.arguments.resolve(spec):
             self._bounce_early(peer, spec)
             return
-        if not self.replies.is_empty() and (spec.runs_once or self._run_us.get(key, SHORT_US) >= SHORT_US):
+        if self.replies.gathered and (spec.runs_once or self._run_us.get(key, SHORT_US) >= SHORT_US):
             self.replies.flush()
         function = self._functions.get(key)
         if function is None:
@@ -261,7 +270,8 @@ class WorkerExecutor(Executor):
             if function is None:
                 self.reply(peer, spec, self.outcome.of_error(spec, self._load_error, 0))
                 return
-        self._expose()
+        if self._exposed is not self._assignment:
+            self._expose()
         if spec.max_calls:
             # Known before the answer, for in that moment the raylet may ask whether this worker is free for an actor.
             made = self._calls_made[key] = self._calls_made.get(key, 0) + 1
@@ -277,10 +287,9 @@ class WorkerExecutor(Executor):
         self._core.submit(lambda: self.intake.bounce_early(peer, spec.task_id))
 
     def _expose(self) -> None:
-        if self._exposed is not self._assignment:
-            self._exposed = self._assignment
-            expose_gpus(self._assignment)
-            expose_cpus(self._assignment)
+        self._exposed = self._assignment
+        expose_gpus(self._assignment)
+        expose_cpus(self._assignment)
 
     def _load(self, spec: TaskSpec) -> Any:
         payload = self._payloads.pop(spec.function_key, None)
@@ -306,12 +315,11 @@ class WorkerExecutor(Executor):
         context.function = function
         token = CURRENT_TASK.set(context)
         self.current = spec
-        start_ns = time.perf_counter_ns()
+        start_ns = 0
         result: Any = None
-        reply: TaskReply | None = None
         try:
             args, kwargs = self.arguments.read(spec)
-            start_ns = time.perf_counter_ns()
+            start_ns = _now_ns()
             try:
                 interruption.is_open = True
                 if interruption.wanted:
@@ -325,9 +333,10 @@ class WorkerExecutor(Executor):
                 result = take_items(result, spec.num_returns, self._step)
         except BaseException as error:  # noqa: BLE001 - everything user code raises has a meaning here.
             interruption.is_open = False
-            reply = self.error_reply(spec, error, (time.perf_counter_ns() - start_ns) // 1000)
-        run_us = (time.perf_counter_ns() - start_ns) // 1000
-        if reply is None:
+            run_us = (_now_ns() - start_ns) // 1000 if start_ns else 0
+            reply = self.error_reply(spec, error, run_us)
+        else:
+            run_us = (_now_ns() - start_ns) // 1000
             reply = self.outcome.of_result(spec, result, run_us)
         args = kwargs = None  # type: ignore[assignment]
         if not has_refs(reply):
@@ -366,16 +375,17 @@ class WorkerExecutor(Executor):
     def reply(self, peer: Peer, spec: TaskSpec, reply: TaskReply, more_soon: bool = False) -> None:
         """Answer. Where references are involved, through the owner machine, which first makes sure that what this
         process still holds is known. more_soon: the caller flushes when no more come. Any thread that runs tasks."""
-        self.intake.settled += 1
+        intake = self.intake
+        intake.settled += 1
         if self.actor is None:
             self.arguments.keep(reply)
         if needs_seal(spec, reply):
             self.replies.flush()
             self._core.submit(SealReply(peer.client_id, reply))
         else:
-            self.replies.add(peer, reply, (more_soon or bool(self._work)) and not spec.runs_once)
-        if self.intake.is_draining:
-            self._core.submit(self.intake.answer_drain)
+            self.replies.add(peer, reply, (more_soon or bool(self.work)) and not spec.runs_once)
+        if intake.draining_epoch:
+            self._core.submit(intake.answer_drain)
 
     # Blocking and ending
 
@@ -385,11 +395,11 @@ class WorkerExecutor(Executor):
             return
         self.replies.flush()
         if self.actor is None:
-            self._core.submit(self.intake.lend)
+            self._core.leave(self.intake.lend)
 
     def _after_block(self) -> None:
         if self.actor is None and self.current is not None and _thread.get_ident() == self._main:
-            self._core.submit(self.intake.unlend)
+            self._core.leave(self.intake.unlend)
 
     def retire(self, reason: str) -> None:
         """End this process after the present work, on purpose."""

@@ -1,25 +1,22 @@
 """Fact source: what this process tells about its tasks, and only while somebody looks.
 
-Finished tasks go into a bounded ring at their source (surveys read it); per-function counts are published at most
-every ``interval_ms``, and only those that changed. Knows nothing of who looks. Used by the I/O thread only, except
+The owner machine remembers the last tasks that ended (surveys read that, too); per-function counts are published at
+most every ``interval_ms``, and only those that changed. Knows nothing of who looks. Used by the I/O thread only, except
 ``register``, which rests on an atomic list operation.
 """
 
 from __future__ import annotations
 
 import os
-import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from raybook.base.facts import Fact
-from raybook.base.specs import ErrorValue
-from raybook.core.owner.records import FunctionStats, TaskRecord
-from raybook.core.owner.task_report import ERROR_CHARS_MAX, EndedTask
+from raybook.core.owner.owner import Owner
+from raybook.core.owner.records import FunctionStats
+from raybook.core.owner.task_report import EndedTask
 from raybook.protocol.messages.raylet import PublishFacts
 
-RING_ROWS = 10_000
 RECENT_ROWS_MAX = 50
 """Single tasks told about in one interval: the newest. Counts cover all."""
 HISTORY_ROWS_MAX = 500
@@ -32,17 +29,18 @@ LATENCY_TASKS_MAX = 1_000
 
 
 class FactSource:
-    def __init__(self, client_id: bytes, node_id: bytes, observed: bool, interval_ms: int = 250) -> None:
-        self.ring: deque[EndedTask] = deque(maxlen=RING_ROWS)
-        self._suffix = "#" + client_id.hex()
+    def __init__(self, owner: Owner, node_id: bytes, observed: bool, interval_ms: int = 250) -> None:
+        self._owner = owner
+        self._told = 0
+        """How many ended tasks there had been when it was last told of them."""
+        self._suffix = "#" + owner.client_id.hex()
         self._node_id = node_id.hex()
         self._stats: list[FunctionStats] = []
         self._observed = observed
         self._interval_ms = interval_ms
         self._due_ms = 0
         self._history: list[EndedTask] = []
-        self._recent: deque[EndedTask] = deque(maxlen=RECENT_ROWS_MAX)
-        self._changed = False
+        self._was_asked = False
         self.largest_objects: Callable[[int], list[dict[str, Any]]] = lambda count: []
         """Reads the owner's tables; set by the engine, called on the I/O thread."""
         self._objects: dict[str, dict[str, Any]] = {}
@@ -58,26 +56,18 @@ class FactSource:
         if active:
             for stats in self._stats:
                 stats.changed = True
-            self._history = list(self.ring)[-HISTORY_ROWS_MAX:]
+            self._history = list(self._owner.ended)[-HISTORY_ROWS_MAX:]
+            self._told = self._owner.ended_count
             self._objects.clear()
             self._objects_due_ms = 0
-            self._changed = True
-
-    def collect(self, finished: list[tuple[TaskRecord, str, int, int, ErrorValue | None]]) -> None:
-        """Move finished tasks into the ring. Cost: 0.4 µs a task."""
-        end_s = time.time()
-        rows = [_ended(record, state, end_s, run_us, pid, error) for record, state, run_us, pid, error in finished]
-        finished.clear()
-        self.ring.extend(rows)
-        if self._observed:
-            self._recent.extend(rows[-RECENT_ROWS_MAX:])
-            self._changed = True
+            self._was_asked = True
 
     def wait_ms(self, now_ms: int) -> int:
         """How long the I/O thread may sleep without missing a publication."""
         if not self._observed:
             return FOREVER_MS
-        return max(0, self._due_ms - now_ms) if self._due_ms > now_ms or self._changed else self._interval_ms
+        is_behind = self._was_asked or self._told != self._owner.ended_count
+        return max(0, self._due_ms - now_ms) if self._due_ms > now_ms or is_behind else self._interval_ms
 
     def is_due(self, now_ms: int) -> bool:
         return self._observed and now_ms >= self._due_ms
@@ -85,15 +75,20 @@ class FactSource:
     def take(self, now_ms: int) -> list[PublishFacts]:
         """The facts since the last time, as messages to send."""
         self._due_ms = now_ms + self._interval_ms
-        self._changed = False
+        self._was_asked = False
         facts = [self._group(stats) for stats in self._stats if stats.changed]
-        facts += [self._row(row) for row in (*self._history, *self._recent)]
+        facts += [self._row(row) for row in (*self._history, *self._recent())]
         self._history = []
-        self._recent.clear()
         if now_ms >= self._objects_due_ms:
             self._objects_due_ms = now_ms + OBJECTS_INTERVAL_MS
             facts += self._object_facts()
         return [PublishFacts(facts)] if facts else []
+
+    def _recent(self) -> list[EndedTask]:
+        """The newest of those that ended since the last time."""
+        count = min(self._owner.ended_count - self._told, RECENT_ROWS_MAX)
+        self._told = self._owner.ended_count
+        return list(self._owner.ended)[-count:] if count else []
 
     def _object_facts(self) -> list[Fact]:
         """The largest objects, as far as they are others than at the last look."""
@@ -112,7 +107,7 @@ class FactSource:
         """How long the last ended tasks waited before they ran, as quantiles in seconds. Cost: 0.3 µs a task."""
         waits = sorted(
             max(0.0, task.end_s - task.run_us / 1e6 - task.submitted_s)
-            for task in list(self.ring)[-LATENCY_TASKS_MAX:]
+            for task in list(self._owner.ended)[-LATENCY_TASKS_MAX:]
             if task.submitted_s and task.pid
         )
         at = {str(share): waits[min(len(waits) - 1, int(share * len(waits)))] for share in QUANTILES} if waits else {}
@@ -149,14 +144,3 @@ def _counts(stats: FunctionStats) -> dict[str, Any]:
         "cancelled": stats.cancelled,
         "mean_us": max(0.0, round(stats.average_us, 1)),
     }
-
-
-def _ended(record: TaskRecord, state: str, end_s: float, run_us: int, pid: int, error: ErrorValue | None) -> EndedTask:
-    spec = record.spec
-    return EndedTask(
-        spec.name, spec.task_id, state, end_s, run_us, pid, spec.attempt, spec.parent, record.actor_id, record.call_site,
-        record.submitted_s,
-        "" if error is None else error.code,
-        "" if error is None else error.text[:ERROR_CHARS_MAX],
-        record.stats.function,
-    )  # fmt: skip

@@ -23,11 +23,12 @@ AGAIN_NS_MIN, AGAIN_NS_MAX = 10_000_000, 500_000_000
 
 
 class Interruption:
-    """One per worker, made on its main thread. current: the task that thread runs."""
+    """One per worker, made on its main thread. current: the task that thread runs. deferrable: makes a handler one that
+    knows when signals are deferred."""
 
     __slots__ = ("_again_ns", "_current", "_main", "_next_ns", "is_open", "wanted")
 
-    def __init__(self, current: Callable[[], TaskSpec | None]) -> None:
+    def __init__(self, current: Callable[[], TaskSpec | None], deferrable: Callable[[Any], Any] | None = None) -> None:
         self._current = current
         self._main = _thread.get_ident()
         self.is_open = False
@@ -36,7 +37,7 @@ class Interruption:
         """Tasks to stop. One that is neither waiting nor current is between the two, and finds itself here."""
         self._again_ns = AGAIN_NS_MIN
         self._next_ns = 0
-        signal.signal(CANCEL_SIGNAL, self._on_signal)
+        signal.signal(CANCEL_SIGNAL, deferrable(self._on_signal) if deferrable else self._on_signal)
 
     def ask(self, task_id: bytes) -> None:
         """I/O thread: stop this task. First the note, then the look: the main thread does it the other way round."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from raybook.base.specs import Endpoint
@@ -20,10 +20,11 @@ from raybook.worker.executor_base import Executor
 from raybook.worker.peers import Peer, Peers
 
 Inbox = list[Any]
+_WRITABLE = select.EPOLLOUT
 
 
 class Mail:
-    """accepts: whether a message type is for the owner machine. lost: called with a PeerGone found while writing."""
+    """accepted: the types of messages that are for the owner machine. lost: called with a PeerGone found while writing."""
 
     def __init__(
         self,
@@ -31,13 +32,13 @@ class Mail:
         token: bytes,
         listeners: list[socket.socket],
         epoll: select.epoll,
-        accepts: Callable[[type], bool],
+        accepted: Container[type],
         lost: Callable[[PeerGone], None],
     ) -> None:
         self._token = token
         self.listeners = {listener.fileno(): listener for listener in listeners}
         self._epoll = epoll
-        self._accepts = accepts
+        self._accepted = accepted
         self._lost = lost
         self.peers = Peers(me, token, self._watch)
         self.by_fd = self.peers.by_fd
@@ -57,9 +58,9 @@ class Mail:
 
     def read(self, peer: Peer, mask: int, inbox: Inbox) -> None:
         """What a peer has sent: into the inbox, or to the executor."""
-        if mask & select.EPOLLOUT:
+        if mask & _WRITABLE:
             self.unsent[peer.framed.fd] = peer
-            if mask == select.EPOLLOUT:
+            if mask == _WRITABLE:
                 return
         try:
             messages = peer.framed.receive()
@@ -72,10 +73,10 @@ class Mail:
             peer.is_open = peer.framed.is_connected
             self.unsent[peer.framed.fd] = peer
         client_id = peer.client_id
-        accepts = self._accepts
+        accepted = self._accepted
         for message in messages:
             kind = type(message)
-            if accepts(kind):
+            if kind in accepted:
                 inbox.append(FromPeer(client_id, message))
             elif kind is Hello:
                 self.peers.introduce(peer, message.endpoint)
@@ -108,20 +109,22 @@ class Mail:
 
     def push(self, effect: PushTo) -> None:
         """Queue tasks or calls, and before them the functions that the peer does not have yet."""
-        peer = self.peers.reach(effect.client_id, effect.address)
+        client_id = effect.client_id
+        peer = self.peers.by_client.get(client_id) or self.peers.reach(client_id, effect.address)
         if peer is None:
-            self._lost(PeerGone(effect.client_id))
+            self._lost(PeerGone(client_id))
             return
         functions = peer.functions
+        framed = peer.framed
         with peer.lock:
             for record in effect.records:
                 key = record.spec.function_key
                 if key and key not in functions:
                     functions.add(key)
                     if record.stats.payload:
-                        peer.framed.queue(SendFunction(key, record.stats.payload))
-            peer.framed.queue(effect.message)
-        self.unsent[peer.framed.fd] = peer
+                        framed.queue(SendFunction(key, record.stats.payload))
+            framed.queue(effect.message)
+        self.unsent[framed.fd] = peer
 
     def flush(self) -> None:
         """Write what the kernel takes; the rest when it says so."""

@@ -16,10 +16,11 @@ from raybook.base.error_values import value_from_error
 from raybook.base.errors import ACTOR_DIED, TASK_CODE, ActorExit, RayTaskError, TaskCancelledError
 from raybook.base.ids import owner_of, return_id
 from raybook.base.specs import ErrorValue, Value
+from raybook.core.owner.records import ToRaylet
 from raybook.core.owner.task_manager import RETRYABLE
 from raybook.protocol.messages.store import Sealed
 from raybook.protocol.messages.worker import TaskReply, TaskSpec
-from raybook.protocol.serialization import deserialize, serialize
+from raybook.protocol.serialization import deserialize, plain_bytes, serialize
 from raybook.worker.core_process import CoreProcess
 from raybook.worker.fixed_items import FixedItems
 from raybook.worker.values import Values
@@ -31,6 +32,7 @@ class Outcome:
     def __init__(self, core: CoreProcess, values: Values) -> None:
         self._core = core
         self._values = values
+        self._inline_bytes_max = core.config.inline_bytes_max
         self._ip = core.registered.node_ip
         self._pid = os.getpid()
         self.actor_id = b""
@@ -48,13 +50,12 @@ class Outcome:
         if spec.num_returns > 1 and (mistake := _miscounted(spec, result)) is not None:
             return self.of_error(spec, mistake, run_us)
         try:
-            return TaskReply(spec.task_id, spec.attempt, self._values_of(spec, result), run_us)
+            returns = [self._pack(spec, 0, result)] if spec.num_returns == 1 else self._values_of(spec, result)
+            return TaskReply(spec.task_id, spec.attempt, returns, run_us)
         except Exception as error:  # noqa: BLE001 - pickling and iterating run user code.
             return self.of_error(spec, error, run_us)
 
     def _values_of(self, spec: TaskSpec, result: Any) -> list[Value]:
-        if spec.num_returns == 1:
-            return [self._pack(spec, 0, result)]
         if spec.num_returns == 0:
             return []
         if spec.stream is not None:
@@ -74,12 +75,16 @@ class Outcome:
         return TaskReply(spec.task_id, spec.attempt, returns, run_us, error)
 
     def _pack(self, spec: TaskSpec, index: int, result: Any) -> Value:
+        data = plain_bytes(result)
+        if data is not None and len(data) <= self._inline_bytes_max:
+            return Value(data)
         owner_id = owner_of(spec.task_id)
         value, room = self._values.pack(result, f"return value of `{spec.name}`", owner_id)
         if room is not None and value.location is not None:
             object_id = return_id(spec.task_id, index)
             location = value.location
-            self._core.send_raylet(Sealed(object_id, owner_id, location.offset, location.size))
+            # Without a wake-up: the loop turns for the next region or when the tasks have run out, if not before.
+            self._core.leave(ToRaylet(Sealed(object_id, owner_id, location.offset, location.size)))
         return value
 
     def pack_item(self, spec: TaskSpec, index: int, item: Any) -> Value:

@@ -6,7 +6,6 @@ this process's membership: everything that waits is released, and finds out why.
 
 from __future__ import annotations
 
-import _thread
 import os
 import sys
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from raybook.base.specs import PROTOCOL_VERSION
 from raybook.io.process import start_time
 from raybook.io.transport import FramedSocket, connect
 from raybook.protocol.messages.raylet import GcsCall, GcsReply, RayletMessage, Refused, Register, Registered
+from raybook.worker.leading import shut_lock
 
 REGISTER_TIMEOUT_S = 30.0
 """A raylet answers in a millisecond; on a machine that swaps, in seconds."""
@@ -26,7 +26,7 @@ class GcsRequest:
     """One call of the GCS from a user thread, which waits on ``lock`` unless nobody watches the answer. on_reply: called
     on the I/O thread with the answer, or with None when there will be none."""
 
-    __slots__ = ("is_watched", "lock", "method", "on_reply", "reply", "request")
+    __slots__ = ("done", "is_watched", "lock", "method", "on_reply", "reply", "request")
 
     def __init__(
         self,
@@ -40,14 +40,15 @@ class GcsRequest:
         self.reply: GcsReply | None = None
         self.is_watched = is_watched
         self.on_reply = on_reply
-        self.lock = _thread.allocate_lock()
-        self.lock.acquire()
+        self.done = False
+        self.lock = shut_lock()
 
     def answer(self, reply: GcsReply | None) -> None:
         """The answer, or None: the connection ended before there was one. I/O thread; the second time nothing happens."""
         on_reply, self.on_reply = self.on_reply, None
-        if self.lock.locked():
+        if not self.done:
             self.reply = reply
+            self.done = True
             self.lock.release()
         if on_reply is not None:
             on_reply(reply)

@@ -30,12 +30,10 @@ class ReplyChannel:
     def __init__(self, core: CoreProcess) -> None:
         self._core = core
         self._lock = _thread.allocate_lock()
-        self._replies: list[TaskReply] = []
+        self.gathered: list[TaskReply] = []
+        """What waits for ``flush``; looked at without the lock."""
         self._peer: Peer | None = None
         self._first_ns = 0
-
-    def is_empty(self) -> bool:
-        return not self._replies
 
     def add(self, peer: Peer, reply: TaskReply, more_work: bool) -> None:
         """Send now, or together with the next ones while there is more work. Any thread that runs tasks."""
@@ -43,7 +41,10 @@ class ReplyChannel:
             if self._peer is not peer:
                 self._send()
                 self._peer = peer
-            replies = self._replies
+            replies = self.gathered
+            if not (replies or more_work):
+                self._write(peer, [reply])
+                return
             replies.append(reply)
             if not more_work or len(replies) >= BATCH_MAX:
                 self._send()
@@ -56,24 +57,31 @@ class ReplyChannel:
 
     def flush(self) -> None:
         """Send what is gathered."""
-        if self._replies:
+        if self.gathered:
             with self._lock:
                 self._send()
 
     def flush_left_behind(self) -> None:
         """I/O thread: send what a long task keeps waiting."""
-        if self._replies and time.monotonic_ns() - self._first_ns > LEFT_BEHIND_NS:
+        if self.gathered and time.monotonic_ns() - self._first_ns > LEFT_BEHIND_NS:
             self.flush()
 
     def _send(self) -> None:
         """With the lock held."""
-        if not self._replies:
+        if not self.gathered:
             return
-        replies, self._replies = self._replies, []
+        replies, self.gathered = self.gathered, []
         peer = self._peer
         assert peer is not None, "replies without an addressee"
+        self._write(peer, replies)
+
+    def _write(self, peer: Peer, replies: list[TaskReply]) -> None:
+        framed = peer.framed
         try:
-            if not peer.send_now(TaskReplies(replies)):
+            with peer.lock:
+                framed.queue(TaskReplies(replies))
+                is_out = framed.flush()
+            if not is_out:
                 self._core.finish_write(peer)
         except ConnectionClosed:
             logger.info("A caller is gone; %d replies to it were dropped.", len(replies))

@@ -34,10 +34,12 @@ class Rhythm:
         """Something came that the timer looks after."""
         self.due_ms = self._idle_turns = 0
 
-    def heard(self) -> None:
-        """A peer spoke: perhaps of work for the executor, whose answers the timer looks after."""
+    def heard(self, now_ms: int) -> None:
+        """A peer spoke: perhaps of work for the executor, whose answers the timer looks after. Not at once: a loop of
+        synchronous calls speaks after every rest, and would pay for a look each time."""
         if self._idle_turns:
-            self.hurry()
+            self._idle_turns = 0
+            self.due_ms = min(self.due_ms, now_ms + EXECUTOR_WAIT_MS)
 
     def acted(self, now_ms: int) -> None:
         """The owner machine had something to do."""

@@ -44,7 +44,7 @@ class Surveyor:
         core = self._core
         job_id = self._job_id().hex()
         if kind == TASKS:
-            found, left_out = task_report.rows(core.owner, core.facts.ring, limit)
+            found, left_out = task_report.rows(core.owner, core.owner.ended, limit)
         elif kind == OBJECTS:
             every = memory_report.rows(core.owner)
             found, left_out = every[:limit], max(0, len(every) - limit)

@@ -6,7 +6,6 @@ also when it is granted only later.
 
 from __future__ import annotations
 
-import _thread
 from collections.abc import Callable
 
 from raybook.base.specs import Location
@@ -25,11 +24,9 @@ class Tickets:
 
     def allocate(self, size: int) -> Ticket:
         """Room for ``size`` bytes in the arena; blocks until there is some. ``refusal`` is set when there is none."""
-        lock = _thread.allocate_lock()
-        lock.acquire()
-        ticket = Ticket(size, lock)
+        ticket = Ticket(size)
         try:
-            self._leading.wait_for(ticket.lock, ticket)
+            self._leading.wait_for(ticket)
         except BaseException:
             self.abandon(ticket)
             raise
@@ -42,5 +39,5 @@ class Tickets:
     def fetch_copy(self, key: bytes, location: Location) -> CopyTicket:
         """A copy of another node's object; blocks until it is there, or ``reason`` says why not. Hold a reference."""
         ticket = CopyTicket(key, location)
-        self._leading.wait_for(ticket.lock, ticket)
+        self._leading.wait_for(ticket)
         return ticket

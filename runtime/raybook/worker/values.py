@@ -6,7 +6,6 @@ by a pin for as long as any view lives.
 
 from __future__ import annotations
 
-import _thread
 import itertools
 import logging
 from collections.abc import Callable, Sequence
@@ -31,11 +30,6 @@ from raybook.worker.core_process import CoreProcess
 
 logger = logging.getLogger(__name__)
 
-
-def _nothing() -> None:
-    pass
-
-
 LOOKS_MAX = 200
 """A get without time to wait asks so often, 5 ms each, whether what was submitted before it has been looked at."""
 
@@ -50,8 +44,8 @@ class Values:
         self._ready = core.owner.objects.values
         self._spilled = SpillReader()
         self._file_numbers = itertools.count()
-        self.before_block: Callable[[], None] = _nothing
-        self.after_block: Callable[[], None] = _nothing
+        self.before_block: Callable[[], None] | None = None
+        self.after_block: Callable[[], None] | None = None
 
     # Writing
 
@@ -207,6 +201,21 @@ class Values:
         append(HoldRef(ref))
         return pinned_buffer(view, partial(append, ref.object_id))
 
+    def get_one(self, ref: Any, timeout_s: float | None) -> Any:
+        """The object of one ref; blocks until it is there or has failed."""
+        key = ref.id
+        value = self._ready.get(key)
+        looks = 0
+        while value is None:
+            # Once; again if it was there, and was lost with its node a moment ago. Raises when the cluster is lost.
+            if not self.block(Wait([key], 1, True), timeout_s):
+                looks += 1
+                self._is_there([key], timeout_s, looks)
+            value = self._ready.get(key)
+        if value.inline is not None:
+            return deserialize(value.inline)
+        return self.unpack(key, value, ref.owner_address)
+
     def get(self, refs: Sequence[Any], timeout_s: float | None) -> list[Any]:
         """The objects of several refs in order; blocks until all are there or one has failed."""
         ready = self._ready
@@ -249,39 +258,44 @@ class Values:
 
     def _wait_for_all(self, keys: list[bytes], timeout_s: float | None) -> None:
         looks = 0
-        while not self.block(Wait(list(dict.fromkeys(keys)), len(set(keys)), True, None), timeout_s):
-            waiting = [key for key in keys if key not in self._ready]
-            if not waiting:
-                return
+        while not self.block(Wait(list(dict.fromkeys(keys)), len(set(keys)), True), timeout_s):
             looks += 1
-            if timeout_s is not None and timeout_s <= 0 and self._core.queue and looks < LOOKS_MAX:
-                continue  # On a busy machine, what was put before may not have been looked at yet.
-            raise GetTimeoutError(
-                f"Get timed out: some object(s) not ready: {len(waiting)} of {len(keys)} after {timeout_s:g} s. "
-                f"The first of them, {waiting[0].hex()}: "
-                f"{self._core.owner.explain(waiting[0])}. "
-                f"The tasks go on; call get again, or cancel them."
-            )
+            if self._is_there(keys, timeout_s, looks):
+                return
+
+    def _is_there(self, keys: list[bytes], timeout_s: float | None, looks: int) -> bool:
+        """A wait ended without its values, for the ``looks``th time. True: they came just now; False: look once more.
+        GetTimeoutError."""
+        waiting = [key for key in keys if key not in self._ready]
+        if not waiting:
+            return True
+        if timeout_s is not None and timeout_s <= 0 and self._core.queue and looks < LOOKS_MAX:
+            return False  # On a busy machine, what was put before may not have been looked at yet.
+        raise GetTimeoutError(
+            f"Get timed out: some object(s) not ready: {len(waiting)} of {len(keys)} after {timeout_s:g} s. "
+            f"The first of them, {waiting[0].hex()}: "
+            f"{self._core.owner.explain(waiting[0])}. "
+            f"The tasks go on; call get again, or cancel them."
+        )
 
     def block(self, wait: Wait, timeout_s: float | None) -> bool:
         """Wait until the owner machine releases it. False on time-out. An interrupt withdraws the wait."""
-        lock = _thread.allocate_lock()
-        lock.acquire()
-        wait.lock = lock
         core = self._core
         if core.lost_reason:
             raise LocalRayletDiedError(core.lost_reason)
         if timeout_s is not None and timeout_s <= 0:
             # What was submitted before this call must have been looked at once.
             timeout_s = 0.005
-        self.before_block()
+        if self.before_block is not None:
+            self.before_block()
         try:
-            done = core.leading.wait_for(lock, wait, timeout_s)
+            done = core.leading.wait_for(wait, timeout_s)
         except BaseException:
             core.submit(CancelWait(wait))
             raise
         finally:
-            self.after_block()
+            if self.after_block is not None:
+                self.after_block()
         if not done:
             core.submit(CancelWait(wait))
         if core.lost_reason and not wait.done:

@@ -23,7 +23,8 @@ class ActorCalls:
         self._borrows = borrows
         self._effects = effects
         self.queues: dict[bytes, ActorQueue] = {}
-        self._touched: dict[bytes, ActorQueue] = {}
+        self.touched: dict[bytes, ActorQueue] = {}
+        """Streams that changed in this batch."""
 
     def queue(self, actor_id: bytes) -> ActorQueue:
         """The stream to an actor, about to change; begins watching an actor that is new here."""
@@ -31,15 +32,15 @@ class ActorCalls:
         if queue is None:
             queue = self.queues[actor_id] = ActorQueue(actor_id)
             self._effects.append(ToRaylet(WatchActor(actor_id)))
-        self._touched[actor_id] = queue
+        self.touched[actor_id] = queue
         return queue
 
     def act(self) -> None:
-        """Send what can be sent. Called once after each batch of events."""
-        if self._touched:
-            touched, self._touched = self._touched, {}
-            for queue in touched.values():
-                queue.send_ready(self._effects)
+        """Send what can be sent. Called after each batch of events that touched a stream."""
+        touched = list(self.touched.values())
+        self.touched.clear()
+        for queue in touched:
+            queue.send_ready(self._effects)
 
     def on_create(self, command: CreateActorCommand) -> None:
         """This process asked for an actor; its arguments are kept for restarts."""
@@ -70,12 +71,6 @@ class ActorCalls:
         if update.state == ACTOR_DEAD:
             self._release_creation(queue)
         return failed
-
-    def ended(self, actor_id: bytes) -> None:
-        """A call is over."""
-        queue = self.queues.get(actor_id)
-        if queue is not None:
-            queue.ended += 1
 
     def out_of_scope(self, actor_id: bytes) -> None:
         """Nobody holds a handle of an actor of ours any more: it ends after its calls, unless it is detached."""

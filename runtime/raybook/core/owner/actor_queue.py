@@ -18,7 +18,7 @@ from raybook.base.facts import ACTOR_ALIVE, ACTOR_DEAD, ACTOR_PENDING, ACTOR_RES
 from raybook.base.specs import Endpoint, ErrorValue
 from raybook.core.owner.records import PushTo, TaskRecord
 from raybook.protocol.messages.raylet import ActorUpdate
-from raybook.protocol.messages.worker import PushCalls
+from raybook.protocol.messages.worker import PushCalls, TaskSpec
 
 ACTOR_OUT_OF_MEMORY = "ActorOutOfMemoryError"
 PUSH_BATCH = 512
@@ -79,17 +79,19 @@ class ActorQueue:
         endpoint = self.endpoint
         while queue and not queue[0].unresolved:
             batch: list[TaskRecord] = []
+            specs: list[TaskSpec] = []
             while queue and len(batch) < PUSH_BATCH and not queue[0].unresolved:
                 record = queue.popleft()
-                record.spec.sequence = self.sequence
+                spec = record.spec
+                spec.sequence = self.sequence
                 self.sequence += 1
-                self.in_flight[record.spec.task_id] = record
+                self.in_flight[spec.task_id] = record
                 stats = record.stats
                 stats.in_flight += 1
                 stats.changed = True
                 batch.append(record)
-            message = PushCalls(self.incarnation, [record.spec for record in batch])
-            effects.append(PushTo(endpoint.client_id, endpoint.address, message, batch))
+                specs.append(spec)
+            effects.append(PushTo(endpoint.client_id, endpoint.address, PushCalls(self.incarnation, specs), batch))
 
     def answered(self, record: TaskRecord) -> bool:
         """A reply came. False when this call is not in flight (a late reply of an earlier life)."""

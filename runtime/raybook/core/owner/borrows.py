@@ -17,59 +17,74 @@ from typing import Any
 
 from raybook.base.ids import owner_of, return_id
 from raybook.base.specs import RefInfo, Value
-from raybook.core.owner.records import SealItems, SealReply, ToPeer
+from raybook.core.owner.records import HoldRef, SealItems, SealReply, ToPeer
 from raybook.core.owner.reference_counter import ReferenceCounter
 from raybook.protocol.messages.worker import AddBorrows, BorrowsAdded, DropBorrows, ReturnsTaken, TaskReplies
 
 
 class Borrows:
-    """One per owner machine. ``effects``: where messages to send are put. ``forget``: called with each id that is held
+    """One per owner machine. ``effects``: where messages to send are put. ``forget``: called with the ids that are held
     here no longer."""
 
-    def __init__(self, references: ReferenceCounter, effects: list[Any], forget: Callable[[bytes], None]) -> None:
+    def __init__(self, references: ReferenceCounter, effects: list[Any], forget: Callable[[list[bytes]], None]) -> None:
         self._references = references
         self._effects = effects
         self._forget = forget
-        self._fresh: dict[bytes, RefInfo] = {}
+        self.fresh: dict[bytes, RefInfo] = {}
+        """Came to be held since the last ``announce``. Like ``taken``, looked at after each batch."""
         self._announced: set[bytes] = set()
         self._acks: dict[int, bytes] = {}
         self._next_ack = 1
         self._waiting: list[tuple[ToPeer, int]] = []
-        self._taken: list[ToPeer] = []
+        self.taken: list[ToPeer] = []
         self._return_holds: dict[bytes, tuple[bytes, list[bytes]]] = {}
 
     # Holding
 
+    def on_hold(self, event: HoldRef) -> None:
+        """A reference came to life here. What ``hold`` does, in one function: a container brings thousands."""
+        ref = event.ref
+        key = ref.object_id
+        references = self._references
+        count = references.counts.get(key)
+        if count:
+            references.counts[key] = count + 1
+        elif references.hold(ref):
+            self.fresh[key] = ref
+
     def hold(self, ref: RefInfo) -> None:
         """One more reference in this process, to anybody's object."""
         if self._references.hold(ref):
-            self._fresh[ref.object_id] = ref
+            self.fresh[ref.object_id] = ref
 
     def hold_contained(self, container: bytes, refs: Iterable[RefInfo]) -> None:
         """The value of ``container`` holds these from now on."""
         for ref in self._references.contain(container, refs):
-            self._fresh[ref.object_id] = ref
+            self.fresh[ref.object_id] = ref
 
     def announce(self) -> None:
         """Tell owners of what this process has come to hold; then those whom it came from."""
-        if self._fresh:
+        if self.fresh:
             self._announce_fresh()
-        if self._taken:
-            taken, self._taken = self._taken, []
+        if self.taken:
+            taken = self.taken.copy()
+            self.taken.clear()
             for message in taken:
                 self._send_when_known(message, self._next_ack)
 
     def _announce_fresh(self) -> None:
-        fresh, self._fresh = self._fresh, {}
-        for key, ref in fresh.items():
-            if not self._references.is_held(key) or not ref.owner_address or key in self._announced:
-                continue
-            self._announced.add(key)
+        counts, announced = self._references.counts, self._announced
+        by_owner: dict[tuple[bytes, str], list[bytes]] = {}
+        for key, ref in self.fresh.items():
+            if key in counts and ref.owner_address and key not in announced:
+                announced.add(key)
+                by_owner.setdefault((owner_of(key), ref.owner_address), []).append(key)
+        self.fresh.clear()
+        for (owner, address), keys in by_owner.items():
             ack = self._next_ack
             self._next_ack += 1
-            owner = owner_of(key)
             self._acks[ack] = owner
-            self._effects.append(ToPeer(owner, ref.owner_address, AddBorrows([key], ack)))
+            self._effects.append(ToPeer(owner, address, AddBorrows(keys, ack)))
 
     def give_back(self) -> None:
         """Tell owners of what this process holds no longer."""
@@ -77,14 +92,14 @@ class Borrows:
         if not returned or self._acks:
             return
         by_owner: dict[tuple[bytes, str], list[bytes]] = {}
-        for key, address in returned:
-            if self._references.is_held(key):
-                continue
-            self._forget(key)
-            if key in self._announced:
-                self._announced.discard(key)
-                by_owner.setdefault((owner_of(key), address), []).append(key)
+        counts, announced = self._references.counts, self._announced
+        gone = [(key, address) for key, address in returned if key not in counts]
         returned.clear()
+        self._forget([key for key, _ in gone])
+        for key, address in gone:
+            if key in announced:
+                announced.discard(key)
+                by_owner.setdefault((owner_of(key), address), []).append(key)
         for (client_id, address), keys in by_owner.items():
             self._effects.append(ToPeer(client_id, address, DropBorrows(keys)))
 
@@ -115,7 +130,7 @@ class Borrows:
 
     def take_returns(self, client_id: bytes, task_id: bytes) -> None:
         """The references in a task's return values are held here: their worker may let go, when their owners know."""
-        self._taken.append(ToPeer(client_id, "", ReturnsTaken(task_id)))
+        self.taken.append(ToPeer(client_id, "", ReturnsTaken(task_id)))
 
     def is_handing_over(self) -> bool:
         """Whether a caller has not yet taken over what was in the return values of its task."""

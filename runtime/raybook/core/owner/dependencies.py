@@ -20,7 +20,8 @@ class Dependencies:
     def __init__(self, objects: ObjectDirectory, exchange: Exchange) -> None:
         self._objects = objects
         self._exchange = exchange
-        self._waiting: dict[bytes, list[TaskRecord]] = {}
+        self.waiting: dict[bytes, list[TaskRecord]] = {}
+        """Object → the tasks that lack it."""
 
     def add(self, record: TaskRecord) -> ErrorValue | None:
         """Resolve what can be resolved, and wait for the rest. Returns the error of an argument that failed; the task
@@ -33,7 +34,7 @@ class Dependencies:
             value = self._objects.values.get(key)
             if value is None:
                 record.unresolved += 1
-                waiting = self._waiting.setdefault(key, [])
+                waiting = self.waiting.setdefault(key, [])
                 if not waiting or waiting[-1] is not record:
                     waiting.append(record)
                 self._exchange.need(slot.ref)
@@ -47,7 +48,7 @@ class Dependencies:
     def ready(self, key: bytes, value: Value) -> list[tuple[TaskRecord, ErrorValue | None]]:
         """A value is there: the tasks that have all arguments now, and those that fail because of it."""
         ended: list[tuple[TaskRecord, ErrorValue | None]] = []
-        for record in self._waiting.pop(key, ()):
+        for record in self.waiting.pop(key, ()):
             if value.error is not None:
                 value.error.seen = True
                 ended.append((record, failed_argument(value.error, record.spec.name)))

@@ -22,8 +22,10 @@ class Exchange:
         self._objects = objects
         self._effects = effects
         self._fetching: set[bytes] = set()
-        self._needed: list[RefInfo] = []
-        self._asked: dict[bytes, list[bytes]] = {}
+        self.needed: list[RefInfo] = []
+        """To be asked for at the end of the batch."""
+        self.asked: dict[bytes, list[bytes]] = {}
+        """Object → who wants to hear of it."""
 
     def need(self, ref: RefInfo) -> None:
         """A value is needed here. Nothing to do for our own: its task will make it."""
@@ -31,13 +33,14 @@ class Exchange:
         if key in self._fetching or self._references.is_owned(key):
             return
         self._fetching.add(key)
-        self._needed.append(ref)
+        self.needed.append(ref)
 
     def ask(self) -> None:
         """At the end of a batch, after borrows were announced: ask for what is needed and still held."""
-        if not self._needed:
+        if not self.needed:
             return
-        needed, self._needed = self._needed, []
+        needed = self.needed.copy()
+        self.needed.clear()
         for ref in needed:
             if self._references.is_held(ref.object_id):
                 self._ask(ref)
@@ -57,6 +60,11 @@ class Exchange:
         """It arrived, is lost, or nobody wants it any more."""
         self._fetching.discard(key)
 
+    def stop_waiting_for(self, keys: list[bytes]) -> None:
+        """Nobody wants any of these any more."""
+        if self._fetching:
+            self._fetching.difference_update(keys)
+
     def on_get_object(self, client_id: bytes, message: GetObject) -> None:
         """Another process wants a value of ours: now, or when it is there."""
         key = message.object_id
@@ -67,11 +75,11 @@ class Exchange:
         if value is not None:
             self._tell(client_id, key, value)
         else:
-            self._asked.setdefault(key, []).append(client_id)
+            self.asked.setdefault(key, []).append(client_id)
 
     def answer(self, key: bytes, value: Value) -> None:
         """A value is there: tell everybody who asked."""
-        for client_id in self._asked.pop(key, ()):
+        for client_id in self.asked.pop(key, ()):
             self._tell(client_id, key, value)
 
     def _tell(self, client_id: bytes, key: bytes, value: Value) -> None:

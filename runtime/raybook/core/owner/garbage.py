@@ -48,10 +48,16 @@ class Garbage:
         if not references.released:
             return
         freed: dict[bytes, tuple[list[int], list[bytes]]] = {}
+        values = self._objects.values
         while references.released:
-            released, references.released = references.released, []
+            released = references.released.copy()
+            references.released.clear()
             for key in released:
-                if references.is_alive(key):
+                if key in references.counts or key in references.borrowers:
+                    continue
+                known = values.get(key)
+                if known is not None and known.inline is not None:
+                    del values[key]
                     continue
                 if len(key) == ACTOR_ID_BYTES:
                     self._actors.out_of_scope(key)

@@ -16,13 +16,13 @@ lease. Source: lease reuse is Ray's; adaptive depth and steal-back are ours (a f
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 import msgspec
 
 from raybook.base.config import Config
-from raybook.base.specs import Assignment, Endpoint, Job, SchedulingClass
+from raybook.base.specs import Job, SchedulingClass
+from raybook.core.owner.lease_group import Group, Lease
 from raybook.core.owner.locality import Locality
 from raybook.core.owner.records import PushTo, TaskRecord, ToPeer, ToRaylet
 from raybook.protocol.messages.raylet import LeaseGranted, LeaseLost, ReturnLease, SetDemand
@@ -46,50 +46,6 @@ DEMAND_MAX = 1_000
 """More leases than this are never asked for at once: one message, and no node runs more processes."""
 
 
-class Lease:
-    """One worker on loan."""
-
-    __slots__ = (
-        "assignment", "cost_us", "epoch", "following", "group", "idle_since_ms", "in_flight", "lease_id", "lost", "lost_ms",
-        "out_of_reach", "progress_ms", "stalled", "stealing", "unmeasured", "worker", "worker_pid",
-    )  # fmt: skip
-
-    def __init__(self, group: Group, granted: LeaseGranted, now_ms: int) -> None:
-        self.group = group
-        self.lease_id = granted.lease_id
-        self.epoch = granted.epoch
-        self.worker: Endpoint = granted.worker
-        self.worker_pid = granted.worker_pid
-        self.assignment: Assignment = granted.assignment
-        self.in_flight: dict[bytes, TaskRecord] = {}
-        self.following: deque[tuple[TaskRecord, TaskRecord]] = deque()
-        """(task in flight, task that waits for it alone): to be pushed next, unless one of the two has moved on."""
-        self.cost_us = 0.0
-        self.unmeasured = 0
-        self.stalled = False
-        self.stealing = False
-        self.progress_ms = now_ms
-        self.idle_since_ms = now_ms
-        self.out_of_reach = False
-        self.lost: LeaseLost | None = None
-        """How the lease ended, while answers of its worker may still come."""
-        self.lost_ms = 0
-
-
-class Group:
-    """All tasks of one scheduling class."""
-
-    __slots__ = ("class_key", "demand_sent", "infeasible", "leases", "queue", "scheduling_class")
-
-    def __init__(self, class_key: int, scheduling_class: SchedulingClass) -> None:
-        self.class_key = class_key
-        self.scheduling_class = scheduling_class
-        self.queue: deque[TaskRecord] = deque()
-        self.leases: dict[int, Lease] = {}
-        self.demand_sent = 0
-        self.infeasible = ""
-
-
 class Statistics(msgspec.Struct, frozen=True):
     queued: int
     in_flight: int
@@ -104,12 +60,15 @@ class LeaseRequester:
         self.locality: Locality | None = None
         """Set where there are other nodes."""
         self._groups: dict[SchedulingClass, Group] = {}
+        self._last: tuple[SchedulingClass | None, Group | None] = (None, None)
+        """The last task's class and group: a loop of calls names the same one, and hashing it costs 0.5 µs."""
         self._by_key: dict[int, Group] = {}
         self._next_key = 0
         self._leases: dict[int, Lease] = {}
         self._ending: dict[int, Lease] = {}
         """Leases that are over, with tasks that may still be answered."""
-        self._dirty: dict[int, Group] = {}
+        self.dirty: dict[int, Group] = {}
+        """Groups that changed in this batch in a way that ``act`` should look at."""
 
     # What happened
 
@@ -117,9 +76,13 @@ class LeaseRequester:
         """A task whose arguments are all there."""
         if self.locality is not None and record.held is not None:
             self.locality.aim(record)
-        group = self._group_of(record)
+        what, group = self._last
+        if group is None or what is not record.scheduling_class:
+            what = record.scheduling_class
+            group = self._group_of(record)
+            self._last = (what, group)
         group.queue.append(record)
-        self._dirty[group.class_key] = group
+        self.dirty[group.class_key] = group
 
     def _group_of(self, record: TaskRecord) -> Group:
         group = self._groups.get(record.scheduling_class)
@@ -131,6 +94,7 @@ class LeaseRequester:
 
     def _forget(self, group: Group) -> None:
         """Nothing waits and no lease is left. Every placement group is a class of its own, so they would pile up."""
+        self._last = (None, None)
         self._by_key.pop(group.class_key, None)
         if self._groups.get(group.scheduling_class) is group:
             del self._groups[group.scheduling_class]
@@ -145,7 +109,8 @@ class LeaseRequester:
         lease: Lease | None = producer.lease
         if lease is not None:
             lease.following.append((producer, record))
-            self._dirty[lease.group.class_key] = lease.group
+            lease.group.has_followers = True
+            self.dirty[lease.group.class_key] = lease.group
         elif producer.followers is None:
             producer.followers = [record]
         else:
@@ -156,7 +121,7 @@ class LeaseRequester:
         record.lease = None
         group = self._group_of(record)
         group.queue.appendleft(record)
-        self._dirty[group.class_key] = group
+        self.dirty[group.class_key] = group
 
     def withdraw(self, record: TaskRecord) -> bool:
         """Take a queued task out (it was cancelled). False when it is not queued. Cost: a walk over its queue."""
@@ -167,7 +132,7 @@ class LeaseRequester:
             group.queue.remove(record)
         except ValueError:
             return False
-        self._dirty[group.class_key] = group
+        self.dirty[group.class_key] = group
         return True
 
     def granted(self, granted: LeaseGranted, now_ms: int, effects: list) -> None:
@@ -181,7 +146,7 @@ class LeaseRequester:
         group.infeasible = ""
         group.demand_sent = max(0, group.demand_sent - 1)
         self._leases[lease.lease_id] = lease
-        self._dirty[group.class_key] = group
+        self.dirty[group.class_key] = group
         bind = BindLease(lease.epoch, lease.assignment, self.job)
         effects.append(ToPeer(lease.worker.client_id, lease.worker.address, bind))
 
@@ -193,7 +158,7 @@ class LeaseRequester:
             return []
         group = lease.group
         group.leases.pop(lease.lease_id, None)
-        self._dirty[group.class_key] = group
+        self.dirty[group.class_key] = group
         if lease.in_flight and not lease.out_of_reach:
             lease.lost, lease.lost_ms = message, now_ms
             self._ending[lease.lease_id] = lease
@@ -235,16 +200,24 @@ class LeaseRequester:
         if lease is None:
             return
         record.lease = None
-        if lease.in_flight.pop(record.spec.task_id, None) is None:
+        in_flight = lease.in_flight
+        if in_flight.pop(record.spec.task_id, None) is None:
             return
-        self._settle(lease, record)
-        if not lease.in_flight:
-            self._ending.pop(lease.lease_id, None)
         lease.stalled = False
         lease.progress_ms = now_ms
-        if not lease.in_flight:
+        if in_flight:
+            self._settle(lease, record)
+        else:
+            # What ``_settle`` does for the last one.
+            record.stats.in_flight -= 1
+            lease.cost_us = 0.0
+            lease.unmeasured = 0
             lease.idle_since_ms = now_ms
-        self._dirty[lease.group.class_key] = lease.group
+            if self._ending:
+                self._ending.pop(lease.lease_id, None)
+        group = lease.group
+        if group.queue or group.has_followers or len(group.leases) > 1:
+            self.dirty[group.class_key] = group
 
     def bounced(self, record: TaskRecord, blocked: bool) -> None:
         """A worker gave a task back unstarted; it is in no queue now. ``blocked``: the worker waits in get and takes
@@ -256,14 +229,14 @@ class LeaseRequester:
                 self._ending.pop(lease.lease_id, None)
             lease.stealing = False
             lease.stalled = lease.stalled or blocked
-            self._dirty[lease.group.class_key] = lease.group
+            self.dirty[lease.group.class_key] = lease.group
 
     def steal_answered(self, client_id: bytes) -> None:
         """A worker answered a steal request (perhaps with nothing)."""
         for lease in self._leases.values():
             if lease.worker.client_id == client_id:
                 lease.stealing = False
-                self._dirty[lease.group.class_key] = lease.group
+                self.dirty[lease.group.class_key] = lease.group
 
     @staticmethod
     def _settle(lease: Lease, record: TaskRecord) -> None:
@@ -295,25 +268,38 @@ class LeaseRequester:
         records = list(group.queue)
         group.queue.clear()
         group.demand_sent = 0
-        self._dirty[class_key] = group
+        self.dirty[class_key] = group
         return records
 
     # What to do
 
     def act(self, now_ms: int, effects: list) -> None:
-        """Push what can be pushed, ask for what is missing. Called once after each batch of events."""
-        if not self._dirty:
-            return
-        dirty, self._dirty = self._dirty, {}
-        for group in dirty.values():
-            if group.queue or any(lease.following for lease in group.leases.values()):
+        """Push what can be pushed, ask for what is missing. Called after each batch of events that changed something."""
+        dirty = list(self.dirty.values())
+        self.dirty.clear()
+        for group in dirty:
+            queue = group.queue
+            if queue or group.has_followers:
                 self._assign(group, now_ms, effects)
-            self._balance(group, now_ms, effects)
-            self._demand(group, effects)
+            if len(group.leases) > 1 and not queue:
+                self._balance(group, now_ms, effects)
+            if len(queue) != group.demand_sent:
+                self._demand(group, effects)
             if not group.queue and not group.leases:
                 self._forget(group)
 
     def _assign(self, group: Group, now_ms: int, effects: list) -> None:
+        queue = group.queue
+        if len(queue) == 1 and not group.has_followers and queue[0].followers is None:
+            # A loop of sync calls: always this. The first worker that does nothing gets the task.
+            for lease in group.leases.values():
+                if not (lease.in_flight or lease.stalled or lease.unmeasured or lease.out_of_reach):
+                    record = queue.popleft()
+                    self._send_off(lease, record)
+                    lease.progress_ms = now_ms
+                    worker, message = lease.worker, PushTasks(lease.epoch, [record.spec])
+                    effects.append(PushTo(worker.client_id, worker.address, message, [record]))
+                    return
         usable = [
             lease
             for lease in group.leases.values()
@@ -321,10 +307,6 @@ class LeaseRequester:
         ]
         if not usable:
             return
-        queue = group.queue
-        if len(queue) == 1 and not usable[0].in_flight and len(usable) > 1:
-            # A loop of sync calls: always this; beside it, leases with followers.
-            usable = [usable[0], *(lease for lease in usable[1:] if lease.following)]
         usable.sort(key=_load)
         share = max(1, -(-(len(queue) + sum(len(lease.in_flight) for lease in usable)) // len(usable)))
         depth_max = min(self._config.pipeline_depth_max, share)
@@ -341,34 +323,39 @@ class LeaseRequester:
                     lease.progress_ms = now_ms
                 message = PushTasks(lease.epoch, [record.spec for record in batch])
                 effects.append(PushTo(lease.worker.client_id, lease.worker.address, message, batch))
+        group.has_followers = any(lease.following for lease in group.leases.values())
 
     def _take(self, lease: Lease, record: TaskRecord, depth_max: int, batch: list[TaskRecord]) -> bool:
         """Put one task in flight under a lease, if it may be."""
         in_flight = lease.in_flight
-        stats = record.stats
-        average = stats.average_us
-        # Of several in flight under a worker that died, nobody knows which had begun, and each is charged with a retry: so
-        # what has none to lose goes alone, and so does what has been charged.
-        goes_alone = average < 0 or not record.retries_left or record.spec.attempt > 0
         if in_flight:
-            if len(in_flight) >= depth_max or goes_alone or lease.unmeasured:
+            average = record.stats.average_us
+            if len(in_flight) >= depth_max or goes_alone(record) or lease.unmeasured:
                 return False
             is_next = len(in_flight) == 1 and lease.cost_us <= PREFETCH_US_MAX and average <= PREFETCH_US_MAX
             if lease.cost_us + average > self._config.pipeline_target_us and not is_next:
                 return False
-        if goes_alone:
-            lease.unmeasured = 1
-        if average >= 0:
-            lease.cost_us += average + OVERHEAD_US
-        in_flight[record.spec.task_id] = record
-        record.lease = lease
-        stats.in_flight += 1
-        stats.changed = True
+        self._send_off(lease, record)
         batch.append(record)
         if record.followers is not None:
             lease.following.extend((record, follower) for follower in record.followers)
             record.followers = None
         return True
+
+    @staticmethod
+    def _send_off(lease: Lease, record: TaskRecord) -> None:
+        """A task is in flight from here on."""
+        stats = record.stats
+        average = stats.average_us
+        if average < 0 or not record.retries_left or record.spec.attempt:
+            # What ``goes_alone`` says.
+            lease.unmeasured = 1
+        if average >= 0:
+            lease.cost_us += average + OVERHEAD_US
+        lease.in_flight[record.spec.task_id] = record
+        record.lease = lease
+        stats.in_flight += 1
+        stats.changed = True
 
     def _take_followers(self, lease: Lease, batch: list[TaskRecord]) -> None:
         """Push what follows a task in flight here. Who follows one that has ended or moved waits or queues already."""
@@ -383,8 +370,6 @@ class LeaseRequester:
 
     def _balance(self, group: Group, now_ms: int, effects: list) -> None:
         """An idle worker beside a backlog: take half of the longest one back."""
-        if group.queue or len(group.leases) < 2:
-            return
         idle = any(not lease.in_flight and not lease.stalled for lease in group.leases.values())
         if not idle:
             return
@@ -412,7 +397,7 @@ class LeaseRequester:
                 if now_ms - lease.idle_since_ms >= idle_ms:
                     self._leases.pop(lease.lease_id)
                     lease.group.leases.pop(lease.lease_id)
-                    self._dirty[lease.group.class_key] = lease.group
+                    self.dirty[lease.group.class_key] = lease.group
                     effects.append(ToRaylet(ReturnLease(lease.lease_id)))
             elif len(lease.in_flight) > 1 and not lease.stalled and now_ms - lease.progress_ms >= STALL_MS:
                 lease.stalled = True
@@ -473,3 +458,9 @@ class LeaseRequester:
 
 def _load(lease: Lease) -> int:
     return len(lease.in_flight)
+
+
+def goes_alone(record: TaskRecord) -> bool:
+    """Of several in flight under a worker that died, nobody knows which had begun, and each is charged with a retry: so what
+    has none to lose goes alone, and so does what has been charged, and what was never measured."""
+    return record.stats.average_us < 0 or not record.retries_left or record.spec.attempt > 0

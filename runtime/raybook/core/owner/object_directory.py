@@ -53,6 +53,12 @@ class ObjectDirectory:
         self.elsewhere.pop(key, None)
         return value, self.own_regions.pop(key, None)
 
+    def forget(self, keys: list[bytes]) -> None:
+        """Forget what is known of these; there is nothing to free. Of most nothing is known: they were only held."""
+        for key in keys:
+            if key in self.values or key in self.copies:
+                self.remove(key)
+
     def lose(self, key: bytes) -> None:
         """What lay at its place is gone; the object may get another value. There is nothing to free."""
         del self.values[key]

@@ -10,11 +10,12 @@ owned and unfinished, or asked of its owner.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
 from raybook.base.config import Config
-from raybook.base.ids import FIRST_RETURN, owner_of, return_id
+from raybook.base.ids import CLIENT_ID_BYTES, FIRST_RETURN, owner_of, return_id
 from raybook.base.machine import earliest
 from raybook.base.specs import ErrorValue, RefInfo, Value
 from raybook.core.owner.actor_calls import ActorCalls
@@ -26,6 +27,7 @@ from raybook.core.owner.garbage import Garbage
 from raybook.core.owner.generators import Generators
 from raybook.core.owner.lease_endings import LeaseEndings
 from raybook.core.owner.lease_requester import LeaseRequester
+from raybook.core.owner.losses import Losses
 from raybook.core.owner.object_directory import ObjectDirectory
 from raybook.core.owner.oom_retries import OutOfMemoryRetries
 from raybook.core.owner.pins import Pins
@@ -39,7 +41,6 @@ from raybook.core.owner.records import (
     HoldRef,
     KillingActor,
     KnowActor,
-    LogLine,
     PeerGone,
     Pin,
     Put,
@@ -58,6 +59,7 @@ from raybook.core.owner.reference_counter import ReferenceCounter
 from raybook.core.owner.relocations import Relocations
 from raybook.core.owner.story import explain
 from raybook.core.owner.task_manager import RETRYABLE, TaskManager, cancelled_error
+from raybook.core.owner.task_report import ENDED_ROWS_MAX, ERROR_CHARS_MAX, EndedTask
 from raybook.core.owner.wait_set import WaitSet
 from raybook.protocol.messages.raylet import (
     ActorUpdate,
@@ -104,9 +106,12 @@ class Owner:
             self.leases, self.tasks, self.oom_retries, self._requeue, self._end_cancelled, self._fail
         )
         self.actors = ActorCalls(self.references, self.borrows, self._effects)
-        self.pins = Pins()
+        self.pins = Pins(self.references, self.borrows)
         self.relocations = Relocations(self.references, self.objects, self.tasks, self.pins, self._effects)
         self.garbage = Garbage(self.references, self.objects, self.actors, self.relocations, self._effects)
+        self.losses = Losses(
+            self.tasks, self.leases, self.actors, self._effects, self._requeue, self._end_cancelled, self._fail
+        )
         self.cancellation = Cancellation(self.tasks, self.leases, self.actors, self._effects, self._end_cancelled)
         self.generators = Generators(
             self.references, self.objects, self.borrows, self.garbage, self._effects,
@@ -117,18 +122,25 @@ class Owner:
             self._become_ready, self.leases.enqueue, config.lineage_bytes_max,
         )  # fmt: skip
         self.garbage.on_forgotten = self.recovery.forget
-        self.finished: list[tuple[TaskRecord, str, int, int, ErrorValue | None]] = []
-        """(task, state, run µs, worker pid) since the shell last looked: the source of panels and the timeline."""
+        self.ended: deque[EndedTask] = deque(maxlen=ENDED_ROWS_MAX)
+        """The last tasks that ended: the source of panels and the timeline."""
+        self.ended_count = 0
+        self.wall_s = 0.0
+        """Seconds since the epoch, as the shell last said: nothing is decided by it, it is written into ``ended``."""
         self._now_ms = 0
+        # What the parts have to do at the end of a batch. They empty these, and never replace them.
+        self._released, self._returned = self.references.released, self.references.returned
+        self._fresh, self._taken, self._needed = self.borrows.fresh, self.borrows.taken, self.exchange.needed
+        self._dirty, self._touched = self.leases.dirty, self.actors.touched
         self._dispatch: dict[type, Any] = {
             TaskRecord: self._on_submit,
             bytes: self.references.drop,
             Wait: self._on_wait,
             Put: self._on_put,
-            HoldRef: lambda event: self.borrows.hold(event.ref),
+            HoldRef: self.borrows.on_hold,
             Fulfil: lambda event: self._become_ready(event.object_id, event.value, False),
-            Pin: self._on_pin,
-            Unpin: self._on_unpin,
+            Pin: self.pins.on_pin,
+            Unpin: self.pins.on_unpin,
             CancelWait: lambda command: self.waits.cancel(command.wait),
             SourceLost: lambda event: self.recovery.source_lost(event.object_id, event.location, event.damage),
             CreateActorCommand: self.actors.on_create,
@@ -138,13 +150,12 @@ class Owner:
             SealReply: self.borrows.on_seal,
             SealItems: self.borrows.on_seal_items,
             TakeItem: self.generators.taken,
-            FromPeer: lambda event: self._peer_dispatch[type(event.message)](event.client_id, event.message),
             FromRaylet: lambda event: self._raylet_dispatch[type(event.message)](event.message),
             PeerGone: self._on_peer_gone,
         }
         self._peer_dispatch: dict[type, Any] = {
             TaskReplies: self._on_replies,
-            TasksBounced: self._on_bounced,
+            TasksBounced: self.losses.on_bounced,
             GetObject: self.exchange.on_get_object,
             ObjectReady: self._on_object_ready,
             AddBorrows: self.borrows.on_add,
@@ -155,16 +166,19 @@ class Owner:
             ObjectMoved: self.relocations.on_object_moved,
             MoveNoted: self.relocations.on_move_noted,
         }
+        self.accepted = frozenset(self._peer_dispatch)
+        """Types of a peer's messages that are for the owner rather than the executor."""
         self._raylet_dispatch: dict[type, Any] = {
             LeaseGranted: lambda message: self.leases.granted(message, self._now_ms, self._effects),
             LeaseLost: lambda message: self.endings.lost(message, self._now_ms),
-            DemandInfeasible: self._on_infeasible,
-            DemandRefused: self._on_refused,
+            DemandInfeasible: self.losses.on_infeasible,
+            DemandRefused: self.losses.on_refused,
             NodeGone: lambda message: self.recovery.node_gone(message.node_id, message.reason),
-            ActorUpdate: self._on_actor_update,
+            ActorUpdate: self.losses.on_actor_update,
             SpillWanted: self.relocations.on_spill_wanted,
             ObjectsSpilled: self.relocations.on_objects_spilled,
         }
+        self.accepted_from_raylet = frozenset(self._raylet_dispatch)
 
     # The machine's contract
 
@@ -173,17 +187,32 @@ class Owner:
         self._now_ms = now_ms
         dispatch = self._dispatch
         for event in events:
-            dispatch[type(event)](event)
+            kind = type(event)
+            if kind is FromPeer:
+                message = event.message
+                self._peer_dispatch[type(message)](event.client_id, message)
+            else:
+                dispatch[kind](event)
         effects = self._effects
-        self.garbage.collect()
-        self.borrows.give_back()
-        self.borrows.announce()
-        self.exchange.ask()
-        self.relocations.settle(now_ms)
+        # Only the parts that have something to do are called: for a sync call that is one or two of them.
+        if self._released:
+            self.garbage.collect()
+        if self._returned:
+            self.borrows.give_back()
+        if self._fresh or self._taken:
+            self.borrows.announce()
+        if self._needed:
+            self.exchange.ask()
+        if self.relocations.has_work:
+            self.relocations.settle(now_ms)
         if self.objects.dropped_copies:
             effects.append(ToRaylet(DropCopies(self.objects.take_dropped())))
-        self.leases.act(now_ms, effects)
-        self.actors.act()
+        if self._dirty:
+            self.leases.act(now_ms, effects)
+        if self._touched:
+            self.actors.act()
+        if not effects:
+            return []
         out = effects.copy()
         effects.clear()
         return out
@@ -201,35 +230,32 @@ class Owner:
         rooms = self.leases, self.relocations, self.oom_retries
         return earliest(rooms[0].next_deadline_ms(), rooms[1].next_deadline_ms(), rooms[2].next_deadline_ms())
 
-    def accepts(self, message_type: type) -> bool:
-        """Whether a peer's message of this type is for the owner (rather than the executor)."""
-        return message_type in self._peer_dispatch
-
-    def accepts_raylet(self, message_type: type) -> bool:
-        return message_type in self._raylet_dispatch
-
     # Tasks
 
     def _on_submit(self, record: TaskRecord) -> None:
         spec = record.spec
+        task_id = spec.task_id
         stats = record.stats
         stats.submitted += 1
         stats.changed = True
-        self.tasks.tasks[spec.task_id] = record
+        self.tasks.tasks[task_id] = record
         counts = self.references.counts
         if spec.num_returns == 1:
-            counts[spec.task_id + FIRST_RETURN] = 1
+            counts[task_id + FIRST_RETURN] = 1
         elif spec.num_returns < 0:
             self.generators.open(record)
         else:
             for index in range(spec.num_returns):
-                counts[return_id(spec.task_id, index)] = 1
-        if record.actor_id:
-            self.references.hold_again(record.actor_id)
+                counts[return_id(task_id, index)] = 1
+        actor_id = record.actor_id
+        if actor_id:
+            counts[actor_id] = counts.get(actor_id, 0) + 1
         if record.held is not None:
             self._hold_arguments(record)
-        if record.actor_id:
-            self._submit_call(record)
+        if actor_id:
+            error = self.actors.queue(actor_id).submit(record) if record.unresolved >= 0 else None
+            if error is not None:
+                self._fail(record, error)
         elif not record.unresolved:
             self.leases.enqueue(record)
         elif record.unresolved > 0:
@@ -246,13 +272,6 @@ class Owner:
         """An argument is an error: the task fails with it and never runs."""
         self._fail(record, error)
         record.unresolved = -1
-
-    def _submit_call(self, record: TaskRecord) -> None:
-        if record.unresolved < 0:
-            return
-        error = self.actors.queue(record.actor_id).submit(record)
-        if error is not None:
-            self._fail(record, error)
 
     def _on_replies(self, client_id: bytes, message: TaskReplies) -> None:
         tasks = self.tasks.tasks
@@ -322,11 +341,20 @@ class Owner:
         if self.tasks.tasks.pop(spec.task_id, None) is None:
             return  # Of several that fail together, one may have failed with another, whose result it takes.
         record.stats.ended(state)
-        self.finished.append((record, state, run_us, pid, error))
+        self.ended_count += 1
+        code, text = ("", "") if error is None else (error.code, error.text[:ERROR_CHARS_MAX])
+        self.ended.append(
+            EndedTask(
+                spec.name, spec.task_id, state, self.wall_s, run_us, pid, spec.attempt, spec.parent, record.actor_id,
+                record.call_site, record.submitted_s, code, text, record.stats.function,
+            )
+        )  # fmt: skip
         if reply is not None:
             taken = False
+            key = spec.task_id + FIRST_RETURN
             for index, value in enumerate(reply.returns):
-                key = spec.task_id + FIRST_RETURN if index == 0 else return_id(spec.task_id, index)
+                if index:
+                    key = return_id(spec.task_id, index)
                 value.origin = record.call_site
                 if value.contained:
                     taken = True
@@ -346,50 +374,22 @@ class Owner:
         if record.held is not None:
             for ref in record.held:
                 self.references.drop(ref.object_id)
-        if record.actor_id:
-            self.actors.ended(record.actor_id)
-            self.references.drop(record.actor_id)
-
-    def _on_bounced(self, client_id: bytes, message: TasksBounced) -> None:
-        blocked = message.reason in ("blocked", "revoked")  # The raylet's word on a revoked lease is on its way.
-        for task_id in message.task_ids:
-            record = self.tasks.tasks.get(task_id)
-            if record is None:
-                continue
-            if record.actor_id:
-                self.actors.queue(record.actor_id).bounced(record)
+        actor_id = record.actor_id
+        if actor_id:
+            actor = self.actors.queues.get(actor_id)
+            if actor is not None:
+                actor.ended += 1
+            counts = self.references.counts
+            if counts.get(actor_id, 0) > 1:
+                counts[actor_id] -= 1
             else:
-                self.leases.bounced(record, blocked)
-                if record.cancelled:
-                    self._end_cancelled(record)
-                else:
-                    self._requeue(record)
-        self.leases.steal_answered(client_id)
-
-    def _end_cancelled(self, record: TaskRecord) -> None:
-        self._finish(record, "CANCELLED", 0, 0, error=cancelled_error(record))
-
-    # Leases
+                self.references.drop(actor_id)
 
     def _fail(self, record: TaskRecord, error: ErrorValue) -> None:
         self._finish(record, "FAILED", 0, 0, error=error)
 
-    def _on_infeasible(self, message: DemandInfeasible) -> None:
-        self.leases.infeasible(message.class_key, message.text)
-        self._effects.append(LogLine(message.text))
-
-    def _on_refused(self, message: DemandRefused) -> None:
-        for record in self.leases.refused(message.class_key):
-            self._fail(record, ErrorValue(message.code, message.text))
-
-    # Actors
-
-    def _on_actor_update(self, update: ActorUpdate) -> None:
-        for record, error in self.actors.on_update(update):
-            if record.cancelled:
-                self._end_cancelled(record)
-            else:
-                self._fail(record, error)
+    def _end_cancelled(self, record: TaskRecord) -> None:
+        self._finish(record, "CANCELLED", 0, 0, error=cancelled_error(record))
 
     # Objects
 
@@ -402,19 +402,25 @@ class Owner:
         self._become_ready(put.object_id, put.value, put.own_region)
 
     def _become_ready(self, key: bytes, value: Value, own_region: bool) -> None:
-        if not self.references.is_alive(key):
+        references = self.references
+        if key not in references.counts and key not in references.borrowers:
             if owner_of(key) == self.client_id:
                 self.garbage.discard(key, value, value.location.offset if own_region and value.location else None)
             return
         if self.recovery.rebuilt and key in self.objects.values:
             return self.garbage.discard(key, value, None)  # Its task ran again for another result of it.
-        self.objects.put(key, value, own_region)
-        if self.waits.is_awaited(key):
+        if value.inline is not None and key not in self.objects.values:
+            self.objects.values[key] = value
+        else:
+            self.objects.put(key, value, own_region)
+        if key in self.waits.waiting:
             for wait in self.waits.ready(key, value.error is not None):
                 self._effects.append(WakeUp(wait))
-        self.exchange.answer(key, value)
-        for record, error in self.dependencies.ready(key, value):
-            self._resolved(record, error)
+        if self.exchange.asked:
+            self.exchange.answer(key, value)
+        if self.dependencies.waiting:
+            for record, error in self.dependencies.ready(key, value):
+                self._resolved(record, error)
 
     def _resolved(self, record: TaskRecord, error: ErrorValue | None) -> None:
         """The last argument of a task is there, or one has failed. What was pushed before that runs, or comes back."""
@@ -432,11 +438,12 @@ class Owner:
             self._fail_unrun(record, error)
 
     def _on_wait(self, wait: Wait) -> None:
-        if self.waits.add(wait, self.objects.is_ready, self.objects.is_failed):
+        missing = self.waits.add(wait, self.objects.values)
+        if wait.done:
             self._effects.append(WakeUp(wait))
             return
-        for key in wait.ids:
-            if key not in self.objects.values and owner_of(key) != self.client_id:
+        for key in missing:
+            if key[:CLIENT_ID_BYTES] != self.client_id:
                 self.exchange.need(RefInfo(key, self.references.owners.get(key, "")))
 
     def _on_object_ready(self, client_id: bytes, message: ObjectReady) -> None:
@@ -448,22 +455,10 @@ class Owner:
 
     # References
 
-    def _on_pin(self, event: Pin) -> None:
-        self.borrows.hold(event.ref)
-        self.pins.add(event.offset)
-        if event.unpin is not None:
-            event.unpin.is_due = True
-
-    def _on_unpin(self, event: Unpin) -> None:
-        if event.is_due:
-            event.is_due = False
-            self.pins.remove(event.offset)
-            self.references.drop(event.object_id)
-
-    def _forget(self, key: bytes) -> None:
-        """A borrowed object is held here no longer."""
-        self.objects.remove(key)
-        self.exchange.stop_waiting(key)
+    def _forget(self, keys: list[bytes]) -> None:
+        """Borrowed objects are held here no longer."""
+        self.objects.forget(keys)
+        self.exchange.stop_waiting_for(keys)
 
     # Peers
 

@@ -5,12 +5,34 @@ Invariant: an entry exists exactly while at least one view of the place lives.
 
 from __future__ import annotations
 
+from raybook.core.owner.borrows import Borrows
+from raybook.core.owner.records import Pin, Unpin
+from raybook.core.owner.reference_counter import ReferenceCounter
+
 
 class Pins:
-    __slots__ = ("_views",)
+    """One per owner machine. A view holds its object, too."""
 
-    def __init__(self) -> None:
+    __slots__ = ("_borrows", "_references", "_views")
+
+    def __init__(self, references: ReferenceCounter, borrows: Borrows) -> None:
+        self._references = references
+        self._borrows = borrows
         self._views: dict[int, int] = {}
+
+    def on_pin(self, event: Pin) -> None:
+        """A view came to life."""
+        self._borrows.hold(event.ref)
+        self.add(event.offset)
+        if event.unpin is not None:
+            event.unpin.is_due = True
+
+    def on_unpin(self, event: Unpin) -> None:
+        """The last slice of it is gone."""
+        if event.is_due:
+            event.is_due = False
+            self.remove(event.offset)
+            self._references.drop(event.object_id)
 
     def add(self, offset: int) -> None:
         """One more view of the object at ``offset``."""

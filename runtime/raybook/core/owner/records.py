@@ -85,18 +85,16 @@ class TaskRecord(msgspec.Struct, gc=False):
     """How often its worker was ended because memory ran short."""
 
 
-class Wait:
+class Wait(msgspec.Struct, eq=False):
     """One blocked ``get`` or ``wait``: released when ``needed`` of its ids are ready (or, for a get, one failed)."""
 
-    __slots__ = ("callback", "done", "ids", "lock", "needed", "stop_on_error")
-
-    def __init__(self, ids: list[bytes], needed: int, stop_on_error: bool, lock: Any, callback: Any = None) -> None:
-        self.ids = ids
-        self.needed = needed
-        self.stop_on_error = stop_on_error
-        self.lock = lock
-        self.callback = callback
-        self.done = False
+    ids: list[bytes]
+    needed: int
+    stop_on_error: bool
+    lock: Any = None
+    """Opened when it is done, if there is one."""
+    callback: Any = None
+    done: bool = False
 
 
 # Events from user threads of this process. A bare ``bytes`` in the queue means: one local reference to it is gone.

@@ -67,7 +67,8 @@ class ReferenceCounter:
             self._drop_contained(key)
         elif key not in self.borrowers:
             self.released.append(key)
-            self._drop_contained(key)
+            if key in self.contained:
+                self._drop_contained(key)
 
     def contain(self, container: bytes, refs: Iterable[RefInfo]) -> list[RefInfo]:
         """The value of ``container`` holds these; they live as long as it does. Returns those borrowed for the first

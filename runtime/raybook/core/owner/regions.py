@@ -33,12 +33,12 @@ EVERYTHING = 1 << 62
 
 
 class Ticket:
-    """One request for room. ``offset`` or ``refusal`` is set when the lock, held when this is made, is released; with a
-    refusal, ``spill_dir`` is where the value may be written instead."""
+    """One request for room. ``offset`` or ``refusal`` is set when it is done; with a refusal, ``spill_dir`` is
+    where the value may be written instead."""
 
-    __slots__ = ("is_abandoned", "is_adopted", "lock", "offset", "refusal", "size", "spill_dir", "warm")
+    __slots__ = ("done", "is_abandoned", "is_adopted", "lock", "offset", "refusal", "size", "spill_dir", "warm")
 
-    def __init__(self, size: int, lock: Any) -> None:
+    def __init__(self, size: int, lock: Any = None) -> None:
         self.size = size
         self.offset = -1
         self.refusal = ""
@@ -46,7 +46,14 @@ class Ticket:
         self.warm = False
         self.is_abandoned = False
         self.is_adopted = False
+        self.done = False
         self.lock = lock
+
+    def finish(self) -> None:
+        """Whoever waits may go on."""
+        self.done = True
+        if self.lock is not None:
+            self.lock.release()
 
 
 class Regions:
@@ -80,7 +87,7 @@ class Regions:
         ticket.warm = self.allocator.is_warm(offset, ticket.size)
         self.allocator.mark_written(offset, ticket.size)
         ticket.offset = offset
-        ticket.lock.release()
+        ticket.finish()
         if ticket.is_abandoned:
             self.free(offset)
 
@@ -98,7 +105,7 @@ class Regions:
         if ticket is not None:
             ticket.refusal = message.text
             ticket.spill_dir = message.spill_dir
-            ticket.lock.release()
+            ticket.finish()
 
     def abandon(self, ticket: Ticket) -> None:
         """Whoever asked for room was interrupted, and writes nothing there: it is free, now or when it is granted. Too
@@ -171,5 +178,5 @@ class Regions:
         """The raylet is gone."""
         for ticket in self._waiting.values():
             ticket.refusal = text
-            ticket.lock.release()
+            ticket.finish()
         self._waiting.clear()

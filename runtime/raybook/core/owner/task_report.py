@@ -1,7 +1,7 @@
 """Task report: every task and actor call this process submitted, as a row, as far as it is remembered.
 
 Reads the owner machine between two batches; decides nothing. Waiting and running tasks are read from the tables, ended
-ones from a bounded record that the shell keeps. Whether a task that was pushed has begun, only its worker knows.
+ones from a bounded record that it keeps. Whether a task that was pushed has begun, only its worker knows.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from raybook.base.facts import TASK_FAILED, TASK_FINISHED, TASK_PENDING_ARGS, TA
 from raybook.core.owner.records import TaskRecord
 
 ERROR_CHARS_MAX = 4_000
+ENDED_ROWS_MAX = 10_000
+"""Ended tasks that are remembered."""
 
 Row = dict[str, Any]
 

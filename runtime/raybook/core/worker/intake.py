@@ -39,7 +39,6 @@ class Intake:
     whether the worker has become one; its calls are not given back."""
 
     __slots__ = (
-        "_draining_epoch",
         "_is_actor",
         "_revoked_epoch",
         "_send_peer",
@@ -48,6 +47,7 @@ class Intake:
         "accepted",
         "blocked",
         "bound_epoch",
+        "draining_epoch",
         "is_retiring",
         "settled",
         "work",
@@ -68,7 +68,7 @@ class Intake:
         self.is_retiring = False
         """The worker ends after what runs now, and is about to say so: it is of no use to the next."""
         self._revoked_epoch = 0
-        self._draining_epoch = 0
+        self.draining_epoch = 0
         """Lease that the raylet waits for, 0 for none."""
         self._unbound_epoch = 0
         """Newest lease that was asked back before its owner had been heard of."""
@@ -87,18 +87,24 @@ class Intake:
 
     def take(self, caller: Caller, message: PushTasks) -> bool:
         """Tasks were pushed. False when they went back at once."""
-        if message.epoch != self.bound_epoch or message.epoch <= self._revoked_epoch or self.blocked:
+        epoch = message.epoch
+        if epoch != self.bound_epoch or epoch <= self._revoked_epoch or self.blocked:
             reason = "blocked" if self.blocked else "revoked"
-            bounced = TasksBounced([spec.task_id for spec in message.tasks], message.epoch, reason)
+            bounced = TasksBounced([spec.task_id for spec in message.tasks], epoch, reason)
             self._send_peer(caller.client_id, bounced)
             return False
-        self.add([(caller, spec) for spec in message.tasks])
+        self.accepted += len(message.tasks)
+        append = self.work.append
+        for spec in message.tasks:
+            append((caller, spec))
         return True
 
-    def add(self, work: list[tuple[Any, Any]]) -> None:
-        """Calls of an actor, or an order of the raylet: they are never refused."""
-        self.accepted += len(work)
-        self.work.extend(work)
+    def add(self, caller: Caller | None, items: list[Any]) -> None:
+        """Calls of an actor, or orders of the raylet (caller None): they are never refused."""
+        self.accepted += len(items)
+        append = self.work.append
+        for item in items:
+            append((caller, item))
 
     def is_idle(self) -> bool:
         """Whether nothing runs or waits here, and the worker may be given to somebody else."""
@@ -181,19 +187,14 @@ class Intake:
             self._to_raylet(RevokeAnswer(message.epoch, idle))
             return
         self.bounce_unstarted("revoked")
-        self._draining_epoch = message.epoch
+        self.draining_epoch = message.epoch
         self.answer_drain()
-
-    @property
-    def is_draining(self) -> bool:
-        """Whether the raylet waits for the running task's end."""
-        return bool(self._draining_epoch)
 
     def answer_drain(self) -> None:
         """Something was settled: tell the raylet, if it waits for that."""
-        if self._draining_epoch and self.is_idle():
-            self._to_raylet(RevokeAnswer(self._draining_epoch, True))
-            self._draining_epoch = 0
+        if self.draining_epoch and self.is_idle():
+            self._to_raylet(RevokeAnswer(self.draining_epoch, True))
+            self.draining_epoch = 0
 
     def close(self) -> None:
         """This process takes no more work: what it has not begun, and what is still on its way, goes back."""

@@ -84,10 +84,10 @@ def needs_seal(spec: TaskSpec, reply: TaskReply) -> bool:
     """Whether the reply must go through the owner machine, which first makes sure that what this process still holds is
     known to its owners; or must not be written before what was handed over earlier: a value that lies in the arena is
     sealed first, so that the raylet knows of it when its owner does, also if this process dies between the two."""
-    if spec.stream or not (not (spec.slots or spec.contained or spec.args_value) or only_plain_values(spec)):
-        return True
     # No generator: it is asked for every task.
-    for value in reply.returns:  # noqa: SIM110
+    for value in reply.returns:
         if value.inline is None or value.contained:
             return True
-    return False
+    if spec.stream is None and spec.slots is None and spec.contained is None and spec.args_value is None:
+        return False
+    return bool(spec.stream) or not only_plain_values(spec)
