@@ -36,9 +36,9 @@ class ObjectRef:
     def __init__(self, id: bytes, owner_address: str = "", release: Callable[[bytes], None] | None = None) -> None:
         """TypeError and ValueError for what is no id."""
         if release is None:
-            self._release: Callable[[bytes], None] = (
-                _release_nothing  # Until the id is known to be one: ``__del__`` comes in any case.
-            )
+            # Until the id is known to be one: ``__del__`` comes in any case.
+            self.id = id
+            self._release: Callable[[bytes], None] = _release_nothing
             release = _counted(id)
         self.id = id
         self.owner_address = owner_address
