@@ -32,6 +32,8 @@ class Client:
     facts_since: int | None = None
     """Version of the event table it has, while it is subscribed."""
     wants_output: bool = False
+    lines_left_out: int = 0
+    """Lines that it was not sent, because it had not read those before; it is told when it has."""
 
 
 @dataclass(slots=True, eq=False)

@@ -4,7 +4,8 @@ The kernel says which log files were written to (``io/folder_watch``), so a clus
 short pause after the first word gathers a burst. A line goes to the drivers of its job here; to the GCS when that
 driver is on another node; and, as a fact, to panels. What came before anybody looked is kept, a little.
 
-A driver that does not read its lines gets no more until it has; they stay in the workers' files.
+A driver that does not read its lines gets no more until it has, and is told how many those were; they stay in the workers'
+files.
 """
 
 from __future__ import annotations
@@ -98,6 +99,7 @@ class OutputService:
                 self._deliver(self._monitor.leave_out())
                 break
         self._deliver(self._monitor.halves(driver.job_id.hex()))
+        self._own_up(driver)
         driver.connection.send(OutputFlushed())
 
     def set_observed(self, active: bool) -> None:
@@ -118,8 +120,22 @@ class OutputService:
                 continue
             job = client.job_id.hex()
             wanted = [line for line in lines if not line.job or line.job == job]
-            if wanted and client.connection.framed.unsent_bytes < UNSENT_BYTES_MAX:
+            if not wanted:
+                continue
+            if client.connection.framed.unsent_bytes < UNSENT_BYTES_MAX:
+                self._own_up(client)
                 client.connection.send(WorkerLines(wanted))
+            else:
+                client.lines_left_out += len(wanted)
+
+    def _own_up(self, client: Client) -> None:
+        """Say what a driver that did not read was not sent."""
+        if client.lines_left_out:
+            text = f"[raybook left out {client.lines_left_out:,} lines of output here: they came faster than they were read]"
+            client.lines_left_out = 0
+            client.connection.send(
+                WorkerLines([WorkerLine(os.getpid(), "out", "raylet", text, "", self._ip, self._node)])
+            )
 
     def close(self) -> None:
         """Look no more. Idempotent."""
