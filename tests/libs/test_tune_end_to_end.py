@@ -201,7 +201,9 @@ def test_an_interrupt_ends_the_sweep_and_returns_what_there_is(fit):
 
     before = signal.getsignal(signal.SIGINT)
     grid = fit(trainable, num_samples=2, run={"callbacks": [InterruptAfterThree()]})
-    assert 1 <= len(grid) <= 2 and grid.num_errors == 0 and grid[0].metrics["acc"] == 1
+    assert 1 <= len(grid) <= 2 and grid.num_errors == 0
+    # The three reports may all be one trial's.
+    assert 1 in [result.metrics.get("acc") for result in grid]
     assert signal.getsignal(signal.SIGINT) is before
 
 

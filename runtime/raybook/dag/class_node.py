@@ -62,7 +62,7 @@ class UnboundMethod:
 
     def bind(self, *args: Any, **kwargs: Any) -> ClassMethodNode:
         """A node of one call. TypeError for arguments that do not fit the method."""
-        self._actor._actor_class._signatures[self._name](args, kwargs)
+        self._actor._actor_class._signatures[self._name].check(args, kwargs)
         others = {PARENT_CLASS_NODE_KEY: self._actor, PREV_CLASS_METHOD_CALL_KEY: self._actor._last_call}
         node = ClassMethodNode(self._name, args, kwargs, self._options, others)
         self._actor._last_call = node
