@@ -34,7 +34,7 @@ SUITES := $(filter $(SUITES_FOUND),$(SUITE_ORDER)) $(filter-out $(SUITE_ORDER) b
 # What notebooks and JupyterLab are run with: this environment's own settings, no person's.
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=120 -o timeout=180
 
-.PHONY: help install demo lab test lint types suites notebooks browser leftovers chromium bench soak clean
+.PHONY: help install demo lab test lint types suites notebooks browser leftovers chromium bench soak chaos clean
 
 help:
 	@sed -n '2,7p' Makefile | sed 's/^# \{0,1\}//'
@@ -107,6 +107,10 @@ bench: $(VENV)/.installed
 
 soak: $(VENV)/.installed
 	@$(BIN)/python benchmarks/soak.py --minutes $(SOAK_MINUTES) --report docs/soak.md $(SOAK_ARGS)
+
+# Minutes of killed workers and nodes, and whatever else is marked soak.
+chaos: $(VENV)/.installed-test
+	@$(BIN)/python -m pytest -q -m soak -o timeout=0 tests
 
 clean:
 	rm -rf $(VENV) build dist labextension/lib labextension/raybook labextension/node_modules labextension/.yarn \
