@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from raybook.core.cluster.resource_view import ResourceView
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 LOOK_S = 1.0
 """How old the view may be while nobody waits."""
 LOOK_SOON_S = 0.05
-"""And while somebody does."""
+"""And right after somebody began to; then less and less often."""
 
 
 class Neighbours:
@@ -61,10 +61,6 @@ class Neighbours:
     def gateway(self, node_id: bytes) -> str:
         """Where a living node listens; "" when it is not known."""
         return self._gateways.get(node_id, "")
-
-    def __iter__(self) -> Iterator[bytes]:
-        """The nodes that there is a connection to."""
-        return iter(list(self._connections))
 
     def send(self, node_id: bytes, message: Any) -> bool:
         """Send, in order. False when the node is not known or cannot be reached; its death is told by ``on_dead``."""

@@ -151,10 +151,6 @@ class Spillover:
         """Whether some demand is unmet: a fresh view would help."""
         return any(demand.wanted for demand in self._demands.values())
 
-    def asked_of(self, node_id: bytes) -> list[DemandKey]:
-        """The demands that have a part there."""
-        return [key for key, demand in self._demands.items() if demand.parts.get(node_id)]
-
     # --- edges --------------------------------------------------------------------------------------------------------
 
     def _stated(self, event: DemandStated) -> None:
