@@ -28,6 +28,7 @@ from raybook.gcs.effects import EffectRunner
 from raybook.gcs.facts import FactDesk
 from raybook.gcs.inventory import Inventory
 from raybook.gcs.placement_groups import PlacementGroupDesk
+from raybook.gcs.scaling import ScalingDesk
 from raybook.io.channel import Channel, RemoteError
 from raybook.io.clock import Clock
 from raybook.io.storage import Storage, Write
@@ -79,6 +80,9 @@ class GcsService:
             lambda group_id: self._facts.refresh("placement_group", group_id),
             self._group_turned,
         )
+        self._scaling = ScalingDesk(
+            self._nodes, self._view, self._actors, self._groups.table, self.call, self._facts.add, clock
+        )
         self._next_request = 0
         self._unconfirmed: dict[bytes, None] = {}
         """Nodes of the store that have not registered with this process: it does not know what their clients watch."""
@@ -107,6 +111,7 @@ class GcsService:
             "ClusterStatus": self._cluster_status,
             "StopCluster": self._stop_cluster,
             **self._groups.methods,
+            **self._scaling.methods,
             **self.inventory.methods,
         }
 
@@ -171,6 +176,7 @@ class GcsService:
             text = f"Node {request.node_id.hex()} is not among the living nodes of this cluster; register first."
             raise RemoteError("UnknownNode", text)
         self._view.report(request.node_id, request.resources_available)
+        self._scaling.reported(request)
         await self._decide_nodes(node_table.NodeHeard(request.node_id))
         if request.node_id in self._unconfirmed:
             raise RemoteError("UnknownNode", "This GCS has been started anew; register again.")
@@ -219,6 +225,7 @@ class GcsService:
     async def _node_died(self, node_id: bytes, reason: str) -> None:
         logger.warning("Node %s is dead: %s", node_id.hex(), reason)
         self._runner.remove_node(node_id)
+        self._scaling.forget(node_id)
         self._view.remove(node_id)
         self._facts.refresh("node", node_id)
         # Before the actors, which must not look for their bundles there.

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -55,7 +56,9 @@ def run_node(arguments: str, zygote: ZygoteHandle) -> int:
         leave_nothing()
         os._exit(1)
 
-    watchdog = Watchdog(None, lambda: None, end_by_force, grace_s=2 * STOP_S)
+    # Before the loop has a handler for it, the signal ends the process as it should.
+    end_with_owner = partial(os.kill, os.getpid(), signal.SIGTERM)
+    watchdog = Watchdog(options.owner, end_with_owner, end_by_force, grace_s=2 * STOP_S)
     try:
         asyncio.run(_run(options, zygote, starter, watchdog))
     except (OSError, ValueError, TypeError, RemoteError) as error:

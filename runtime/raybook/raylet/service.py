@@ -21,7 +21,6 @@ from raybook.base.config import Config
 from raybook.base.facts import Fact
 from raybook.base.ids import random_id
 from raybook.base.label_selector import NODE_ID_LABEL
-from raybook.base.resources import Shape
 from raybook.base.specs import PROTOCOL_VERSION, Endpoint
 from raybook.base.strategies import node_target
 from raybook.core.cluster.actor_record import ALL_HANDLES_GONE
@@ -47,6 +46,7 @@ from raybook.raylet.idle_probe import IdleProbe
 from raybook.raylet.memory_guard import MemoryGuard
 from raybook.raylet.neighbours import Neighbours
 from raybook.raylet.node_service import NodeService
+from raybook.raylet.node_report import report_of
 from raybook.raylet.notices import ERROR, NoticeBoard
 from raybook.raylet.offer import gpu_ids
 from raybook.raylet.output_service import OutputService
@@ -164,7 +164,7 @@ class Raylet:
             self._channel,
             self._node_info(),
             self._clients,
-            self._amounts,
+            self._report,
             self._probe.ask,
             lambda reason: self.on_stop(reason),
         )
@@ -237,9 +237,9 @@ class Raylet:
             gateway_address=self._neighbours.address if self._gateway_host else "",
         )
 
-    def _amounts(self) -> tuple[Shape, list[tuple[Shape, int]]]:
-        leases = self.decider.leases
-        return leases.available_for_reports(), leases.reports.demand()
+    def _report(self) -> gcs_messages.ReportNode:
+        drivers = sum(client.kind == DRIVER for client in self._clients)
+        return report_of(self.node_id, self.decider.leases, drivers)
 
     def _resources_changed(self) -> None:
         self.gcs.resources_changed()

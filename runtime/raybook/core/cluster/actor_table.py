@@ -134,6 +134,11 @@ class ActorTable:
         """One line for each actor that no node can hold."""
         return [f"Actor {label_of(a.spec)}: {a.waiting}" for a in map(self._actors.__getitem__, self._unplaced)]
 
+    def without_node(self, queued: Iterable[bytes]) -> list[ActorSpec]:
+        """Actors that no node can hold, and of those that queue on one, the ones that have not begun."""
+        queued = [key for key in queued if key in self._actors and self._actors[key].state != ACTOR_ALIVE]
+        return [self._actors[key].spec for key in dict.fromkeys([*self._unplaced, *queued])]
+
     def statistics(self) -> ActorStatistics:
         count = dict.fromkeys(MOVES, 0)
         for actor in self._actors.values():

@@ -161,7 +161,7 @@ class LeaseManager:
             return
         shape = tuple((name, amount) for name, amount in what.resources if amount)
         group = self._group((shape, what.environment, False, target, labels_wanted(what, self._labels)))
-        request = Request(key, event.client, event.class_key, event.count, event.name, None, what.is_retriable)
+        request = Request(key, *key, event.count, event.name, None, what.is_retriable, what.fallbacks)
         self._queue.put(group, request)
         told = self._told_infeasible.setdefault(event.client, {})
         if (group.missing or group.refusal) and event.class_key not in told:

@@ -11,6 +11,14 @@ import msgspec
 from raybook.base.facts import Fact
 from raybook.base.specs import ActorSpec, Endpoint, PlacementGroupSpec
 from raybook.protocol.messages.output import WorkerLine
+from raybook.protocol.messages.scaling import (
+    AutoscalerReply,
+    ClusterLoad,
+    GetAutoscaler,
+    GetClusterLoad,
+    ReportAutoscaler,
+    ShapeCount,
+)
 from raybook.protocol.messages.survey import Survey, SurveyReply
 
 
@@ -38,11 +46,16 @@ class RegisterNode(msgspec.Struct):
 
 
 class ReportNode(msgspec.Struct):
-    """Heartbeat with the node's view of itself. ``demand``: queued shapes with counts, for the autoscaler."""
+    """Heartbeat with the node's view of itself. ``demand``: what queues there and could run on a node that is yet to come.
+    ``busy``: what keeps it from being idle. ``activity``: another number when it was busy since the last report.
+    ``queued_actors``: placed there and waiting for room."""
 
     node_id: bytes
     resources_available: dict[str, int] = {}
-    demand: list[tuple[dict[str, int], int]] = []
+    demand: list[ShapeCount] = []
+    busy: str = ""
+    activity: int = 0
+    queued_actors: list[bytes] = []
 
 
 class ListNodes(msgspec.Struct):
@@ -372,4 +385,7 @@ METHODS: dict[str, tuple[type, type]] = {
     "GetFacts": (GetFacts, FactsReply),
     "ClusterStatus": (ClusterStatus, ClusterStatusReply),
     "StopCluster": (StopCluster, Empty),
+    "GetClusterLoad": (GetClusterLoad, ClusterLoad),
+    "ReportAutoscaler": (ReportAutoscaler, Empty),
+    "GetAutoscaler": (GetAutoscaler, AutoscalerReply),
 }
