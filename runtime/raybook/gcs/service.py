@@ -19,14 +19,15 @@ from raybook.base.strategies import group_target
 from raybook.core.cluster import actor_events, node_table, placement_group_events
 from raybook.core.cluster.actor_table import ActorTable
 from raybook.core.cluster.job_table import JobTable
-from raybook.core.cluster.kv_table import KvTable
 from raybook.core.cluster.node_table import NodeTable
 from raybook.core.cluster.resource_view import ResourceView
 from raybook.core.scheduling.policy import Choice, choose_among
 from raybook.gcs import facts, records
+from raybook.gcs.drains import DrainDesk
 from raybook.gcs.effects import EffectRunner
 from raybook.gcs.facts import FactDesk
 from raybook.gcs.inventory import Inventory
+from raybook.gcs.keys import KeyDesk
 from raybook.gcs.placement_groups import PlacementGroupDesk
 from raybook.gcs.scaling import ScalingDesk
 from raybook.io.channel import Channel, RemoteError
@@ -68,7 +69,7 @@ class GcsService:
         self._nodes = NodeTable(config.health_check_period_ms, config.health_check_timeout_ms)
         self._actors = ActorTable(self._choose, dead_max=config.fact_rows_max)
         self._jobs = JobTable()
-        self._keys = KvTable()
+        self._keys = KeyDesk(lambda writes: self._execute([], writes))
         self._facts = FactDesk(config.fact_rows_max, self._owned_row)
         self._probe_timeout_s = config.health_check_timeout_ms / 1000
         self._runner = EffectRunner(storage, self._published, self._answered, self._unreachable)
@@ -102,14 +103,12 @@ class GcsService:
             "KillActor": self._kill_actor,
             "ActorStateReport": self._actor_state,
             "WatchActors": self._watch_actors,
-            "KvPut": self._kv_put,
-            "KvGet": self._kv_get,
-            "KvDelete": self._kv_delete,
-            "KvKeys": self._kv_keys,
             "AddFacts": self._add_facts,
             "GetFacts": self._get_facts,
             "ClusterStatus": self._cluster_status,
             "StopCluster": self._stop_cluster,
+            **self._keys.methods,
+            **DrainDesk(self._nodes, self._ask, self._decide_nodes).methods,
             **self._groups.methods,
             **self._scaling.methods,
             **self.inventory.methods,
@@ -123,7 +122,7 @@ class GcsService:
         elif not self._storage.is_volatile:
             await self._storage.write([records.write_cluster_id(self.cluster_id)])
         for namespace, key, value in saved.key_values:
-            self._keys.put(namespace, key, value)
+            self._keys.table.put(namespace, key, value)
         self._jobs.load(saved.jobs)
         self._actors.load(saved.actors)
         called_off = self._groups.load(saved.groups)
@@ -177,6 +176,8 @@ class GcsService:
             raise RemoteError("UnknownNode", text)
         self._view.report(request.node_id, request.resources_available)
         self._scaling.reported(request)
+        if self._view.get(request.node_id) is None and (node := self._nodes.get(request.node_id)) is not None:
+            node.resources_available = request.resources_available  # It drains: shown, and chosen by nobody.
         await self._decide_nodes(node_table.NodeHeard(request.node_id))
         if request.node_id in self._unconfirmed:
             raise RemoteError("UnknownNode", "This GCS has been started anew; register again.")
@@ -193,6 +194,15 @@ class GcsService:
             node.resources_available = dict(resources.available)
         return node
 
+    async def _node_drains(self, node_id: bytes, why: str) -> None:
+        """Nothing new goes there; what can begin elsewhere does."""
+        self._view.remove(node_id)
+        self._facts.refresh("node", node_id)
+        writes = [records.write_node(node) for node in self._nodes.infos() if node.node_id == node_id]
+        # Before the actors, which must not look for their bundles there.
+        await self._groups.decide(placement_group_events.GroupNodeLost(node_id, f"it drains ({why})"))
+        await self._decide_actors(actor_events.NodeDraining(node_id, why), writes=writes)
+
     async def _decide_nodes(self, *events: Any) -> None:
         await self._execute_nodes(self._nodes.handle(events, self._clock()))
 
@@ -200,6 +210,8 @@ class GcsService:
         for effect in effects:
             if isinstance(effect, node_table.AnnounceJoined):
                 await self._node_joined(effect.node)
+            elif isinstance(effect, node_table.AnnounceDraining):
+                await self._node_drains(effect.node_id, effect.why)
             elif isinstance(effect, node_table.AnnounceReachable):
                 self._runner.resume(effect.node_id)
             elif isinstance(effect, node_table.AnnounceDead):
@@ -213,9 +225,9 @@ class GcsService:
 
     async def _node_joined(self, node: messages.NodeInfo) -> None:
         self._runner.add_node(node.node_id, self._connect_raylet(node))
-        self._view.add(
-            node.node_id, node.resources_total, node.resources_available or node.resources_total, node.labels
-        )
+        if not node.draining:
+            free = node.resources_available or node.resources_total
+            self._view.add(node.node_id, node.resources_total, free, node.labels)
         self._facts.refresh("node", node.node_id)
         if self._facts.is_observed:
             self._runner.send(node.node_id, "SetObserved", SetObserved(True))
@@ -230,7 +242,8 @@ class GcsService:
         self._facts.refresh("node", node_id)
         # Before the actors, which must not look for their bundles there.
         await self._groups.decide(placement_group_events.GroupNodeLost(node_id, reason))
-        events: list[Any] = [actor_events.NodeLost(node_id, reason)]
+        node = self._nodes.get(node_id)
+        events: list[Any] = [actor_events.NodeLost(node_id, reason, node is not None and bool(node.draining))]
         writes = [records.write_node(node) for node in self._nodes.infos() if node.node_id == node_id]
         for record in self._jobs.running():
             if record.job.driver.node_id == node_id:
@@ -387,27 +400,6 @@ class GcsService:
                     rows[effect.actor_id] = records.write_actor(effect.actor_id, record)
             writes = [*writes, *rows.values()]
         await self._runner.run(writes, effects)
-
-    # ------------------------------------------------------------------ keys
-
-    async def _kv_put(self, request: messages.KvPut) -> messages.KvReply:
-        space, key = request.namespace, request.key
-        added = self._keys.put(space, key, request.value, overwrite=request.overwrite)
-        if added or request.overwrite:
-            await self._execute([], [records.write_key(space, key, request.value)])
-        return messages.KvReply(added=added)
-
-    async def _kv_get(self, request: messages.KvGet) -> messages.KvReply:
-        return messages.KvReply(value=self._keys.get(request.namespace, request.key))
-
-    async def _kv_delete(self, request: messages.KvDelete) -> messages.KvReply:
-        removed = self._keys.delete(request.namespace, request.key)
-        if removed:
-            await self._execute([], [records.write_key(request.namespace, request.key, None)])
-        return messages.KvReply(added=removed)
-
-    async def _kv_keys(self, request: messages.KvKeys) -> messages.KvReply:
-        return messages.KvReply(keys=self._keys.keys(request.namespace, request.prefix))
 
     # ------------------------------------------------------------------ facts
 

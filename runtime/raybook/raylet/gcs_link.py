@@ -153,6 +153,10 @@ class GcsLink:
             self._reporter = self.spawn(self._report_for_ever())
             self._wake = asyncio.Event()
 
+    def begin_draining(self, why: str) -> None:
+        """From now on the node says so wherever it registers: the GCS may have been started anew meanwhile."""
+        self._node.draining = why
+
     def resources_changed(self) -> None:
         """Report soon."""
         self._dirty = True
@@ -331,4 +335,5 @@ def _update_of(info: messages.ActorInfo) -> ActorUpdate:
         info.death_payload,
         info.pid,
         info.death_code,
+        info.moving,
     )

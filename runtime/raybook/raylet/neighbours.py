@@ -30,7 +30,7 @@ LOOK_SOON_S = 0.05
 class Neighbours:
     """host: where to listen for others. on_message(node_id, message). on_range(connection, message): somebody reads an
     object; the connection is handed over. on_view: the nodes have changed, or what they have free. on_dead(node_id,
-    reason). is_waiting: whether somebody here would gain by a fresh view."""
+    reason). on_draining(node_id): it takes no more work. is_waiting: whether somebody here would gain by a fresh view."""
 
     def __init__(self, node_id: bytes, token: bytes, host: str) -> None:
         self.view = ResourceView()
@@ -38,11 +38,14 @@ class Neighbours:
         self.on_range: Callable[[Connection, ReadRange], None] = lambda connection, message: connection.close()
         self.on_view: Callable[[], None] = lambda: None
         self.on_dead: Callable[[bytes, str], None] = lambda node_id, reason: None
+        self.on_draining: Callable[[bytes], None] = lambda node_id: None
         self.is_waiting: Callable[[], bool] = lambda: False
         self._node_id = node_id
         self._token = token
         self._gateways: dict[bytes, str] = {}
         self._dead: dict[bytes, str] = {}
+        self.draining: dict[bytes, None] = {}
+        """Living nodes that take no more work: in no view, but in reach."""
         self._connections: dict[bytes, Connection] = {}
         self._server = FrameServer(f"tcp:{host}:0", token, NeighbourMessage, self._received, self._closed)
         self.address = self._server.address
@@ -130,6 +133,9 @@ class Neighbours:
             if not node.alive:
                 self._has_died(node.node_id, node.death_reason)
                 continue
+            if node.draining:
+                self._drains(node)
+                continue
             if node.node_id not in self._gateways:
                 self._gateways[node.node_id] = node.gateway_address
                 self.view.add(node.node_id, node.resources_total, node.resources_available, node.labels)
@@ -137,10 +143,19 @@ class Neighbours:
                 self.view.report(node.node_id, node.resources_available)
         self.on_view()
 
+    def _drains(self, node: NodeInfo) -> None:
+        if node.node_id in self.draining:
+            return
+        self.draining[node.node_id] = None
+        self._gateways[node.node_id] = node.gateway_address
+        self.view.remove(node.node_id)
+        self.on_draining(node.node_id)
+
     def _has_died(self, node_id: bytes, reason: str) -> None:
         if node_id in self._dead:
             return
         self._dead[node_id] = reason
+        self.draining.pop(node_id, None)
         self.view.remove(node_id)
         self._gateways.pop(node_id, None)
         connection = self._connections.pop(node_id, None)

@@ -38,6 +38,7 @@ from raybook.protocol.messages.output import FlushOutput
 from raybook.protocol.messages.survey import SurveyAnswer
 from raybook.raylet.abroad import Abroad
 from raybook.raylet.clients import DRIVER, WORKER, Client, ClientTable, WorkerProcess
+from raybook.raylet.drain_service import DrainService
 from raybook.raylet.effects import NodeDecider
 from raybook.raylet.environments import ENVIRONMENTS, Environments
 from raybook.raylet.followers import Followers
@@ -171,6 +172,8 @@ class Raylet:
         if self._gateway_host:
             self._abroad = Abroad(self.node_id, self._token, self._neighbours, self._clients, self.decider, self._store)
         self._followers = Followers(self.decider, self.gcs, self._abroad)
+        parts = self.decider, self._clients, self._store, self.gcs
+        self.drain = DrainService(self.node_id, *parts, self.gcs.begin_draining, lambda reason: self.on_stop(reason))
         self._guard = MemoryGuard(
             self._config, self.decider, self._clients, self._store, lambda text: self.output.announce("memory", text)
         )
@@ -209,6 +212,7 @@ class Raylet:
         if self._look is not None:
             self._look.cancel()
         self._guard.close()
+        self.drain.close()
         self.decider.close()
         self._probe.close()
         self.output.close()
@@ -346,6 +350,8 @@ class Raylet:
             ),
             self._store.fd,
         )
+        if self._abroad is not None:
+            self._abroad.welcome(client)
 
     def _misbehaved(self, client_id: bytes, text: str) -> None:
         client = self._clients.get(client_id)
@@ -461,7 +467,8 @@ class Raylet:
         for process in self._clients.processes():
             state, held, actor_id = states.get(process.client_id, ("STARTING", {}, b""))
             workers.append(WorkerInfo(process.client_id, process.pid, state, held, actor_id))
-        return NodeStats(workers, self._store.used_bytes(), self._store.capacity_bytes, self.decider.leases.waiting())
+        waiting = self.drain.waiting() + self.decider.leases.waiting()
+        return NodeStats(workers, self._store.used_bytes(), self._store.capacity_bytes, waiting)
 
     def set_observed(self, active: bool) -> None:
         """Somebody looks at the cluster, or nobody any more."""

@@ -71,6 +71,9 @@ class TransferService:
         self._loop = asyncio.get_running_loop()
         self._requests: dict[int, tuple[bytes, int]] = {}
         self._next_request = 1
+        self._takes: dict[int, tuple[bytes, int]] = {}
+        """Requests, below 0, of owners that take an object here: (object, size)."""
+        self._next_take = 0
         self._sending: dict[int, tuple[int, int]] = {}
         self._next_sending = 1
         self._reclaims: list[sm.ReclaimQuery] = []
@@ -83,6 +86,19 @@ class TransferService:
     def fetch(self, client_id: bytes, message: rm.FetchObject) -> None:
         """A client wants an object of another node."""
         self._decide(pm.FetchWanted(client_id, message.request_id, message.object_id, message.location))
+
+    def take(self, client_id: bytes, message: rm.TakeObject) -> None:
+        """A client's own object is to lie here from now on, as if its task had run here."""
+        self._next_take -= 1
+        self._takes[self._next_take] = (message.object_id, message.location.size)
+        self._decide(pm.FetchWanted(client_id, self._next_take, message.object_id, message.location))
+
+    def _taken(self, effect: pm.Fetched) -> None:
+        object_id, size = self._takes.pop(effect.request_id)
+        if effect.offset >= 0:
+            self._loop.call_soon(self._decide, pm.CopyTaken(object_id))
+            self._loop.call_soon(self._to_store, sm.Sealed(object_id, effect.client, effect.offset, size))
+        self._send(effect.client, rm.ObjectTaken(object_id, effect.offset, effect.reason))
 
     def drop(self, client_id: bytes, message: rm.DropCopies) -> None:
         self._decide(pm.CopiesDropped(client_id, message.object_ids))
@@ -114,6 +130,9 @@ class TransferService:
                 self._room.free(effect.offset)
             else:
                 assert isinstance(effect, pm.Fetched)
+                if effect.request_id < 0:
+                    self._taken(effect)
+                    continue
                 self._send(effect.client, rm.ObjectFetched(effect.request_id, effect.offset, effect.reason))
 
     def _start(self, effect: pm.StartTransfer) -> None:
@@ -173,6 +192,9 @@ class TransferService:
             # Copies need no file: the original is on another node.
             self._give_room(message.bytes_wanted)
             self._to_store(sm.SpillObjects(message.query_id, []))
+        elif isinstance(message, sm.RegionsFreed):
+            for offset in message.offsets:
+                self._room.free(offset)
         elif isinstance(message, sm.ReclaimQuery):
             self._reclaims.append(message)
             self._answer_reclaims()

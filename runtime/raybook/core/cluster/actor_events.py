@@ -59,8 +59,18 @@ class NodeJoined(msgspec.Struct, frozen=True):
 
 
 class NodeLost(msgspec.Struct, frozen=True):
+    """drained: it had been announced, so what lived there costs no restart."""
+
     node_id: bytes
     reason: str = ""
+    drained: bool = False
+
+
+class NodeDraining(msgspec.Struct, frozen=True):
+    """It will leave: actors that may live again begin elsewhere, each when its calls are done."""
+
+    node_id: bytes
+    reason: str
 
 
 class GroupCreated(msgspec.Struct, frozen=True):

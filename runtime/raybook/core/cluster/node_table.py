@@ -44,6 +44,13 @@ class NodeLeft(msgspec.Struct, frozen=True):
     reason: str
 
 
+class NodeDraining(msgspec.Struct, frozen=True):
+    """It takes no new work from now on, and leaves when it is empty."""
+
+    node_id: bytes
+    why: str
+
+
 class Probe(msgspec.Struct, frozen=True):
     """Ask the node for a sign of life; answer with NodeHeard."""
 
@@ -52,6 +59,13 @@ class Probe(msgspec.Struct, frozen=True):
 
 class AnnounceJoined(msgspec.Struct, frozen=True):
     node: NodeInfo
+
+
+class AnnounceDraining(msgspec.Struct, frozen=True):
+    """Place nothing there any more, and have what can move begin elsewhere."""
+
+    node_id: bytes
+    why: str
 
 
 class AnnounceReachable(msgspec.Struct, frozen=True):
@@ -91,6 +105,7 @@ class NodeTable:
             NodeRegistered: self._registered,
             NodeHeard: self._heard,
             NodeUnreachable: self._unreachable,
+            NodeDraining: self._draining,
             NodeLeft: self._left,
         }
 
@@ -149,6 +164,17 @@ class NodeTable:
         if node.watched:
             self._await(node, now_ms + self._period_ms)
         self._effects.append(AnnounceJoined(info))
+        if info.draining:
+            # It began under an earlier GCS, or the GCS has lost sight of it meanwhile.
+            self._effects.append(AnnounceDraining(info.node_id, info.draining))
+
+    def _draining(self, event: NodeDraining, now_ms: int) -> None:
+        node = self._nodes.get(event.node_id)
+        if node is None or not node.info.alive or node.info.draining:
+            return
+        node.info = msgspec.structs.replace(node.info, draining=event.why)
+        self._tell(node, now_ms, f"drains: {event.why}")
+        self._effects.append(AnnounceDraining(event.node_id, event.why))
 
     def _heard(self, event: NodeHeard, now_ms: int) -> None:
         node = self._nodes.get(event.node_id)

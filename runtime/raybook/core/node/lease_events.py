@@ -126,6 +126,13 @@ class ClientGone:
 
 
 @dataclass(slots=True)
+class NodeDraining:
+    """This node takes no more work: nothing is granted from now on, and leases are asked back when their tasks end."""
+
+    why: str
+
+
+@dataclass(slots=True)
 class ActorRequested:
     """Place this life of an actor here. The same life asked for again is ignored."""
 

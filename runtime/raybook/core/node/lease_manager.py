@@ -40,6 +40,7 @@ from raybook.core.node.lease_events import (
     LeaseLostEffect,
     LeaseProbed,
     LeaseReturned,
+    NodeDraining,
     Refuse,
     ReportResources,
     RevokeAnswered,
@@ -57,7 +58,7 @@ from raybook.core.node.lease_events import (
     wanted_by,
 )
 from raybook.core.node.lease_recall import LeaseRecall
-from raybook.core.node.lease_reports import LeaseReports
+from raybook.core.node.lease_reports import LeaseReports, story_of
 from raybook.core.node.lease_table import Lease, LeaseTable, Worker, WorkerState
 from raybook.core.node.local_resources import LocalResources
 from raybook.core.node.request_queue import Group, GroupKey, Request, RequestKey, RequestQueue, labels_wanted
@@ -111,6 +112,7 @@ class LeaseManager:
             ActorFailed: self._actor_failed,
             ActorCancelled: self._actor_cancelled,
             LeaseProbed: self._lease_probed,
+            NodeDraining: self._node_draining,
             BundlesRequested: self._bundles_requested,
             BundlesCommitted: self._bundles_changed(self._bundles.committed),
             BundlesReturned: self._bundles_changed(self._bundles.returned),
@@ -350,6 +352,10 @@ class LeaseManager:
             lease.idle = event.idle
             self._changed = True
 
+    def _node_draining(self, event: NodeDraining, now_ms: int) -> None:
+        self.reports.draining = event.why
+        self._effects += self._recall.ask_all(now_ms)
+
     def _end_orphans(self, now_ms: int) -> None:
         for worker in list(self._table.orphans.values()):
             deadline_ms = worker.lease.orphan_deadline_ms if worker.lease else None
@@ -376,9 +382,10 @@ class LeaseManager:
     def _serve(self, now_ms: int) -> None:
         lacking: dict[str, int] = {}
         reserved: list[int] = []
-        starving = self._serve_in_turns(now_ms, lacking, reserved)
         short_of, self._bundles.short_of = self._bundles.short_of, []
-        self._effects += self._recall.ask(starving + short_of, now_ms)
+        if not self.reports.draining:
+            starving = self._serve_in_turns(now_ms, lacking, reserved)
+            self._effects += self._recall.ask(starving + short_of, now_ms)
         for lease_id in reserved:
             self.pools.release(lease_id)
         for environment in self._said_lacking:
@@ -476,13 +483,7 @@ class LeaseManager:
 
     def story(self, key: bytes) -> str:
         """Recent events and effects that name this client, worker or actor, one a line."""
-        lines = []
-        for moment_ms, record in self._history:
-            names = [getattr(record, name, None) for name in ("client", "worker", "actor_id")]
-            spec = getattr(record, "spec", None)
-            if key in names or (spec is not None and spec.actor_id == key):
-                lines.append(f"{moment_ms} ms: {record}")
-        return "\n".join(lines)
+        return story_of(key, self._history)
 
     def check_invariants(self) -> None:
         """Raise AssertionError naming the first broken invariant."""

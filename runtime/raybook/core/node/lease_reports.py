@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from raybook.base.label_selector import NODE_ID_LABEL
 from raybook.base.resources import Shape, describe
@@ -37,6 +39,8 @@ class LeaseReports:
         self._table = table
         self._queue = queue
         self._pools = pools
+        self.draining = ""
+        """Why this node takes no more work; "" while it does."""
 
     def available(self) -> Shape:
         """Free amounts, counting leases whose workers said that they are idle; never below zero. What is free inside a
@@ -126,6 +130,8 @@ class LeaseReports:
     def why_waiting(self, group: Group, request: Request) -> str:
         """What this request waits for."""
         name, target = request.name or "tasks", group.target
+        if self.draining:
+            return f"{request.count} × {name} wait for another node: this one drains ({self.draining})."
         if group.missing or group.refusal:
             return self.why_never(name, group)
         if target is not None and not self._pools.has_bundle(target):
@@ -148,3 +154,14 @@ class LeaseReports:
             f"{name} asks for {describe(group.shape)}, but {place} {describe(total)} in all, "
             f"{describe(group.missing)} too little. It stays queued; ask for less, or {remedy}."
         )
+
+
+def story_of(key: bytes, history: Iterable[tuple[int, Any]]) -> str:
+    """Events and effects of a history that name this client, worker or actor, one a line."""
+    lines = []
+    for moment_ms, record in history:
+        names = [getattr(record, name, None) for name in ("client", "worker", "actor_id")]
+        spec = getattr(record, "spec", None)
+        if key in names or (spec is not None and spec.actor_id == key):
+            lines.append(f"{moment_ms} ms: {record}")
+    return "\n".join(lines)

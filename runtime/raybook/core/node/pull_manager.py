@@ -52,6 +52,12 @@ class CopiesDropped(msgspec.Struct, frozen=True):
     object_ids: list[bytes]
 
 
+class CopyTaken(msgspec.Struct, frozen=True):
+    """A copy that is here has become its owner's object: its room is not ours to give away any more."""
+
+    object_id: bytes
+
+
 class ReaderGone(msgspec.Struct, frozen=True):
     """A client is dead."""
 
@@ -130,6 +136,7 @@ class PullManager:
             RoomGranted: self._room_granted,
             TransferEnded: self._transfer_ended,
             CopiesDropped: lambda event: self._dropped(event.client, event.object_ids),
+            CopyTaken: lambda event: self._copies.pop(event.object_id, None),
             ReaderGone: self._reader_gone,
             RoomWanted: self._room_wanted,
         }

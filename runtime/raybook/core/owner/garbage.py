@@ -72,6 +72,8 @@ class Garbage:
                         self._lost_error(value.error)
                     continue
                 self.on_forgotten(key)
+                if self._relocations.is_moving(key) and not value.location.spill_path:
+                    self._relocations.forgotten(key)
                 if value.location.spill_path:
                     self._relocations.removed(key, value.location)
                 elif own_offset is not None:

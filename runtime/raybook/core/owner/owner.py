@@ -22,6 +22,7 @@ from raybook.core.owner.actor_calls import ActorCalls
 from raybook.core.owner.borrows import Borrows
 from raybook.core.owner.cancellation import Cancellation
 from raybook.core.owner.dependencies import Dependencies
+from raybook.core.owner.evacuation import Evacuation
 from raybook.core.owner.exchange import Exchange, owner_died
 from raybook.core.owner.garbage import Garbage
 from raybook.core.owner.generators import Generators
@@ -68,23 +69,15 @@ from raybook.protocol.messages.raylet import (
     DropCopies,
     LeaseGranted,
     LeaseLost,
+    NodeDraining,
     NodeGone,
+    ObjectTaken,
 )
 from raybook.protocol.messages.store import ObjectsSpilled, SpillWanted
 from raybook.protocol.messages.worker import (
-    AddBorrows,
-    BorrowsAdded,
-    DropBorrows,
-    GetObject,
-    MoveNoted,
-    ObjectMoved,
-    ObjectReady,
-    ReturnsTaken,
-    StreamItems,
-    TaskReplies,
-    TaskReply,
-    TasksBounced,
-)
+    AddBorrows, BorrowsAdded, DropBorrows, GetObject, MoveNoted, ObjectMoved, ObjectReady, ReturnsTaken, StreamItems,
+    TaskReplies, TaskReply, TasksBounced,
+)  # fmt: skip
 
 
 class Owner:
@@ -108,6 +101,7 @@ class Owner:
         self.actors = ActorCalls(self.references, self.borrows, self._effects)
         self.pins = Pins(self.references, self.borrows)
         self.relocations = Relocations(self.references, self.objects, self.tasks, self.pins, self._effects)
+        self.evacuation = Evacuation(self.references, self.objects, self.relocations, self._effects)
         self.garbage = Garbage(self.references, self.objects, self.actors, self.relocations, self._effects)
         self.losses = Losses(
             self.tasks, self.leases, self.actors, self._effects, self._requeue, self._end_cancelled, self._fail
@@ -132,6 +126,7 @@ class Owner:
         self._released, self._returned = self.references.released, self.references.returned
         self._fresh, self._taken, self._needed = self.borrows.fresh, self.borrows.taken, self.exchange.needed
         self._dirty, self._touched = self.leases.dirty, self.actors.touched
+        self._leaving, self._leaving_nodes = self.evacuation.queue, self.evacuation.nodes
         self._dispatch: dict[type, Any] = {
             TaskRecord: self._on_submit,
             bytes: self.references.drop,
@@ -174,6 +169,8 @@ class Owner:
             DemandInfeasible: self.losses.on_infeasible,
             DemandRefused: self.losses.on_refused,
             NodeGone: lambda message: self.recovery.node_gone(message.node_id, message.reason),
+            NodeDraining: self.evacuation.node_draining,
+            ObjectTaken: self.evacuation.on_taken,
             ActorUpdate: self.losses.on_actor_update,
             SpillWanted: self.relocations.on_spill_wanted,
             ObjectsSpilled: self.relocations.on_objects_spilled,
@@ -203,6 +200,8 @@ class Owner:
             self.borrows.announce()
         if self._needed:
             self.exchange.ask()
+        if self._leaving:
+            self.evacuation.act()
         if self.relocations.has_work:
             self.relocations.settle(now_ms)
         if self.objects.dropped_copies:
@@ -223,12 +222,14 @@ class Owner:
         for record in self.oom_retries.due(now_ms):
             self._requeue(record)
         self.leases.tick(now_ms, self._effects)
+        self.evacuation.tick(now_ms)
         self.endings.end(self.leases.overdue(now_ms), now_ms)
         return self.handle((), now_ms)
 
     def next_deadline_ms(self) -> int | None:
         rooms = self.leases, self.relocations, self.oom_retries
-        return earliest(rooms[0].next_deadline_ms(), rooms[1].next_deadline_ms(), rooms[2].next_deadline_ms())
+        found = earliest(rooms[0].next_deadline_ms(), rooms[1].next_deadline_ms(), rooms[2].next_deadline_ms())
+        return earliest(found, self.evacuation.next_deadline_ms(self._now_ms)) if self._leaving_nodes else found
 
     # Tasks
 
@@ -413,6 +414,8 @@ class Owner:
             self.objects.values[key] = value
         else:
             self.objects.put(key, value, own_region)
+            if self._leaving_nodes and value.location and value.location.node_id in self._leaving_nodes:
+                self.evacuation.arrived(key)
         if key in self.waits.waiting:
             for wait in self.waits.ready(key, value.error is not None):
                 self._effects.append(WakeUp(wait))

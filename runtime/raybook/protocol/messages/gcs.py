@@ -39,6 +39,8 @@ class NodeInfo(msgspec.Struct):
     alive: bool = True
     death_reason: str = ""
     gateway_address: str = ""
+    draining: str = ""
+    """Why it takes no new work and is about to leave; "" when it is not."""
 
 
 class RegisterNode(msgspec.Struct):
@@ -60,6 +62,30 @@ class ReportNode(msgspec.Struct):
 
 class ListNodes(msgspec.Struct):
     pass
+
+
+class DrainNode(msgspec.Struct):
+    """Empty a node, then have it leave. reason: a name of ``core/node/drain``; message: for people. deadline_ms: from now
+    on; at it the node leaves with whatever still runs there. -1: it takes as long as it takes."""
+
+    node_id: bytes
+    reason: str
+    message: str = ""
+    deadline_ms: int = -1
+
+
+class DrainNodeReply(msgspec.Struct):
+    """``accepted`` also for a node that is dead already. ``rejection``: why it was not."""
+
+    accepted: bool
+    rejection: str = ""
+
+
+class UnregisterNode(msgspec.Struct):
+    """raylet → GCS: this node leaves now, on purpose."""
+
+    node_id: bytes
+    reason: str = ""
 
 
 class NodeList(msgspec.Struct):
@@ -172,6 +198,8 @@ class ActorInfo(msgspec.Struct):
     resources: dict[str, int] = {}
     death_code: str = ""
     """Exception class that calls raise when it is DEAD; "" for ActorDiedError."""
+    moving: bool = False
+    """Its node drains: this life takes no more calls, and the next one, elsewhere, takes those that wait."""
 
 
 class ListActors(msgspec.Struct):
@@ -359,6 +387,8 @@ METHODS: dict[str, tuple[type, type]] = {
     "RegisterNode": (RegisterNode, Empty),
     "ReportNode": (ReportNode, Empty),
     "ListNodes": (ListNodes, NodeList),
+    "DrainNode": (DrainNode, DrainNodeReply),
+    "UnregisterNode": (UnregisterNode, Empty),
     "RegisterJob": (RegisterJob, Empty),
     "FinishJob": (FinishJob, Empty),
     "ListJobs": (ListJobs, JobList),

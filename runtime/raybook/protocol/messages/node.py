@@ -101,6 +101,22 @@ class StopNode(msgspec.Struct):
     reason: str = ""
 
 
+class DrainRaylet(msgspec.Struct):
+    """Take no new work, and leave when you are empty, or at the deadline; fields as in ``DrainNode``."""
+
+    reason: str
+    message: str = ""
+    deadline_ms: int = -1
+
+
+class DrainRayletReply(msgspec.Struct):
+    """``draining``: what it does now, for people."""
+
+    accepted: bool
+    rejection: str = ""
+    draining: str = ""
+
+
 class GetNodeStats(msgspec.Struct):
     pass
 
@@ -134,6 +150,7 @@ METHODS: dict[str, tuple[type, type]] = {
     "DeliverLines": (DeliverLines, Empty),
     "SetObserved": (SetObserved, Empty),
     "StopNode": (StopNode, Empty),
+    "DrainRaylet": (DrainRaylet, DrainRayletReply),
     "GetNodeStats": (GetNodeStats, NodeStats),
     "SurveyNode": (SurveyNode, NodeSurvey),
 }

@@ -49,6 +49,16 @@ class GcsStub:
                 request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.ListNodes.SerializeToString,
                 response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.NodeList.FromString,
                 _registered_method=True)
+        self.DrainNode = channel.unary_unary(
+                '/raybook.Gcs/DrainNode',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.DrainNode.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.DrainNodeReply.FromString,
+                _registered_method=True)
+        self.UnregisterNode = channel.unary_unary(
+                '/raybook.Gcs/UnregisterNode',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.UnregisterNode.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+                _registered_method=True)
         self.RegisterJob = channel.unary_unary(
                 '/raybook.Gcs/RegisterJob',
                 request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.RegisterJob.SerializeToString,
@@ -197,6 +207,18 @@ class GcsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListNodes(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DrainNode(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnregisterNode(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -375,6 +397,16 @@ def add_GcsServicer_to_server(servicer, server):
                     servicer.ListNodes,
                     request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.ListNodes.FromString,
                     response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.NodeList.SerializeToString,
+            ),
+            'DrainNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainNode,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.DrainNode.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.DrainNodeReply.SerializeToString,
+            ),
+            'UnregisterNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnregisterNode,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.UnregisterNode.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.SerializeToString,
             ),
             'RegisterJob': grpc.unary_unary_rpc_method_handler(
                     servicer.RegisterJob,
@@ -588,6 +620,60 @@ class Gcs:
             '/raybook.Gcs/ListNodes',
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.ListNodes.SerializeToString,
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.NodeList.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Gcs/DrainNode',
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.DrainNode.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.DrainNodeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnregisterNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Gcs/UnregisterNode',
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.UnregisterNode.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

@@ -80,6 +80,11 @@ class RayletStub:
                 request_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.StopNode.SerializeToString,
                 response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
                 _registered_method=True)
+        self.DrainRaylet = channel.unary_unary(
+                '/raybook.Raylet/DrainRaylet',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.DrainRaylet.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.DrainRayletReply.FromString,
+                _registered_method=True)
         self.GetNodeStats = channel.unary_unary(
                 '/raybook.Raylet/GetNodeStats',
                 request_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.GetNodeStats.SerializeToString,
@@ -149,6 +154,12 @@ class RayletServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DrainRaylet(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetNodeStats(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -208,6 +219,11 @@ def add_RayletServicer_to_server(servicer, server):
                     servicer.StopNode,
                     request_deserializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.StopNode.FromString,
                     response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.SerializeToString,
+            ),
+            'DrainRaylet': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainRaylet,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.DrainRaylet.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.DrainRayletReply.SerializeToString,
             ),
             'GetNodeStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetNodeStats,
@@ -463,6 +479,33 @@ class Raylet:
             '/raybook.Raylet/StopNode',
             raybook_dot_protocol_dot_proto_dot_raylet__pb2.StopNode.SerializeToString,
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainRaylet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Raylet/DrainRaylet',
+            raybook_dot_protocol_dot_proto_dot_raylet__pb2.DrainRaylet.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_raylet__pb2.DrainRayletReply.FromString,
             options,
             channel_credentials,
             insecure,
