@@ -37,15 +37,17 @@ class ClusterAccess:
         object_store_memory: int | None = None,
         name: str | None = None,
         persist: bool = False,
+        autoscale: dict[str, Any] | None = None,
     ) -> None:
         """Start a cluster on this machine and connect to it. memory, object_store_memory: bytes; None: the runtime's
-        default. RuntimeError when this process has one already. Blocks until it is ready (0.3 s)."""
+        default. autoscale: as ``init`` takes it. RuntimeError when this process has one already. Blocks until it is ready (0.3 s)."""
         given = {
             "num_cpus": num_cpus,
             "num_gpus": num_gpus,
             "memory": memory,
             "object_store_memory": object_store_memory,
             "name": name,
+            "autoscale": autoscale,
         }
         options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         raybook.init(**options, persist=persist)

@@ -11,11 +11,13 @@ import socket
 from pathlib import Path
 
 import click
+import msgspec
 
 from raybook.api import local_cluster, split_cluster
 from raybook.base.errors import RayError
 from raybook.base.version import VERSION
 from raybook.commands.ask import ask
+from raybook.commands.autoscaler_status import scaling_lines
 from raybook.commands.job import job
 from raybook.commands.logs import logs
 from raybook.commands.microbenchmark import microbenchmark
@@ -26,6 +28,7 @@ from raybook.io import session_dir
 from raybook.io.cluster_registry import ClusterRecord
 from raybook.protocol.messages.daemons import NodeAmounts
 from raybook.protocol.messages.gcs import ClusterStatus, ClusterStatusReply
+from raybook.protocol.messages.scaling import GetAutoscaler
 
 DASHBOARD_PORT = 8265
 """Where Ray's clients look for a jobs server."""
@@ -208,7 +211,7 @@ def _describe(record: ClusterRecord) -> str:
     if not record.address:
         return lines[0]
     try:
-        reply = ask(record, ClusterStatus())[0]
+        reply, scaling = ask(record, ClusterStatus(), GetAutoscaler())
     except click.ClickException as error:
         return "\n".join([*lines, f"  {error.message}"])
     alive = [node for node in reply.nodes if node.alive]
@@ -220,6 +223,7 @@ def _describe(record: ClusterRecord) -> str:
         used = cell("resources", used_of_total(node))
         lines.append(f"  node {node.node_id.hex()}  {node.hostname}  used {used}")
     lines += [f"  waiting: {text}" for text in reply.waiting]
+    lines += [f"  {line}" for line in scaling_lines(scaling)]
     folder = Path(record.session_dir)
     if record.http_address:
         lines.append(f"  jobs: http://{record.http_address}")
@@ -236,9 +240,11 @@ def _status_row(record: ClusterRecord) -> dict[str, object]:
     row["metrics_address"] = record.metrics_address
     row["http_address"] = record.http_address
     if record.address:
-        reply: ClusterStatusReply = ask(record, ClusterStatus())[0]
+        reply: ClusterStatusReply
+        reply, scaling = ask(record, ClusterStatus(), GetAutoscaler())
         row |= {"nodes": node_rows(reply.nodes), "actors_alive": reply.actors_alive, "jobs": reply.jobs}
         row["waiting"] = reply.waiting
+        row["autoscaler"] = msgspec.to_builtins(scaling.status)
     return row
 
 

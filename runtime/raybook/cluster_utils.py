@@ -17,19 +17,23 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import raybook
 from raybook.api import local_cluster, split_cluster
 from raybook.base.errors import RaySystemError
-from raybook.io import session_dir
+from raybook.core.autoscaler.configuration import read_configuration
+from raybook.io import daemon, session_dir
 from raybook.io.process import descendants, is_alive, start_time
 from raybook.io.rpc import GrpcChannel
 from raybook.protocol.messages.daemons import NodeAmounts
 from raybook.protocol.messages.gcs import ListNodes, NodeInfo
 
 GRACE_S = 5.0
+AUTOSCALER_GRACE_S = 10.0
+"""Its nodes have five seconds."""
 _AMOUNTS = {
     "num_cpus": "num_cpus",
     "num_gpus": "num_gpus",
@@ -118,6 +122,11 @@ class Cluster:
     def address(self) -> str | None:
         """What ``init(address=…)`` takes; None before there is a head."""
         return None if self._record is None else self._record.address
+
+    @property
+    def record(self) -> Any:
+        """The registry's record of this cluster; None before there is a head."""
+        return self._record
 
     @property
     def gcs_address(self) -> str | None:
@@ -223,6 +232,64 @@ class Cluster:
         if head is not None and head.is_alive():
             head.end(graceful=False)
         atexit.unregister(self.shutdown)
+
+
+class AutoscalingCluster:
+    """A cluster on this machine whose worker nodes come and go, for tests of what programs do then; the arguments are Ray's.
+
+        cluster = AutoscalingCluster(
+            head_resources={"CPU": 1},
+            worker_node_types={"worker": {"resources": {"CPU": 2}, "min_workers": 0, "max_workers": 3}},
+            idle_timeout_minutes=0.1,
+        )
+        cluster.start()
+        raybook.init("auto")
+
+    head_resources: what the head offers. worker_node_types and other keywords: as in
+    ``raybook.core.autoscaler.configuration``. ValueError, TypeError for a configuration that makes no sense."""
+
+    def __init__(
+        self,
+        head_resources: Mapping[str, float],
+        worker_node_types: Mapping[str, Mapping[str, Any]],
+        autoscaler_v2: bool = True,
+        **config_kwargs: Any,
+    ) -> None:
+        self._head_resources = dict(head_resources)
+        self._config = {**config_kwargs, "available_node_types": worker_node_types}
+        read_configuration(self._config)
+        self._cluster = Cluster()
+        self._process: Any = None
+
+    @property
+    def address(self) -> str | None:
+        """What ``init(address=…)`` takes."""
+        return self._cluster.address
+
+    def start(self, _system_config: Any = None, override_env: Mapping[str, str] | None = None) -> None:
+        """Start the head and its autoscaler. override_env: added to their environment."""
+        known = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory", "object_store_memory": "object_store_memory"}
+        args: dict[str, Any] = {known[name]: value for name, value in self._head_resources.items() if name in known}
+        custom = {name: value for name, value in self._head_resources.items() if name not in known}
+        before = {name: os.environ.get(name) for name in override_env or {}}
+        os.environ.update(override_env or {})
+        try:
+            self._cluster.add_node(**{"num_cpus": 0, "num_gpus": 0, **args}, resources=custom)
+            assert self._cluster.address is not None
+            self._process = split_cluster.start_autoscaler(self._cluster.record, self._config)
+        except BaseException:
+            self.shutdown()
+            raise
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+    def shutdown(self) -> None:
+        """End all of it. Idempotent."""
+        process, self._process = self._process, None
+        if process is not None:
+            daemon.stop(process.process, AUTOSCALER_GRACE_S)
+        self._cluster.shutdown()
 
 
 def _gone(processes: list[tuple[int, int]], timeout_s: float) -> bool:

@@ -54,6 +54,8 @@ LAYERS: tuple[Layer, ...] = (
     _row("worker", f"{_FOUR} runtime_env"),
     _row("session", _FOUR),
     _row("autoscaler", _FOUR),
+    # What programs ask of it goes through the API, like any other question (0041).
+    _row("autoscaler_sdk", f"{_PUBLIC} base messages", "raybook.autoscaler.sdk"),
     _row("head", f"{_FOUR} gcs raylet autoscaler"),
     _row("engines", f"{_FOUR} worker session runtime_env"),
     # Composition root of a worker, as `head` is of the head: the one place where executor, engine and API meet.

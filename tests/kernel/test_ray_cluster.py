@@ -37,9 +37,18 @@ def test_start_when_started_says_so_and_starts_nothing(kernel):
     assert kernel.value("cluster.started_with['name']") == "fox"
 
 
+def test_autoscale_hands_on_bounds_and_what_nodes_are_like(kernel):
+    kernel.run("%ray_cluster start --name fox --autoscale 1:3 --node-cpus 2 --idle 30")
+    bounds = {"min_nodes": 1, "max_nodes": 3, "node_cpus": 2, "idle_timeout_s": 30}
+    assert kernel.value("cluster.started_with['autoscale']") == bounds
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
+        ("%ray_cluster start --autoscale 3:1", "UsageError: --autoscale: 3:1 is no range"),
+        ("%ray_cluster start --autoscale few", "UsageError: --autoscale: MIN:MAX nodes, such as 0:3"),
+        ("%ray_cluster start --idle 3", "UsageError: --node-cpus and --idle are about the nodes of --autoscale"),
         ("%ray_cluster strat", "UsageError: There is no command 'strat'. Did you mean 'start'?"),
         ("%ray_cluster start --cpu 2", "UsageError: `start` has no option --cpu. Did you mean '--cpus'?"),
         ("%ray_cluster start --nodes 3", "UsageError: --nodes 3: Clusters of more than one machine are not"),

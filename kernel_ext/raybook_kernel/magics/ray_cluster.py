@@ -17,7 +17,7 @@ from raybook.observe import ClusterRecord, find_cluster, view_text
 from raybook_kernel.cluster_table import cluster_table
 from raybook_kernel.completer import complete_line_magic
 from raybook_kernel.magics.arguments import ArgumentMistake, Command, CommandTable, Option, Request, nearest
-from raybook_kernel.magics.values import cluster_name, cpu_count, gpu_count, size_bytes
+from raybook_kernel.magics.values import cluster_name, cpu_count, gpu_count, node_bounds, seconds, size_bytes
 from raybook_kernel.session import KernelSession, session_of
 
 MAGIC = "ray_cluster"
@@ -64,6 +64,7 @@ class RayClusterMagics(Magics):
             )
             self._session.show()
             return
+        values = _with_autoscale(values)
         if values.pop("as_ray", False):
             # Before the cluster: its workers learn of it from this process's environment.
             install_as_ray()
@@ -148,6 +149,9 @@ def _command_table(cluster_names: Callable[[], Iterable[str]]) -> CommandTable:
         Option("--object-store-memory", "SIZE", "size of the object store, e.g. 2GiB", size_bytes),
         Option("--name", "NAME", "what to call it; default: a name is made up", cluster_name),
         Option("--nodes", "N", "more than 1 is not in this version", _whole_number),
+        Option("--autoscale", "MIN:MAX", "nodes of this machine come when work waits and go when idle", node_bounds),
+        Option("--node-cpus", "N", "CPUs of each such node; default: as many as the first", cpu_count),
+        Option("--idle", "SECONDS", "how long such a node may be idle; default: 60", seconds),
         Option("--as-ray", "", "`import ray` means raybook, in this kernel and in the cluster's workers"),
         Option("--persist", "", "keep it when this kernel ends; stop it with `%ray_cluster stop NAME`"),
     )
@@ -169,6 +173,21 @@ def _as_start_options(values: dict[str, object]) -> dict[str, object]:
     """The magic's words are short; the API's are Ray's."""
     renamed = {"cpus": "num_cpus", "gpus": "num_gpus"}
     return {renamed.get(name, name): value for name, value in values.items()}
+
+
+def _with_autoscale(values: dict[str, object]) -> dict[str, object]:
+    """``--autoscale`` and what goes with it, as the API takes it."""
+    details = {name: values.pop(option) for option, name in _SCALING.items() if option in values}
+    if "autoscale" not in values:
+        if details:
+            raise ArgumentMistake("--node-cpus and --idle are about the nodes of --autoscale MIN:MAX, which is not there.")
+        return values
+    least, _, most = str(values["autoscale"]).rpartition(":")
+    bounds = {"min_nodes": int(least or 0), "max_nodes": int(most)}
+    return {**values, "autoscale": {**bounds, **details}}
+
+
+_SCALING = {"node_cpus": "node_cpus", "idle": "idle_timeout_s"}
 
 
 def _whole_number(text: str) -> int:

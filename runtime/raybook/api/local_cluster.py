@@ -21,7 +21,7 @@ from raybook.io import cluster_registry, daemon, session_dir
 from raybook.io.cluster_registry import ClusterRecord
 from raybook.io.process import is_alive, start_time
 from raybook.protocol.auth import TOKEN_BYTES
-from raybook.protocol.messages.daemons import HeadOptions, NodeAmounts, OwnerProcess, Ready
+from raybook.protocol.messages.daemons import AutoscaleBounds, HeadOptions, NodeAmounts, OwnerProcess, Ready
 
 HEAD_MODULE = "raybook.head.main"
 START_TIMEOUT_S = 30.0
@@ -98,6 +98,7 @@ def start_local(
     http_port: int | None = None,
     name: str = "",
     kernel_id: str = "",
+    autoscale: AutoscaleBounds | None = None,
     timeout_s: float = START_TIMEOUT_S,
     meanwhile: Callable[[], object] = lambda: None,
 ) -> LocalCluster:
@@ -107,7 +108,8 @@ def start_local(
     metrics_port: of the page for Prometheus (0: any free one), None for none. http_host, http_port: of the HTTP door,
     likewise.
     name: for people and ``find_cluster``; unique among the living. ValueError for a taken name; RaySystemError, with
-    the end of the head's log, when it does not start. meanwhile: called once while the head starts. Cost: 0.2 s.
+    the end of the head's log, when it does not start. autoscale: nodes of this machine come and go within these bounds.
+    meanwhile: called once while the head starts. Cost: 0.2 s.
     """
     if name and any(record.name == name for record in list_clusters()):
         raise ValueError(
@@ -126,6 +128,7 @@ def start_local(
         metrics_port=metrics_port,
         http_host=http_host,
         http_port=http_port,
+        autoscale=autoscale,
     )
     log_path = folder / session_dir.LOGS / "head.log"
     try:

@@ -10,7 +10,9 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -22,10 +24,11 @@ from raybook.io import cluster_registry, daemon, session_dir
 from raybook.io.cluster_registry import ClusterRecord
 from raybook.io.process import start_time
 from raybook.protocol.auth import new_token
-from raybook.protocol.messages.daemons import GcsOptions, NodeAmounts, NodeOptions, Ready
+from raybook.protocol.messages.daemons import AutoscalerOptions, GcsOptions, NodeAmounts, NodeOptions, Ready
 
 GCS_MODULE = "raybook.gcs.main"
 RAYLET_MODULE = "raybook.raylet.main"
+AUTOSCALER_MODULE = "raybook.autoscaler.main"
 STORE_FILE = "gcs.sqlite"
 
 
@@ -125,7 +128,18 @@ def join(
     return started
 
 
-def _start(module: str, options: GcsOptions | NodeOptions, folder: Path) -> StartedProcess:
+def start_autoscaler(record: ClusterRecord, configuration: Mapping[str, Any], host: str = "127.0.0.1") -> StartedProcess:
+    """Start an autoscaler beside the GCS of a cluster. configuration: in the words of Ray's YAML. RaySystemError, with the
+    end of its log, for one that it cannot use. Ends with ``stop_cluster``, and takes nodes that it started on this machine
+    along."""
+    folder = Path(record.session_dir)
+    options = AutoscalerOptions(
+        READY_FD_UNSET, record.session_dir, record.token_file, record.address, dict(configuration), host
+    )
+    return _start(AUTOSCALER_MODULE, options, folder)
+
+
+def _start(module: str, options: GcsOptions | NodeOptions | AutoscalerOptions, folder: Path) -> StartedProcess:
     log_path = folder / session_dir.LOGS / f"{module.split('.')[1]}.log"
     try:
         process, said = daemon.spawn(module, msgspec.to_builtins(options), log_path, START_TIMEOUT_S)

@@ -55,6 +55,7 @@ def init(
     _temp_dir: str | None = None,
     name: str | None = None,
     persist: bool = False,
+    autoscale: str | int | Mapping[str, Any] | None = None,
     _memory: float | None = None,
     _metrics_export_port: int | None = None,
     _kernel_id: str = "",
@@ -65,7 +66,8 @@ def init(
     address: None or "local" starts one that lives and dies with this process (None looks at RAYBOOK_ADDRESS and
     RAY_ADDRESS first); "auto" connects to the newest on this machine; a name, an id or a socket to that one.
     num_cpus, num_gpus, memory (bytes), resources, labels, object_store_memory (bytes): of the node that is started;
-    found out where left out. name: by which others on this machine find the cluster; persist: it outlives this process.
+    found out where left out. autoscale: nodes that come when work waits and go when they are idle, "MIN:MAX" or MAX of
+    them beside the first, or a dict with min_nodes, max_nodes, node_cpus, idle_timeout_s. name: by which others on this machine find the cluster; persist: it outlives this process.
     include_dashboard, dashboard_host, dashboard_port: where the head answers HTTP (the Jobs API); at no port unless one of
     the first and the last is given; 0: any free one.
     _metrics_export_port: of a page for Prometheus on the head; 0: any free one; none is served without it.
@@ -104,6 +106,7 @@ def init(
         "dashboard_port": dashboard_port,
         "logging": logging_config.to_json() if logging_config is not None else "",
         "name": name,
+        "autoscale": autoscale,
         "_kernel_id": _kernel_id or current_runtime.kernel_id,
     }
     with current_runtime.changing:

@@ -49,8 +49,8 @@ _LOCAL_TIMES = {
 
 def _given(configuration: Mapping[str, Any], settings: Any) -> dict[str, int]:
     """What the configuration says itself goes before what suits local nodes."""
-    pairs = (("launch_timeout_s", "launch_timeout_ms"), ("join_timeout_s", "join_timeout_ms"))
-    return {field: getattr(settings, field) for key, field in pairs if key in configuration}
+    pairs = {"launch_timeout_s": "launch_timeout_ms", "join_timeout_s": "join_timeout_ms", "backoff_s": "backoff_ms"}
+    return {field: getattr(settings, field) for key, field in pairs.items() if key in configuration}
 
 
 def _external(provider: Mapping[str, Any], cluster: Cluster) -> NodeProvider:

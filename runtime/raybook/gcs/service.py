@@ -23,6 +23,7 @@ from raybook.core.cluster.node_table import NodeTable
 from raybook.core.cluster.resource_view import ResourceView
 from raybook.core.scheduling.policy import Choice, choose_among
 from raybook.gcs import facts, records
+from raybook.gcs.actor_mover import ActorMover
 from raybook.gcs.drains import DrainDesk
 from raybook.gcs.effects import EffectRunner
 from raybook.gcs.facts import FactDesk
@@ -84,6 +85,7 @@ class GcsService:
         self._scaling = ScalingDesk(
             self._nodes, self._view, self._actors, self._groups.table, self.call, self._facts.add, clock
         )
+        self._mover = ActorMover(self._actors, self._view, self._runner)
         self._next_request = 0
         self._unconfirmed: dict[bytes, None] = {}
         """Nodes of the store that have not registered with this process: it does not know what their clients watch."""
@@ -176,6 +178,7 @@ class GcsService:
             raise RemoteError("UnknownNode", text)
         self._view.report(request.node_id, request.resources_available)
         self._scaling.reported(request)
+        self._mover.reported(request)
         if self._view.get(request.node_id) is None and (node := self._nodes.get(request.node_id)) is not None:
             node.resources_available = request.resources_available  # It drains: shown, and chosen by nobody.
         await self._decide_nodes(node_table.NodeHeard(request.node_id))
@@ -238,6 +241,7 @@ class GcsService:
         logger.warning("Node %s is dead: %s", node_id.hex(), reason)
         self._runner.remove_node(node_id)
         self._scaling.forget(node_id)
+        self._mover.forget(node_id)
         self._view.remove(node_id)
         self._facts.refresh("node", node_id)
         # Before the actors, which must not look for their bundles there.
@@ -357,6 +361,8 @@ class GcsService:
             self._spawn(self._decide_actors_quietly(event))
         elif (answer := self._groups.answer_of(node_id, request, reply)) is not None:
             self._spawn(self._decide_groups_quietly(answer))
+        elif (moved := self._mover.answer_of(node_id, request, reply)) is not None:
+            self._spawn(self._decide_actors_quietly(moved))
         elif isinstance(reply, RemoteError):
             logger.warning("Node %s refused a %s: %s", node_id.hex(), type(request).__name__, reply)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from raybook.base import ids
-from raybook.base.config import read_environment
+from raybook.base.config import instance_labels, read_environment
 from raybook.base.resources import OBJECT_STORE_MEMORY
 from raybook.io import daemon, session_dir
 from raybook.io.channel import RemoteError
@@ -99,7 +99,7 @@ async def _run(options: NodeOptions, zygote: ZygoteHandle, starter: daemon.Start
         resources,
         resources[OBJECT_STORE_MEMORY],
         zygote,
-        offered_labels(resources, options.labels),
+        offered_labels(resources, {**instance_labels(os.environ), **options.labels}),
         is_head=options.is_head,
         ip=options.host,
         gcs_address=options.gcs_address,

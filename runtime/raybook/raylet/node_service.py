@@ -27,6 +27,7 @@ class NodeService:
         self._methods: dict[str, Callable[[Any], Any]] = {
             "PlaceActor": self._place_actor,
             "StopActor": self._stop_actor,
+            "RecallActor": self._recall_actor,
             "PrepareBundles": self._prepare_bundles,
             "CommitBundles": self._commit_bundles,
             "ReturnBundles": self._return_bundles,
@@ -76,6 +77,11 @@ class NodeService:
         else:
             self._raylet.decider.lease(event)
         return Empty()
+
+    def _recall_actor(self, request: messages.RecallActor) -> messages.RecallActorReply:
+        event = le.ActorCancelled(request.actor_id, request.incarnation, is_recall=True)
+        self._raylet.decider.lease(event)
+        return messages.RecallActorReply(event.was_queued)
 
     def _prepare_bundles(self, request: messages.PrepareBundles) -> messages.PrepareBundlesReply:
         if closed := self._why_closed():

@@ -7,7 +7,7 @@
     available_node_types:
       worker: {resources: {CPU: 4}, labels: {}, min_workers: 0, max_workers: 10, idle_timeout_s: 60, node_config: {}}
     head_node_type: head                 a type of that name is the head's and is never launched
-Beyond Ray's words: launch_timeout_s, join_timeout_s, patience_s. What configures Ray's cluster launcher (auth, docker, setup
+Beyond Ray's words: launch_timeout_s, join_timeout_s, patience_s, backoff_s. What configures Ray's cluster launcher (auth, docker, setup
 commands, …) is not read here. Pure: a mapping in, records out.
 """
 
@@ -19,8 +19,9 @@ from typing import Any
 import msgspec
 
 from raybook.base.label_selector import ACCELERATOR_TYPE_LABEL
-from raybook.base.resources import ACCELERATOR_RESOURCE, Shape, shape_of
+from raybook.base.resources import ACCELERATOR_RESOURCE, CPU, Shape, shape_of
 from raybook.core.autoscaler.settings import NodeType, Settings, check_settings
+from raybook.protocol.messages.daemons import AutoscaleBounds
 
 LOCAL_PROCESSES = "local_processes"
 EXTERNAL = "external"
@@ -34,12 +35,31 @@ LAUNCHER_KEYS = frozenset(
 """Words of Ray's that configure its cluster launcher."""
 KEYS = frozenset(
     """
-    available_node_types head_node_type idle_timeout_minutes join_timeout_s launch_timeout_s max_workers patience_s
+    available_node_types backoff_s head_node_type idle_timeout_minutes join_timeout_s launch_timeout_s max_workers patience_s
     provider upscaling_speed
     """.split()
 )
 TYPE_KEYS = frozenset("resources labels min_workers max_workers idle_timeout_s node_config".split())
-_TIMES = {"launch_timeout_s": "launch_timeout_ms", "join_timeout_s": "join_timeout_ms", "patience_s": "patience_ms"}
+_TIMES = {
+    "launch_timeout_s": "launch_timeout_ms",
+    "join_timeout_s": "join_timeout_ms",
+    "patience_s": "patience_ms",
+    "backoff_s": "backoff_ms",
+}
+
+
+LOCAL_TYPE = "node"
+"""Name of the only type of nodes that a notebook's cluster has beside its head."""
+
+
+def local_configuration(bounds: AutoscaleBounds, node_cpus: float) -> dict[str, Any]:
+    """Of a cluster on one machine whose nodes are all alike."""
+    kind = {"resources": {CPU: node_cpus}, "min_workers": bounds.min_nodes, "max_workers": bounds.max_nodes}
+    return {
+        "provider": {"type": LOCAL_PROCESSES},
+        "idle_timeout_minutes": bounds.idle_timeout_s / 60,
+        "available_node_types": {LOCAL_TYPE: kind},
+    }
 
 
 class ScalingConfiguration(msgspec.Struct):

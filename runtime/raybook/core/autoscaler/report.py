@@ -45,8 +45,8 @@ def _pending_lines(fleet: Fleet, now_ms: int) -> list[str]:
     lines: dict[str, int] = {}
     for each in fleet:
         if each.state in PENDING:
-            what = "asked for" if each.state == ASKED else "starting"
-            text = f"{each.node_type}, {what} for {words.seconds(now_ms - each.since_ms)}"
+            said = "asked for {} ago" if each.state == ASKED else "starting for {}"
+            text = f"{each.node_type}, {said.format(words.seconds(now_ms - each.since_ms))}"
             lines[text] = lines.get(text, 0) + 1
     return [f"{count} × {text}" for text, count in lines.items()]
 

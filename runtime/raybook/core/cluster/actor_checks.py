@@ -1,11 +1,30 @@
-"""Actor checks: what must hold between the books of the actor table at any time. Raises, and changes nothing."""
+"""Actor checks: what must hold between the books of the actor table at any time, and its figures. Changes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from raybook.base.facts import ACTOR_ALIVE, ACTOR_DEAD
+import msgspec
+
+from raybook.base.facts import ACTOR_ALIVE, ACTOR_DEAD, ACTOR_PENDING, ACTOR_RESTARTING
 from raybook.core.cluster.actor_record import RESTARTS_FOREVER, ActorRecord, label_of
+
+
+class ActorStatistics(msgspec.Struct, frozen=True):
+    """How many actors are in which state, and how many names are taken."""
+
+    pending: int
+    alive: int
+    restarting: int
+    dead: int
+    names: int
+
+
+def count_states(actors: Iterable[ActorRecord], names: int) -> ActorStatistics:
+    """One pass over all actors."""
+    states = [actor.state for actor in actors]
+    counted = (states.count(state) for state in (ACTOR_PENDING, ACTOR_ALIVE, ACTOR_RESTARTING, ACTOR_DEAD))
+    return ActorStatistics(*counted, names)
 
 
 def check_books(

@@ -33,13 +33,14 @@ class StateReported(msgspec.Struct, frozen=True):
 
 
 class PlacementAnswered(msgspec.Struct, frozen=True):
-    """The node took the actor into its queue, or says that it can never hold it."""
+    """The node took the actor into its queue, or says that it can never hold it; or, ``recalled``, gave it back unbegun."""
 
     actor_id: bytes
     incarnation: int
     node_id: bytes
     accepted: bool
     reason: str = ""
+    recalled: bool = False
 
 
 class OwnerLost(msgspec.Struct, frozen=True):

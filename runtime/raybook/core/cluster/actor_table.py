@@ -22,7 +22,7 @@ from raybook.base.specs import ActorSpec, Endpoint
 from raybook.base.strategies import group_target
 from raybook.core.cluster import actor_events as on
 from raybook.core.cluster import actor_record as record_of
-from raybook.core.cluster.actor_checks import check_books
+from raybook.core.cluster.actor_checks import ActorStatistics, check_books, count_states
 from raybook.core.cluster.actor_record import RESTARTS_FOREVER, ActorRecord, label_of, row_of, without_creation
 from raybook.core.cluster.actor_watchers import ActorWatchers
 from raybook.core.scheduling.policy import Choice
@@ -38,14 +38,6 @@ MOVES: dict[str, frozenset[str]] = {
 
 Chooser = Callable[[ActorSpec, Mapping[bytes, str]], Choice]
 """(spec, nodes that refused it) → where to, or why nowhere."""
-
-
-class ActorStatistics(msgspec.Struct, frozen=True):
-    pending: int
-    alive: int
-    restarting: int
-    dead: int
-    names: int
 
 
 class ActorTable:
@@ -142,12 +134,7 @@ class ActorTable:
         return [self._actors[key].spec for key in dict.fromkeys([*self._unplaced, *queued])]
 
     def statistics(self) -> ActorStatistics:
-        count = dict.fromkeys(MOVES, 0)
-        for actor in self._actors.values():
-            count[actor.state] += 1
-        return ActorStatistics(
-            count[ACTOR_PENDING], count[ACTOR_ALIVE], count[ACTOR_RESTARTING], count[ACTOR_DEAD], len(self._names)
-        )
+        return count_states(self._actors.values(), len(self._names))
 
     def story(self, key: bytes) -> str:
         """What happened to one actor, a line for each step."""
@@ -247,8 +234,9 @@ class ActorTable:
             actor.accepted = True
             return
         self._leave_node(actor)
-        actor.refusals = {**actor.refusals, event.node_id: event.reason}
-        actor.tell(f"refused by node {event.node_id.hex()}: {event.reason}", self._now_ms)
+        if not event.recalled:
+            actor.refusals = {**actor.refusals, event.node_id: event.reason}
+        actor.tell(f"not kept by node {event.node_id.hex()}: {event.reason}", self._now_ms)
         self._place(actor)
         self._changed(actor)
 

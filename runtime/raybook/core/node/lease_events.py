@@ -160,12 +160,16 @@ class ActorFailed:
 
 @dataclass(slots=True)
 class ActorCancelled:
-    """Not wanted any more: taken out of the queue, or its worker ended."""
+    """Not wanted any more: taken out of the queue, or its worker ended. is_recall: it goes to another node, if it still
+    queues here; nothing happens when it does not, and the GCS is told by the answer alone."""
 
     actor_id: bytes
     incarnation: int
     graceful: bool = False
     reason: str = ""
+    is_recall: bool = False
+    was_queued: bool = False
+    """Filled in by the lease manager."""
 
 
 @dataclass(slots=True)

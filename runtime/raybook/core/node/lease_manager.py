@@ -241,8 +241,10 @@ class LeaseManager:
         if worker_id is None:
             del self._actors[event.actor_id]
             self._queue.remove(_actor_key(event.actor_id, incarnation))
+            self._changed = event.was_queued = True
+        if worker_id is None and not event.is_recall:
             self._effects.append(ActorGone(event.actor_id, incarnation, event.reason, started=False, intended=True))
-            self._changed = True
+        if worker_id is None or event.is_recall:
             return
         self._effects.append(KillWorker(worker_id, event.reason, event.graceful))
         if not event.graceful:
@@ -459,10 +461,6 @@ class LeaseManager:
     def available_for_reports(self) -> Shape:
         """Free amounts, counting leases whose workers said that they are idle; never below zero."""
         return self.reports.available()
-
-    def task_leases(self) -> list[tuple[bytes, int]]:
-        """(worker, epoch) of every task lease that is not blocked: those worth a probe."""
-        return self.reports.task_leases()
 
     def worker_states(self) -> list[tuple[bytes, str, Shape, bytes]]:
         """(worker, state, held amounts, actor id or b"") of every registered worker."""

@@ -34,6 +34,19 @@ class StopActor(msgspec.Struct):
     reason: str = ""
 
 
+class RecallActor(msgspec.Struct):
+    """Another node has room: give an actor back that still queues here."""
+
+    actor_id: bytes
+    incarnation: int
+
+
+class RecallActorReply(msgspec.Struct):
+    """``recalled`` false: it has begun, or is not here."""
+
+    recalled: bool
+
+
 class PlacedBundle(msgspec.Struct):
     """A bundle of a placement group, by its index in the group."""
 
@@ -143,6 +156,7 @@ class NodeStats(msgspec.Struct):
 METHODS: dict[str, tuple[type, type]] = {
     "PlaceActor": (PlaceActor, PlaceActorReply),
     "StopActor": (StopActor, Empty),
+    "RecallActor": (RecallActor, RecallActorReply),
     "PrepareBundles": (PrepareBundles, PrepareBundlesReply),
     "CommitBundles": (CommitBundles, Empty),
     "ReturnBundles": (ReturnBundles, ReturnBundlesReply),
