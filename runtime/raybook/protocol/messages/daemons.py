@@ -61,6 +61,8 @@ class GcsOptions(msgspec.Struct):
     metrics_port: int | None = None
     http_host: str = "127.0.0.1"
     http_port: int | None = None
+    owner: OwnerProcess | None = None
+    """The cluster ends with this process; None: when it is stopped."""
 
 
 class NodeOptions(msgspec.Struct):
@@ -75,6 +77,8 @@ class NodeOptions(msgspec.Struct):
     labels: dict[str, str] = {}
     host: str = "127.0.0.1"
     is_head: bool = False
+    owner: OwnerProcess | None = None
+    """The node ends with this process; None: with its cluster."""
 
 
 class Ready(msgspec.Struct):
