@@ -176,7 +176,16 @@ def status(cluster: str | None, style: str) -> None:
 @main.command()
 @click.argument("cluster", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every cluster of the registry, also those of notebooks.")
-def stop(cluster: str | None, everything: bool) -> None:
+@click.option("--force", is_flag=True, help="Kill at once instead of asking.")
+@click.option(
+    "--grace-period",
+    type=click.FloatRange(0),
+    default=local_cluster.STOP_TIMEOUT_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="So long each process may take to end before it is killed.",
+)
+def stop(cluster: str | None, everything: bool, force: bool, grace_period: float) -> None:
     """End a cluster: by name, id or address; without one, the clusters that no notebook or script owns."""
     if cluster and everything:
         raise click.UsageError("Name a cluster, or say --all.")
@@ -186,7 +195,7 @@ def stop(cluster: str | None, everything: bool) -> None:
         raise click.ClickException(str(error)) from None
     chosen = [record for record in records if cluster or everything or record.persist]
     for record in chosen:
-        local_cluster.stop_cluster(record)
+        local_cluster.stop_cluster(record, 0.0 if force else grace_period)
         click.echo(f"Ended cluster {record.name or record.cluster_id}.")
     kept = len(records) - len(chosen)
     if kept:

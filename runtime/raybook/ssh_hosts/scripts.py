@@ -21,7 +21,7 @@ STAMP_FILE = "raybook-stamp"
 LAST_LINES = 12
 
 _CHECK = """
-import json, sys
+import sys
 try:
     import raybook
     found = raybook.__version__
