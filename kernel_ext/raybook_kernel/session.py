@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -16,6 +17,7 @@ from raybook.observe import ClusterRecord, FactSource, Feed, View, WorkerNote, f
 from raybook_kernel.cluster_access import ClusterAccess
 from raybook_kernel.kernel_identity import kernel_id_of
 from raybook_kernel.output_router import OutputRouter
+from raybook.ssh_hosts import HostsFile
 from raybook_widgets import SECTIONS, Hub, hub_of
 
 SESSION_ATTRIBUTE = "raybook_session"
@@ -63,6 +65,15 @@ class KernelSession:
         """Start a cluster and show it. Errors of ``ClusterAccess.start``."""
         self._leave_lost()
         self.access.start(**options)
+        self.follow()
+        self.show()
+
+    def start_nodes(
+        self, count: int, hosts: HostsFile | None, say: Callable[[str], None], options: dict[str, Any]
+    ) -> None:
+        """Start a cluster of several nodes and show it. Errors of ``ClusterAccess.start_nodes``."""
+        self._leave_lost()
+        self.access.start_nodes(count, hosts, say, **options)
         self.follow()
         self.show()
 

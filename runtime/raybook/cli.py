@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -18,13 +20,17 @@ from raybook.base.errors import RayError
 from raybook.base.version import VERSION
 from raybook.commands.ask import ask
 from raybook.commands.autoscaler_status import scaling_lines
+from raybook.commands.drain import drain_node
+from raybook.commands.hosts import down, up
 from raybook.commands.job import job
 from raybook.commands.logs import logs
 from raybook.commands.microbenchmark import microbenchmark
 from raybook.commands.rows import node_rows, used_of_total
+from raybook.commands.start_options import Address, Amounts, Labels, address_of, head_token, own_host, unused_options
 from raybook.commands.state import format_option, get_command, list_command, memory, summary, timeline
+from raybook.commands.stay import stay
 from raybook.commands.tables import cell
-from raybook.io import session_dir
+from raybook.io import daemon, session_dir
 from raybook.io.cluster_registry import ClusterRecord
 from raybook.protocol.messages.daemons import NodeAmounts
 from raybook.protocol.messages.gcs import ClusterStatus, ClusterStatusReply
@@ -34,6 +40,7 @@ DASHBOARD_PORT = 8265
 """Where Ray's clients look for a jobs server."""
 DEFAULT_PORT = 6399
 """Next to the 6379 that Ray and Redis take, so that all can run on one machine."""
+NODE_STOP_S = 3.0
 
 
 @click.group()
@@ -44,17 +51,31 @@ def main() -> None:
 
 @main.command()
 @click.option("--head", is_flag=True, help="Start a new cluster with this machine as its first node.")
-@click.option("--address", metavar="HOST:PORT", help="Join the cluster whose GCS listens there.")
+@click.option("--address", type=Address(), help="Join the cluster whose GCS listens there.")
 @click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0: any free one.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option(
+    "--node-ip-address",
+    "--host",
+    "host",
+    metavar="ADDRESS",
+    help="Where to listen: loopback unless given, or, joining another machine, the address from which that is reached.",
+)
 @click.option("--name", default="", help="A name for `status`, `stop` and init(address=NAME).")
 @click.option("--num-cpus", type=click.FloatRange(0), help="As many as there are, unless given.")
 @click.option("--num-gpus", type=click.FloatRange(0), help="As many as there are, unless given.")
 @click.option("--memory", type=click.IntRange(0), metavar="BYTES")
 @click.option("--object-store-memory", type=click.IntRange(0), metavar="BYTES")
-@click.option("--resources", default="{}", metavar="JSON", help="Custom resources, as in '{\"licence\": 2}'.")
+@click.option("--resources", type=Amounts(), default="{}", help="Custom resources, as in '{\"licence\": 2}'.")
+@click.option("--labels", type=Labels(), default="", help="Of the node, as in zone=b,disk=fast.")
 @click.option("--store", default="", metavar="FILE", help="Where the GCS keeps its tables; in its session by default.")
-@click.option("--token-file", metavar="FILE", help="Of the cluster to join, when it runs on another machine.")
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    help="Of the cluster to join, when it runs on another machine. With --head: its token, made if there is no such file.",
+)
+@click.option("--block", is_flag=True, help="Stay, and end the node when told to (Ctrl-C, SIGTERM).")
+@click.option("--while-stdin-open", is_flag=True, hidden=True, help="Stay until the other end of standard input is gone.")
+@unused_options
 @click.option(
     "--metrics-export-port",
     type=click.IntRange(-1, 65535),
@@ -78,24 +99,27 @@ def start(
     head: bool,
     address: str | None,
     port: int,
-    host: str,
+    host: str | None,
     name: str,
     num_cpus: float | None,
     num_gpus: float | None,
     memory: int | None,
     object_store_memory: int | None,
-    resources: str,
+    resources: dict[str, float],
+    labels: dict[str, str],
     store: str,
     token_file: str | None,
+    block: bool,
+    while_stdin_open: bool,
     metrics_export_port: int,
     include_dashboard: bool,
     dashboard_host: str,
     dashboard_port: int | None,
 ) -> None:
     """Start a cluster here, or join one."""
-    if head == (address is not None):
-        raise click.UsageError("Say either --head (a new cluster) or --address HOST:PORT (join one).")
-    amounts = NodeAmounts(num_cpus, num_gpus, memory, object_store_memory, _custom(resources))
+    address = address_of(head, address)
+    host = host or own_host(address)
+    amounts = NodeAmounts(num_cpus, num_gpus, memory, object_store_memory, resources)
     try:
         if head:
             store_path = str(Path(store).resolve()) if store else ""
@@ -106,6 +130,8 @@ def start(
                 host=host,
                 port=port,
                 store=store_path,
+                labels=labels,
+                token=head_token(token_file),
                 metrics_port=metrics_port,
                 http_host=dashboard_host,
                 http_port=_http_port(dashboard_host, dashboard_port) if include_dashboard else None,
@@ -118,12 +144,17 @@ def start(
                 click.echo(f"  jobs:              raybook job submit --address http://{record.http_address} -- COMMAND")
             click.echo(f"  another node:      raybook start --address {record.address}")
             click.echo(f"  end it:            raybook stop {record.name or record.cluster_id}")
+            pid, end = record.head_pid, partial(local_cluster.stop_cluster, record)
         else:
             assert address is not None
-            node = split_cluster.join(address, token_file or _token_file_of(address), amounts, host)
+            node = split_cluster.join(address, token_file or _token_file_of(address), amounts, host, labels)
             click.echo(f"Node {node.ready.node_id} (pid {node.ready.pid}) has joined the cluster at {address}.")
+            pid, end = node.ready.pid, partial(daemon.stop, node.process, NODE_STOP_S)
     except (RayError, ValueError, TypeError, OSError) as error:
         raise click.ClickException(str(error)) from None
+    if block or while_stdin_open:
+        sys.stdout.flush()
+        sys.exit(stay(pid, end, while_stdin_open))
 
 
 @main.command()
@@ -148,7 +179,16 @@ def status(cluster: str | None, style: str) -> None:
 @main.command()
 @click.argument("cluster", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every cluster of the registry, also those of notebooks.")
-def stop(cluster: str | None, everything: bool) -> None:
+@click.option("--force", is_flag=True, help="Kill at once instead of asking.")
+@click.option(
+    "--grace-period",
+    type=click.FloatRange(0),
+    default=local_cluster.STOP_TIMEOUT_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="So long each process may take to end before it is killed.",
+)
+def stop(cluster: str | None, everything: bool, force: bool, grace_period: float) -> None:
     """End a cluster: by name, id or address; without one, the clusters that no notebook or script owns."""
     if cluster and everything:
         raise click.UsageError("Name a cluster, or say --all.")
@@ -158,7 +198,7 @@ def stop(cluster: str | None, everything: bool) -> None:
         raise click.ClickException(str(error)) from None
     chosen = [record for record in records if cluster or everything or record.persist]
     for record in chosen:
-        local_cluster.stop_cluster(record)
+        local_cluster.stop_cluster(record, 0.0 if force else grace_period)
         click.echo(f"Ended cluster {record.name or record.cluster_id}.")
     kept = len(records) - len(chosen)
     if kept:
@@ -175,16 +215,6 @@ def _http_port(host: str, wanted: int | None) -> int:
     except OSError:
         return 0
     return DASHBOARD_PORT
-
-
-def _custom(text: str) -> dict[str, float]:
-    try:
-        amounts = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise click.BadParameter(f"--resources is no JSON: {error}") from None
-    if not isinstance(amounts, dict):
-        raise click.BadParameter("--resources must be a JSON object, name to amount.")
-    return amounts
 
 
 def _token_file_of(address: str) -> str:
@@ -221,7 +251,8 @@ def _describe(record: ClusterRecord) -> str:
     )
     for node in alive:
         used = cell("resources", used_of_total(node))
-        lines.append(f"  node {node.node_id.hex()}  {node.hostname}  used {used}")
+        leaves = f"  drains: {node.draining}" if node.draining else ""
+        lines.append(f"  node {node.node_id.hex()}  {node.hostname}  {node.ip}  used {used}{leaves}")
     lines += [f"  waiting: {text}" for text in reply.waiting]
     lines += [f"  {line}" for line in scaling_lines(scaling)]
     folder = Path(record.session_dir)
@@ -248,7 +279,7 @@ def _status_row(record: ClusterRecord) -> dict[str, object]:
     return row
 
 
-for _command in (list_command, get_command, summary, memory, timeline, logs, job, microbenchmark):
+for _command in (list_command, get_command, summary, memory, timeline, logs, job, microbenchmark, drain_node, up, down):
     main.add_command(_command)
 
 

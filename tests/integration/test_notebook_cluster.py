@@ -104,6 +104,25 @@ def test_persistent_cluster_is_found_used_and_stopped_by_another_kernel(tmp_path
         assert "No cluster is running" in second.run("%ray_cluster status").text
 
 
+def test_cluster_of_several_nodes_is_scaled_watched_and_gone_with_its_kernel(kernel):
+    kernel.run(DEFINITIONS)
+    assert kernel.run("%ray_cluster start --nodes 2 --cpus 1 --name herd").error == ""
+    shown = kernel.run("%ray_cluster nodes").text.splitlines()
+    assert [line.split()[0] for line in shown[1:]][:1] == ["head"] and len(shown) == 3
+    assert "49" in kernel.run("print(ray.get(square.remote(7)))").text
+    assert "herd has 3 nodes." in kernel.run("%ray_cluster scale 3").text
+    assert "herd has 1 node." in kernel.run("%ray_cluster scale 1").text
+    assert "leaving" not in kernel.run("%ray_cluster nodes").text
+    assert "64" in kernel.run("print(ray.get(square.remote(8)))").text
+    assert "1 node," in kernel.run("%ray_cluster status").text
+    kernel.run("from raybook.observe import living_clusters; import psutil")
+    kernel.run("folder = living_clusters()[0].session_dir")
+    assert "Stopped herd." in kernel.run("%ray_cluster stop").text
+    assert "True" in kernel.run("import os; print(not os.path.exists(folder))").text
+    refused = kernel.run("%ray_cluster start --cpus 1\n%ray_cluster scale 2")
+    assert "was started for one node" in refused.error
+
+
 def test_cluster_whose_head_is_killed_is_shown_as_lost_and_can_be_replaced(kernel):
     kernel.run(DEFINITIONS)
     kernel.run("%ray_cluster start --cpus 1 --name fox")

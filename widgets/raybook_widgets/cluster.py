@@ -23,11 +23,14 @@ def render(view: View, rows_max: int) -> str:
         span(view.cluster_name, "rb-code rb-dim") if view.cluster_name else "",
         element("span", element("b", word), class_=f"rb-chip {tone}"),
     ]
-    nodes = len(view.nodes) + view.nodes_hidden
-    dead = sum(not node.alive for node in view.nodes)
+    nodes = sum(not node.left for node in view.nodes) + view.nodes_hidden
+    dead = sum(not node.alive and not node.left for node in view.nodes)
+    leaving = sum(node.alive and bool(node.draining) for node in view.nodes)
     meters = [_meter(resource) for resource in view.resources if resource.name not in HIDDEN_RESOURCES][:rows_max]
     if nodes > 1:
         meters.insert(0, span(f"{nodes - dead} nodes", "rb-small"))
+    if leaving:
+        meters.insert(1, span(f"{leaving} leaving", "rb-small rb-dim"))
     if dead:
         meters.insert(1, span(f"{dead} lost", "rb-small rb-bad"))
     body = element("div", [*parts, element("div", meters, class_="rb-meters rb-push")], class_="rb-head rb-cluster")

@@ -36,6 +36,13 @@ def seconds(text: str) -> float:
     return value
 
 
+def node_count(text: str) -> int:
+    """A number of nodes, one at least."""
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"a number of nodes such as 2 is needed, got {text!r}.")
+    return int(text)
+
+
 def gpu_count(text: str) -> float:
     """A number of GPUs, none allowed."""
     value = _number(text, "a number of GPUs such as 1")

@@ -197,6 +197,11 @@ def stop_cluster(record: ClusterRecord, timeout_s: float = STOP_TIMEOUT_S) -> No
     cluster_registry.remove_record(record.cluster_id, cluster_registry.registry_dir())
 
 
+def is_split(record: ClusterRecord) -> bool:
+    """Whether its GCS and its first node are processes of their own: both are to be ended."""
+    return len(session_dir.claimants(Path(record.session_dir))) > 1
+
+
 def _end_process(pid: int, started: int, timeout_s: float) -> None:
     """SIGTERM, then SIGKILL, to a process that is not our child, by pidfd: a number that cannot be reused meanwhile."""
 

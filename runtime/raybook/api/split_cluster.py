@@ -24,7 +24,14 @@ from raybook.io import cluster_registry, daemon, session_dir
 from raybook.io.cluster_registry import ClusterRecord
 from raybook.io.process import start_time
 from raybook.protocol.auth import new_token
-from raybook.protocol.messages.daemons import AutoscalerOptions, GcsOptions, NodeAmounts, NodeOptions, Ready
+from raybook.protocol.messages.daemons import (
+    AutoscalerOptions,
+    GcsOptions,
+    NodeAmounts,
+    NodeOptions,
+    OwnerProcess,
+    Ready,
+)
 
 GCS_MODULE = "raybook.gcs.main"
 RAYLET_MODULE = "raybook.raylet.main"
@@ -50,18 +57,21 @@ def start_head(
     metrics_port: int | None = 0,
     http_host: str = "127.0.0.1",
     http_port: int | None = None,
+    token: bytes | None = None,
+    owner: OwnerProcess | None = None,
 ) -> ClusterRecord:
     """Start a GCS and the raylet of its machine; returns the cluster's record when both serve. store: SQLite file, by
     default one in the session folder. ValueError for a taken name; RaySystemError, with the end of the log, when one of
     them does not start (the other one is ended then). metrics_port: of the page for Prometheus; 0: any free one, None: no
-    page. http_host, http_port: of the HTTP door, likewise."""
+    page. http_host, http_port: of the HTTP door, likewise. token: of the cluster, a fresh one by default. owner: the
+    cluster ends with that process; it persists by default."""
     if name and any(record.name == name for record in list_clusters()):
         raise ValueError(f"A cluster named {name!r} is running already; stop it, or choose another name.")
     cluster_id = ids.random_id().hex()
     folder = session_dir.create(cluster_id)
     started: list[StartedProcess] = []
     try:
-        token_file = session_dir.write_token(folder, new_token())
+        token_file = session_dir.write_token(folder, token or new_token())
         options = GcsOptions(
             READY_FD_UNSET,
             cluster_id,
@@ -74,6 +84,7 @@ def start_head(
             metrics_port,
             http_host,
             http_port,
+            owner,
         )
         started.append(start_gcs(options))
         gcs = started[0].ready
@@ -87,9 +98,10 @@ def start_head(
             labels or {},
             host,
             is_head=True,
+            owner=owner,
         )
         started.append(_start(RAYLET_MODULE, node, folder))
-        record = _record(name, gcs, started[1].ready, amounts)
+        record = _record(name, gcs, started[1].ready, amounts, owner)
         cluster_registry.write_record(record, cluster_registry.registry_dir())
         return record
     except BaseException:
@@ -110,12 +122,13 @@ def join(
     amounts: NodeAmounts,
     host: str = "127.0.0.1",
     labels: dict[str, str] | None = None,
+    owner: OwnerProcess | None = None,
 ) -> StartedProcess:
     """Start a raylet here that joins the cluster at ``gcs_address``. On a machine that knows nothing of that cluster yet,
-    drivers find it by its address from then on, through this node. RaySystemError."""
+    drivers find it by its address from then on, through this node. owner: the node ends with that process. RaySystemError."""
     folder = session_dir.create(ids.random_id().hex())
     options = NodeOptions(
-        READY_FD_UNSET, str(folder), token_file, gcs_address, "", amounts, labels or {}, host, is_head=False
+        READY_FD_UNSET, str(folder), token_file, gcs_address, "", amounts, labels or {}, host, is_head=False, owner=owner
     )
     try:
         started = _start(RAYLET_MODULE, options, folder)
@@ -148,7 +161,9 @@ def _start(module: str, options: GcsOptions | NodeOptions | AutoscalerOptions, f
     return StartedProcess(process, msgspec.convert(said, Ready))
 
 
-def _record(name: str, gcs: Ready, node: Ready, amounts: NodeAmounts) -> ClusterRecord:
+def _record(
+    name: str, gcs: Ready, node: Ready, amounts: NodeAmounts, owner: OwnerProcess | None = None
+) -> ClusterRecord:
     return ClusterRecord(
         cluster_id=gcs.cluster_id,
         name=name,
@@ -159,7 +174,8 @@ def _record(name: str, gcs: Ready, node: Ready, amounts: NodeAmounts) -> Cluster
         # The raylet's: a driver can work while the GCS is away, so the record is good as long as the node is.
         head_pid=node.pid,
         head_start_time=start_time(node.pid) or 0,
-        persist=True,
+        owner=None if owner is None else cluster_registry.Owner(owner.pid, owner.start_time, owner.kernel_id),
+        persist=owner is None,
         env_prefix=sys.prefix,
         python_version=platform.python_version(),
         raybook_version=VERSION,

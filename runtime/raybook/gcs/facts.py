@@ -90,6 +90,7 @@ def node_row(node: NodeInfo) -> Row:
         "resources_available": to_user(node.resources_available),
         "death": node.death_reason,
         "draining": node.draining if node.alive else "",
+        "left": bool(node.draining) and not node.alive,
     }
 
 

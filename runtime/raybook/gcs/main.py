@@ -26,6 +26,7 @@ from raybook.io.process import raise_file_limit
 from raybook.io.rpc import GrpcChannel, serve_grpc
 from raybook.io.sqlite_storage import SqliteStorage
 from raybook.io.storage import MemoryStorage, Storage
+from raybook.io.watchdog import Ending, Watchdog
 from raybook.protocol.messages.daemons import GcsOptions, Ready
 
 logger = logging.getLogger(__name__)
@@ -45,8 +46,12 @@ def main() -> int:
     options = msgspec.json.decode(sys.argv[1], type=GcsOptions)
     raise_file_limit()
     starter = daemon.Starter(options.ready_fd)
+    ending = Ending()
+    if options.owner is not None:
+        watchdog = Watchdog(options.owner, ending.owner_died, lambda: _end_by_force(options), 2 * FAREWELL_S)
+        ending.announce = watchdog.announce_end
     try:
-        asyncio.run(_run(options, starter))
+        asyncio.run(_run(options, starter, ending))
     except OSError as error:
         logger.exception("The GCS could not run.")
         starter.tell({"error": f"The GCS could not start: {error}"})
@@ -54,7 +59,18 @@ def main() -> int:
     return 0
 
 
-async def _run(options: GcsOptions, starter: daemon.Starter) -> None:
+def _end_by_force(options: GcsOptions) -> None:
+    logger.error("The GCS did not end in time; ending by force.")
+    _leave_nothing(options)
+    os._exit(1)
+
+
+def _leave_nothing(options: GcsOptions) -> None:
+    cluster_registry.remove_record(options.cluster_id, cluster_registry.registry_dir())
+    session_dir.release(Path(options.session_dir), os.getpid())
+
+
+async def _run(options: GcsOptions, starter: daemon.Starter, ending: Ending) -> None:
     loop = asyncio.get_running_loop()
     session = Path(options.session_dir)
     session_dir.claim(session, os.getpid())
@@ -68,8 +84,7 @@ async def _run(options: GcsOptions, starter: daemon.Starter) -> None:
         cluster_id=bytes.fromhex(options.cluster_id),
         seed=int.from_bytes(ids.random_id(), "big"),
     )
-    ended: asyncio.Future[str] = loop.create_future()
-    gcs.on_stop = lambda reason: None if ended.done() else ended.set_result(reason)
+    ended, gcs.on_stop = ending.begin(loop, gcs.request_stop)
     loop.add_signal_handler(signal.SIGTERM, gcs.request_stop, "the GCS was terminated")
     await gcs.start()
     server = await serve_grpc(gcs, "Gcs", f"{options.host}:{options.port}", token)
@@ -98,8 +113,7 @@ async def _run(options: GcsOptions, starter: daemon.Starter) -> None:
     await server.stop()
     await gcs.close()
     storage.close()
-    cluster_registry.remove_record(options.cluster_id, cluster_registry.registry_dir())
-    session_dir.release(session, os.getpid())
+    _leave_nothing(options)
 
 
 if __name__ == "__main__":

@@ -104,6 +104,10 @@ class NodeRow(msgspec.Struct, frozen=True):
     resources: list[ResourceRow] = []
     cpu_percent: float = 0.0
     memory_used_bytes: int = 0
+    draining: str = ""
+    """Why it takes no more work; "" while it does."""
+    left: bool = False
+    """It is not alive because it was drained: nothing was lost with it."""
 
 
 class TrialRow(msgspec.Struct, frozen=True):

@@ -31,6 +31,8 @@ def cluster_text(view: View) -> str:
     """One line on the cluster."""
     alive = sum(node.alive for node in view.nodes) + view.nodes_hidden
     parts = [f"{alive} node" + ("" if alive == 1 else "s")]
+    leaving = sum(node.alive and bool(node.draining) for node in view.nodes)
+    parts += [f"{leaving} leaving"] if leaving else []
     parts += [resource_text(resource) for resource in view.resources if resource.name != "object_store_memory"]
     state = "" if view.cluster_state == "RUNNING" else f" ({view.cluster_state.lower()})"
     line = f"raybook {view.cluster_name}{state}: ".replace(" :", ":") + ", ".join(parts)

@@ -144,6 +144,8 @@ def _node(key: str, row: Row) -> NodeRow:
         resources=resources,
         cpu_percent=float(number_of(row, "cpu_percent")),
         memory_used_bytes=integer_of(row, "memory_used_bytes"),
+        draining=text_of(row, "draining"),
+        left=bool(row.get("left", False)),
     )
 
 

@@ -6,7 +6,6 @@ Counts what is there, for the machine to decide by; tells the deciders to serve 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from collections.abc import Callable
@@ -109,11 +108,11 @@ class DrainService:
 
     def _files_of_others(self) -> int:
         """Files of objects whose owners live on other nodes; their names begin with the owner's id."""
-        with contextlib.suppress(FileNotFoundError):
-            owners = (name.partition("-")[0] for name in os.listdir(self._store.spill_folder or "."))
-            if self._store.spill_folder:
-                return sum(self._clients.get(bytes.fromhex(owner)) is None for owner in owners)
-        return 0
+        try:
+            names = os.listdir(self._store.spill_folder)
+        except FileNotFoundError:  # Nothing has been moved to disk, ever.
+            return 0
+        return sum(self._clients.get(bytes.fromhex(name.partition("-")[0])) is None for name in names)
 
     async def _say_goodbye(self, why: str) -> None:
         request = UnregisterNode(self._node_id, f"it was drained ({why}).")

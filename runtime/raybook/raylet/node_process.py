@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import signal
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -24,7 +23,7 @@ from raybook.io.descendants import end_descendants
 from raybook.io.peer_address import write_peer_host
 from raybook.io.process import become_subreaper, raise_file_limit
 from raybook.io.rpc import GrpcChannel, serve_grpc
-from raybook.io.watchdog import Watchdog
+from raybook.io.watchdog import Ending, Watchdog
 from raybook.protocol.messages.daemons import NodeOptions, Ready
 from raybook.raylet.offer import offered_labels, offered_resources
 from raybook.raylet.service import Raylet
@@ -56,11 +55,11 @@ def run_node(arguments: str, zygote: ZygoteHandle) -> int:
         leave_nothing()
         os._exit(1)
 
-    # Before the loop has a handler for it, the signal ends the process as it should.
-    end_with_owner = partial(os.kill, os.getpid(), signal.SIGTERM)
-    watchdog = Watchdog(options.owner, end_with_owner, end_by_force, grace_s=2 * STOP_S)
+    ending = Ending()
+    watchdog = Watchdog(options.owner, ending.owner_died, end_by_force, grace_s=2 * STOP_S)
+    ending.announce = watchdog.announce_end
     try:
-        asyncio.run(_run(options, zygote, starter, watchdog))
+        asyncio.run(_run(options, zygote, starter, ending))
     except (OSError, ValueError, TypeError, RemoteError) as error:
         logger.exception("The node could not run.")
         starter.tell({"error": f"The node could not start: {error}"})
@@ -72,15 +71,9 @@ def run_node(arguments: str, zygote: ZygoteHandle) -> int:
     os._exit(0)
 
 
-async def _run(options: NodeOptions, zygote: ZygoteHandle, starter: daemon.Starter, watchdog: Watchdog) -> None:
+async def _run(options: NodeOptions, zygote: ZygoteHandle, starter: daemon.Starter, ending: Ending) -> None:
     loop = asyncio.get_running_loop()
-    ended: asyncio.Future[str] = loop.create_future()
-
-    def stop(reason: str) -> None:
-        watchdog.announce_end()
-        if not ended.done():
-            ended.set_result(reason)
-
+    ended, stop = ending.begin(loop)
     loop.add_signal_handler(signal.SIGTERM, stop, "it was terminated")
     config = read_environment(os.environ)
     token = Path(options.token_file).read_bytes()

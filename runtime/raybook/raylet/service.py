@@ -211,6 +211,9 @@ class Raylet:
             return
         if self._look is not None:
             self._look.cancel()
+        if not self._is_head:
+            # Known at once; a node that is silent is dead only after a health check.
+            self.gcs.tell("UnregisterNode", gcs_messages.UnregisterNode(self.node_id))
         self._guard.close()
         self.drain.close()
         self.decider.close()

@@ -96,7 +96,7 @@ class TransferService:
     def _taken(self, effect: pm.Fetched) -> None:
         object_id, size = self._takes.pop(effect.request_id)
         if effect.offset >= 0:
-            self._loop.call_soon(self._decide, pm.CopyTaken(object_id))
+            self._decide(pm.CopyTaken(object_id))
             self._loop.call_soon(self._to_store, sm.Sealed(object_id, effect.client, effect.offset, size))
         self._send(effect.client, rm.ObjectTaken(object_id, effect.offset, effect.reason))
 

@@ -85,6 +85,8 @@ class GcsOptions(msgspec.Struct):
     metrics_port: int | None = None
     http_host: str = "127.0.0.1"
     http_port: int | None = None
+    owner: OwnerProcess | None = None
+    """The cluster ends with this process; None: when it is stopped."""
 
 
 class NodeOptions(msgspec.Struct):
@@ -100,7 +102,7 @@ class NodeOptions(msgspec.Struct):
     host: str = "127.0.0.1"
     is_head: bool = False
     owner: OwnerProcess | None = None
-    """The process that this node ends with; None: it lives until it is stopped."""
+    """The node ends with this process; None: with its cluster."""
 
 
 class Ready(msgspec.Struct):
