@@ -11,6 +11,7 @@ import socket
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -25,6 +26,7 @@ from raybook.commands.hosts import down, up
 from raybook.commands.job import job
 from raybook.commands.logs import logs
 from raybook.commands.microbenchmark import microbenchmark
+from raybook.commands.scaling_file import ScalingFile
 from raybook.commands.rows import node_rows, used_of_total
 from raybook.commands.start_options import Address, Amounts, Labels, address_of, head_token, own_host, unused_options
 from raybook.commands.state import format_option, get_command, list_command, memory, summary, timeline
@@ -73,6 +75,7 @@ def main() -> None:
     metavar="FILE",
     help="Of the cluster to join, when it runs on another machine. With --head: its token, made if there is no such file.",
 )
+@click.option("--autoscaling-config", type=ScalingFile(), help="With --head: nodes that come and go, as the file says.")
 @click.option("--block", is_flag=True, help="Stay, and end the node when told to (Ctrl-C, SIGTERM).")
 @click.option("--while-stdin-open", is_flag=True, hidden=True, help="Stay until the other end of standard input is gone.")
 @unused_options
@@ -109,6 +112,7 @@ def start(
     labels: dict[str, str],
     store: str,
     token_file: str | None,
+    autoscaling_config: dict[str, Any] | None,
     block: bool,
     while_stdin_open: bool,
     metrics_export_port: int,
@@ -118,6 +122,8 @@ def start(
 ) -> None:
     """Start a cluster here, or join one."""
     address = address_of(head, address)
+    if autoscaling_config is not None and not head:
+        raise click.UsageError("--autoscaling-config goes with --head: a cluster has one autoscaler, beside its head.")
     host = host or own_host(address)
     amounts = NodeAmounts(num_cpus, num_gpus, memory, object_store_memory, resources)
     try:
@@ -136,6 +142,8 @@ def start(
                 http_host=dashboard_host,
                 http_port=_http_port(dashboard_host, dashboard_port) if include_dashboard else None,
             )
+            if autoscaling_config is not None:
+                _start_autoscaler(record, autoscaling_config, host)
             click.echo(f"Cluster {record.name or record.cluster_id} is running; its GCS listens at {record.address}.")
             click.echo(f'  from Python here:  raybook.init(address="{record.name or record.cluster_id}")')
             if record.metrics_address:
@@ -205,6 +213,14 @@ def stop(cluster: str | None, everything: bool, force: bool, grace_period: float
         click.echo(f"Left {kept} alone that belong to a notebook or script; --all ends them too.")
     elif not chosen:
         click.echo("No cluster is running on this machine.")
+
+
+def _start_autoscaler(record: ClusterRecord, configuration: dict[str, Any], host: str) -> None:
+    try:
+        split_cluster.start_autoscaler(record, configuration, host)
+    except RayError:
+        local_cluster.stop_cluster(record)
+        raise
 
 
 def _http_port(host: str, wanted: int | None) -> int:
