@@ -58,6 +58,23 @@ def test_cluster_works_in_a_notebook_and_is_gone_after_stop(kernel):
     assert alive == []
 
 
+def test_nodes_come_under_a_cell_with_the_reason_and_go_again(kernel):
+    kernel.run(DEFINITIONS)
+    started = kernel.run("%ray_cluster start --cpus 1 --name fox --autoscale 0:1 --node-cpus 2 --idle 1")
+    assert started.error == ""
+    outcome = kernel.run("print(sum(ray.get([square.remote(n) for n in range(40)])))")
+    assert "20540" in outcome.text
+    shown = "".join(str(m["content"]["data"]["state"]["value"]) for m in panel_updates(outcome))
+    assert "node: 1 of 0 to 1" in shown
+    assert "Adds 1 × node, because" in shown
+    wait = "while sum(node['Alive'] for node in ray.nodes()) > 1: time.sleep(0.05)"
+    assert kernel.run(wait).error == ""
+    assert "Removes" in kernel.run("%ray_cluster status").text
+    kernel.run("%ray_cluster stop")
+    _, alive = psutil.wait_procs(children_of(kernel), timeout=5)
+    assert alive == []
+
+
 def test_every_worker_line_comes_once_with_its_task_and_process(kernel):
     kernel.run(DEFINITIONS)
     kernel.run("%ray_cluster start --cpus 2 --name fox")

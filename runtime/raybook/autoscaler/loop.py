@@ -35,7 +35,7 @@ from raybook.protocol.messages.scaling import (
 
 logger = logging.getLogger(__name__)
 
-LOOK_S = 1.0
+LOOK_S = 0.5
 """While nothing waits and nothing is on its way. Ray looks once in five seconds."""
 LOOK_SOON_S = 0.1
 """Else. An answer costs the GCS 0.1 ms with ten nodes."""
