@@ -195,6 +195,7 @@ def test_request_holds_nodes_that_do_nothing():
     assert scene.look() == [ev.CreateNodes("r1", "worker", 1)]
     scene.provide("a", request="r1")
     scene.join("a")
+    assert scene.look() == []
     assert scene.look(after_ms=2 * IDLE_MS) == []
     scene.requested = []
     (asked,) = scene.look()
@@ -208,29 +209,7 @@ def test_head_is_never_removed():
     assert scene.look(after_ms=10 * IDLE_MS) == []
 
 
-def test_failed_launch_rests_its_type_longer_each_time():
-    scene = Scene(backoff_ms=1_000, backoff_ms_max=3_000)
-    scene.wait_for(1)
-    pauses = []
-    for attempt in range(1, 5):
-        (asked,) = scene.look()
-        assert asked == ev.CreateNodes(f"r{attempt}", "worker", 1)
-        scene.handle(ev.CreateAnswered(asked.request, "no quota"))
-        waited_ms = 0
-        while True:
-            effects = scene.look(after_ms=100)
-            waited_ms += 100
-            if effects:
-                break
-        pauses.append(waited_ms)
-        scene.handle(ev.CreateAnswered(effects[0].request, "no quota"))
-        scene = scene if attempt else scene
-        break
-    assert pauses == [1_000]
-    assert "no quota" in scene.machine.status().failures[0]
-
-
-def test_pauses_double_up_to_a_bound_and_end_with_a_node_that_joins():
+def test_pauses_after_failed_launches_double_up_to_a_bound_and_end_with_a_node_that_joins():
     scene = Scene(backoff_ms=1_000, backoff_ms_max=3_000)
     scene.wait_for(1)
     (asked,) = scene.look()
@@ -245,6 +224,7 @@ def test_pauses_double_up_to_a_bound_and_end_with_a_node_that_joins():
         (asked,) = effects
         pauses.append(waited_ms)
     assert pauses == [1_000, 2_000, 3_000, 3_000]
+    assert scene.machine.status().failures[0] == "1 × worker: no quota"
     scene.provide("a", request=asked.request)
     scene.join("a")
     scene.look()
@@ -334,7 +314,7 @@ def test_what_is_not_taken_down_is_asked_for_again():
     assert scene.look() == []
     assert scene.look(after_ms=10_000) == [ended]
     scene.handle(ev.TerminateAnswered("a", "not allowed"))
-    assert scene.look(after_ms=2_100) == [ended]
+    assert scene.look(after_ms=4_000) == [ended]
 
 
 def test_speed_holds_up_what_waits_and_not_what_is_least():
@@ -402,7 +382,7 @@ def test_status_says_what_is_there_and_why():
     scene.look()
     status = scene.machine.status()
     assert status.active == {"worker": 1}
-    assert status.pending == ["2 × worker, asked for for 0.0 s"] or status.pending == ["2 × worker, asked for 0.0 s ago"]
+    assert status.pending == ["2 × worker, asked for 0.0 s ago"]
     assert status.bounds == ["worker: 3 of 0 to 3"]
     assert status.decisions == ["Adds 2 × worker, because 4 × {CPU: 1} do not fit on the nodes there are."]
     assert status.unmet == ["96 tasks or actors of {CPU: 1} wait: there are 3 of type worker, its largest number."]

@@ -42,7 +42,7 @@ def test_tasks_get_as_many_nodes_as_hold_them():
     it = planner(node_type(CPU=2))
     it.tasks([ShapeCount(CPU1, 5)])
     assert launches(it.plan) == [("worker", 3)]
-    assert it.plan.launches[0].why == "4 × {CPU: 1} do not fit on the nodes there are" or "5" in it.plan.launches[0].why
+    assert it.plan.launches[0].why == "5 × {CPU: 1} do not fit on the nodes there are"
     assert it.plan.unmet == []
 
 
@@ -141,10 +141,8 @@ def test_least_number_is_launched_whatever_waits():
 def test_request_counts_what_is_there_in_all_and_not_what_is_free():
     it = planner(node_type(CPU=2), nodes=[({"CPU": 4}, {})])
     it._sketch.lay(it._sketch.places[0], shape_of({"CPU": 4}))
-    it.request([Bundle(CPU1)] * 4)
-    assert launches(it.plan) == []
     it.request([Bundle(CPU1)] * 5)
-    assert launches(it.plan) == [("worker", 3)] or launches(it.plan) == [("worker", 1)]
+    assert launches(it.plan) == [("worker", 1)]
 
 
 def test_nodes_added_for_a_request_are_free_for_tasks():

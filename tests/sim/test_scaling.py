@@ -5,7 +5,7 @@ from __future__ import annotations
 from unittest import mock
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from raybook.core.autoscaler import fleet, machine
@@ -34,13 +34,14 @@ def test_all_work_is_done_and_all_nodes_go_with_every_fault(seed):
     assert world.launches > 3
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+# A world's seed and faults print in one line: there is nothing to shrink.
+@settings(max_examples=12, deadline=None, derandomize=True, phases=(Phase.generate,), suppress_health_check=list(HealthCheck))
 @given(
     st.integers(0, 1 << 32),
     st.builds(Faults, *(st.sampled_from((0, 100, 400)) for _ in Faults.__struct_fields__)),
 )
 def test_any_mixture_of_faults_is_lived_through(seed, faults):
-    ScalingWorld(seed, faults, faulty_ms=60_000, waves=6).run()
+    ScalingWorld(seed, faults, faulty_ms=40_000, waves=5).run()
 
 
 def test_the_same_seed_plays_the_same():

@@ -30,7 +30,10 @@ from raybook.core.scheduling.bundles import STRATEGIES, place_bundles
 from raybook.protocol.messages.scaling import INSTANCE_LABEL, ClusterLoad, GroupLoad, NodeActivity, ShapeCount
 from raybook.sim.checkers.violation import Violation
 
-LOOK_MS = 200
+LOOK_MS = 1_000
+LOOK_SOON_MS = 200
+DEAD_SHOWN_MS = 5_000
+"""The GCS remembers the dead for long; here, as long as it matters."""
 SHAPES = tuple(shape_of(shape) for shape in ({"CPU": 1}, {"CPU": 2}, {"CPU": 1, "GPU": 1}, {"CPU": 0.5}))
 
 
@@ -60,6 +63,7 @@ class Node(msgspec.Struct, eq=False):
     leaving: bool = False
     told: NodeActivity | None = None
     told_idle_ms: int = 0
+    told_number: int = -1
 
     @property
     def node_id(self) -> bytes:
@@ -88,7 +92,7 @@ def types() -> tuple[NodeType, ...]:
 class ScalingWorld:
     """seed: of everything that is drawn. faulty_ms: for how long faults happen and work comes."""
 
-    def __init__(self, seed: int, faults: Faults | None = None, faulty_ms: int = 120_000, waves: int = 12) -> None:
+    def __init__(self, seed: int, faults: Faults | None = None, faulty_ms: int = 60_000, waves: int = 8) -> None:
         self.faults = faults or Faults()
         self.settings = Settings(
             types(),
@@ -111,6 +115,7 @@ class ScalingWorld:
         self.failures: list[ev.LaunchFailed] = []
         self.listing: tuple[ev.ProvidedNode, ...] = ()
         self._rng = random.Random(seed)
+        self._carries_requests = bool(self._rng.randrange(2))
         self._faulty_until_ms = self.now_ms + faulty_ms
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._order = counter()
@@ -121,7 +126,7 @@ class ScalingWorld:
 
     # --- running ------------------------------------------------------------------------------------------------------
 
-    def run(self, settle_ms: int = 180_000) -> None:
+    def run(self, settle_ms: int = 240_000) -> None:
         """To the end of the faults, and until all is quiet; Violation when that does not come."""
         end_ms = self._faulty_until_ms + settle_ms
         while self._events and self._events[0][0] <= end_ms:
@@ -221,11 +226,11 @@ class ScalingWorld:
         told = NodeActivity(
             node.node_id, False, True, node.kind.resources, dict(node.free), {INSTANCE_LABEL: node.name}, busy
         )
-        idle_since_ms = node.idle_since_ms
+        idle_since_ms, number = node.idle_since_ms, next(self._order)
 
         def arrives() -> None:
-            if node.alive:
-                node.told, node.told_idle_ms = told, idle_since_ms
+            if node.alive and number > node.told_number:  # One node's reports keep their order.
+                node.told, node.told_idle_ms, node.told_number = told, idle_since_ms, number
 
         self._later(self._rng.randrange(5, 100), arrives)
 
@@ -244,6 +249,7 @@ class ScalingWorld:
         self.dead[node.node_id] = NodeActivity(
             node.node_id, False, False, labels={INSTANCE_LABEL: node.name}, death="it was unplugged"
         )
+        self._later(DEAD_SHOWN_MS, lambda: self.dead.pop(node.node_id, None) and None)
 
     def _remove(self, node: Node) -> None:
         self.nodes.pop(node.name, None)
@@ -253,7 +259,7 @@ class ScalingWorld:
     # --- the autoscaler's shell ---------------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        self._later(LOOK_MS, self._look)
+        self._later(LOOK_SOON_MS if self.machine.is_eager else LOOK_MS, self._look)
         if self._strikes(self.faults.list_fails):
             events: list[Any] = [ev.ProviderFailed("it does not answer")]
         else:
@@ -307,7 +313,7 @@ class ScalingWorld:
             if self._strikes(self.faults.lose):
                 self.failures.append(ev.LaunchFailed(effect.node_type, 1, "it broke", effect.request))
                 continue
-            node = Node(f"i{next(self._names)}", kind, effect.request if self._rng.randrange(2) else "")
+            node = Node(f"i{next(self._names)}", kind, effect.request if self._carries_requests else "")
             self._later(self._rng.randrange(1, 3_000), lambda node=node: self._appear(node))  # type: ignore[misc]
 
     def _appear(self, node: Node) -> None:

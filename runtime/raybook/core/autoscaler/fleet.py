@@ -52,6 +52,8 @@ class Instance(msgspec.Struct, eq=False):
     instance_id: str = ""
     node_id: bytes = b""
     deadline_ms: int | None = None
+    joined_ms: int = 0
+    """When its node joined: the idle time counts from then at the earliest."""
     attempt: int = 0
     """Of retiring: a late answer names an old one."""
     tries: int = 0

@@ -135,7 +135,7 @@ class Autoscaler:
         for node in load.nodes:
             instance = self._fleet.named(node.labels.get(INSTANCE_LABEL, "")) if node.alive else None
             if instance is not None and instance.state == STARTING:
-                instance.node_id = node.node_id
+                instance.node_id, instance.joined_ms = node.node_id, self._now_ms
                 self._fleet.move(instance, RUNNING, self._now_ms, f"joined as node {node.node_id.hex()}")
                 self._resting.pop(instance.node_type, None)
         for instance in self._fleet:
@@ -357,7 +357,7 @@ class Autoscaler:
             least = node_type.min_nodes if node_type is not None else 0
             if active[instance.node_type] <= least or (id(instance) in used and not surplus):
                 continue
-            idle_ms = min(nodes[instance.node_id].idle_ms, self._now_ms - instance.since_ms)
+            idle_ms = min(nodes[instance.node_id].idle_ms, self._now_ms - instance.joined_ms)
             wait_ms = self.settings.idle_timeout_of(node_type) if node_type is not None else 0
             if self._kept.get(instance.number, (0, ""))[0] > self._now_ms or (idle_ms < wait_ms and not surplus):
                 continue

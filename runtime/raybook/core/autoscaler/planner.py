@@ -22,7 +22,6 @@ from raybook.core.autoscaler.sketch import Place, Sketch, how_many, meets
 from raybook.core.scheduling.bundles import STRICT_PACK, STRICT_SPREAD
 from raybook.protocol.messages.scaling import GroupLoad, ShapeCount
 
-Reason = str
 Score = tuple[bool, int, float, float, int, int]
 
 
@@ -35,12 +34,21 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Launch(msgspec.Struct):
-    """Add so many of a type. why: a part of a sentence. is_urgent: not held up by ``upscaling_speed``."""
+    """Add so many of a type. reason: a part of a sentence, "" where what is ``laid`` on them says it all. is_urgent: not held
+    up by ``upscaling_speed``."""
 
     node_type: str
     count: int
-    why: Reason
+    reason: str = ""
+    laid: list[tuple[Shape, int]] = []
     is_urgent: bool = False
+
+    @property
+    def why(self) -> str:
+        """A part of a sentence."""
+        if self.reason:
+            return self.reason
+        return f"{words.shapes(self.laid)} {words.does(self.laid)} not fit on the nodes there are"
 
 
 class Plan(msgspec.Struct):
@@ -95,8 +103,8 @@ class Planner:
 
     def group(self, group: GroupLoad) -> None:
         """A placement group, or what is left of it."""
-        mark, planned = self._sketch.mark(), [msgspec.structs.replace(launch) for launch in self.plan.launches]
-        counts = dict(self._counts)
+        mark, counts = self._sketch.mark(), dict(self._counts)
+        planned = [msgspec.structs.replace(launch, laid=list(launch.laid)) for launch in self.plan.launches]
         place = {STRICT_PACK: self._together, STRICT_SPREAD: self._apart}.get(group.strategy, self._anywhere)
         left = place(group)
         if left:
@@ -113,7 +121,7 @@ class Planner:
             if count:
                 rows.append(msgspec.structs.replace(row, count=count))
         if rows:
-            left = self._grow(rows, None)
+            left = self._grow(rows, "")
             self._explain(left, "tasks or actors")
 
     # --- placement groups ---------------------------------------------------------------------------------------------
@@ -165,9 +173,9 @@ class Planner:
 
     # --- growing ------------------------------------------------------------------------------------------------------
 
-    def _grow(self, rows: list[Row], why: Reason | None, is_urgent: bool = False) -> list[Row]:
-        """Add nodes for these rows; what found none. why None: for tasks, which say how many of them. Cost: types × rows
-        for each different filling of a node, not for each node."""
+    def _grow(self, rows: list[Row], why: str, is_urgent: bool = False) -> list[Row]:
+        """Add nodes for these rows; what found none. why: as in ``Launch.reason``. Cost: types × rows for each different
+        filling of a node, not for each node."""
         left = list(rows)
         while left:
             best = max(self._fillings(left), key=lambda candidate: candidate[0], default=None)
@@ -176,12 +184,8 @@ class Planner:
             _, node_type, filling = best
             # The same filling again and again, as long as enough of everything is left.
             times = min(self._room(node_type), min(left[index].count // count for index, count in filling.items()))
-            reason = why
-            if reason is None:
-                laid = [(left[index].shape, count * times) for index, count in filling.items()]
-                reason = f"{words.shapes(laid)} {words.does(laid)} not fit on the nodes there are"
             laid_on_each = [] if is_urgent else [(left[index].shape, count) for index, count in filling.items()]
-            self._launch(node_type, times, reason, is_urgent, laid_on_each)
+            self._launch(node_type, times, why, is_urgent, laid_on_each)
             left = [
                 msgspec.structs.replace(row, count=row.count - filling.get(index, 0) * times)
                 for index, row in enumerate(left)
@@ -210,7 +214,7 @@ class Planner:
         self,
         node_type: NodeType,
         count: int,
-        why: Reason,
+        why: str,
         is_urgent: bool = False,
         filling: Sequence[tuple[Shape, int]] = (),
     ) -> None:
@@ -222,10 +226,11 @@ class Planner:
                 self._sketch.lay(place, shape, laid)
             self._whole.add(Place(node_type.name, total, dict(total), node_type.labels, is_new=True))
         last = self.plan.launches[-1] if self.plan.launches else None
-        if last is not None and (last.node_type, last.why, last.is_urgent) == (node_type.name, why, is_urgent):
-            last.count += count
-        else:
-            self.plan.launches.append(Launch(node_type.name, count, why, is_urgent))
+        if last is None or (last.node_type, last.reason, last.is_urgent) != (node_type.name, why, is_urgent):
+            last = Launch(node_type.name, 0, why, is_urgent=is_urgent)
+            self.plan.launches.append(last)
+        last.count += count
+        last.laid += [(shape, laid * count) for shape, laid in filling]
 
     def _room(self, node_type: NodeType) -> int:
         """How many more of it there may be."""

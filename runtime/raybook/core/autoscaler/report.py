@@ -70,7 +70,7 @@ def _notes(fleet: Fleet, settings: Settings, nodes: dict[bytes, NodeActivity], n
 
 def _note_on_idle(fleet: Fleet, settings: Settings, instance: Instance, node: NodeActivity, now_ms: int) -> str:
     node_type = settings.type_named(instance.node_type) or NodeType(instance.node_type, {})
-    text = f"{instance.label} is idle for {words.seconds(min(node.idle_ms, now_ms - instance.since_ms))}"
+    text = f"{instance.label} is idle for {words.seconds(min(node.idle_ms, now_ms - instance.joined_ms))}"
     if len(fleet.of_type(instance.node_type, *PENDING, RUNNING)) <= node_type.min_nodes:
         return f"{text}, and one of the {node_type.min_nodes} that are kept."
     return f"{text}; it goes after {words.seconds(settings.idle_timeout_of(node_type))}."

@@ -189,6 +189,21 @@ class GcsStub:
                 request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.StopCluster.SerializeToString,
                 response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
                 _registered_method=True)
+        self.GetClusterLoad = channel.unary_unary(
+                '/raybook.Gcs/GetClusterLoad',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.GetClusterLoad.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.ClusterLoad.FromString,
+                _registered_method=True)
+        self.ReportAutoscaler = channel.unary_unary(
+                '/raybook.Gcs/ReportAutoscaler',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.ReportAutoscaler.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+                _registered_method=True)
+        self.GetAutoscaler = channel.unary_unary(
+                '/raybook.Gcs/GetAutoscaler',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.GetAutoscaler.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.AutoscalerReply.FromString,
+                _registered_method=True)
 
 
 class GcsServicer:
@@ -380,6 +395,24 @@ class GcsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetClusterLoad(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportAutoscaler(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAutoscaler(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GcsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -537,6 +570,21 @@ def add_GcsServicer_to_server(servicer, server):
                     servicer.StopCluster,
                     request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.StopCluster.FromString,
                     response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.SerializeToString,
+            ),
+            'GetClusterLoad': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetClusterLoad,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.GetClusterLoad.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.ClusterLoad.SerializeToString,
+            ),
+            'ReportAutoscaler': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportAutoscaler,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.ReportAutoscaler.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.SerializeToString,
+            ),
+            'GetAutoscaler': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAutoscaler,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.GetAutoscaler.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.AutoscalerReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1376,6 +1424,87 @@ class Gcs:
             '/raybook.Gcs/StopCluster',
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.StopCluster.SerializeToString,
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetClusterLoad(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Gcs/GetClusterLoad',
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.GetClusterLoad.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.ClusterLoad.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportAutoscaler(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Gcs/ReportAutoscaler',
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.ReportAutoscaler.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAutoscaler(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Gcs/GetAutoscaler',
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.GetAutoscaler.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.AutoscalerReply.FromString,
             options,
             channel_credentials,
             insecure,
