@@ -133,4 +133,6 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _told(progress: Progress) -> str:
-    return f"{progress.host}: {progress.text}" if progress.failed else f"{progress.host}: {progress.step}, {progress.text}"
+    return (
+        f"{progress.host}: {progress.text}" if progress.failed else f"{progress.host}: {progress.step}, {progress.text}"
+    )

@@ -71,7 +71,9 @@ def main() -> None:
     help="Of the cluster to join, when it runs on another machine. With --head: its token, made if there is no such file.",
 )
 @click.option("--block", is_flag=True, help="Stay, and end the node when told to (Ctrl-C, SIGTERM).")
-@click.option("--while-stdin-open", is_flag=True, hidden=True, help="Stay until the other end of standard input is gone.")
+@click.option(
+    "--while-stdin-open", is_flag=True, hidden=True, help="Stay until the other end of standard input is gone."
+)
 @unused_options
 @click.option(
     "--metrics-export-port",

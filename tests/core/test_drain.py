@@ -37,7 +37,9 @@ def request(machine: dr.Drain, reason: str, load: dr.NodeLoad, deadline_ms: int 
 
 def test_node_that_is_busy_refuses_to_end_for_idleness_and_serves_on():
     machine = dr.Drain()
-    assert request(machine, IDLE_TERMINATION, BUSY) == [dr.AnswerDrain("The node is not idle: it has 2 × task, 1 × actor.")]
+    assert request(machine, IDLE_TERMINATION, BUSY) == [
+        dr.AnswerDrain("The node is not idle: it has 2 × task, 1 × actor.")
+    ]
     assert (machine.state, machine.why) == (dr.DrainState.SERVING, "")
     assert machine.next_deadline_ms() is None
 
@@ -176,7 +178,8 @@ def test_actor_on_a_node_that_drains_ends_after_its_calls_and_lives_on_elsewhere
 def test_actor_that_has_used_its_restarts_survives_a_drained_node_and_one_without_any_stays_until_its_end():
     chooser = FirstNode(NODE_A, NODE_B)
     table = ActorTable(chooser)
-    used, never = spec_of(1, max_restarts=1), spec_of(2)
+    far = Endpoint(b"owner...", b"node-o..", "unix:/o")
+    used, never = spec_of(1, max_restarts=1, owner=far), spec_of(2, owner=far)
     for spec in (used, never):
         create(table, spec)
         bring_alive(table, spec)

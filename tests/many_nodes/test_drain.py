@@ -43,7 +43,9 @@ def test_idle_node_leaves_at_once_and_the_command_line_says_so(cluster: Cluster)
     assert done.exit_code == 0, done.output
     assert "takes no more work and leaves when it is empty" in done.output
     wait_until(lambda: is_gone(node), "the node is gone")
-    assert "drained" in row_of(node)["DeathReasonMessage"] and "not needed tonight" in row_of(node)["DeathReasonMessage"]
+    assert (
+        "drained" in row_of(node)["DeathReasonMessage"] and "not needed tonight" in row_of(node)["DeathReasonMessage"]
+    )
     again = run("drain-node", "--address", cluster.address, "--node-id", node.node_id, "--reason", PREEMPTION)
     assert (again.exit_code, "gone already" in again.output) == (0, True)
 

@@ -59,7 +59,7 @@ class RayClusterMagics(Magics):
         nodes, hosts = values.pop("nodes", 1), _hosts(values)
         if hosts is not None and values.get("persist"):
             raise ArgumentMistake(
-                "--persist and --ssh: machines of --ssh live with this kernel. `raybook up hosts.yaml` starts some that stay."
+                "--persist and --ssh: machines of --ssh live with this kernel. `raybook up hosts.yaml` starts such as stay."
             )
         if self._session.is_connected:
             print(
@@ -173,7 +173,12 @@ def _command_table(cluster_names: Callable[[], Iterable[str]]) -> CommandTable:
         Option("--object-store-memory", "SIZE", "size of the object store, e.g. 2GiB", size_bytes),
         Option("--name", "NAME", "what to call it; default: a name is made up", cluster_name),
         Option("--nodes", "N", "so many nodes on this machine, each with its share of it; default: 1", node_count),
-        Option("--ssh", "HOST,…|FILE", "and a node on each of these machines (user@host), or on a hosts file's workers", str),
+        Option(
+            "--ssh",
+            "HOST,…|FILE",
+            "and a node on each of these machines (user@host), or a hosts file's workers",
+            str,
+        ),
         Option("--ssh-python", "PATH", "their interpreter, which has raybook; default: uv makes an environment", str),
         Option("--as-ray", "", "`import ray` means raybook, in this kernel and in the cluster's workers"),
         Option("--persist", "", "keep it when this kernel ends; stop it with `%ray_cluster stop NAME`"),

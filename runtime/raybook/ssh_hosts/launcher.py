@@ -253,9 +253,7 @@ class Launcher:
 
     # --- workers ------------------------------------------------------------------------------------------------------
 
-    def _join_when_ready(
-        self, host: HostSpec, prepared: Callable[[], object], address: str, token: bytes
-    ) -> None:
+    def _join_when_ready(self, host: HostSpec, prepared: Callable[[], object], address: str, token: bytes) -> None:
         survey = prepared()
         if isinstance(survey, Survey):
             self._guard(self._join, host, survey, address, token)
@@ -310,8 +308,6 @@ class Launcher:
 
 def _said(ran: Ran) -> str:
     return scripts.last_lines(f"{ran.out}\n{ran.err}")
-
-
 
 
 def failures_text(failures: Mapping[str, str]) -> str:
