@@ -93,6 +93,13 @@ def test_node_that_drains_grants_nothing_and_asks_every_lease_back_when_its_task
     assert scene.later(60_000) == []
 
 
+def test_worker_that_has_not_heard_of_its_owner_yet_is_asked_again():
+    scene = Scene(workers=1, CPU=1)
+    scene.demand(1)
+    question = only(scene.tell(le.NodeDraining("spot")), le.AskRevoke)
+    assert only(scene.tell(le.RevokeAnswered(question.worker, question.epoch, False)), le.AskRevoke) == question
+
+
 def test_node_that_drains_starts_no_worker_and_no_actor_that_waits():
     scene = Scene(workers=1, CPU=1)
     scene.demand(1)

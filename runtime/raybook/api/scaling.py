@@ -1,4 +1,4 @@
-"""Nodes: more and fewer of them in the cluster that this process is connected to, and a cluster of several on this machine.
+"""Scaling: more and fewer nodes in the cluster that this process is connected to, and a cluster of several on this machine.
 
 A node leaves in good order: it is drained (``core/node/drain``), so that nothing has to be done again. Knows nothing of
 how a raylet is started (``split_cluster`` does), nor of demand (the autoscaler does).
