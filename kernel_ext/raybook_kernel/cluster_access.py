@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import raybook
-from raybook.api import local_cluster
-from raybook.api import nodes as cluster_nodes
+from raybook.api import local_cluster, scaling
 from raybook.api.context import current_runtime
 from raybook.observe import ClusterRecord, FactSource, find_cluster, living_clusters
 from raybook.ssh_hosts import AttachedHosts, HostsFile, Progress
@@ -64,11 +63,11 @@ class ClusterAccess:
         this process, and connect to it. options: as ``start`` takes them, for each node here. say: told what happens.
         SshError when no machine can be reached; one that fails is told of, and missing. Blocks until all have joined."""
         if hosts is None:
-            cluster_nodes.start_nodes(count, **_given(options))
+            scaling.start_nodes(count, **_given(options))
             return
         attached = AttachedHosts(hosts, lambda progress: say(_told(progress)))
         try:
-            cluster = cluster_nodes.start_nodes(count, **_given(options), host=attached.own_address())
+            cluster = scaling.start_nodes(count, **_given(options), host=attached.own_address())
         except BaseException:
             attached.close()
             raise
@@ -78,8 +77,8 @@ class ClusterAccess:
             say(f"{joined} of {len(hosts.workers)} machines have joined; the cluster runs without the others.")
 
     def scale(self, count: int, say: Callable[[str], None] = print) -> int:
-        """Have ``count`` nodes; how many there are then. Errors of ``raybook.api.nodes.scale``."""
-        return cluster_nodes.scale(count, say)
+        """Have ``count`` nodes; how many there are then. Errors of ``raybook.api.scaling.scale``."""
+        return scaling.scale(count, say)
 
     def node_rows(self) -> list[dict[str, Any]]:
         """Every node, as ``raybook.nodes()`` has them."""
@@ -135,4 +134,6 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _told(progress: Progress) -> str:
-    return f"{progress.host}: {progress.text}" if progress.failed else f"{progress.host}: {progress.step}, {progress.text}"
+    return (
+        f"{progress.host}: {progress.text}" if progress.failed else f"{progress.host}: {progress.step}, {progress.text}"
+    )

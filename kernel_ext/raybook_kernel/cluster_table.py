@@ -30,7 +30,9 @@ def node_table(nodes: Iterable[dict[str, Any]]) -> str:
         if node["DrainReason"]:
             state = f"leaving: {node['DrainReason']}"
         totals, free = node["Resources"], node["AvailableResources"]
-        shown = {name: total for name, total in totals.items() if name not in MEMORY_NAMES and ":" not in name and total}
+        shown = {
+            name: total for name, total in totals.items() if name not in MEMORY_NAMES and ":" not in name and total
+        }
         amounts = ", ".join(
             f"{count_text(free.get(name, 0))}/{count_text(total)} {name}" for name, total in shown.items()
         )

@@ -14,10 +14,10 @@ from typing import Any
 from IPython.core.interactiveshell import InteractiveShell
 
 from raybook.observe import ClusterRecord, FactSource, Feed, View, WorkerNote, find_cluster
+from raybook.ssh_hosts import HostsFile
 from raybook_kernel.cluster_access import ClusterAccess
 from raybook_kernel.kernel_identity import kernel_id_of
 from raybook_kernel.output_router import OutputRouter
-from raybook.ssh_hosts import HostsFile
 from raybook_widgets import SECTIONS, Hub, hub_of
 
 SESSION_ATTRIBUTE = "raybook_session"

@@ -82,7 +82,7 @@ _VERBS = frozenset(
 _HOMES = {
     "ClientBuilder": "raybook.client_builder",
     "client": "raybook.client_builder",
-    "drain_node": "raybook.api.nodes",
+    "drain_node": "raybook.api.scaling",
     "install_as_ray": "raybook.as_ray",
     "cpp_function": "raybook.api.other_languages",
     "java_actor_class": "raybook.api.other_languages",

@@ -30,7 +30,7 @@ from raybook.commands.scaling_file import ScalingFile
 from raybook.commands.rows import node_rows, used_of_total
 from raybook.commands.start_options import Address, Amounts, Labels, address_of, head_token, own_host, unused_options
 from raybook.commands.state import format_option, get_command, list_command, memory, summary, timeline
-from raybook.commands.stay import stay
+from raybook.commands.stay import Told
 from raybook.commands.tables import cell
 from raybook.io import daemon, session_dir
 from raybook.io.cluster_registry import ClusterRecord
@@ -77,7 +77,9 @@ def main() -> None:
 )
 @click.option("--autoscaling-config", type=ScalingFile(), help="With --head: nodes that come and go, as the file says.")
 @click.option("--block", is_flag=True, help="Stay, and end the node when told to (Ctrl-C, SIGTERM).")
-@click.option("--while-stdin-open", is_flag=True, hidden=True, help="Stay until the other end of standard input is gone.")
+@click.option(
+    "--while-stdin-open", is_flag=True, hidden=True, help="Stay until the other end of standard input is gone."
+)
 @unused_options
 @click.option(
     "--metrics-export-port",
@@ -126,43 +128,48 @@ def start(
         raise click.UsageError("--autoscaling-config goes with --head: a cluster has one autoscaler, beside its head.")
     host = host or own_host(address)
     amounts = NodeAmounts(num_cpus, num_gpus, memory, object_store_memory, resources)
-    try:
-        if head:
-            store_path = str(Path(store).resolve()) if store else ""
-            metrics_port = metrics_export_port if metrics_export_port >= 0 else None
-            record = split_cluster.start_head(
-                amounts,
-                name=name,
-                host=host,
-                port=port,
-                store=store_path,
-                labels=labels,
-                token=head_token(token_file),
-                metrics_port=metrics_port,
-                http_host=dashboard_host,
-                http_port=_http_port(dashboard_host, dashboard_port) if include_dashboard else None,
-            )
-            if autoscaling_config is not None:
-                _start_autoscaler(record, autoscaling_config, host)
-            click.echo(f"Cluster {record.name or record.cluster_id} is running; its GCS listens at {record.address}.")
-            click.echo(f'  from Python here:  raybook.init(address="{record.name or record.cluster_id}")')
-            if record.metrics_address:
-                click.echo(f"  for Prometheus:    http://{record.metrics_address}/metrics")
-            if record.http_address:
-                click.echo(f"  jobs:              raybook job submit --address http://{record.http_address} -- COMMAND")
-            click.echo(f"  another node:      raybook start --address {record.address}")
-            click.echo(f"  end it:            raybook stop {record.name or record.cluster_id}")
-            pid, end = record.head_pid, partial(local_cluster.stop_cluster, record)
-        else:
-            assert address is not None
-            node = split_cluster.join(address, token_file or _token_file_of(address), amounts, host, labels)
-            click.echo(f"Node {node.ready.node_id} (pid {node.ready.pid}) has joined the cluster at {address}.")
-            pid, end = node.ready.pid, partial(daemon.stop, node.process, NODE_STOP_S)
-    except (RayError, ValueError, TypeError, OSError) as error:
-        raise click.ClickException(str(error)) from None
-    if block or while_stdin_open:
-        sys.stdout.flush()
-        sys.exit(stay(pid, end, while_stdin_open))
+    with Told(block or while_stdin_open) as told:
+        try:
+            if head:
+                store_path = str(Path(store).resolve()) if store else ""
+                metrics_port = metrics_export_port if metrics_export_port >= 0 else None
+                record = split_cluster.start_head(
+                    amounts,
+                    name=name,
+                    host=host,
+                    port=port,
+                    store=store_path,
+                    labels=labels,
+                    token=head_token(token_file),
+                    metrics_port=metrics_port,
+                    http_host=dashboard_host,
+                    http_port=_http_port(dashboard_host, dashboard_port) if include_dashboard else None,
+                )
+                if autoscaling_config is not None:
+                    _start_autoscaler(record, autoscaling_config, host)
+                click.echo(
+                    f"Cluster {record.name or record.cluster_id} is running; its GCS listens at {record.address}."
+                )
+                click.echo(f'  from Python here:  raybook.init(address="{record.name or record.cluster_id}")')
+                if record.metrics_address:
+                    click.echo(f"  for Prometheus:    http://{record.metrics_address}/metrics")
+                if record.http_address:
+                    click.echo(
+                        f"  jobs:              raybook job submit --address http://{record.http_address} -- COMMAND"
+                    )
+                click.echo(f"  another node:      raybook start --address {record.address}")
+                click.echo(f"  end it:            raybook stop {record.name or record.cluster_id}")
+                pid, end = record.head_pid, partial(local_cluster.stop_cluster, record)
+            else:
+                assert address is not None
+                node = split_cluster.join(address, token_file or _token_file_of(address), amounts, host, labels)
+                click.echo(f"Node {node.ready.node_id} (pid {node.ready.pid}) has joined the cluster at {address}.")
+                pid, end = node.ready.pid, partial(daemon.stop, node.process, NODE_STOP_S)
+        except (RayError, ValueError, TypeError, OSError) as error:
+            raise click.ClickException(str(error)) from None
+        if block or while_stdin_open:
+            sys.stdout.flush()
+            sys.exit(told.stay(pid, end, while_stdin_open))
 
 
 @main.command()

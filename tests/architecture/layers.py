@@ -74,7 +74,8 @@ LAYERS: tuple[Layer, ...] = (
     _row("as_ray", "root api exceptions base"),
     # Clusters over ssh: above the API like a user's script, and it finds and ends clusters as the CLI does.
     _row("ssh_hosts", f"{_PUBLIC} base protocol messages io runtime_env"),
-    _row("cli", f"{_FOUR} root api observe exceptions gcs raylet head jobs serve ssh_hosts", "raybook.cli", "raybook.commands"),
+    _row("cli", f"{_FOUR} root api observe exceptions gcs raylet head jobs serve ssh_hosts", "raybook.cli",
+         "raybook.commands"),
     _row("cluster_utils", f"{_FOUR} root api observe exceptions gcs raylet head engines"),
     # The libraries: the public API, and what stands to their left.
     # Search draws from a seeded generator that it is given, so `random` is theirs; the clock is not.

@@ -37,7 +37,9 @@ def request(machine: dr.Drain, reason: str, load: dr.NodeLoad, deadline_ms: int 
 
 def test_node_that_is_busy_refuses_to_end_for_idleness_and_serves_on():
     machine = dr.Drain()
-    assert request(machine, IDLE_TERMINATION, BUSY) == [dr.AnswerDrain("The node is not idle: it has 2 × task, 1 × actor.")]
+    assert request(machine, IDLE_TERMINATION, BUSY) == [
+        dr.AnswerDrain("The node is not idle: it has 2 × task, 1 × actor.")
+    ]
     assert (machine.state, machine.why) == (dr.DrainState.SERVING, "")
     assert machine.next_deadline_ms() is None
 
@@ -89,6 +91,13 @@ def test_node_that_drains_grants_nothing_and_asks_every_lease_back_when_its_task
     assert not only(effects, le.LeaseLostEffect).died
     assert all_of(effects, le.Grant) == []
     assert scene.later(60_000) == []
+
+
+def test_worker_that_has_not_heard_of_its_owner_yet_is_asked_again():
+    scene = Scene(workers=1, CPU=1)
+    scene.demand(1)
+    question = only(scene.tell(le.NodeDraining("spot")), le.AskRevoke)
+    assert only(scene.tell(le.RevokeAnswered(question.worker, question.epoch, False)), le.AskRevoke) == question
 
 
 def test_node_that_drains_starts_no_worker_and_no_actor_that_waits():
@@ -176,7 +185,8 @@ def test_actor_on_a_node_that_drains_ends_after_its_calls_and_lives_on_elsewhere
 def test_actor_that_has_used_its_restarts_survives_a_drained_node_and_one_without_any_stays_until_its_end():
     chooser = FirstNode(NODE_A, NODE_B)
     table = ActorTable(chooser)
-    used, never = spec_of(1, max_restarts=1), spec_of(2)
+    far = Endpoint(b"owner...", b"node-o..", "unix:/o")
+    used, never = spec_of(1, max_restarts=1, owner=far), spec_of(2, owner=far)
     for spec in (used, never):
         create(table, spec)
         bring_alive(table, spec)

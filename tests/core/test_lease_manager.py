@@ -186,7 +186,7 @@ def test_infeasible_demand_is_told_once_and_stays_queued():
     told = only(scene.demand(1, CPU=4), Infeasible)
     assert told.client == DRIVER and "f0" in told.text and "{CPU: 4}" in told.text and "{CPU: 2}" in told.text
     assert all_of(scene.demand(2, CPU=4), Infeasible) == []
-    assert scene.machine.queued()[0].count == 2
+    assert scene.machine.reports.queued()[0].count == 2
     assert len(all_of(scene.demand(1, class_key=1, GPU=1), Infeasible)) == 1
 
 
@@ -308,7 +308,7 @@ def test_fractions_are_asked_back_for_a_whole_gpu():
     asked = all_of(scene.demand(1, class_key=2, GPU=1), AskRevoke)
     assert asked
     scene.tell(RevokeAnswered(asked[0].worker, asked[0].epoch, True))
-    grants = [lease for lease in scene.machine.queued() if lease.shape == {"GPU": 10_000}]
+    grants = [lease for lease in scene.machine.reports.queued() if lease.shape == {"GPU": 10_000}]
     assert grants == []
 
 

@@ -7,7 +7,6 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -53,7 +52,9 @@ def test_every_amount_and_label_that_is_said_is_the_nodes(own_world: Path, tmp_p
     token = tmp_path / "token"
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     assert Path(record.token_file).read_bytes() == token.read_bytes()
-    joined = run("start", "--address", record.address, "--token-file", str(token), "--labels", '{"zone": "c"}', "--num-cpus", "1")
+    joined = run(
+        "start", "--address", record.address, "--token-file", str(token), "--labels", '{"zone": "c"}', "--num-cpus", "1"
+    )
     assert joined.exit_code == 0, joined.output
     assert sorted(node.labels["zone"] for node in alive_nodes(record)) == ["b", "c"]
 

@@ -34,7 +34,9 @@ SetEnv HOME={home} RAYBOOK_TMPDIR={sessions} RAYBOOK_HEALTH_CHECK_PERIOD_MS=200 
 
 def why_no_sshd() -> str:
     """Why sshd cannot be run here; "" when it can."""
-    missing = [name for name, path in (("openssh-server", SSHD), ("openssh-client", shutil.which("ssh"))) if not _is(path)]
+    missing = [
+        name for name, path in (("openssh-server", SSHD), ("openssh-client", shutil.which("ssh"))) if not _is(path)
+    ]
     return f"the packages {' and '.join(missing)} are missing" if missing else ""
 
 

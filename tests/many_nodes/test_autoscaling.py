@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from conftest import wait_until
+from tests.many_nodes.conftest import wait_until
 
 import raybook
 from raybook.autoscaler.providers import Cluster as ProviderCluster

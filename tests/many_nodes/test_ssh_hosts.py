@@ -134,7 +134,10 @@ def test_wrong_key_a_changed_host_and_a_broken_command_are_told_as_they_are(
     changed = folder / "changed_hosts"
     changed.write_text(f"{head.ip} {' '.join(stranger.with_suffix('.pub').read_text().split()[:2])}\n")
     for change, said in (
-        ({"ssh": {**ssh, "identity_file": str(stranger)}}, "Permission denied (publickey). The machine takes none of your"),
+        (
+            {"ssh": {**ssh, "identity_file": str(stranger)}},
+            "Permission denied (publickey). The machine takes none of your",
+        ),
         ({"ssh": {**ssh, "ssh_options": {"UserKnownHostsFile": str(changed)}}}, "ssh-keygen -R"),
         ({"ssh": {**ssh, "port": 2222}}, "Connection refused. Nothing listens there"),
         ({"environment": {"interpreter": "/nowhere/python"}}, "/nowhere/python does not run."),
@@ -165,7 +168,9 @@ def test_environment_is_made_with_uv_from_this_very_raybook_and_kept_while_it_is
     try:
         assert done.returncode == 0, done.stderr
         assert "environment: made in" in done.stderr
-        found = head.run("sh", "-c", f"{HOME}/.raybook/made/env/bin/python -c 'import raybook; print(raybook.__file__)'")
+        found = head.run(
+            "sh", "-c", f"{HOME}/.raybook/made/env/bin/python -c 'import raybook; print(raybook.__file__)'"
+        )
         assert found.startswith(f"{HOME}/.raybook/made/env/")
         again = raybook(laptop, "up", str(file))
         assert "environment: is there already" in again.stderr and "runs already" in again.stderr

@@ -17,7 +17,9 @@ def repack_needed(name: str, folder: Path) -> None:
     while queue:
         for text in importlib.metadata.requires(queue.pop()) or ():
             requirement = Requirement(text)
-            if requirement.name.lower() in seen or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+            if requirement.name.lower() in seen or (
+                requirement.marker and not requirement.marker.evaluate({"extra": ""})
+            ):
                 continue
             seen[requirement.name.lower()] = True
             queue.append(requirement.name)
@@ -30,7 +32,11 @@ def _repack(distribution: importlib.metadata.Distribution, folder: Path) -> None
     with zipfile.ZipFile(folder / f"{stem}-{tags[0]}.whl", "w") as archive:
         for file in distribution.files or ():
             # Commands outside of the packages, and compiled files, are made anew by whoever installs.
-            if ".." not in file.parts and file.suffix != ".pyc" and file.name not in ("INSTALLER", "REQUESTED", "RECORD"):
+            if (
+                ".." not in file.parts
+                and file.suffix != ".pyc"
+                and file.name not in ("INSTALLER", "REQUESTED", "RECORD")
+            ):
                 archive.write(file.locate(), str(file))
         record = next(str(file) for file in distribution.files or () if file.name == "RECORD")
         archive.writestr(record, "")

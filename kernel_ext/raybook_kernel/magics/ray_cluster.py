@@ -67,7 +67,7 @@ class RayClusterMagics(Magics):
         nodes, hosts = values.pop("nodes", 1), _hosts(values)
         if hosts is not None and values.get("persist"):
             raise ArgumentMistake(
-                "--persist and --ssh: machines of --ssh live with this kernel. `raybook up hosts.yaml` starts some that stay."
+                "--persist and --ssh: machines of --ssh live with this kernel. `raybook up hosts.yaml` starts such as stay."
             )
         if "autoscale" in values and (nodes != 1 or hosts is not None):
             raise ArgumentMistake("--autoscale brings nodes of this machine by itself; leave out --nodes and --ssh.")
@@ -184,7 +184,12 @@ def _command_table(cluster_names: Callable[[], Iterable[str]]) -> CommandTable:
         Option("--object-store-memory", "SIZE", "size of the object store, e.g. 2GiB", size_bytes),
         Option("--name", "NAME", "what to call it; default: a name is made up", cluster_name),
         Option("--nodes", "N", "so many nodes on this machine, each with its share of it; default: 1", node_count),
-        Option("--ssh", "HOST,…|FILE", "and a node on each of these machines (user@host), or on a hosts file's workers", str),
+        Option(
+            "--ssh",
+            "HOST,…|FILE",
+            "and a node on each of these machines (user@host), or a hosts file's workers",
+            str,
+        ),
         Option("--ssh-python", "PATH", "their interpreter, which has raybook; default: uv makes an environment", str),
         Option("--autoscale", "MIN:MAX", "nodes of this machine come when work waits and go when idle", node_bounds),
         Option("--node-cpus", "N", "CPUs of each such node; default: as many as the first", cpu_count),

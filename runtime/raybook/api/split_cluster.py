@@ -125,10 +125,20 @@ def join(
     owner: OwnerProcess | None = None,
 ) -> StartedProcess:
     """Start a raylet here that joins the cluster at ``gcs_address``. On a machine that knows nothing of that cluster yet,
-    drivers find it by its address from then on, through this node. owner: the node ends with that process. RaySystemError."""
+    drivers find it by its address from then on, through this node. owner: the node ends with that process.
+    RaySystemError."""
     folder = session_dir.create(ids.random_id().hex())
     options = NodeOptions(
-        READY_FD_UNSET, str(folder), token_file, gcs_address, "", amounts, labels or {}, host, is_head=False, owner=owner
+        READY_FD_UNSET,
+        str(folder),
+        token_file,
+        gcs_address,
+        "",
+        amounts,
+        labels or {},
+        host,
+        is_head=False,
+        owner=owner,
     )
     try:
         started = _start(RAYLET_MODULE, options, folder)

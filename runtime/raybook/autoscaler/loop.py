@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -217,7 +216,7 @@ class AutoscalerLoop:
             await self._gcs.call("AddFacts", messages.AddFacts([Fact("cluster_event", key, row)]))
             jobs = (await self._gcs.call("ListJobs", messages.ListJobs())).jobs
             lines = [
-                WorkerLine(os.getpid(), "err", NAME, effect.text, job.job_id.hex()) for job in jobs if not job.ended_ms
+                WorkerLine(0, "err", NAME, effect.text, job.job_id.hex()) for job in jobs if not job.ended_ms
             ]
             if lines:
                 await self._gcs.call("PublishLines", messages.PublishLines(lines))

@@ -13,7 +13,12 @@ from raybook.ssh_hosts.ssh import SshError
 
 file_argument = click.argument("hosts_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 format_option = click.option(
-    "--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of the last word."
+    "--format",
+    "style",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Of the last word.",
 )
 
 
@@ -28,12 +33,16 @@ def up(hosts_file: Path, style: str) -> None:
         with Launcher(hosts, _show) as launcher:
             outcome = launcher.up()
     except SshError as error:
-        raise click.ClickException(f"{error}\nNothing can join without a head; `raybook down` removes what is there.") from None
+        raise click.ClickException(
+            f"{error}\nNothing can join without a head; `raybook down` removes what is there."
+        ) from None
     if style == "json":
         _echo_json(outcome)
     else:
         running = len(outcome.started) + len(outcome.kept)
-        click.echo(f"Cluster {hosts.name} runs on {running} of {len(hosts.workers) + 1} machines, at {outcome.address}.")
+        click.echo(
+            f"Cluster {hosts.name} runs on {running} of {len(hosts.workers) + 1} machines, at {outcome.address}."
+        )
         if hosts.head is None:
             click.echo(f'  from Python here:  raybook.init(address="{hosts.name}")')
         else:

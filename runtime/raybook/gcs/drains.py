@@ -46,7 +46,9 @@ class DrainDesk:
             raise RemoteError("ValueError", f"A deadline lies ahead; got {request.deadline_ms} ms.")
         node = self._nodes.get(request.node_id)
         if node is None:
-            text = f"There is no node {request.node_id.hex()} in this cluster. `raybook list nodes` shows which there are."
+            text = (
+                f"There is no node {request.node_id.hex()} in this cluster. `raybook list nodes` shows which there are."
+            )
             raise RemoteError("ValueError", text)
         if not node.alive:
             return messages.DrainNodeReply(True)

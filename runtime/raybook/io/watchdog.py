@@ -80,7 +80,7 @@ class Ending:
         self._owner_died = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: asyncio.Future[str] | None = None
-        self._on_owner_death = self.stop
+        self._on_owner_death: Callable[[str], None] = self.stop
 
     def begin(
         self, loop: asyncio.AbstractEventLoop, on_owner_death: Callable[[str], None] | None = None

@@ -96,7 +96,9 @@ class DrainService:
 
     def _load(self) -> dr.NodeLoad:
         states = [state for _, state, _, _ in self._decider.leases.worker_states()]
-        owners = [owner for owner in self._store.owners() if owner != self._node_id and self._clients.get(owner) is None]
+        owners = [
+            owner for owner in self._store.owners() if owner != self._node_id and self._clients.get(owner) is None
+        ]
         return dr.NodeLoad(
             tasks=states.count(WorkerState.LEASED.value),
             actors=states.count(WorkerState.ACTOR.value),

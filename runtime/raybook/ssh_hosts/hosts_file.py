@@ -161,7 +161,7 @@ def host_of_target(text: str) -> HostSpec:
 
 
 def _host(entry: str | dict[str, Any], place: str, defaults: SshDefaults) -> HostSpec:
-    given = dict(entry) if isinstance(entry, dict) else {"host": entry}
+    given: dict[str, Any] = dict(entry) if isinstance(entry, dict) else {"host": entry}
     target = given.get("host")
     match = _TARGET.fullmatch(target) if isinstance(target, str) else None
     # A word that begins with a hyphen would be an option of ssh's.

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -92,9 +93,10 @@ class Launcher:
                 address, token = self._start_local_head()
             else:
                 survey = self._guard(self._prepare, head)
-                address, token = (self._guard(self._start_head, head, survey) if survey else None) or ("", b"")
-                if not address:
+                found = self._guard(self._start_head, head, survey) if survey is not None else None
+                if found is None:
                     raise SshError(f"The head {head.label} could not be started: {self._failures[head.label]}")
+                address, token = found
             joining = []
             for host in self._hosts.workers:
                 joining.append(threads.submit(self._join_when_ready, host, ready[host.label].result, address, token))
@@ -138,7 +140,7 @@ class Launcher:
 
     # --- steps --------------------------------------------------------------------------------------------------------
 
-    def _guard(self, step: Callable, host: HostSpec, *arguments: object) -> object:  # type: ignore[type-arg]
+    def _guard(self, step: Callable[..., Any], host: HostSpec, *arguments: object) -> Any:
         """A step of one machine; its failure is noted, and nobody else's business."""
         try:
             return step(host, *arguments)
@@ -253,9 +255,7 @@ class Launcher:
 
     # --- workers ------------------------------------------------------------------------------------------------------
 
-    def _join_when_ready(
-        self, host: HostSpec, prepared: Callable[[], object], address: str, token: bytes
-    ) -> None:
+    def _join_when_ready(self, host: HostSpec, prepared: Callable[[], object], address: str, token: bytes) -> None:
         survey = prepared()
         if isinstance(survey, Survey):
             self._guard(self._join, host, survey, address, token)
@@ -310,8 +310,6 @@ class Launcher:
 
 def _said(ran: Ran) -> str:
     return scripts.last_lines(f"{ran.out}\n{ran.err}")
-
-
 
 
 def failures_text(failures: Mapping[str, str]) -> str:

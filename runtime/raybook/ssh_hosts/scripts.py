@@ -20,27 +20,28 @@ MARK = "raybook-says:"
 STAMP_FILE = "raybook-stamp"
 LAST_LINES = 12
 
-_CHECK = """
+_CHECK = f"""
 import sys
 try:
     import raybook
     found = raybook.__version__
 except ImportError as error:
-    found = f"no: {error}"
-print("%s python=%%d.%%d" %% sys.version_info[:2])
-print("%s raybook=" + found)
-""" % (MARK, MARK)
+    found = "no: " + str(error)
+print("{MARK} python=%d.%d" % sys.version_info[:2])
+print("{MARK} raybook=" + found)
+"""
 
-_CLUSTERS = """
+_CLUSTERS = f"""
 import json
 from raybook.io.cluster_registry import list_records, registry_dir
 found = [[record.cluster_id, record.name, record.address] for record in list_records(registry_dir())]
-print("%s clusters=" + json.dumps(found))
-""" % MARK
+print("{MARK} clusters=" + json.dumps(found))
+"""
 
 
 class Survey(msgspec.Struct, frozen=True):
-    """What a machine has. ip: the address by which ssh reached it; our_ip: by which it sees us. stamp: of the environment that is there, "" for none."""
+    """What a machine has. ip: the address by which ssh reached it; our_ip: by which it sees us. stamp: of the environment
+    that is there, "" for none."""
 
     system: str = ""
     ip: str = ""
@@ -61,7 +62,7 @@ class Corner:
             [
                 f"folder={self.folder}",
                 f'echo "{MARK} system=$(uname -s) $(uname -m)"',
-                f"set -- ${{SSH_CONNECTION:-}}; echo \"{MARK} ip=${{3:-}}\"",
+                f'set -- ${{SSH_CONNECTION:-}}; echo "{MARK} ip=${{3:-}}"',
                 f'echo "{MARK} our_ip=${{1:-}}"',
                 'for uv in uv "$HOME/.local/bin/uv" "$HOME/.cargo/bin/uv" "$folder/uv"; do',
                 f'  if found=$(command -v "$uv" 2>/dev/null); then echo "{MARK} uv=$found"; break; fi',

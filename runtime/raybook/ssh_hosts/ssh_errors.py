@@ -37,7 +37,10 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     ),
     (r"Could not resolve hostname", "No such name is known here: correct `host`, or write its IP address."),
     (r"Connection refused", "Nothing listens there: is sshd running, and at this port?"),
-    (r"timed out|No route to host|Network is unreachable", "It cannot be reached: is it switched on, and on this network?"),
+    (
+        r"timed out|No route to host|Network is unreachable",
+        "It cannot be reached: is it switched on, and on this network?",
+    ),
     (r"Bad configuration option|keyword .* extra arguments", "ssh does not know one of `ssh_options`: correct it."),
     (r"command-line: line", "ssh does not understand one of `ssh_options`: correct it."),
 )

@@ -26,7 +26,8 @@ STORY_LINES_MAX = 32
 
 class NodeLoad(msgspec.Struct, frozen=True):
     """What there is on the node. tasks: leases, also of tasks that wait in ``get``. workers: processes that stay because
-    others use objects of theirs. owners: processes of other nodes with objects in this node's store, or files on its disk."""
+    others use objects of theirs. owners: processes of other nodes with objects in this node's store; files: of such, on its
+    disk."""
 
     tasks: int = 0
     actors: int = 0

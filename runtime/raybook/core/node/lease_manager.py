@@ -46,7 +46,6 @@ from raybook.core.node.lease_events import (
     RevokeAnswered,
     StartActorOn,
     StartWorkers,
-    WaitingRequest,
     WorkerBlocked,
     WorkerDied,
     WorkerLeaving,
@@ -344,6 +343,8 @@ class LeaseManager:
             self._free(worker)
         elif lease.orphan_deadline_ms is not None:
             lease.orphan_deadline_ms = now_ms
+        elif self.reports.draining:  # It had not heard of its owner yet, and says so once.
+            self._effects.append(AskRevoke(worker.worker_id, lease.epoch, drain=True))
 
     def _lease_probed(self, event: LeaseProbed, now_ms: int) -> None:
         leased = self._table.leased(event.worker, event.epoch)
@@ -471,13 +472,9 @@ class LeaseManager:
         acting = self._table.acting(worker_id)
         return acting[2] if acting else None
 
-    def queued(self) -> list[WaitingRequest]:
-        """Everything that waits, with the reason in words."""
-        return self.reports.queued()
-
     def waiting(self) -> list[str]:
         """One line for each queued demand, for people."""
-        return [row.text for row in self.queued()]
+        return [row.text for row in self.reports.queued()]
 
     def story(self, key: bytes) -> str:
         """Recent events and effects that name this client, worker or actor, one a line."""

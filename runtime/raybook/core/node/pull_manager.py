@@ -136,7 +136,7 @@ class PullManager:
             RoomGranted: self._room_granted,
             TransferEnded: self._transfer_ended,
             CopiesDropped: lambda event: self._dropped(event.client, event.object_ids),
-            CopyTaken: lambda event: self._copies.pop(event.object_id, None),
+            CopyTaken: self._taken,
             ReaderGone: self._reader_gone,
             RoomWanted: self._room_wanted,
         }
@@ -174,6 +174,9 @@ class PullManager:
             copy = self._copies.get(key)
             if copy is not None:
                 copy.users.pop(client, None)
+
+    def _taken(self, event: CopyTaken) -> None:
+        self._copies.pop(event.object_id, None)
 
     def _reader_gone(self, event: ReaderGone) -> None:
         for copy in list(self._copies.values()):

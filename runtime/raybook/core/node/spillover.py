@@ -272,8 +272,8 @@ class Spillover:
         if target.soft:
             return None
         text = (
-            f"`{demand.name}` must run on node {target.node_id.hex()}, which is dead, about to leave, or was never in this cluster. "
-            "It was not started; name a living node (raybook.nodes()), or pass soft=True."
+            f"`{demand.name}` must run on node {target.node_id.hex()}, which is dead, about to leave, or was never in this "
+            "cluster. It was not started; name a living node (raybook.nodes()), or pass soft=True."
         )
         self._effects.append(RefuseDemand(*key, "TaskUnschedulableError", text))
         return None

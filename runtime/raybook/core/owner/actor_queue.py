@@ -155,7 +155,9 @@ class ActorQueue:
         self.pid = update.pid
         if update.moving:
             # Whether this life has ended or not: calls wait for the next one, and none fails for coming between.
-            self.state, self.ending = ACTOR_PENDING, update.incarnation
+            self.state = ACTOR_PENDING
+            if update.state == ACTOR_ALIVE:
+                self.ending = update.incarnation
         self.endpoint = update.endpoint if self.state == ACTOR_ALIVE else None
         return failed
 

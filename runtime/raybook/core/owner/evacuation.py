@@ -1,9 +1,9 @@
 """Evacuation: objects of this process that lie on a node which is about to leave are brought to its own node.
 
     NodeDraining → TakeObject for each, some at a time → ObjectTaken → it is read at its new place, the old one is left
-What arrives later from there (tasks that run to their end) follows at once; what finds no room is asked for again. The old
-place is left by ``relocations``, as for disk: nothing that reads there is disturbed. Where the last object has gone, the node
-finds nobody's bytes in its store, and leaves.
+What arrives later from there (tasks that run to their end) follows at once; what finds no room is asked for again. The
+old place is left by ``relocations``, as for disk: nothing that reads there is disturbed. When the last object has gone, the
+node finds nobody's bytes in its store, and leaves.
 
 Knows nothing of transfers. What this process owns dies with it if its own node drains. Invariants: an object is asked for
 once at a time; nothing is moved that has another value by now.

@@ -74,6 +74,7 @@ class Garbage:
                 self.on_forgotten(key)
                 if self._relocations.is_moving(key) and not value.location.spill_path:
                     self._relocations.forgotten(key)
+                    own_offset = None  # The place that it was leaving; where it lies now is another node's.
                 if value.location.spill_path:
                     self._relocations.removed(key, value.location)
                 elif own_offset is not None:

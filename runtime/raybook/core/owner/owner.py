@@ -62,6 +62,7 @@ from raybook.core.owner.story import explain
 from raybook.core.owner.task_manager import RETRYABLE, TaskManager, cancelled_error
 from raybook.core.owner.task_report import ENDED_ROWS_MAX, ERROR_CHARS_MAX, EndedTask
 from raybook.core.owner.wait_set import WaitSet
+from raybook.protocol.messages import worker as wm
 from raybook.protocol.messages.raylet import (
     ActorUpdate,
     DemandInfeasible,
@@ -74,10 +75,6 @@ from raybook.protocol.messages.raylet import (
     ObjectTaken,
 )
 from raybook.protocol.messages.store import ObjectsSpilled, SpillWanted
-from raybook.protocol.messages.worker import (
-    AddBorrows, BorrowsAdded, DropBorrows, GetObject, MoveNoted, ObjectMoved, ObjectReady, ReturnsTaken, StreamItems,
-    TaskReplies, TaskReply, TasksBounced,
-)  # fmt: skip
 
 
 class Owner:
@@ -149,17 +146,17 @@ class Owner:
             PeerGone: self._on_peer_gone,
         }
         self._peer_dispatch: dict[type, Any] = {
-            TaskReplies: self._on_replies,
-            TasksBounced: self.losses.on_bounced,
-            GetObject: self.exchange.on_get_object,
-            ObjectReady: self._on_object_ready,
-            AddBorrows: self.borrows.on_add,
-            BorrowsAdded: self.borrows.on_added,
-            DropBorrows: self.borrows.on_drop,
-            ReturnsTaken: self.borrows.on_returns_taken,
-            StreamItems: self.generators.on_items,
-            ObjectMoved: self.relocations.on_object_moved,
-            MoveNoted: self.relocations.on_move_noted,
+            wm.TaskReplies: self._on_replies,
+            wm.TasksBounced: self.losses.on_bounced,
+            wm.GetObject: self.exchange.on_get_object,
+            wm.ObjectReady: self._on_object_ready,
+            wm.AddBorrows: self.borrows.on_add,
+            wm.BorrowsAdded: self.borrows.on_added,
+            wm.DropBorrows: self.borrows.on_drop,
+            wm.ReturnsTaken: self.borrows.on_returns_taken,
+            wm.StreamItems: self.generators.on_items,
+            wm.ObjectMoved: self.relocations.on_object_moved,
+            wm.MoveNoted: self.relocations.on_move_noted,
         }
         self.accepted = frozenset(self._peer_dispatch)
         """Types of a peer's messages that are for the owner rather than the executor."""
@@ -274,7 +271,7 @@ class Owner:
         self._fail(record, error)
         record.unresolved = -1
 
-    def _on_replies(self, client_id: bytes, message: TaskReplies) -> None:
+    def _on_replies(self, client_id: bytes, message: wm.TaskReplies) -> None:
         tasks = self.tasks.tasks
         for reply in message.replies:
             record = tasks.get(reply.task_id)
@@ -308,7 +305,7 @@ class Owner:
             returned = reply if reply.returns else None
             self._finish(record, state, reply.run_us, pid, reply=returned, client_id=client_id, error=error)
 
-    def _on_late_reply(self, client_id: bytes, reply: TaskReply) -> None:
+    def _on_late_reply(self, client_id: bytes, reply: wm.TaskReply) -> None:
         if self.garbage.discard_reply(reply):
             self.borrows.take_returns(client_id, reply.task_id)
 
@@ -333,7 +330,7 @@ class Owner:
         run_us: int,
         pid: int,
         *,
-        reply: TaskReply | None = None,
+        reply: wm.TaskReply | None = None,
         client_id: bytes = b"",
         error: ErrorValue | None = None,
     ) -> None:
@@ -449,7 +446,7 @@ class Owner:
             if key[:CLIENT_ID_BYTES] != self.client_id:
                 self.exchange.need(RefInfo(key, self.references.owners.get(key, "")))
 
-    def _on_object_ready(self, client_id: bytes, message: ObjectReady) -> None:
+    def _on_object_ready(self, client_id: bytes, message: wm.ObjectReady) -> None:
         key = message.object_id
         self.exchange.stop_waiting(key)
         if message.value.contained and self.references.is_held(key):

@@ -305,7 +305,8 @@ class Relocations:
         if move.is_own_region:
             self._effects.append(FreeOwn(move.old.offset))
         elif move.old.spill_path:
-            self._leave_file(move.old)
+            # Whoever has mapped the file keeps it, so it may go as a whole, and no part of it before.
+            self._leave_file(move.old, clears=False)
         else:
             freed.setdefault(move.old.node_id, []).append(move.old.offset)
 
@@ -349,12 +350,13 @@ class Relocations:
         self.forgotten(key)
         self._leave_file(location)
 
-    def _leave_file(self, location: Location) -> None:
-        """One object less lies in a file."""
+    def _leave_file(self, location: Location, clears: bool = True) -> None:
+        """One object less lies in a file. clears: its range may be used for nothing any more."""
         left = self._files.get(location.spill_path, 1) - 1
         if left:
             self._files[location.spill_path] = left
-            self._dead_ranges.append((location.node_id, location.spill_path, location.offset, location.size))
+            if clears:
+                self._dead_ranges.append((location.node_id, location.spill_path, location.offset, location.size))
             return
         self._files.pop(location.spill_path, None)
         self._dead_files[location.spill_path] = location.node_id

@@ -1,7 +1,7 @@
-"""Nodes: more and fewer of them in the cluster that this process is connected to, and a cluster of several on this machine.
+"""Scaling: more and fewer nodes in the cluster that this process is connected to, and a cluster of several on this machine.
 
-A node leaves in good order: it is drained (``core/node/drain``), so that nothing has to be done again. Knows nothing of how a
-raylet is started (``split_cluster`` does), nor of demand (the autoscaler does).
+A node leaves in good order: it is drained (``core/node/drain``), so that nothing has to be done again. Knows nothing of
+how a raylet is started (``split_cluster`` does), nor of demand (the autoscaler does).
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def start_nodes(
     and then nothing is left. Blocks until all have joined: 0.8 s, and 0.3 s for each further node.
     """
     if current_runtime.engine is not None:
-        raise RuntimeError(f"This process is connected already, to {current_runtime.engine.address}; shut that down first.")
+        raise RuntimeError(
+            f"This process is connected already, to {current_runtime.engine.address}; shut that down first."
+        )
     amounts = NodeAmounts(
         max(1, hardware.cpu_count() // count) if num_cpus is None else num_cpus,
         num_gpus,
@@ -160,7 +162,9 @@ def _record_for_joining(nodes: list[NodeInfo]) -> ClusterRecord:
     folder = started_engine().session_dir
     record = next((known for known in local_cluster.list_clusters() if known.session_dir == folder), None)
     if record is None or not record.address or not Path(record.token_file).exists():
-        raise RuntimeError("This cluster is not of this machine: start nodes where it is, with `raybook start --address`.")
+        raise RuntimeError(
+            "This cluster is not of this machine: start nodes where it is, with `raybook start --address`."
+        )
     return record
 
 
@@ -188,4 +192,3 @@ def _store_share(count: int) -> int:
 
 def _host_of(address: str) -> str:
     return address.rpartition(":")[0]
-
