@@ -7,7 +7,10 @@ import threading
 
 import pytest
 
+from raybook.autoscaler.assembly import make_loop
 from raybook.autoscaler.provider_calls import ProviderCalls, ProviderTrouble
+from raybook.base.config import Config
+from raybook.protocol.messages.daemons import NodeOptions
 from raybook.testing.node_provider_contract import NodeProviderContract
 from raybook.testing.scripted_provider import ScriptedProvider
 
@@ -80,3 +83,10 @@ def test_a_hanging_method_does_not_hold_up_another():
         return 7
 
     asyncio.run(call())
+
+
+@pytest.mark.parametrize("module", ["nowhere.Racks", "json.nothing", "json.JSONDecoder"])
+def test_provider_that_cannot_be_used_is_named(module):
+    configuration = {"provider": {"type": "external", "module": module}}
+    with pytest.raises((ValueError, TypeError), match=module.replace(".", r"\.")):
+        make_loop(configuration, NodeOptions(-1, "", "", ""), None, lambda: 0, Config())

@@ -58,7 +58,7 @@ def _external(provider: Mapping[str, Any], cluster: Cluster) -> NodeProvider:
     module, _, attribute = name.rpartition(".")
     try:
         made = getattr(importlib.import_module(module), attribute)(cluster)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # Whatever a stranger's class raises.
         raise ValueError(
             f"The provider {name!r} cannot be used: {error}. It must be package.module.Class of a class that takes a "
             "raybook.autoscaler.providers.Cluster, importable where the head runs."

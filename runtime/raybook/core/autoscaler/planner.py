@@ -266,7 +266,7 @@ class Planner:
             if exists:
                 self.plan.unmet.append(f"{what} for room on a node that is there: no node type can hold that.")
                 continue
-            text = f"{what} for ever: no node can hold that, and no node type could ({words.types(self._settings)})."
+            text = f"{what} for ever: no node can hold that, and no node type could ({words.types(self._settings, row.shape)})."
             self.plan.unmet.append(text)
             self.plan.impossible.append(text)
 

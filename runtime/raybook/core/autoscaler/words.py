@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from raybook.base.label_selector import describe_selector
-from raybook.base.resources import Shape, describe
+from raybook.base.resources import BYTE_RESOURCES, Shape, describe
 from raybook.core.autoscaler.settings import Settings
 from raybook.protocol.messages.scaling import GroupLoad
 
@@ -37,9 +37,13 @@ def waiting(shape: Shape, count: int, selectors: Iterable[Mapping[str, str]], no
     return f"{count} {noun if count > 1 else one} of {describe(shape)}{on} {verb}"
 
 
-def types(settings: Settings) -> str:
-    """ "worker has {CPU: 2}; gpu has {CPU: 4, GPU: 1}"."""
-    listed = (f"{node_type.name} has {describe(node_type.resources)}" for node_type in settings.types)
+def types(settings: Settings, asked: Mapping[str, int]) -> str:
+    """ "worker has {CPU: 2}; gpu has {CPU: 4, GPU: 1}": without bytes of memory that nobody asked for."""
+
+    def shown(resources: Shape) -> Shape:
+        return {name: amount for name, amount in resources.items() if name in asked or name not in BYTE_RESOURCES}
+
+    listed = (f"{node_type.name} has {describe(shown(node_type.resources))}" for node_type in settings.types)
     return "; ".join(listed) or "there are none"
 
 
