@@ -44,7 +44,8 @@ class ClusterAccess:
         autoscale: dict[str, Any] | None = None,
     ) -> None:
         """Start a cluster on this machine and connect to it. memory, object_store_memory: bytes; None: the runtime's
-        default. autoscale: as ``init`` takes it. RuntimeError when this process has one already. Blocks until it is ready (0.3 s)."""
+        default. autoscale: as ``init`` takes it. RuntimeError when this process has one already. Blocks until it is ready
+        (0.3 s)."""
         given = {
             "num_cpus": num_cpus,
             "num_gpus": num_gpus,

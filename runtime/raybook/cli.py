@@ -26,8 +26,8 @@ from raybook.commands.hosts import down, up
 from raybook.commands.job import job
 from raybook.commands.logs import logs
 from raybook.commands.microbenchmark import microbenchmark
-from raybook.commands.scaling_file import ScalingFile
 from raybook.commands.rows import node_rows, used_of_total
+from raybook.commands.scaling_file import ScalingFile
 from raybook.commands.start_options import Address, Amounts, Labels, address_of, head_token, own_host, unused_options
 from raybook.commands.state import format_option, get_command, list_command, memory, summary, timeline
 from raybook.commands.stay import Told

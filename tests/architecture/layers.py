@@ -95,7 +95,7 @@ LAYERS: tuple[Layer, ...] = (
     # Proving grounds: they may see the runtime, and nothing of the runtime may see them.
     _row("sim", f"{_FOUR} testing"),
     _row("testing", f"{_FOUR} {_PUBLIC} runtime_env gcs raylet worker session head engines observe cluster_utils sim "
-         f"library_core {' '.join(LIBRARIES)} util jobs"),
+         f"library_core {' '.join(LIBRARIES)} util jobs autoscaler"),
     _row("raybook_widgets", f"{_PUBLIC} observe", "raybook_widgets"),
     # Its magic starts nodes on machines that ssh reaches.
     _row("raybook_kernel", f"{_PUBLIC} observe raybook_widgets ssh_hosts", "raybook_kernel"),

@@ -244,7 +244,8 @@ def test_several_failures_of_one_request_are_one_pause():
 
 def test_another_type_is_taken_while_one_rests():
     scene = Scene(
-        NodeType("spot", shape_of({"CPU": 2}), max_nodes=3), NodeType("firm", shape_of({"CPU": 2, "firm": 1}), max_nodes=3)
+        NodeType("spot", shape_of({"CPU": 2}), max_nodes=3),
+        NodeType("firm", shape_of({"CPU": 2, "firm": 1}), max_nodes=3),
     )
     scene.wait_for(1)
     assert scene.look() == [ev.CreateNodes("r1", "spot", 1)]

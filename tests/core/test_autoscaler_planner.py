@@ -32,9 +32,7 @@ def launches(plan: Plan):
 
 
 def group(strategy, *shapes, taken=(), selectors=()):
-    bundles = [
-        Bundle(shape_of(shape), selectors[i] if i < len(selectors) else {}) for i, shape in enumerate(shapes)
-    ]
+    bundles = [Bundle(shape_of(shape), selectors[i] if i < len(selectors) else {}) for i, shape in enumerate(shapes)]
     return GroupLoad(b"group-id", strategy, bundles, list(taken))
 
 
@@ -57,9 +55,7 @@ def test_largest_number_of_a_type_is_kept_and_said():
     it = planner(node_type(most=3, CPU=2), counts={"worker": 1})
     it.tasks([ShapeCount(CPU1, 100)])
     assert launches(it.plan) == [("worker", 2)]
-    assert it.plan.unmet == [
-        "96 tasks or actors of {CPU: 1} wait: there are 3 of type worker, its largest number."
-    ]
+    assert it.plan.unmet == ["96 tasks or actors of {CPU: 1} wait: there are 3 of type worker, its largest number."]
 
 
 def test_largest_number_of_the_cluster_is_kept_and_said():

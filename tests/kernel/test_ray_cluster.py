@@ -59,7 +59,10 @@ def test_several_nodes_are_asked_for_scaled_and_listed(kernel):
     [
         ("%ray_cluster start --autoscale 3:1", "UsageError: --autoscale: 3:1 is no range"),
         ("%ray_cluster start --autoscale few", "UsageError: --autoscale: MIN:MAX nodes, such as 0:3"),
-        ("%ray_cluster start --autoscale 3 --nodes 2", "UsageError: --autoscale brings nodes of this machine by itself"),
+        (
+            "%ray_cluster start --autoscale 3 --nodes 2",
+            "UsageError: --autoscale brings nodes of this machine by itself",
+        ),
         ("%ray_cluster start --idle 3", "UsageError: --node-cpus and --idle are about the nodes of --autoscale"),
         ("%ray_cluster strat", "UsageError: There is no command 'strat'. Did you mean 'start'?"),
         ("%ray_cluster start --cpu 2", "UsageError: `start` has no option --cpu. Did you mean '--cpus'?"),

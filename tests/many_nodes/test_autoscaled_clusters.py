@@ -1,4 +1,4 @@
-"""Autoscaled clusters of other kinds: a provider that fails, a script's own cluster, the provider of local nodes by itself."""
+"""Autoscaled clusters of other kinds: a provider that fails, a script's own cluster; and the provider of local nodes."""
 
 from __future__ import annotations
 

@@ -7,12 +7,12 @@ import sys
 import time
 
 import pytest
-from tests.many_nodes.conftest import wait_until
 
 import raybook
 from raybook.autoscaler.sdk import request_resources
 from raybook.cluster_utils import AutoscalingCluster
 from raybook.util.placement_group import placement_group, remove_placement_group
+from tests.many_nodes.conftest import wait_until
 
 pytestmark = pytest.mark.slow
 

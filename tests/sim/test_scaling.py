@@ -14,9 +14,7 @@ from raybook.core.autoscaler.planner import Planner
 from raybook.sim.checkers.violation import Violation
 from raybook.sim.scaling import Faults, ScalingWorld
 
-EVERYTHING = Faults(
-    refuse=150, lose=150, never_join=150, die=100, list_fails=100, hang=50, terminate_fails=200
-)
+EVERYTHING = Faults(refuse=150, lose=150, never_join=150, die=100, list_fails=100, hang=50, terminate_fails=200)
 SEEDS = range(12)
 
 
@@ -34,9 +32,10 @@ def test_all_work_is_done_and_all_nodes_go_with_every_fault(seed):
     assert world.launches > 3
 
 
-# A world's seed and faults print in one line: there is nothing to shrink.
-@settings(max_examples=12, deadline=None, derandomize=True, phases=(Phase.generate,), suppress_health_check=list(HealthCheck))
-@given(
+@settings(
+    max_examples=12, deadline=None, derandomize=True, phases=(Phase.generate,), suppress_health_check=list(HealthCheck)
+)
+@given(  # A world's seed and faults print in one line: there is nothing to shrink.
     st.integers(0, 1 << 32),
     st.builds(Faults, *(st.sampled_from((0, 100, 400)) for _ in Faults.__struct_fields__)),
 )

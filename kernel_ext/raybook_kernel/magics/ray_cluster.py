@@ -223,7 +223,9 @@ def _with_autoscale(values: dict[str, object]) -> dict[str, object]:
     details = {name: values.pop(option) for option, name in _SCALING.items() if option in values}
     if "autoscale" not in values:
         if details:
-            raise ArgumentMistake("--node-cpus and --idle are about the nodes of --autoscale MIN:MAX, which is not there.")
+            raise ArgumentMistake(
+                "--node-cpus and --idle are about the nodes of --autoscale MIN:MAX, which is not there."
+            )
         return values
     least, _, most = str(values["autoscale"]).rpartition(":")
     bounds = {"min_nodes": int(least or 0), "max_nodes": int(most)}

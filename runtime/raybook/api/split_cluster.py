@@ -151,7 +151,9 @@ def join(
     return started
 
 
-def start_autoscaler(record: ClusterRecord, configuration: Mapping[str, Any], host: str = "127.0.0.1") -> StartedProcess:
+def start_autoscaler(
+    record: ClusterRecord, configuration: Mapping[str, Any], host: str = "127.0.0.1"
+) -> StartedProcess:
     """Start an autoscaler beside the GCS of a cluster. configuration: in the words of Ray's YAML. RaySystemError, with the
     end of its log, for one that it cannot use. Ends with ``stop_cluster``, and takes nodes that it started on this machine
     along."""

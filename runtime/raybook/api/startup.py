@@ -67,7 +67,8 @@ def init(
     RAY_ADDRESS first); "auto" connects to the newest on this machine; a name, an id or a socket to that one.
     num_cpus, num_gpus, memory (bytes), resources, labels, object_store_memory (bytes): of the node that is started;
     found out where left out. autoscale: nodes that come when work waits and go when they are idle, "MIN:MAX" or MAX of
-    them beside the first, or a dict with min_nodes, max_nodes, node_cpus, idle_timeout_s. name: by which others on this machine find the cluster; persist: it outlives this process.
+    them beside the first, or a dict with min_nodes, max_nodes, node_cpus, idle_timeout_s. name: by which others on this
+    machine find the cluster; persist: it outlives this process.
     include_dashboard, dashboard_host, dashboard_port: where the head answers HTTP (the Jobs API); at no port unless one of
     the first and the last is given; 0: any free one.
     _metrics_export_port: of a page for Prometheus on the head; 0: any free one; none is served without it.

@@ -33,7 +33,9 @@ def make_loop(
         # What is on this machine is seen at once: a node is here in a second, or not at all.
         settings = msgspec.structs.replace(settings, **{**_LOCAL_TIMES, **_given(configuration, settings)})
     cluster = Cluster(node, settings, read.node_types, read.provider)
-    provider = LocalProcesses(cluster) if read.provider["type"] == LOCAL_PROCESSES else _external(read.provider, cluster)
+    provider = (
+        LocalProcesses(cluster) if read.provider["type"] == LOCAL_PROCESSES else _external(read.provider, cluster)
+    )
     timeout_s = float(read.provider.get("timeout_s", TIMEOUT_S))
     return AutoscalerLoop(gcs, provider, settings, clock, timeout_s)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
@@ -215,9 +215,7 @@ class AutoscalerLoop:
         try:
             await self._gcs.call("AddFacts", messages.AddFacts([Fact("cluster_event", key, row)]))
             jobs = (await self._gcs.call("ListJobs", messages.ListJobs())).jobs
-            lines = [
-                WorkerLine(0, "err", NAME, effect.text, job.job_id.hex()) for job in jobs if not job.ended_ms
-            ]
+            lines = [WorkerLine(0, "err", NAME, effect.text, job.job_id.hex()) for job in jobs if not job.ended_ms]
             if lines:
                 await self._gcs.call("PublishLines", messages.PublishLines(lines))
         except (RemoteError, ConnectionError) as error:

@@ -43,7 +43,7 @@ class ProviderCalls:
             def run() -> None:
                 try:
                     result, error = method(*arguments), None
-                except BaseException as caught:  # Whatever a stranger's code raises, SystemExit too, is an answer.
+                except BaseException as caught:  # noqa: BLE001 Whatever a stranger's code raises, SystemExit too, is an answer.
                     result, error = None, caught
                 try:
                     loop.call_soon_threadsafe(self._returned, name, done, result, error)
@@ -59,7 +59,9 @@ class ProviderCalls:
     def _check_returned(self, name: str) -> None:
         began = self._running.get(name)
         if began is not None and time.monotonic() - began >= self._timeout_s:
-            raise ProviderTrouble(f"{name} has not returned for {time.monotonic() - began:.0f} s, and is not called again")
+            raise ProviderTrouble(
+                f"{name} has not returned for {time.monotonic() - began:.0f} s, and is not called again"
+            )
 
     def _returned(self, name: str, done: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
         self._running.pop(name, None)

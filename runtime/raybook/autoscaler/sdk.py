@@ -26,9 +26,9 @@ def request_resources(
 
     num_cpus: so many bundles of one CPU. bundles: such as ``[{"CPU": 4}, {"GPU": 1}]``, each on one node.
     bundle_label_selectors: one for each bundle, what its node's labels must meet. Replaces what was asked for before;
-    ``request_resources(num_cpus=0)``, or without arguments, asks for nothing more, and nodes go when they are idle. It is not
-    held up by ``upscaling_speed``, and stays within the bounds of the node types. A cluster without an autoscaler takes note
-    and does nothing. TypeError, ValueError; RuntimeError when nothing was started. Cost: one round trip.
+    ``request_resources(num_cpus=0)``, or without arguments, asks for nothing more, and nodes go when they are idle. It is
+    not held up by ``upscaling_speed``, and stays within the bounds of the node types. A cluster without an autoscaler takes
+    note and does nothing. TypeError, ValueError; RuntimeError when nothing was started. Cost: one round trip.
     """
     wanted: list[Bundle] = []
     if num_cpus is not None:
@@ -44,9 +44,7 @@ def request_resources(
     kv_put(SCALING_NAMESPACE, REQUESTED_KEY, msgspec.msgpack.encode(wanted))
 
 
-def _bundles(
-    bundles: Sequence[Mapping[str, float]], selectors: Sequence[Mapping[str, str]] | None
-) -> list[Bundle]:
+def _bundles(bundles: Sequence[Mapping[str, float]], selectors: Sequence[Mapping[str, str]] | None) -> list[Bundle]:
     if isinstance(bundles, (str, bytes, Mapping)) or not isinstance(bundles, Sequence):
         raise TypeError(f"bundles should be a list of dicts such as [{{'CPU': 1}}], got {bundles!r}.")
     if selectors is not None and len(selectors) != len(bundles):

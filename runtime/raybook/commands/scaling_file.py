@@ -1,4 +1,5 @@
-"""Scaling file: the configuration that ``raybook start --head --autoscaling-config FILE`` reads, YAML or JSON, as Ray has it."""
+"""Scaling file: the configuration that ``raybook start --head --autoscaling-config FILE`` reads, in Ray's words, as YAML or
+JSON."""
 
 from __future__ import annotations
 

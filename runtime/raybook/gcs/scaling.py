@@ -81,6 +81,4 @@ class ScalingDesk:
 
     async def _get(self, request: scaling.GetAutoscaler) -> scaling.AutoscalerReply:
         is_there = self._status is not None and self._clock() - self._said_ms < SILENT_MS
-        return scaling.AutoscalerReply(
-            await self._load(scaling.GetClusterLoad()), self._status if is_there else None
-        )
+        return scaling.AutoscalerReply(await self._load(scaling.GetClusterLoad()), self._status if is_there else None)

@@ -277,13 +277,14 @@ class Head:
         finally:
             await server.stop()
 
-
     # Nodes beside this one
 
     def _channel_to(self, node: NodeInfo, raylet: Raylet, token: bytes) -> Channel:
         """A node of another process has come by gRPC, so that is there."""
-        return self._rpc.GrpcChannel("Raylet", node.raylet_address, token) if node.raylet_address else LocalChannel(
-            raylet.service
+        return (
+            self._rpc.GrpcChannel("Raylet", node.raylet_address, token)
+            if node.raylet_address
+            else LocalChannel(raylet.service)
         )
 
     async def _start_scaling(
@@ -297,7 +298,9 @@ class Head:
         )
         cpus = record.resources.get(CPU, 0) if bounds.node_cpus is None else bounds.node_cpus
         config = read_environment(os.environ)
-        self._autoscaler = assembly.make_loop(local_configuration(bounds, cpus), node, LocalChannel(gcs), anchored_clock(), config)
+        self._autoscaler = assembly.make_loop(
+            local_configuration(bounds, cpus), node, LocalChannel(gcs), anchored_clock(), config
+        )
         self._autoscaler.start()
 
     async def _stop_scaling(self) -> None:

@@ -155,8 +155,9 @@ class ExperimentRow(msgspec.Struct, frozen=True):
 
 
 class ScalingRow(msgspec.Struct, frozen=True):
-    """The autoscaler, a line each. bounds: each node type with its count and limits. pending: nodes on their way. decision:
-    the last one, with its reason. unmet: why what waits gets no node. failures: the last ones. notes: which nodes go when."""
+    """The autoscaler, a line each. bounds: each node type with its count and limits. pending: nodes on their way.
+    decision: the last one, with its reason. unmet: why what waits gets no node. failures: the last ones. notes: which nodes
+    go when."""
 
     bounds: list[str] = []
     pending: list[str] = []

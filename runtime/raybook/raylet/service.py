@@ -46,8 +46,8 @@ from raybook.raylet.gcs_link import GcsLink
 from raybook.raylet.idle_probe import IdleProbe
 from raybook.raylet.memory_guard import MemoryGuard
 from raybook.raylet.neighbours import Neighbours
-from raybook.raylet.node_service import NodeService
 from raybook.raylet.node_report import report_of
+from raybook.raylet.node_service import NodeService
 from raybook.raylet.notices import ERROR, NoticeBoard
 from raybook.raylet.offer import gpu_ids
 from raybook.raylet.output_service import OutputService

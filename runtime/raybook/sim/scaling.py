@@ -153,7 +153,9 @@ class ScalingWorld:
     def _check_bounds(self) -> None:
         for kind in self.settings.types:
             if self._count(kind.name) > kind.max_nodes:
-                raise Violation("bounds", f"There are {self._count(kind.name)} {kind.name}, and {kind.max_nodes} may be.")
+                raise Violation(
+                    "bounds", f"There are {self._count(kind.name)} {kind.name}, and {kind.max_nodes} may be."
+                )
         if len(self.nodes) > self.settings.max_nodes:
             raise Violation("bounds", f"There are {len(self.nodes)} nodes, and {self.settings.max_nodes} may be.")
 
@@ -249,7 +251,10 @@ class ScalingWorld:
         self.dead[node.node_id] = NodeActivity(
             node.node_id, False, False, labels={INSTANCE_LABEL: node.name}, death="it was unplugged"
         )
-        self._later(DEAD_SHOWN_MS, lambda: self.dead.pop(node.node_id, None) and None)
+        self._later(DEAD_SHOWN_MS, lambda: self._bury(node))
+
+    def _bury(self, node: Node) -> None:
+        self.dead.pop(node.node_id, None)
 
     def _remove(self, node: Node) -> None:
         self.nodes.pop(node.name, None)

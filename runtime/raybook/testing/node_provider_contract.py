@@ -1,10 +1,10 @@
 """What every provider of nodes must do, as a suite: subclass it, and give it a provider.
 
-    class TestRacks(NodeProviderContract):
-        node_type = "worker"
+class TestRacks(NodeProviderContract):
+    node_type = "worker"
 
-        @pytest.fixture
-        def provider(self): ...
+    @pytest.fixture
+    def provider(self): ...
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Providers for tests: one that makes nothing, and one that makes local nodes after it has failed as often as it was told."""
+"""Providers for tests: one that makes nothing, and one that makes local nodes after it has failed as often as told."""
 
 from __future__ import annotations
 

@@ -11,15 +11,16 @@ A provider is asked again and again what there is, and what it says counts: it k
 anything. Its methods run in threads, one call of each method at a time; they may block for a while and may raise. What they
 raise is shown and the request is tried again later.
 
-Nodes that it makes find the cluster by ``Cluster`` and carry two labels, by which they are told apart: ``raybook.io/
-instance-id`` with the provider's own name for the node and ``ray.io/node-group`` with its type. Where a node's command line is
-not the provider's to write, the variables RAY_CLOUD_INSTANCE_ID and RAY_NODE_TYPE_NAME say the same (KubeRay sets them).
+Nodes that it makes find the cluster by ``Cluster`` and carry two labels, by which they are told apart:
+``raybook.io/instance-id`` with the provider's own name for the node and ``ray.io/node-group`` with its type. Where a node's
+command line is not the provider's to write, the variables RAY_CLOUD_INSTANCE_ID and RAY_NODE_TYPE_NAME say the same (KubeRay
+sets them).
 
-How this fits a replica set (KubeRay): ``create_nodes`` raises ``replicas`` of the group; the pods that appear carry no request,
-so ``ProvidedNode.request`` stays "" and they are taken for the oldest request of their type. ``terminate_nodes`` writes the
-pods' names into ``workersToDelete`` and lowers ``replicas`` by their number. ``non_terminated_nodes`` lists the pods of
-the cluster that have no deletion time. Pods that nothing has room for stay listed, so they count as on their way, and what
-makes room for them (Karpenter, a cluster autoscaler) does not disturb.
+How this fits a replica set (KubeRay): ``create_nodes`` raises ``replicas`` of the group; the pods that appear carry no
+request, so ``ProvidedNode.request`` stays "" and they are taken for the oldest request of their type. ``terminate_nodes``
+writes the pods' names into ``workersToDelete`` and lowers ``replicas`` by their number. ``non_terminated_nodes`` lists the
+pods of the cluster that have no deletion time. Pods that nothing has room for stay listed, so they count as on their way,
+and what makes room for them (Karpenter, a cluster autoscaler) does not disturb.
 """
 
 from __future__ import annotations
@@ -79,5 +80,5 @@ class NodeProvider(ABC):
         """Launches that failed after ``create_nodes`` had returned, since the last call."""
         return []
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 Most have nothing to do.
         """The cluster ends. Nodes that cannot live on by themselves end with it."""

@@ -1,8 +1,8 @@
 """Local processes: nodes of this machine, each a raylet with workers, an object store and ports of its own.
 
 For notebooks, and to see what a program does on many nodes. They share the machine, so that a type's CPUs are what may be
-*reserved*; memory and the store are divided up (``with_shares``). A node lives in a folder inside the cluster's session folder
-and ends with the process that started it, however that ends.
+*reserved*; memory and the store are divided up (``with_shares``). A node lives in a folder inside the cluster's session
+folder and ends with the process that started it, however that ends.
 """
 
 from __future__ import annotations
@@ -149,7 +149,9 @@ def amounts_of(kind: NodeType) -> NodeAmounts:
     resources = kind.resources
     memory, store = resources.get(MEMORY), resources.get(OBJECT_STORE_MEMORY)
     custom = {name: to_float(name, amount) for name, amount in resources.items() if name not in known}
-    return NodeAmounts(to_float(CPU, resources.get(CPU, 0)), to_float(GPU, resources.get(GPU, 0)), memory, store, custom)
+    return NodeAmounts(
+        to_float(CPU, resources.get(CPU, 0)), to_float(GPU, resources.get(GPU, 0)), memory, store, custom
+    )
 
 
 def with_shares(settings: Settings, machine_memory: int, store_share: float, store_least: int) -> Settings:

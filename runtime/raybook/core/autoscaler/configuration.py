@@ -7,8 +7,8 @@
     available_node_types:
       worker: {resources: {CPU: 4}, labels: {}, min_workers: 0, max_workers: 10, idle_timeout_s: 60, node_config: {}}
     head_node_type: head                 a type of that name is the head's and is never launched
-Beyond Ray's words: launch_timeout_s, join_timeout_s, patience_s, backoff_s. What configures Ray's cluster launcher (auth, docker, setup
-commands, …) is not read here. Pure: a mapping in, records out.
+Beyond Ray's words: launch_timeout_s, join_timeout_s, patience_s, backoff_s. What configures Ray's cluster launcher (auth,
+docker, setup commands, …) is not read here. Pure: a mapping in, records out.
 """
 
 from __future__ import annotations

@@ -123,9 +123,7 @@ class Fleet:
         self._by_id[provided.instance_id] = instance
         return instance
 
-    def move(
-        self, instance: Instance, state: str, now_ms: int, what: str, deadline_ms: int | None = None
-    ) -> None:
+    def move(self, instance: Instance, state: str, now_ms: int, what: str, deadline_ms: int | None = None) -> None:
         """The next state, and what happened."""
         assert state in MOVES[instance.state], f"{instance.label}: {instance.state} → {state} is no move."
         instance.state, instance.since_ms, instance.deadline_ms = state, now_ms, deadline_ms
@@ -172,6 +170,8 @@ class Fleet:
             if each.node_id:
                 assert each.node_id not in nodes, f"{label} and {nodes.get(each.node_id)} are one node."
                 nodes[each.node_id] = label
-            assert (each.deadline_ms is None) == (each.state in (RUNNING, DRAINING)), f"{label} is {each.state}: deadline?"
+            assert (each.deadline_ms is None) == (each.state in (RUNNING, DRAINING)), (
+                f"{label} is {each.state}: deadline?"
+            )
             assert each.node_id or each.state not in JOINED, f"{label} is {each.state} without a node."
         assert len(self._by_id) == sum(bool(each.instance_id) for each in self._instances.values()), "A name too many."

@@ -34,8 +34,8 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Launch(msgspec.Struct):
-    """Add so many of a type. reason: a part of a sentence, "" where what is ``laid`` on them says it all. is_urgent: not held
-    up by ``upscaling_speed``."""
+    """Add so many of a type. reason: a part of a sentence, "" where what is ``laid`` on them says it all. is_urgent: not
+    held up by ``upscaling_speed``."""
 
     node_type: str
     count: int
@@ -252,7 +252,9 @@ class Planner:
         return [
             node_type
             for node_type in self._settings.types
-            if node_type.max_nodes and how_many(node_type.resources, row.shape) and meets(row.selectors, node_type.labels)
+            if node_type.max_nodes
+            and how_many(node_type.resources, row.shape)
+            and meets(row.selectors, node_type.labels)
         ]
 
     def _explain(self, left: Sequence[Row], noun: str) -> None:
@@ -266,7 +268,8 @@ class Planner:
             if exists:
                 self.plan.unmet.append(f"{what} for room on a node that is there: no node type can hold that.")
                 continue
-            text = f"{what} for ever: no node can hold that, and no node type could ({words.types(self._settings, row.shape)})."
+            types = words.types(self._settings, row.shape)
+            text = f"{what} for ever: no node can hold that, and no node type could ({types})."
             self.plan.unmet.append(text)
             self.plan.impossible.append(text)
 
@@ -307,9 +310,7 @@ def _hardest_first(shape: Mapping[str, int]) -> tuple[int, int, int, str]:
     return (-shape.get(GPU, 0), -len(shape), -shape.get(CPU, 0), str(sorted(shape.items())))
 
 
-def _score(
-    node_type: NodeType, left: Mapping[str, int], asked: Mapping[str, bool], order: int
-) -> Score:
+def _score(node_type: NodeType, left: Mapping[str, int], asked: Mapping[str, bool], order: int) -> Score:
     """The larger, the better. Utilisation counts what was asked for; memory that nobody asks for is not wasted by it."""
     total = node_type.resources
     shares = [1 - left[name] / total[name] for name in asked if total.get(name)]

@@ -38,7 +38,9 @@ def is_idle(node: NodeActivity | None) -> bool:
 def bounds_of(fleet: Fleet, settings: Settings) -> list[str]:
     """ "worker: 2 of 0 to 3" for each type."""
     counts = fleet.counts(ENDING)
-    return [f"{kind.name}: {counts.get(kind.name, 0)} of {kind.min_nodes} to {kind.max_nodes}" for kind in settings.types]
+    return [
+        f"{kind.name}: {counts.get(kind.name, 0)} of {kind.min_nodes} to {kind.max_nodes}" for kind in settings.types
+    ]
 
 
 def _pending_lines(fleet: Fleet, now_ms: int) -> list[str]:

@@ -93,7 +93,9 @@ class Sketch:
         if shape.get(GPU):
             return self.places
         plain = [place for place in self.places if not place.total.get(GPU)]
-        return self.places if len(plain) == len(self.places) else [*plain, *(p for p in self.places if p.total.get(GPU))]
+        return (
+            self.places if len(plain) == len(self.places) else [*plain, *(p for p in self.places if p.total.get(GPU))]
+        )
 
     # Taking back
 

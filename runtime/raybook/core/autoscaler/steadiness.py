@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -19,7 +19,7 @@ class Steadiness:
 
     def __init__(self, window_ms: int) -> None:
         self.window_ms = window_ms
-        self._looks: deque[tuple[int, Mapping[Hashable, int]]] = deque()
+        self._looks: deque[tuple[int, Mapping[Any, int]]] = deque()
 
     def look(self, counts: Mapping[Key, int], now_ms: int) -> dict[Key, int]:
         """What of ``counts`` counts now, in the same order. Cost: keys × looks in the window."""

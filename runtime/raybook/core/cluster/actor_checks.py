@@ -23,8 +23,13 @@ class ActorStatistics(msgspec.Struct, frozen=True):
 def count_states(actors: Iterable[ActorRecord], names: int) -> ActorStatistics:
     """One pass over all actors."""
     states = [actor.state for actor in actors]
-    counted = (states.count(state) for state in (ACTOR_PENDING, ACTOR_ALIVE, ACTOR_RESTARTING, ACTOR_DEAD))
-    return ActorStatistics(*counted, names)
+    return ActorStatistics(
+        states.count(ACTOR_PENDING),
+        states.count(ACTOR_ALIVE),
+        states.count(ACTOR_RESTARTING),
+        states.count(ACTOR_DEAD),
+        names,
+    )
 
 
 def check_books(

@@ -53,8 +53,10 @@ class ActorMoves:
                 if actor is None or actor.node_id != node_id or actor.state == ACTOR_ALIVE:
                     continue
                 # With room here it only waits for a process.
-                there = None if here is not None and fits(actor.spec.placement, here.available) else _other(
-                    actor.spec, node_id, view, room
+                there = (
+                    None
+                    if here is not None and fits(actor.spec.placement, here.available)
+                    else _other(actor.spec, node_id, view, room)
                 )
                 if there is None:
                     staying.append(actor_id)

@@ -56,7 +56,8 @@ class ClusterLoadBook:
         requested: list[Bundle],
         now_ms: int,
     ) -> ClusterLoad:
-        """Everything together. actors: those that have no node, or wait on one for room. Cost: 3 µs a node, 1 µs an actor."""
+        """Everything together. actors: those that have no node, or wait on one for room. Cost: 3 µs a node, 1 µs an
+        actor."""
         waiting = [row for heard in self._heard.values() for row in heard.report.demand]
         return ClusterLoad(
             [self._activity(node, view, now_ms) for node in nodes],

@@ -15,7 +15,6 @@ from raybook.core.node.request_queue import Group, Request, RequestQueue
 from raybook.core.node.resource_pools import ResourcePools
 from raybook.protocol.messages.scaling import ShapeCount
 
-
 ACTORS_TOLD_MAX = 256
 """More than a report needs to say: the GCS moves some, and hears of the others then."""
 
