@@ -44,6 +44,8 @@ SAY_SOON_S = 1.0
 """Figures that only grow older are said this often."""
 CLOSE_TIMEOUT_S = 8.0
 NAME = "autoscaler"
+OF_NO_PROCESS = -1
+"""Stands for the process id of a line that the cluster itself says."""
 
 
 class AutoscalerLoop:
@@ -215,7 +217,7 @@ class AutoscalerLoop:
         try:
             await self._gcs.call("AddFacts", messages.AddFacts([Fact("cluster_event", key, row)]))
             jobs = (await self._gcs.call("ListJobs", messages.ListJobs())).jobs
-            lines = [WorkerLine(0, "err", NAME, effect.text, job.job_id.hex()) for job in jobs if not job.ended_ms]
+            lines = [WorkerLine(OF_NO_PROCESS, "err", NAME, effect.text, job.job_id.hex()) for job in jobs if not job.ended_ms]
             if lines:
                 await self._gcs.call("PublishLines", messages.PublishLines(lines))
         except (RemoteError, ConnectionError) as error:
