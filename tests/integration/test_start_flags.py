@@ -124,7 +124,7 @@ def test_node_whose_standard_input_closes_leaves(own_world: Path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "Say --head (a new cluster) or --address HOST:PORT"),
+        ((), "Say either --head (a new cluster) or --address HOST:PORT"),
         (("--head", "--address", "1.2.3.4:5"), "Say either --head"),
         (("--address", "somewhere"), "'somewhere' is no address; one is HOST:PORT"),
         (("--address", "1.2.3.4:99999"), "is no address"),

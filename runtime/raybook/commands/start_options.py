@@ -109,7 +109,7 @@ def address_of(head: bool, address: str | None, environ: Mapping[str, str] = os.
         if environ.get(variable):
             return str(Address().convert(environ[variable], None, None))
     raise click.UsageError(
-        "Say --head (a new cluster) or --address HOST:PORT (join one; RAYBOOK_ADDRESS and RAY_ADDRESS count as well)."
+        "Say either --head (a new cluster) or --address HOST:PORT (join one; RAYBOOK_ADDRESS and RAY_ADDRESS count, too)."
     )
 
 
