@@ -175,11 +175,14 @@ class CoreProcess:
         self._mail.executor = self.executor
         self._thread.start()
 
-    def watch(self, fd: int, note: Callable[[], None]) -> None:
-        """Call ``note`` in the loop each time a descriptor becomes readable anew. From the thread that holds the baton, or
-        before the loop could see it."""
+    def watch(self, fd: int, note: Callable[[], None], mask: int = select.EPOLLIN | select.EPOLLET) -> None:
+        """Call ``note`` in the loop each time a descriptor becomes readable anew, or as ``mask`` says; again, to change
+        that. From the thread that holds the baton, or before the loop could see it."""
+        if fd in self._watched:
+            self._epoll.modify(fd, mask)
+        else:
+            self._epoll.register(fd, mask)
         self._watched[fd] = note
-        self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
 
     def unwatch(self, fd: int) -> None:
         """No more of that. Idempotent."""

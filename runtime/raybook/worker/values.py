@@ -43,6 +43,8 @@ class Values:
         self._inline_bytes_max = core.config.inline_bytes_max
         self._ready = core.owner.objects.values
         self._spilled = SpillReader()
+        self.decode: Callable[..., Any] = deserialize
+        """Makes an object of the bytes of a value that lies in the arena or on disk."""
         self._file_numbers = itertools.count()
         self.before_block: Callable[[], None] | None = None
         self.after_block: Callable[[], None] | None = None
@@ -144,7 +146,7 @@ class Values:
 
     def _read_from_arena(self, location: Location, unpin: Unpin) -> Any:
         view = self._core.arena.view(location.offset, location.size)
-        return deserialize(view, wrap_buffer=partial(_keep, self._core.queue.append, unpin))
+        return self.decode(view, wrap_buffer=partial(_keep, self._core.queue.append, unpin))
 
     def _read_copy(self, key: bytes, location: Location, owner_address: str) -> Any:
         """The object lies on another node: read a copy, which is made if there is none yet. Our caller's pin keeps the
@@ -181,7 +183,7 @@ class Values:
     def _read_from_disk(self, ref: RefInfo, location: Location) -> Any:
         key = ref.object_id
         try:
-            return deserialize(self._spilled.read(location), wrap_buffer=partial(self._hold_while_looked_at, ref))
+            return self.decode(self._spilled.read(location), wrap_buffer=partial(self._hold_while_looked_at, ref))
         except SpilledValueLost as error:
             damage = (
                 f"The object {key.hex()} was moved to disk because the object store was full, and is lost: {error}. "
