@@ -352,6 +352,8 @@ class ClientLink:
 
     def _finish(self) -> None:
         self._handle([Leaving(self._stop_reason)])
+        if self.queue:
+            self._take_events()
         self._hang_up()
         self._look_for_room()
         self._epoll.close()

@@ -15,7 +15,6 @@ from typing import Any
 from raybook.base.error_values import error_from_value
 from raybook.base.errors import (
     GetTimeoutError,
-    LocalRayletDiedError,
     ObjectLostError,
     ObjectStoreFullError,
     OutOfDiskError,
@@ -85,7 +84,7 @@ class Values:
         ticket = core.tickets.allocate(serialized.total_bytes)
         if ticket.offset < 0:
             if core.lost_reason:
-                raise LocalRayletDiedError(core.lost_reason)
+                raise core.lost_error()
             if not ticket.spill_dir:
                 raise ObjectStoreFullError(ticket.refusal)
             return self._write_to_disk(serialized, owner_id, ticket), ticket
@@ -171,7 +170,7 @@ class Values:
         """The node where it lay is dead. Its owner has it made again, or says why not."""
         core = self._core
         if core.lost_reason:
-            raise LocalRayletDiedError(core.lost_reason)
+            raise core.lost_error()
         if not core.owner.recovery.is_dead(location.node_id):
             raise ObjectLostError(
                 f"The object {ref.object_id.hex()} lies on node {location.node_id.hex()} and could not be read from "
@@ -256,7 +255,7 @@ class Values:
             value = self._ready.get(key)
             if value is not None and value.error is not None:
                 return error_from_value(value.error, deserialize)
-        return LocalRayletDiedError(self._core.lost_reason) if self._core.lost_reason else None
+        return self._core.lost_error() if self._core.lost_reason else None
 
     def _wait_for_all(self, keys: list[bytes], timeout_s: float | None) -> None:
         looks = 0
@@ -284,7 +283,7 @@ class Values:
         """Wait until the owner machine releases it. False on time-out. An interrupt withdraws the wait."""
         core = self._core
         if core.lost_reason:
-            raise LocalRayletDiedError(core.lost_reason)
+            raise core.lost_error()
         if timeout_s is not None and timeout_s <= 0:
             # What was submitted before this call must have been looked at once.
             timeout_s = 0.005
@@ -301,7 +300,7 @@ class Values:
         if not done:
             core.submit(CancelWait(wait))
         if core.lost_reason and not wait.done:
-            raise LocalRayletDiedError(core.lost_reason)
+            raise core.lost_error()
         return done
 
     def wait(self, refs: Sequence[Any], num_returns: int, timeout_s: float | None) -> tuple[list[Any], list[Any]]:

@@ -63,6 +63,11 @@ class Welcome(msgspec.Struct, tag=2, array_like=True):
     idle_limit_s: float
     node_ip: str = "127.0.0.1"
 
+    @property
+    def node_id(self) -> bytes:
+        """Of the head."""
+        return self.me.node_id
+
 
 class TurnedAway(msgspec.Struct, tag=3, array_like=True):
     """head or session → client: no. ``code`` is one of those below; the connection closes after it."""
@@ -166,12 +171,11 @@ class Take(msgspec.Struct, tag=8, array_like=True, gc=False):
 
 
 class NoteActor(msgspec.Struct, tag=9, array_like=True):
-    """An actor of this client was requested from the GCS. handle: what another client needs to make a handle of it."""
+    """An actor of this client was requested from the GCS."""
 
     actor_id: bytes
     held: list[RefInfo]
     detached: bool
-    handle: bytes = b""
 
 
 class MeetActor(msgspec.Struct, tag=10, array_like=True):
@@ -179,7 +183,6 @@ class MeetActor(msgspec.Struct, tag=10, array_like=True):
 
     actor_id: bytes
     owner_address: str
-    handle: bytes = b""
 
 
 class WillKill(msgspec.Struct, tag=11, array_like=True):
@@ -230,6 +233,8 @@ class Ask(msgspec.Struct, tag=18, array_like=True):
     body: bytes = b""
 
 
+SYNC = "sync"
+"""Nothing: the answer comes behind those of everything that was ready before the question."""
 FLUSH_OUTPUT = "flush output"
 MEMORY = "memory"
 EXPLAIN = "explain"
@@ -280,6 +285,13 @@ class DropDownload(msgspec.Struct, tag=24, array_like=True):
     transfer: int
 
 
+class KeepHandle(msgspec.Struct, tag=25, array_like=True):
+    """What another process of this client needs to make a handle of the actor."""
+
+    actor_id: bytes
+    handle: bytes
+
+
 Order = (
     Function
     | Submit
@@ -305,6 +317,7 @@ Order = (
     | Download
     | Credit
     | DropDownload
+    | KeepHandle
 )
 
 # --- answers: session → client ----------------------------------------------------------------------------------------
@@ -406,6 +419,7 @@ class KeptThing(msgspec.Struct, array_like=True):
     handle: bytes = b""
     next_index: int = 1
     """Of a stream: its next item."""
+    owner_address: str = ""
 
 
 def placed(transfer: int, size: int) -> Location:
