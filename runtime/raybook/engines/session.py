@@ -115,7 +115,8 @@ class SessionEngine(NativeEngine):
     def _note(self, state: ActorHandleState) -> None:
         if state.actor_id not in self._core.noted:
             self._core.noted.add(state.actor_id)
-            self._core.submit(Order(m.KeepHandle(state.actor_id, msgspec.msgpack.encode(state))))
+            handle = msgspec.msgpack.encode(state)
+            self._core.submit(Order(m.KeepHandle(state.actor_id, handle, state.class_name)))
 
     def call_actor(
         self, actor: ActorHandleState, method: str, args: tuple, kwargs: dict, options: CallOptions

@@ -255,6 +255,7 @@ class SessionHost:
     def _on_handle(self, order: m.KeepHandle) -> None:
         if self._ledger.is_counted(order.actor_id):
             self._ledger.handles[order.actor_id] = order.handle
+            self._ledger.origins[order.actor_id] = Origin(order.class_name)
 
     # Objects
 

@@ -21,7 +21,7 @@ PART_BYTES = 256 << 10
 class UploadTicket:
     """One upload, from the user's thread. ``error_code`` is set when it failed."""
 
-    __slots__ = ("_credit", "_gate", "done", "error_code", "error_text", "lock", "number")
+    __slots__ = ("_allowed", "_gate", "_sent", "done", "error_code", "error_text", "lock", "number")
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -30,23 +30,25 @@ class UploadTicket:
         self.done = False
         self.lock = shut_lock()
         """Opened when it is over."""
-        self._credit = WINDOW_BYTES
+        self._allowed = WINDOW_BYTES
+        """Written by the link's thread alone, as ``_sent`` is by the user's: neither needs a lock."""
+        self._sent = 0
         self._gate: Any = None
 
     def wait_for_credit(self, count: int) -> bool:
         """Until so much may be sent. False: it is over."""
-        while self._credit < count and not self.done:
+        self._sent += count
+        while self._sent > self._allowed and not self.done:
             self._gate = gate = shut_lock()
             # Looked at once more: the link's thread may have raised it before it saw the gate.
-            if self._credit >= count or self.done:
+            if self._sent <= self._allowed or self.done:
                 break
             gate.acquire()
-        self._credit -= count
         return not self.done
 
     def give_credit(self, count: int) -> None:
         """Link's thread."""
-        self._credit += count
+        self._allowed += count
         self._open_gate()
 
     def finish(self, error_code: str = "", error_text: str = "") -> None:

@@ -342,7 +342,9 @@ class ClientLink:
     def _drain(self) -> None:
         end_s = time.monotonic() + DRAIN_S
         while self.machine.state == OPEN and time.monotonic() < end_s:
-            if not self.queue and not self.machine.stream.backlog_bytes:
+            framed = self._framed
+            # What was written arrives before the goodbye; that it did need not be waited for.
+            if not (self.queue or self.machine.stream.has_unsent() or (framed is not None and framed.unsent_bytes)):
                 break
             self._turn(0.05)
         if self.machine.state == OPEN and self._framed is not None and self._goodbye is not None:

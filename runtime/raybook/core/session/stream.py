@@ -73,6 +73,10 @@ class Stream:
         """Whether ``take`` would find a body."""
         return bool(self._unsent) and (not self._waiting or self.in_flight_bytes < self._flight_bytes_max)
 
+    def has_unsent(self) -> bool:
+        """Whether a body has not been sent even once (over the present connection)."""
+        return bool(self._unsent)
+
     def take(self) -> Batch | None:
         """The next message; None when there is nothing to say, or too much is on its way."""
         bodies: list[bytes] = []

@@ -290,6 +290,7 @@ class KeepHandle(msgspec.Struct, tag=25, array_like=True):
 
     actor_id: bytes
     handle: bytes
+    class_name: str
 
 
 Order = (
