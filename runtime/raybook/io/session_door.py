@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from contextlib import suppress
@@ -27,6 +28,7 @@ from raybook.base.ids import random_id
 from raybook.io.daemon import daemon_environment, log_tail
 from raybook.io.handover import hand_over, handover_pair, take_over
 from raybook.io.loop_transport import Connection, FrameServer
+from raybook.io.relay import Relay
 from raybook.protocol.messages.session import (
     NO_SESSION,
     SESSION_ENDED,
@@ -74,6 +76,7 @@ class SessionDoor:
         self._servers: list[FrameServer] = []
         self._sessions: dict[bytes, HostedSession] = {}
         self._ended: dict[bytes, str] = {}
+        self._relays: list[Relay] = []
         self.address = ""
         """host:port, when a port is listened at."""
 
@@ -92,6 +95,8 @@ class SessionDoor:
         for server in self._servers:
             server.close()
         self._servers.clear()
+        for relay in self._relays:
+            relay.close()
         sessions, self._sessions = list(self._sessions.values()), {}
         for hosted in sessions:
             self._unwatch(hosted)
@@ -141,13 +146,23 @@ class SessionDoor:
         self._turn_away(connection, UNKNOWN_SESSION, text)
 
     def _pass_on(self, connection: Connection, hosted: HostedSession, knock: Knock) -> None:
-        duplicate = connection.detach()
-        with duplicate:
+        theirs = connection.detach()
+        if isinstance(theirs, ssl.SSLSocket):
+            theirs = self._relayed(theirs)
+        with theirs:
             try:
-                if not hand_over(hosted.end, msgspec.msgpack.encode(knock), duplicate):
+                if not hand_over(hosted.end, msgspec.msgpack.encode(knock), theirs):
                     logger.warning("Session %s does not take its connections.", hosted.session_id.hex())
             except (OSError, ValueError):
                 logger.exception("A connection could not be passed to session %s.", hosted.session_id.hex())
+
+    def _relayed(self, secure: ssl.SSLSocket) -> socket.socket:
+        """What can be handed over in the place of an encrypted connection, whose keys are in this process."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        self._relays = [relay for relay in self._relays if not relay.closed]
+        self._relays.append(Relay(secure, ours))
+        return theirs
 
     def _turn_away(self, connection: Connection, code: str, text: str) -> None:
         connection.send(TurnedAway(code, text))
