@@ -156,6 +156,20 @@ def test_client_that_is_greeted_by_nobody_dials_again():
     assert client.state == c.PAUSING
 
 
+def test_client_gives_up_a_head_that_refuses_its_token_again_and_again():
+    client = a_client()
+    client.handle([c.Broke(1, "reset")], 0)
+    effects: list[object] = []
+    now_ms = 0
+    while not of_type(effects, c.End):
+        effects = client.handle([c.Broke(client.attempt, "closed", is_refusal=True)], now_ms)
+        while client.state == c.PAUSING:
+            now_ms = client.next_deadline_ms()
+            client.handle([], now_ms)
+    assert client.attempt == 1 + c.REFUSALS_MAX
+    assert "started anew" in of_type(effects, c.End)[0].text
+
+
 # --- the server -------------------------------------------------------------------------------------------------------
 
 

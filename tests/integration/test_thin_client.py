@@ -468,6 +468,53 @@ def test_a_named_session_stays_until_it_is_ended(connect, head):
     until(lambda: not session_processes(head))
 
 
+def test_a_session_ends_at_its_idle_limit_and_its_client_is_told(monkeypatch):
+    ray.shutdown()
+    monkeypatch.setenv("RAYBOOK_SESSION_IDLE_S", "1")
+    record = split_cluster.start_head(NodeAmounts(num_cpus=1, num_gpus=0), session_port=0, metrics_port=None)
+    line = CutLine(record.session_address)
+    try:
+        ray.init(f"ray://{line.address}", token_file=record.token_file)
+        assert current_runtime.context.session.idle_limit_s == 1
+        ref = ray.put(1)
+        line.close_for_new()
+        line.cut()
+        until(lambda: not session_processes(record))
+        line.open_again()
+        with pytest.raises(SessionLostError, match="no client was connected for 1 s|lives 1 s without a client"):
+            while True:
+                ray.get(ref, timeout=1)
+                engine()._core.owner.objects.values.clear()
+    finally:
+        ray.shutdown()
+        line.close()
+        local_cluster.stop_cluster(record)
+
+
+def test_a_head_that_was_started_anew_is_told(tmp_path):
+    ray.shutdown()
+    first = split_cluster.start_head(NodeAmounts(num_cpus=1, num_gpus=0), session_port=0, metrics_port=None)
+    port = first.session_address.rpartition(":")[2]
+    second = None
+    try:
+        ray.init(f"ray://{first.session_address}", token_file=first.token_file, session="old")
+
+        @ray.remote
+        def one():
+            return 1
+
+        assert ray.get(one.remote()) == 1
+        local_cluster.stop_cluster(first)
+        second = split_cluster.start_head(NodeAmounts(num_cpus=1), session_port=int(port), metrics_port=None)
+        with pytest.raises(SessionLostError, match="started anew|restarted|has ended"):
+            ray.get(one.remote(), timeout=30)
+    finally:
+        ray.shutdown()
+        local_cluster.stop_cluster(first)
+        if second is not None:
+            local_cluster.stop_cluster(second)
+
+
 # --- what is asked wrongly --------------------------------------------------------------------------------------------
 
 

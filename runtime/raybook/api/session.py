@@ -6,7 +6,7 @@
 and in another process, or the same notebook after a restart:
 
     ctx = ray.init("HOST:PORT", session="analysis")
-    ctx.session                          # what is there
+    ctx.session                          # what is there; raybook.current_session() is the same
     ray.get(ctx.session.get("features"))
 
 What a former process referred to is kept until it is taken again, forgotten, or the session ends.
@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 
 from raybook.api.actor_handle import ActorHandle
+from raybook.api.context import started_engine
 from raybook.api.object_ref import ObjectRef, engine_of
 from raybook.api.object_ref_generator import ObjectRefGenerator
 from raybook.base.ids import FIRST_RETURN, task_of
@@ -171,6 +172,12 @@ class Session:
 
     def __iter__(self) -> Iterator[Kept]:
         return iter(self.list())
+
+
+def current_session() -> Session | None:
+    """The session that owns what this process makes; None when it owns that itself. NotStartedError."""
+    engine = started_engine()
+    return None if engine.session is None else Session(engine)
 
 
 def _kept(row: Any) -> Kept:

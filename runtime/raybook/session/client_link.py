@@ -333,9 +333,10 @@ class ClientLink:
             framed.close()
 
     def _broke(self, reason: str) -> None:
-        attempt = self.machine.attempt
+        attempt, framed = self.machine.attempt, self._framed
+        is_refusal = framed is not None and framed.is_connected
         self._hang_up()
-        self._handle([Broke(attempt, reason)])
+        self._handle([Broke(attempt, reason, is_refusal)])
 
     # The end
 

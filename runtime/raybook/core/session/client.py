@@ -24,6 +24,8 @@ GREETING_MS = 20_000
 """A head that starts a session process for us needs half a second; on a machine that swaps, many."""
 PAUSE_MS = 100
 PAUSE_MS_MAX = 2_000
+REFUSALS_MAX = 5
+"""So many in a row are no accident: a session process that ended as we knocked explains one."""
 NOTICE_MS = 1_000
 """A break that is over by then is not worth a line."""
 
@@ -47,10 +49,12 @@ class WasTurnedAway(msgspec.Struct):
 
 
 class Broke(msgspec.Struct):
-    """The connection could not be made, or ended."""
+    """The connection could not be made, or ended. is_refusal: the other side asked for the token, and closed the connection
+    when it had its proof."""
 
     attempt: int
     reason: str
+    is_refusal: bool = False
 
 
 class Heard(msgspec.Struct):
@@ -119,6 +123,7 @@ class ClientMachine:
         self._due_ms = 0
         self._pulse = Pulse(now_ms)
         self.breaks = 0
+        self._refusals = 0
 
     # Hot: called by the shell for each turn.
 
@@ -173,6 +178,15 @@ class ClientMachine:
     def _on_failed(self, event: Broke, now_ms: int, effects: list[Any]) -> None:
         """A connection could not be made."""
         self._lost_reason = event.reason
+        self._refusals = self._refusals + 1 if event.is_refusal else 0
+        if self._refusals >= REFUSALS_MAX:
+            text = (
+                f"The head at {self._place} closes every connection once it has the proof of the token: another cluster, or "
+                f"a head that was started anew, listens there by now. The {self._session} and its results are gone. Call "
+                f"raybook.shutdown(), then raybook.init(...) with the new token to begin again."
+            )
+            self._end("", text, effects)
+            return
         self.state, self._due_ms = PAUSING, now_ms + self._pause_ms
         self._pause_ms = min(2 * self._pause_ms, PAUSE_MS_MAX)
 
@@ -183,6 +197,7 @@ class ClientMachine:
             self._end("", f"The {self._session} at {self._place} and this process lost count: {error}", effects)
             return
         self.state = OPEN
+        self._refusals = 0
         self._pulse = Pulse(now_ms)
         if self._has_said:
             effects.append(Say(f"The connection to {self._place} is back; nothing was lost."))
