@@ -228,6 +228,18 @@ def test_workers_words_come_here(connect, capsys):
     assert "a word from afar" in capsys.readouterr().out
 
 
+def test_logs_of_the_head_are_read_from_afar(connect, monkeypatch):
+    connect()
+    here = ray.util.state.list_logs()
+    # As on a machine that does not have the head's folder
+    monkeypatch.setattr(engine(), "session_dir", "/nowhere")
+    assert ray.util.state.list_logs() == here
+    lines = list(ray.util.state.get_log(filename="raylet.log", tail=5))
+    assert isinstance(lines, list)
+    with pytest.raises(ValueError, match="is no name of a log file"):
+        engine().session.read_log("../token", 0, 100)
+
+
 def test_a_small_call_is_not_held_up_by_a_large_value(connect):
     connect()
     big = ray.put(numpy.zeros(64 << 20, dtype=numpy.uint8))

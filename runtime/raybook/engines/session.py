@@ -203,6 +203,14 @@ class SessionView:
         """It is no longer kept; references of this process stay."""
         self._ask(m.FORGET_KEPT, key)
 
+    def log_names(self) -> list[str]:
+        """Of the files in the head's log folder, sorted."""
+        return list(msgspec.msgpack.decode(self._ask(m.LIST_LOGS, b"")))
+
+    def read_log(self, name: str, offset: int, count: int) -> bytes:
+        """A piece of one of them; nothing at its end. ValueError."""
+        return self._ask(m.READ_LOG, msgspec.msgpack.encode([name, offset, count]))
+
     def _ask(self, what: str, body: bytes) -> bytes:
         if self._engine.closed:
             raise self._engine._stale()

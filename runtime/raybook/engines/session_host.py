@@ -36,6 +36,8 @@ from raybook.core.session.ledger import ACTOR, OBJECT, Ledger, Origin
 from raybook.core.session.server import Greet
 from raybook.engines.hosted_transfers import HostedTransfers
 from raybook.engines.hosted_values import HostedValues
+from raybook.io.log_file import log_names, log_piece
+from raybook.io.session_dir import LOGS
 from raybook.protocol.messages import session as m
 from raybook.protocol.messages.output import FlushOutput, OutputFlushed, WorkerLines
 from raybook.protocol.messages.raylet import FactsDelta, GcsReply, PublishFacts, Subscribe
@@ -74,6 +76,7 @@ class SessionHost:
         self._follows = False
         self._facts_version = 0
         self._flushes: deque[Callable[[], None]] = deque()
+        self._log_folder = f"{core.registered.session_dir}/{LOGS}"
         self.link: HostLink
         self.transfers = HostedTransfers(core, self.values, self._answer)
         core.facts.largest_objects = lambda count: memory_report.largest(core.owner, count)
@@ -120,6 +123,8 @@ class SessionHost:
             m.TAKE_KEPT: self._on_take_kept,
             m.NAME_KEPT: self._on_name,
             m.FORGET_KEPT: self._on_forget,
+            m.LIST_LOGS: lambda ask: self._tell(ask, encode_body(log_names(self._log_folder))),
+            m.READ_LOG: self._on_read_log,
         }
 
     # What the link asks for
@@ -409,6 +414,13 @@ class SessionHost:
 
     def _explain(self, ask: m.Ask) -> None:
         self._tell(ask, self._core.owner.explain(ask.body).encode())
+
+    def _on_read_log(self, ask: m.Ask) -> None:
+        name, offset, count = msgspec.msgpack.decode(ask.body, type=tuple[str, int, int])
+        try:
+            self._tell(ask, log_piece(self._log_folder, name, offset, count))
+        except (OSError, ValueError) as error:
+            self.answer(m.Told(ask.number, b"", "ValueError", f"The log {name!r} of the head cannot be read: {error}"))
 
     def _rows(self) -> list[m.KeptThing]:
         return [self._shown(row) for row in self._ledger.rows()]

@@ -242,6 +242,8 @@ LIST_KEPT = "list"
 TAKE_KEPT = "take"
 NAME_KEPT = "name"
 FORGET_KEPT = "forget"
+LIST_LOGS = "list logs"
+READ_LOG = "read log"
 
 
 class Upload(msgspec.Struct, tag=19, array_like=True):
