@@ -4,8 +4,8 @@ Arithmetic before: a synchronous call crosses two sockets more than a local driv
 20 to 40 µs a wake-up it should cost 150 to 300 µs, so 3,000 to 6,000 a second. Pipelined calls cost their encoding twice:
 20,000 a second. Large values are copied four times on their way; at 5 GB/s a copy that is 1 GB/s at best.
 
-Usage: ``python benchmarks/thin_client.py [--seconds 1] [--rounds 3] [--ray-python .venv-ray/bin/python]``. Ray's rows are left
-out where there is no such interpreter.
+Usage: ``python benchmarks/thin_client.py [--seconds 1] [--rounds 3] [--ray-python .venv-ray/bin/python]``. Ray's rows are
+left out where there is no such interpreter.
 """
 
 from __future__ import annotations
@@ -155,7 +155,9 @@ def main(arguments: list[str]) -> int:
     print(machine_line())
     thin, here = of_raybook(options)
     theirs = of_ray(options)
-    print(f"{'a second (MB/s for the last two)':34}{'thin client':>16}{'node driver':>16}{'Ray client':>16}   ratio to Ray")
+    print(
+        f"{'a second (MB/s for the last two)':34}{'thin client':>16}{'node driver':>16}{'Ray client':>16}   ratio to Ray"
+    )
     for row in ROWS:
         ratio = f"{statistics.median(thin[row]) / statistics.median(theirs[row]):8.1f}" if theirs[row] else "       –"
         print(f"{row:34}{shown(thin[row])}{shown(here[row])}{shown(theirs[row])}   {ratio}")

@@ -1,8 +1,9 @@
 """Fixtures of the tests that run whole clusters: a shared cluster, small own ones, and gates.
 
-With RAYBOOK_TEST_ENGINE=session the shared cluster is used as a thin client uses it. With RAYBOOK_TEST_ENGINE=ray the tests that import raybook get Ray instead (from an interpreter that has it), so that
-tests about Ray's semantics can be checked against Ray itself. Everything remote in these tests is defined inside
-functions, as in a notebook, and therefore travels by value.
+With RAYBOOK_TEST_ENGINE=session the shared cluster is used as a thin client uses it. With RAYBOOK_TEST_ENGINE=ray the
+tests that import raybook get Ray instead (from an interpreter that has it), so that tests about Ray's semantics can
+be checked against Ray itself. Everything remote in these tests is defined inside functions, as in a notebook, and
+therefore travels by value.
 """
 
 from __future__ import annotations

@@ -59,6 +59,7 @@ def connect(head: ClusterRecord, line: CutLine) -> Iterator[Callable[..., object
     if ray.is_initialized() and current_runtime.context.session is not None:
         current_runtime.context.session.end()
     ray.shutdown()
+    until(lambda: not session_processes(head))
 
 
 def engine() -> SessionEngine:
@@ -443,6 +444,8 @@ def test_a_session_that_another_process_takes_over_says_so(connect, head, line):
     until(lambda: engine()._core.lost_reason)
     with pytest.raises(SessionLostError, match="was taken over by .*@.*, process"):
         ray.get(one.remote())
+    ray.shutdown()
+    connect(session="mine")
 
 
 def test_the_end_of_the_session_s_process_is_told(connect, head, line):

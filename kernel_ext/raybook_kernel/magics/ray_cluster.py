@@ -76,7 +76,9 @@ class RayClusterMagics(Magics):
         target, *rest = request.words
         persists = bool(request.values.get("persist"))
         if rest and not persists:
-            raise ArgumentMistake(f"`connect` does not know what to do with {rest[0]!r}. Did you mean --persist {rest[0]}?")
+            raise ArgumentMistake(
+                f"`connect` does not know what to do with {rest[0]!r}. Did you mean --persist {rest[0]}?"
+            )
         if self._session.is_connected:
             raise ArgumentMistake(
                 f"This kernel is already connected to {self._described()}. Type `%ray_cluster stop` first."
@@ -166,7 +168,11 @@ def _command_table(cluster_names: Callable[[], Iterable[str]]) -> CommandTable:
         Option("--persist", "", "keep it, and results, when this kernel ends; stop it with `%ray_cluster stop NAME`"),
     )
     connect_options = (
-        Option("--persist", "", f"keep results when this kernel ends, in session SESSION ({DEFAULT_SESSION!r} unless given)"),
+        Option(
+            "--persist",
+            "",
+            f"keep results when this kernel ends, in session SESSION ({DEFAULT_SESSION!r} unless given)",
+        ),
         Option("--token-file", "FILE", "token of a cluster on another machine, copied from there", str),
     )
     return CommandTable(

@@ -93,8 +93,8 @@ def make_init_options(address: str | None, environ: Mapping[str, str], asked: Ma
         _refuse_cluster_settings(address, asked)
     elif asked["session"] and not asked["persist"]:
         raise ValueError(
-            f"session={asked['session']!r}: a session outlives this process only in a cluster that does. Give the address of "
-            "one, or persist=True to start one."
+            f"session={asked['session']!r}: a session outlives this process only in a cluster that does. Give the address "
+            "of one, or persist=True to start one."
         )
     return InitOptions(
         address=address,

@@ -60,4 +60,4 @@ def logs_here() -> list[Path | DistantLog]:
     engine, folder = started_engine(), log_folder()
     if engine.session is not None and not folder.is_dir():
         return [DistantLog(engine.session, name) for name in engine.session.log_names()]
-    return sorted(path for path in folder.glob("*") if path.is_file())
+    return [path for path in sorted(folder.glob("*")) if path.is_file()]

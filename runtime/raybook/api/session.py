@@ -167,7 +167,9 @@ class Session:
             for row in rows[:ROWS_SHOWN]
         )
         more = f"<p>and {len(rows) - ROWS_SHOWN} more</p>" if len(rows) > ROWS_SHOWN else ""
-        table = f"<table><tr>{heads}</tr>{body}</table>{more}" if rows else "<p>Nothing of former processes is kept.</p>"
+        table = (
+            f"<table><tr>{heads}</tr>{body}</table>{more}" if rows else "<p>Nothing of former processes is kept.</p>"
+        )
         return f"<b>Session {html.escape(self.title)}</b>{table}"
 
     def __iter__(self) -> Iterator[Kept]:

@@ -44,7 +44,9 @@ class HostedValues(Values):
         finally:
             self._core.queue.append(key)
 
-    def receive(self, size: int, contained: list[RefInfo] | None, parts: Iterable[bytes]) -> tuple[Value, Ticket | None]:
+    def receive(
+        self, size: int, contained: list[RefInfo] | None, parts: Iterable[bytes]
+    ) -> tuple[Value, Ticket | None]:
         """Store what comes in parts, ``size`` bytes together. ObjectStoreFullError, OutOfDiskError; whatever ``parts``
         raises, and then nothing is left of it."""
         core = self._core

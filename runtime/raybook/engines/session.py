@@ -52,6 +52,12 @@ class SessionEngine(NativeEngine):
         super().__init__(core, job, stop_cluster, environment)  # type: ignore[arg-type]
         self.address = address
         self.session = SessionView(self)
+        self._has_left = False
+        core.on_cluster_lost = self._on_lost
+
+    def _on_lost(self, reason: str) -> None:
+        # Also what could be queued raises from now on: nobody will ever take it.
+        self.closed = True
 
     @classmethod
     def knock(
@@ -149,9 +155,9 @@ class SessionEngine(NativeEngine):
             return
 
     def shutdown(self) -> None:
-        if self.closed:
+        if self._has_left or self._is_forked:
             return
-        self.closed = True
+        self.closed = self._has_left = True
         self._core.stop(ends_session=not self._core.welcome.session_name or self.session.ends)
         if self._stop_cluster is not None:
             self._stop_cluster()

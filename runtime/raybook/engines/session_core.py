@@ -97,6 +97,7 @@ class SessionCore:
         self.lost_reason = ""
         self.lost_code = ""
         self.on_log: Callable[[str], None] = _print_line
+        self.on_cluster_lost: Callable[[str], None] = lambda reason: None
         self.fact_listeners: list[Callable[[FactsDelta], None]] = []
         self.raylet_handlers: dict[type, Callable[[Any], None]] = {}
         self.facts = NoFacts()
@@ -274,7 +275,12 @@ class SessionCore:
             self._introduce(spec.function_key, record.stats)
             self._send(
                 m.Submit(
-                    spec, record.scheduling_class, record.retries_left, record.held, record.submitted_s, record.call_site
+                    spec,
+                    record.scheduling_class,
+                    record.retries_left,
+                    record.held,
+                    record.submitted_s,
+                    record.call_site,
                 )
             )
         if spec.num_returns == STREAMING:
@@ -383,6 +389,7 @@ class SessionCore:
         if self.lost_reason:
             return
         self.lost_code, self.lost_reason = code, text
+        self.on_cluster_lost(text)
         for wait in self._waits.abandon():
             _wake(wait)
         calls, self._calls = self._calls, {}
@@ -427,4 +434,3 @@ def _nothing() -> None:
 
 def _print_line(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-

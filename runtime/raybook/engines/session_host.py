@@ -472,4 +472,3 @@ class SessionHost:
         if not self._ledger.is_counted(ask.body):
             self._look_away(ask.body)
         self._tell(ask, b"")
-

@@ -1,4 +1,4 @@
-"""Session mirror: what a thin client knows of the owner machine on the head, under the names that the native engine looks at.
+"""Session mirror: what a thin client knows of the owner machine on the head, under the names that the native engine uses.
 
 Values that have arrived, and counts where an engine counts without a message. Written by the link's thread alone. Invariant:
 what is not here is not known, and is looked at again; nothing is decided by what is.

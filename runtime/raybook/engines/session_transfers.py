@@ -10,7 +10,16 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from raybook.base.specs import RefInfo
-from raybook.protocol.messages.session import Credit, Download, DropDownload, DropUpload, Part, Sending, Upload, Uploaded
+from raybook.protocol.messages.session import (
+    Credit,
+    Download,
+    DropDownload,
+    DropUpload,
+    Part,
+    Sending,
+    Upload,
+    Uploaded,
+)
 from raybook.protocol.serialization import Serialized
 from raybook.worker.leading import shut_lock
 
@@ -184,7 +193,8 @@ class Transfers:
     def fail_all(self, error_code: str, error_text: str) -> None:
         """Nothing will come any more."""
         self.lost = (error_code, error_text)
-        for ticket in [*self._uploads.values(), *self._downloads.values()]:
+        tickets: list[UploadTicket | DownloadTicket] = [*self._uploads.values(), *self._downloads.values()]
+        for ticket in tickets:
             ticket.finish(error_code, error_text)
 
 

@@ -46,7 +46,9 @@ class SessionValues(Values):
                 raise error_from_value(value.error, deserialize)
             assert value.location is not None, "a value is neither inline, nor an error, nor to be had"
             value = self._bring(RefInfo(key, owner_address), value.location.size)
-        raise error_from_code("ObjectLostError", f"The object {key.hex()} could not be read: it moves, or is lost, always.")
+        raise error_from_code(
+            "ObjectLostError", f"The object {key.hex()} could not be read: it moves, or is lost, always."
+        )
 
     def _bring(self, ref: RefInfo, size: int) -> Value:
         core = self._session

@@ -1,8 +1,8 @@
 """Relay: bytes between two sockets of one loop, both ways, until either end closes.
 
-For a connection that cannot be handed to another process as it is, because its encryption lives in this one. Both sockets are
-non-blocking, and say BlockingIOError when there is nothing to do now (a TLS one of ``io/tls`` does, too). Knows nothing of what
-the bytes say. A slow reader holds its writer up: at most ``BUFFER_BYTES`` wait here each way.
+For a connection that cannot be handed to another process as it is, because its encryption lives in this one. Both sockets
+are non-blocking, and say BlockingIOError when there is nothing to do now (a TLS one of ``io/tls`` does, too). Knows nothing
+of what the bytes say. A slow reader holds its writer up: at most ``BUFFER_BYTES`` wait here each way.
 """
 
 from __future__ import annotations

@@ -137,7 +137,9 @@ class SessionDoor:
         reason = self._ended.get(knock.session_id)
         if reason is not None:
             text = f"The {title} has ended: {reason}. Its results went with it."
-            self._turn_away(connection, SESSION_ENDED, f"{text} Call raybook.shutdown(), then raybook.init to begin anew.")
+            self._turn_away(
+                connection, SESSION_ENDED, f"{text} Call raybook.shutdown(), then raybook.init to begin anew."
+            )
             return
         text = (
             f"This head knows no {title}: the head was restarted since, and sessions and their results end with it. Call "
@@ -234,7 +236,9 @@ class SessionDoor:
         if not hosted.reason:
             how = f"by signal {-code}" if code < 0 else f"with code {code}"
             tail = log_tail(hosted.log_path)
-            hosted.reason = f"its process {hosted.process.pid} ended {how}" + (f"; its log ends:\n{tail}\n" * bool(tail))
+            hosted.reason = f"its process {hosted.process.pid} ended {how}" + (
+                f"; its log ends:\n{tail}\n" * bool(tail)
+            )
         self._forget(hosted)
 
     def _hear_last(self, hosted: HostedSession) -> None:

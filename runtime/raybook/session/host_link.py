@@ -169,9 +169,11 @@ class HostLink:
             self._loop.unwatch(self._handover.fileno())
             self._host.end("the head has ended")
             return
-        if packet is None or packet[1] is None:
+        if packet is None:
             return
         words, connection = packet
+        if connection is None:
+            return
         self._connections += 1
         number = self._connections
         self._framed[number] = FramedSocket(connection, Conversation)

@@ -24,7 +24,7 @@ GREETING_MS = 20_000
 """A head that starts a session process for us needs half a second; on a machine that swaps, many."""
 PAUSE_MS = 100
 PAUSE_MS_MAX = 2_000
-REFUSALS_MAX = 5
+REFUSALS_MAX = 4
 """So many in a row are no accident: a session process that ended as we knocked explains one."""
 NOTICE_MS = 1_000
 """A break that is over by then is not worth a line."""
@@ -179,6 +179,8 @@ class ClientMachine:
         """A connection could not be made."""
         self._lost_reason = event.reason
         self._refusals = self._refusals + 1 if event.is_refusal else 0
+        if self._refusals == 1:
+            self._pause_ms = PAUSE_MS  # Somebody is there again.
         if self._refusals >= REFUSALS_MAX:
             text = (
                 f"The head at {self._place} closes every connection once it has the proof of the token: another cluster, or "

@@ -129,7 +129,9 @@ class Stream:
     def _forget(self, ack: int) -> None:
         count = ack - self._acknowledged
         if count > len(self._waiting):
-            raise StreamBroken(f"Body {ack} was acknowledged, and {self._acknowledged + len(self._waiting)} is the last.")
+            raise StreamBroken(
+                f"Body {ack} was acknowledged, and {self._acknowledged + len(self._waiting)} is the last."
+            )
         for _ in range(count):
             size = len(self._waiting.popleft())
             self.in_flight_bytes -= size

@@ -391,17 +391,7 @@ class ClusterLost(msgspec.Struct, tag=48, array_like=True):
 
 
 Answer = (
-    Arrived
-    | GcsAnswered
-    | Told
-    | FactsChanged
-    | Printed
-    | Logged
-    | Uploaded
-    | Sending
-    | ClusterLost
-    | Part
-    | Credit
+    Arrived | GcsAnswered | Told | FactsChanged | Printed | Logged | Uploaded | Sending | ClusterLost | Part | Credit
 )
 
 # --- what a session keeps, as rows ------------------------------------------------------------------------------------
@@ -430,7 +420,14 @@ def placed(transfer: int, size: int) -> Location:
     return Location(b"", transfer, size)
 
 
-_encode = msgspec.msgpack.Encoder().encode
+def _as_plain(value: Any) -> bytes:
+    """Public ids are bytes with a name."""
+    if isinstance(value, bytes):
+        return bytes(value)
+    raise TypeError(f"A {type(value).__name__} is nothing that a session is told.")
+
+
+_encode = msgspec.msgpack.Encoder(enc_hook=_as_plain).encode
 decode_order: Any = msgspec.msgpack.Decoder(Order).decode
 decode_answer: Any = msgspec.msgpack.Decoder(Answer).decode
 encode_body: Any = _encode

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from raybook.api import nodes
-from raybook.api.inventory import worker_rows
 from raybook.api.context import started_engine
+from raybook.api.inventory import worker_rows
 from raybook.api.logs import DistantLog, logs_here
 from raybook.util.state import sources
 from raybook.util.state.exception import RayStateApiException
@@ -56,7 +56,12 @@ def grouped(files: list[Path | DistantLog], pattern: str) -> dict[str, list[str]
 
 
 def find_file(
-    files: list[Path | DistantLog], filename: str | None, actor_id: str | None, task_id: str | None, pid: int | None, suffix: str
+    files: list[Path | DistantLog],
+    filename: str | None,
+    actor_id: str | None,
+    task_id: str | None,
+    pid: int | None,
+    suffix: str,
 ) -> Path | DistantLog:
     """The one file that is meant. RayStateApiException when there is none."""
     if suffix not in ("out", "err"):
@@ -94,7 +99,7 @@ def lines_of(path: Path | DistantLog, tail: int, follow: bool, without_colours: 
 
 
 def _files(folder: Path) -> list[Path | DistantLog]:
-    return sorted(path for path in folder.glob("*") if path.is_file())
+    return [path for path in sorted(folder.glob("*")) if path.is_file()]
 
 
 def decoded(lines: Iterator[bytes], encoding: str | None, errors: str) -> Iterator[Any]:
