@@ -24,7 +24,7 @@ _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?
 _FLAGS = {CPU: "--num-cpus", GPU: "--num-gpus", MEMORY: "--memory", OBJECT_STORE_MEMORY: "--object-store-memory"}
 
 UNUSED = (
-    "--ray-client-server-port", "--min-worker-port", "--max-worker-port", "--worker-port-list", "--node-manager-port",
+    "--min-worker-port", "--max-worker-port", "--worker-port-list", "--node-manager-port",
     "--object-manager-port", "--dashboard-agent-listen-port", "--dashboard-agent-grpc-port", "--dashboard-grpc-port",
     "--runtime-env-agent-port", "--node-name", "--redis-password", "--plasma-directory", "--ray-debugger-external",
 )  # fmt: skip
