@@ -18,6 +18,8 @@ from raybook.api.context import current_runtime
 from raybook.observe import ClusterRecord, FactSource, find_cluster, living_clusters
 from raybook.ssh_hosts import AttachedHosts, HostsFile, Progress
 
+DEFAULT_SESSION = "main"
+"""The session of `--persist`, unless a name is given."""
 STOP_TIMEOUT_S = 5.0
 """A head ends within two seconds, by force if need be; more means that it is not ours to wait for."""
 
@@ -55,7 +57,10 @@ class ClusterAccess:
             "autoscale": autoscale,
         }
         options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-        raybook.init(**options, persist=persist)
+        if persist:
+            # What this kernel makes shall be there for the next one, too.
+            options |= {"persist": True, "session": DEFAULT_SESSION}
+        raybook.init(**options)
 
     def start_nodes(
         self, count: int, hosts: HostsFile | None = None, say: Callable[[str], None] = print, **options: Any
@@ -64,6 +69,8 @@ class ClusterAccess:
         this process, and connect to it. options: as ``start`` takes them, for each node here. say: told what happens.
         SshError when no machine can be reached; one that fails is told of, and missing. Blocks until all have joined."""
         if hosts is None:
+            if options.get("persist"):
+                options["session"] = DEFAULT_SESSION
             scaling.start_nodes(count, **_given(options))
             return
         attached = AttachedHosts(hosts, lambda progress: say(_told(progress)))
@@ -85,9 +92,15 @@ class ClusterAccess:
         """Every node, as ``raybook.nodes()`` has them."""
         return raybook.nodes()
 
-    def connect(self, address: str) -> None:
-        """Connect this process to a running cluster. ConnectionError when nobody answers there."""
-        raybook.init(address=address)
+    def connect(self, address: str, session: str = "", token_file: str = "") -> None:
+        """Connect this process to a running cluster. session: name of the session that keeps its results, "": none.
+        token_file: of a cluster on another machine. ConnectionError when nobody answers there."""
+        raybook.init(address=address, session=session or None, token_file=token_file or None)
+
+    def session_text(self) -> str:
+        """The session that keeps this kernel's results, and what it has of former kernels; "" when there is none."""
+        session = getattr(current_runtime.context, "session", None)
+        return str(session) if session is not None and session.name else ""
 
     def leave(self) -> None:
         """Disconnect; a cluster that this process owns ends with it. Blocks until that is done. Idempotent."""

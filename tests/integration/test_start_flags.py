@@ -39,10 +39,10 @@ def test_every_amount_and_label_that_is_said_is_the_nodes(own_world: Path, tmp_p
     done = run(
         *HEAD, "--name", "flags", "--num-cpus", "3", "--num-gpus", "0", "--memory", str(1 << 30),
         "--object-store-memory", str(100 << 20), "--resources", '{"licence": 2.5}', "--labels", "zone=b,disk=fast",
-        "--token-file", str(tmp_path / "token"), "--ray-client-server-port", "10001", "--redis-password", "x",
+        "--token-file", str(tmp_path / "token"), "--redis-password", "x",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
-    assert "--ray-client-server-port changes nothing" in done.output
+    assert "--redis-password changes nothing" in done.output
     record = only_record()
     (node,) = alive_nodes(record)
     total = node.resources_total
@@ -124,7 +124,7 @@ def test_node_whose_standard_input_closes_leaves(own_world: Path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "Say --head (a new cluster) or --address HOST:PORT"),
+        ((), "Say either --head (a new cluster) or --address HOST:PORT"),
         (("--head", "--address", "1.2.3.4:5"), "Say either --head"),
         (("--address", "somewhere"), "'somewhere' is no address; one is HOST:PORT"),
         (("--address", "1.2.3.4:99999"), "is no address"),

@@ -51,10 +51,10 @@ def machines(folder: Path) -> Iterator[tuple[list[Host], Keys]]:
         yield hosts, keys
 
 
-def hosts_file(folder: Path, keys: Keys, head: Host, workers: list[Host], **more: object) -> Path:
+def hosts_file(folder: Path, keys: Keys, first: Host, workers: list[Host], **more: object) -> Path:
     path = folder / "lab.json"
     asked = {
-        "head": {"host": f"root@{head.ip}", "num_cpus": 1},
+        "head": {"host": f"root@{first.ip}", "num_cpus": 1},
         "workers": [{"host": f"root@{host.ip}", "num_cpus": 1, "labels": {"zone": host.ip}} for host in workers],
         "ssh": {"identity_file": str(keys.private), "ssh_options": keys.options()},
         "environment": interpreter(),
@@ -169,7 +169,7 @@ def test_environment_is_made_with_uv_from_this_very_raybook_and_kept_while_it_is
         assert done.returncode == 0, done.stderr
         assert "environment: made in" in done.stderr
         found = head.run(
-            "sh", "-c", f"{HOME}/.raybook/made/env/bin/python -c 'import raybook; print(raybook.__file__)'"
+            "sh", "-c", f"{HOME}/.raybook/made/env/bin/python -I -c 'import raybook; print(raybook.__file__)'"
         )
         assert found.startswith(f"{HOME}/.raybook/made/env/")
         again = raybook(laptop, "up", str(file))

@@ -63,12 +63,14 @@ def start_nodes(
     name: str = "",
     persist: bool = False,
     host: str = "127.0.0.1",
+    session: str = "",
 ) -> OwnedCluster:
     """Start a cluster of ``count`` nodes on this machine and connect this process to it.
 
     Amounts are a node's; by default its share of what the machine has. memory, object_store_memory: bytes. persist: it
-    outlives this process. host: where everything listens. Errors of ``init``; RaySystemError when a node does not start,
-    and then nothing is left. Blocks until all have joined: 0.8 s, and 0.3 s for each further node.
+    outlives this process. host: where everything listens. session: that keeps what this process makes, "": none. Errors of
+    ``init``; RaySystemError when a node does not start, and then nothing is left. Blocks until all have joined: 0.8 s, and
+    0.3 s for each further node.
     """
     if current_runtime.engine is not None:
         raise RuntimeError(
@@ -86,7 +88,7 @@ def start_nodes(
     cluster = OwnedCluster(record, amounts)
     try:
         _join(record, count - 1, amounts)
-        init(address=record.cluster_id)
+        init(address=record.cluster_id, session=session or None)
     except BaseException:
         cluster.stop()
         raise

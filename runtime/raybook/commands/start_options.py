@@ -24,7 +24,7 @@ _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?
 _FLAGS = {CPU: "--num-cpus", GPU: "--num-gpus", MEMORY: "--memory", OBJECT_STORE_MEMORY: "--object-store-memory"}
 
 UNUSED = (
-    "--ray-client-server-port", "--min-worker-port", "--max-worker-port", "--worker-port-list", "--node-manager-port",
+    "--min-worker-port", "--max-worker-port", "--worker-port-list", "--node-manager-port",
     "--object-manager-port", "--dashboard-agent-listen-port", "--dashboard-agent-grpc-port", "--dashboard-grpc-port",
     "--runtime-env-agent-port", "--node-name", "--redis-password", "--plasma-directory", "--ray-debugger-external",
 )  # fmt: skip
@@ -109,7 +109,7 @@ def address_of(head: bool, address: str | None, environ: Mapping[str, str] = os.
         if environ.get(variable):
             return str(Address().convert(environ[variable], None, None))
     raise click.UsageError(
-        "Say --head (a new cluster) or --address HOST:PORT (join one; RAYBOOK_ADDRESS and RAY_ADDRESS count as well)."
+        "Say either --head (a new cluster) or --address HOST:PORT (join one; RAYBOOK_ADDRESS and RAY_ADDRESS count, too)."
     )
 
 

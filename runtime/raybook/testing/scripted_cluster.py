@@ -62,12 +62,16 @@ class ScriptedCluster:
         return [{"NodeID": "ab" * 14, "Alive": True, "IsHeadNode": True, "NodeManagerAddress": "127.0.0.1",
                  "Resources": {"CPU": 8.0}, "AvailableResources": {"CPU": 8.0}, "DrainReason": ""}]  # fmt: skip
 
-    def connect(self, address: str) -> None:
+    def connect(self, address: str, session: str = "", token_file: str = "") -> None:
         """ConnectionError unless a record has this address."""
         record = find_cluster(address)
         if record is None:
             raise ConnectionError(f"Nobody answers at {address}. Nothing was changed. Check the address.")
         self._record, self.source = record, ScriptedFacts()
+
+    def session_text(self) -> str:
+        """There is none."""
+        return ""
 
     def leave(self) -> None:
         """Disconnect; an owned cluster ends."""

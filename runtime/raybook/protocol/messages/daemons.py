@@ -58,6 +58,8 @@ class HeadOptions(msgspec.Struct):
     """Where the HTTP door listens beside its Unix socket; 0: at any free port; None: at none."""
     autoscale: AutoscaleBounds | None = None
     """Nodes of this machine come and go; None: the head is the only one."""
+    session_port: int | None = None
+    """Where thin clients knock, on ``host``, beside the Unix socket; 0: at any free port; None: at none."""
 
 
 class AutoscalerOptions(msgspec.Struct):
@@ -103,6 +105,8 @@ class NodeOptions(msgspec.Struct):
     is_head: bool = False
     owner: OwnerProcess | None = None
     """The node ends with this process; None: with its cluster."""
+    session_port: int | None = None
+    """Of a head: where thin clients knock, on ``host``; 0: at any free port; None: at the Unix socket only."""
 
 
 class Ready(msgspec.Struct):
@@ -119,3 +123,5 @@ class Ready(msgspec.Struct):
     """host:port of Prometheus' page, when it is served."""
     http_address: str = ""
     """host:port of the HTTP door, when it listens at a port."""
+    session_address: str = ""
+    """host:port at which thin clients knock, when it is a port."""
