@@ -43,6 +43,7 @@ from raybook.core.owner.records import (
 from raybook.engines.call_sites import recorder
 from raybook.engines.engine import ActorHandleState, ActorOptions, CallOptions, Function, TaskOptions
 from raybook.engines.function_table import FunctionTable
+from raybook.engines.own_tasks import OwnTasks
 from raybook.engines.pending_calls import PendingCalls
 from raybook.engines.placement_groups import PlacementGroups
 from raybook.protocol.messages import gcs
@@ -79,6 +80,7 @@ class NativeEngine:
         self._functions = FunctionTable(core)
         self._known = self._functions.known
         self._method_stats: dict[tuple[str, str], FunctionStats] = {}
+        self.own_tasks = OwnTasks(core)
         self.placement_groups = PlacementGroups(core, self._ids)
         self._pending = PendingCalls(core.owner.actors.queues)
         core.facts.largest_objects = lambda count: memory_report.largest(core.owner, count)
