@@ -40,7 +40,9 @@ def analysed(source: str, filename: str) -> CellCode:
         tree.body[-1] = ast.copy_location(
             ast.Assign(targets=[ast.Name(id=RESULT, ctx=ast.Store())], value=last.value), last
         )
-    return CellCode(compile(ast.fix_missing_locations(tree), filename, "exec"), tuple(names.reads), tuple(names.binds), has_result)
+    return CellCode(
+        compile(ast.fix_missing_locations(tree), filename, "exec"), tuple(names.reads), tuple(names.binds), has_result
+    )
 
 
 class _Names(ast.NodeVisitor):

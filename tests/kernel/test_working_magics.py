@@ -57,7 +57,16 @@ def test_tasks_are_a_table_that_can_be_kept(kernel):
     kernel.run("ray.get([square.remote(n) for n in range(3)])")
     outcome = kernel.run("%ray_tasks square --state finished")
     assert outcome.error == ""
-    assert shown(outcome).splitlines()[0].split() == ["Task", "State", "Ran", "Worker", "Attempt", "From", "Error", "Id"]
+    assert shown(outcome).splitlines()[0].split() == [
+        "Task",
+        "State",
+        "Ran",
+        "Worker",
+        "Attempt",
+        "From",
+        "Error",
+        "Id",
+    ]
     assert "FINISHED" in shown(outcome)
     assert "<table" in outcome.bundles[0]["text/html"]
     kernel.run("rows = %ray_tasks square")
