@@ -53,6 +53,8 @@ TIMELINE_EVENTS_MAX = 10_000
 class LocalModeEngine:
     """See ``engines.engine.Engine`` for the contract. Amounts are the user's numbers; None for what the machine has."""
 
+    session = None
+
     def __init__(
         self,
         num_cpus: float | None = None,
@@ -69,8 +71,7 @@ class LocalModeEngine:
         self.address = "local_mode"
         self.gcs_address = self.environment = ""
         self.session_dir = os.path.join(tempfile.gettempdir(), f"raybook-local-{self.client_id.hex()}")
-        self.own_tasks = NothingUnfinished()
-        self.closed = False
+        self.closed, self.own_tasks = False, NothingUnfinished()
         self.make_ref: Callable[[bytes, str, Callable[[bytes], None]], Any] = _no_factory
         self.serialization = SerializationContext({})
         self._totals: Shape = shape_of(
