@@ -214,3 +214,8 @@ def test_a_background_cell_returns_a_reference(kernel):
 
 def test_a_cell_runs_on_every_node(kernel):
     assert kernel.run("%%ray_all\n6 * 7").bundles[0]["text/plain"].endswith(": 42}")
+
+
+def test_a_reference_among_the_inputs_stays_a_reference(kernel):
+    kernel.run("held = ray.put([1, 2])")
+    assert shown(kernel.run("%%ray_task\nimport raybook\nsum(raybook.get(held))")) == "3"

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any
 
+import cloudpickle
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 import raybook
-from raybook import cloudpickle
 from raybook.api.state import nodes
 from raybook.api.strategies import NodeAffinitySchedulingStrategy
 from raybook.observe import bytes_text
@@ -27,6 +27,7 @@ from raybook_kernel.session import KernelSession, session_of
 NOTICED_BYTES = 1 << 20
 """Smaller inputs are told by name only."""
 LARGE_BYTES = 100 << 20
+SHELLS_OWN = frozenset({"In", "Out", "get_ipython", "exit", "quit", "_", "__", "___"})
 
 
 class RemoteCells:
@@ -38,12 +39,12 @@ class RemoteCells:
 
     def task(self, request: Request, cell: str) -> Any:
         """``%%ray_task``."""
-        code, packed = self._prepared(cell)
+        code, inputs = self._prepared(cell)
         wanted = self._outputs(request, code)
         options = {key: request.values[key] for key in ("num_cpus", "num_gpus") if key in request.values}
         name = request.values.get("name", "cell")
         run = raybook.remote(_runner(code.code, tuple(wanted))).options(name=name, **options)
-        ref = run.remote(packed)
+        ref = run.remote(inputs)
         if request.values.get("background"):
             return ref
         bound, result = raybook.get(ref)
@@ -52,7 +53,7 @@ class RemoteCells:
 
     def everywhere(self, request: Request, cell: str) -> dict[str, Any]:
         """``%%ray_all``: node → the value of the cell's last expression."""
-        code, packed = self._prepared(cell)
+        code, inputs = self._prepared(cell)
         run = raybook.remote(_runner(code.code, ()))
         refs = {}
         for node in nodes():
@@ -60,7 +61,7 @@ class RemoteCells:
                 continue
             place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             options = run.options(name="cell on every node", num_cpus=0, scheduling_strategy=place)
-            refs[f"{node['NodeManagerHostname']} {node['NodeID'][:8]}"] = options.remote(packed)
+            refs[f"{node['NodeManagerHostname']} {node['NodeID'][:8]}"] = options.remote(inputs)
         found: dict[str, Any] = {}
         failed: dict[str, BaseException] = {}
         for where, ref in refs.items():
@@ -74,15 +75,15 @@ class RemoteCells:
             raise first
         return found
 
-    def _prepared(self, cell: str) -> tuple[CellCode, bytes]:
-        """The cell as code, and its inputs, pickled; says what ships."""
+    def _prepared(self, cell: str) -> tuple[CellCode, dict[str, Any]]:
+        """The cell as code, and its inputs; says what ships."""
         if not self._session.is_connected:
             raise UsageError("This kernel is not connected to a cluster: `%ray_cluster start`.")
         # One line down, where the cell's text stands below the magic's own line.
         source = "\n" + self._shell.transform_cell(cell)
         code = analysed(source, self._shell.compile.cache(source, self._shell.execution_count))
         namespace = self._shell.user_ns
-        inputs = {name: namespace[name] for name in code.reads if name in namespace and not _is_shells(name)}
+        inputs = {name: namespace[name] for name in code.reads if name in namespace and name not in SHELLS_OWN}
         sizes = {}
         for name, value in inputs.items():
             try:
@@ -97,7 +98,7 @@ class RemoteCells:
             print(f"Ships {', '.join(told)}.")
         if sum(sizes.values()) > LARGE_BYTES:
             print("These go with this run alone; `ref = raybook.put(value)` ships a value once for many.")
-        return code, cloudpickle.dumps(inputs)
+        return code, inputs
 
     @staticmethod
     def _outputs(request: Request, code: CellCode) -> list[str]:
@@ -118,17 +119,11 @@ class RemoteCells:
             print(f"Not brought back, because they cannot be pickled: {', '.join(kept_back)}.")
 
 
-def _is_shells(name: str) -> bool:
-    return name in ("In", "Out", "get_ipython", "exit", "quit", "_", "__", "___")
-
-
-def _runner(code: CodeType, wanted: tuple[str, ...]) -> Callable[[bytes], tuple[dict[str, Any], Any]]:
+def _runner(code: CodeType, wanted: tuple[str, ...]) -> Callable[[dict[str, Any]], tuple[dict[str, Any], Any]]:
     """The function that a worker runs. It is defined here and shipped by value: workers need no notebook packages."""
 
-    def cell(packed: bytes) -> tuple[dict[str, Any], Any]:
-        from raybook import cloudpickle as pickler
-
-        namespace: dict[str, Any] = {"__name__": "__main__", **pickler.loads(packed)}
+    def cell(inputs: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+        namespace: dict[str, Any] = {"__name__": "__main__", **inputs}
         exec(code, namespace)
         bound: dict[str, Any] = {}
         kept_back = []
@@ -136,7 +131,7 @@ def _runner(code: CodeType, wanted: tuple[str, ...]) -> Callable[[bytes], tuple[
             if name not in namespace:
                 continue
             try:
-                pickler.dumps(namespace[name])
+                cloudpickle.dumps(namespace[name])
             except Exception:  # noqa: BLE001 - as above, on the worker.
                 kept_back.append(name)
             else:
