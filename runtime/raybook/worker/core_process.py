@@ -46,6 +46,7 @@ from raybook.io.transport import ConnectionClosed
 from raybook.protocol.messages.raylet import (
     FactsDelta,
     GcsReply,
+    NodeGone,
     ObjectFetched,
     Observed,
     Refused,
@@ -119,7 +120,10 @@ class CoreProcess:
         self._copies = Copies(self.to_raylet, self.owner.objects, registered.node_id)
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
-        self._mail = Mail(self.me, token, self._listeners, self._epoll, self.owner.accepted, self.queue.append)
+        self._mail = Mail(
+            self.me, token, self._listeners, self._epoll, self.owner.accepted, self.queue.append,
+            registered.config.health_check_timeout_ms,
+        )  # fmt: skip
         self.unfinished = self.owner.tasks.tasks
         self.awaited = self.owner.waits.waiting
         self.deferred = DeferredSignals(self.wake)
@@ -368,6 +372,13 @@ class CoreProcess:
         if kind is SpillWanted:
             # What nothing lies in need not be made free.
             message.bytes_wanted -= self._regions.give_back_idle(EVERYTHING, RECALL_BYTES_MIN)
+        if kind is NodeGone:
+            # Answers that had come from there count, and then its processes are gone.
+            text = f"its node {message.node_id.hex()} died: {message.reason}"
+            gone = self._mail.node_gone(message.home, text, inbox)
+            inbox.append(FromRaylet(message))
+            inbox += gone
+            return
         if kind in self.owner.accepted_from_raylet:
             inbox.append(FromRaylet(message))
             return
