@@ -26,7 +26,7 @@ async def _is_refused_now(address: str, timeout_s: float) -> bool:
         _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(port)), timeout_s)
     except ConnectionRefusedError:
         return True
-    except (OSError, TimeoutError, asyncio.TimeoutError):
+    except (OSError, ValueError, TimeoutError, asyncio.TimeoutError):
         return False
     writer.transport.abort()
     return False

@@ -200,6 +200,10 @@ class Abroad:
     def _node_died(self, died: NodeDied) -> None:
         """Its leases are over, its clients are gone, what was asked of it is asked of others."""
         node_id = died.node_id
+        if node_id == self._node_id:
+            # That is us. The GCS says so itself when we report, and then this node ends with all it runs.
+            self._neighbours.on_fenced(died.reason)
+            return
         self._neighbours.node_died(died)
         self._leases_over(node_id, f"Its node {node_id.hex()} died: {died.reason}")
         for guest in self._guests_of(node_id):
