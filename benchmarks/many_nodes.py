@@ -1,7 +1,7 @@
 """Many nodes on one machine: how fast one joins and works, and whether thirty-two of them start and run 10,000 tasks.
 
 Not a row of the core table: Ray starts a dozen processes a node, and thirty-two of them do not fit on a small machine.
-Two times are taken of a node that joins, because they mean different things: from the order to start it (a Python interpreter
+Two times are taken of a node that joins, because they mean different things: from the order to start it (an interpreter
 and its imports are most of that), and from the moment its process has joined; each until a task that waited for this node
 alone runs there.
 

@@ -86,7 +86,9 @@ def test_a_node_whose_question_breaks_off_and_whose_port_is_shut_is_dead_at_once
         mine = GrpcChannel("Gcs", world.channel._address, TOKEN)
         first = await watch(world)
         seen = await watch(world, first)
-        asking = asyncio.ensure_future(mine.call("WatchNodes", messages.WatchNodes(NODE, seen.epoch, seen.version, LONG_MS)))
+        asking = asyncio.ensure_future(
+            mine.call("WatchNodes", messages.WatchNodes(NODE, seen.epoch, seen.version, LONG_MS))
+        )
         other = asyncio.ensure_future(watch(world, seen, hold_ms=LONG_MS))
         await asyncio.sleep(0.1)
         listener.close()

@@ -28,7 +28,9 @@ def call(number: int, retries: int) -> TaskRecord:
 
 
 def alive(incarnation: int = 0) -> ActorUpdate:
-    return ActorUpdate(ACTOR, ACTOR_ALIVE, Endpoint(ACTOR_PROCESS, b"node-b..", "unix:/b/x.s"), incarnation, 0, "", b"", 77)
+    return ActorUpdate(
+        ACTOR, ACTOR_ALIVE, Endpoint(ACTOR_PROCESS, b"node-b..", "unix:/b/x.s"), incarnation, 0, "", b"", 77
+    )
 
 
 def test_the_owner_of_a_borrowed_object_is_said_to_have_died_with_its_node():

@@ -106,7 +106,20 @@ class Host:
         """Nothing reaches the other host from this one or back: what they send each other goes to a card that nobody has.
         Everybody else still hears both."""
         for here, there in ((self, other), (other, self)):
-            _run("ip", "-n", here.namespace, "neigh", "replace", there.ip, "lladdr", NOBODY, "dev", "eth0", "nud", "permanent")
+            _run(
+                "ip",
+                "-n",
+                here.namespace,
+                "neigh",
+                "replace",
+                there.ip,
+                "lladdr",
+                NOBODY,
+                "dev",
+                "eth0",
+                "nud",
+                "permanent",
+            )
 
     def meet(self, other: Host) -> None:
         """As before ``part_from``."""
@@ -115,7 +128,9 @@ class Host:
 
     def processes(self, what: str) -> list[int]:
         """Processes of it whose command line has these words, by the host's own numbers."""
-        listed = self.run("sh", "-c", "for f in /proc/[0-9]*/cmdline; do echo $f $(tr '\\0' ' ' < $f); done 2>/dev/null")
+        listed = self.run(
+            "sh", "-c", "for f in /proc/[0-9]*/cmdline; do echo $f $(tr '\\0' ' ' < $f); done 2>/dev/null"
+        )
         return [int(line.split("/")[2]) for line in listed.splitlines() if what in line and "/cmdline" in line]
 
 

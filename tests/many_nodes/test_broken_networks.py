@@ -84,7 +84,9 @@ def test_a_host_whose_cable_is_pulled_is_dead_in_time_and_leaves_when_it_is_plug
 ):
     """No connection of it is closed: everything must come from silence. All that waits for it goes on or says why."""
     hosts, address = three
-    program = PROGRAM.format(address=address) + """
+    program = (
+        PROGRAM.format(address=address)
+        + """
 lost = {"host2": 0.01}
 holder = Holder.options(resources=lost).remote()
 mover = Holder.options(resources=lost, max_restarts=1, max_task_retries=3).remote()
@@ -108,6 +110,7 @@ say("late", time.monotonic() - begin < 25)
 say([row["Alive"] for row in ray.nodes() if row["NodeID"] == node])
 say("end")
 """
+    )
     running = hosts[0].start_python(program)
     lines_until(running, "go")
     hosts[2].unplug_the_cable()
@@ -136,7 +139,9 @@ def test_a_network_that_breaks_between_two_nodes_is_worked_around_and_used_again
 ):
     """Host 1 and host 2 do not hear each other; the head hears both, so nobody is dead."""
     hosts, address = three
-    program = PROGRAM.format(address=address) + """
+    program = (
+        PROGRAM.format(address=address)
+        + """
 there = {"host2": 0.01}
 holder = Holder.options(resources=there).remote()
 node = ray.get(holder.pid.remote(), timeout=30)
@@ -150,7 +155,8 @@ say("go")
 kind, text, seconds = outcome(holder.pid.remote()); say("call", kind, "cannot be reached" in str(text), seconds < 20)
 say("tasks", [outcome(ref)[0] for ref in slow])
 kind, array, seconds = outcome(made); say("made", kind, seconds < 20)
-kind, text, _ = outcome(where.options(scheduling_strategy=hard).remote()); say("hard", kind, "cannot be reached" in str(text))
+kind, text, _ = outcome(where.options(scheduling_strategy=hard).remote())
+say("hard", kind, "cannot be reached" in str(text))
 say("alive", all(row["Alive"] for row in ray.nodes()))
 say("parted")
 deadline = time.monotonic() + 40
@@ -163,6 +169,7 @@ say("healed", kind, value == node)
 say("call", outcome(holder.pid.remote())[:2] == ("value", node))
 say("end")
 """
+    )
     running = hosts[1].start_python(program)
     lines_until(running, "go")
     hosts[1].part_from(hosts[2])

@@ -23,9 +23,7 @@ HOLD_MS_MAX = 20_000
 class NodeFeedDesk:
     """row: a node as others see it. disconnected: a raylet's question was cut off before it was answered."""
 
-    def __init__(
-        self, row: Callable[[bytes], messages.NodeInfo | None], disconnected: Callable[[bytes], None]
-    ) -> None:
+    def __init__(self, row: Callable[[bytes], messages.NodeInfo | None], disconnected: Callable[[bytes], None]) -> None:
         self.methods: dict[str, Callable[[Any], Awaitable[Any]]] = {"WatchNodes": self._watch}
         self.feed = NodeFeed()
         self._epoch = random_id()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-
 PAUSES_S = (0.0, 0.1, 0.4, 1.5)
 """A process that ends in good order closes its port some moments after its connections."""
 

@@ -19,9 +19,9 @@ from raybook.core.node import lease_events as le
 from raybook.core.node import spillover as so
 from raybook.core.node.node_view import NodeDied
 from raybook.core.node.translation import LEASE_EVENTS
+from raybook.io.peer_address import node_home
 from raybook.protocol.messages import raylet as rm
 from raybook.protocol.messages import store as sm
-from raybook.io.peer_address import node_home
 from raybook.protocol.messages.neighbours import ClientEnded, FromClient, Parted, ToClient
 from raybook.raylet.clients import Client, ClientTable
 from raybook.raylet.effects import NodeDecider
@@ -65,9 +65,7 @@ class Abroad:
         self._store = store
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(rm.RayletMessage).decode
-        self._machine = so.Spillover(
-            node_id, watch.view, decider.leases.available_for_reports, watch.view.why_absent
-        )
+        self._machine = so.Spillover(node_id, watch.view, decider.leases.available_for_reports, watch.view.why_absent)
         self._leases: dict[int, tuple[bytes, bytes]] = {}
         """Leases of other nodes → (node, client of ours that has it)."""
         self._guests: dict[bytes, bytes] = {}

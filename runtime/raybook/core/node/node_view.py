@@ -166,11 +166,11 @@ class NodeView(ResourceView):
         return self._infos.get(node_id)
 
     def why_dead(self, node_id: bytes) -> str:
-        """"" for a node that is not known to be dead."""
+        """ "" for a node that is not known to be dead."""
         return self._dead.get(node_id, "")
 
     def why_cut_off(self, node_id: bytes) -> str:
-        """"" for a node that is in reach."""
+        """ "" for a node that is in reach."""
         return self._cut_off.get(node_id, "")
 
     def why_absent(self, node_id: bytes) -> str:
