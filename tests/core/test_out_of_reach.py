@@ -8,7 +8,7 @@ from raybook.base.specs import Endpoint, Location, RefInfo, Value
 from raybook.core.owner.actor_queue import ActorQueue
 from raybook.core.owner.owner import Owner
 from raybook.core.owner.records import FromPeer, FromRaylet, FunctionStats, HoldRef, PeerGone, PushTo, Put, TaskRecord
-from raybook.protocol.messages.raylet import ActorUpdate
+from raybook.protocol.messages.raylet import ActorUpdate, NodeGone
 from raybook.protocol.messages.worker import AddBorrows, ObjectReady, TaskSpec
 
 ME, OTHER, ACTOR_PROCESS = b"owner...", b"other...", b"actor-pr"
@@ -43,6 +43,35 @@ def test_the_owner_of_a_borrowed_object_is_said_to_have_died_with_its_node():
     error = owner.objects.values[key].error
     assert error is not None and error.code == "OwnerDiedError"
     assert "has died (its node b0b0 died: it has not answered for 10.0 s.)" in error.text
+
+
+def borrowing() -> tuple[Owner, bytes]:
+    owner = Owner(ME, Config())
+    key = OTHER + bytes(12)
+    owner.handle([HoldRef(RefInfo(key, "unix:/other"))], 0)
+    return owner, key
+
+
+def test_a_process_of_another_node_that_closed_is_said_to_be_dead_when_it_is_known_whether_its_node_died():
+    owner, key = borrowing()
+    owner.handle([PeerGone(OTHER, home="/b|10.0.0.2")], 0)
+    assert key not in owner.objects.values
+
+    owner.handle([FromRaylet(NodeGone(b"node-b..", "it burnt.", "/b|10.0.0.2"))], 50)
+
+    error = owner.objects.values[key].error
+    assert error is not None and f"its node {b'node-b..'.hex()} died: it burnt." in error.text
+
+
+def test_a_process_of_another_node_that_closed_is_dead_soon_even_if_its_node_lives():
+    owner, key = borrowing()
+    owner.handle([PeerGone(OTHER, home="/b|10.0.0.2")], 0)
+    owner.handle([FromRaylet(NodeGone(b"node-c..", "it burnt.", "/c|10.0.0.3"))], 50)
+    assert key not in owner.objects.values
+
+    owner.tick(owner.next_deadline_ms() or 0)
+
+    assert owner.objects.is_failed(key) and owner.next_deadline_ms() is None
 
 
 def test_an_owner_that_is_cut_off_is_not_said_to_be_dead():

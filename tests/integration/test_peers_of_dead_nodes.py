@@ -88,7 +88,7 @@ def test_what_a_process_said_before_its_node_died_is_heard_and_then_it_is_gone(p
     gone = process.mail.node_gone(HOME, WHY, inbox)
 
     assert inbox == [FromPeer(THEIRS.client_id, GetObject(KEY))]
-    assert gone == [PeerGone(THEIRS.client_id, WHY)]
+    assert gone == [PeerGone(THEIRS.client_id, WHY, home=HOME)]
     assert not process.mail.by_fd
     framed.close()
 

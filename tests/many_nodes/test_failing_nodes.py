@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -18,6 +19,7 @@ from tests.many_nodes.conftest import wait_until
 
 pytestmark = pytest.mark.slow
 PATIENCE_S = 30
+NODES = 8
 WINDOW_S = 1.5
 """The health check's time-out here (conftest)."""
 
@@ -134,18 +136,35 @@ def test_what_no_node_can_hold_yet_runs_on_the_node_that_joins(cluster: Cluster)
 def test_eight_nodes_start_and_run_two_thousand_tasks(own_world: None):
     one = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
-        for _ in range(7):
+        for _ in range(NODES - 1):
             one.add_node(num_cpus=1, wait=False)
         one.wait_for_nodes()
         ray.init(address=one.address, namespace="tests")
 
-        @ray.remote(scheduling_strategy="SPREAD")
-        def where(number: int) -> tuple[int, str]:
-            return number, ray.get_runtime_context().get_node_id()
+        @ray.remote(num_cpus=0)
+        class Meeting:
+            def __init__(self) -> None:
+                self.everybody = asyncio.Event()
+                self.here = 0
 
-        answers = ray.get([where.remote(number) for number in range(2_000)], timeout=90)
-        assert [number for number, _ in answers] == list(range(2_000))
-        assert len({node for _, node in answers}) == 8
+            async def join(self) -> None:
+                self.here += 1
+                if self.here == NODES:
+                    self.everybody.set()
+                await self.everybody.wait()
+
+        @ray.remote
+        def meet(meeting: object) -> str:
+            ray.get(meeting.join.remote())
+            return ray.get_runtime_context().get_node_id()
+
+        @ray.remote(scheduling_strategy="SPREAD")
+        def square(number: int) -> int:
+            return number * number
+
+        meeting = Meeting.remote()
+        assert len(set(ray.get([meet.remote(meeting) for _ in range(NODES)], timeout=60))) == NODES
+        assert ray.get([square.remote(number) for number in range(2_000)], timeout=60) == [n * n for n in range(2_000)]
     finally:
         ray.shutdown()
         one.shutdown()

@@ -25,6 +25,7 @@ from raybook.base.config import Config
 from raybook.base.ids import random_id
 from raybook.base.specs import Endpoint
 from raybook.core.owner.locality import Locality
+from raybook.core.owner.out_of_reach import why_node_died
 from raybook.core.owner.owner import Owner
 from raybook.core.owner.records import (
     FreeOwn,
@@ -374,8 +375,7 @@ class CoreProcess:
             message.bytes_wanted -= self._regions.give_back_idle(EVERYTHING, RECALL_BYTES_MIN)
         if kind is NodeGone:
             # Answers that had come from there count, and then its processes are gone.
-            text = f"its node {message.node_id.hex()} died: {message.reason}"
-            gone = self._mail.node_gone(message.home, text, inbox)
+            gone = self._mail.node_gone(message.home, why_node_died(message), inbox)
             inbox.append(FromRaylet(message))
             inbox += gone
             return

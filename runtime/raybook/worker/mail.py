@@ -15,6 +15,7 @@ from typing import Any
 
 from raybook.base.specs import Endpoint
 from raybook.core.owner.records import FromPeer, PeerGone, PushTo, ToPeer
+from raybook.io.peer_address import home_of
 from raybook.io.transport import ConnectionClosed, accept
 from raybook.protocol.messages.worker import Hello, SendFunction, WorkerMessage
 from raybook.worker.executor_base import Executor
@@ -42,6 +43,7 @@ class Mail:
         health_timeout_ms: int,
     ) -> None:
         self._token = token
+        self._home = home_of(me.address)
         self.listeners = {listener.fileno(): listener for listener in listeners}
         self._epoll = epoll
         self._accepted = accepted
@@ -116,7 +118,7 @@ class Mail:
             return None
         if self.executor is not None:
             self.executor.on_peer_gone(peer.client_id)
-        return PeerGone(peer.client_id, reason, is_cut_off)
+        return PeerGone(peer.client_id, reason, is_cut_off, "" if peer.home == self._home else peer.home)
 
     # Out
 

@@ -3,7 +3,8 @@
                       it died, or closed                    the network between the two broke (*cut off*)
     leases of it      the raylet's word on them is final    the same
     calls of it       wait for the GCS's word               fail with a reason, or are sent again if they have retries
-    its objects       are lost                              are lost to this process
+    its objects       are lost, with the reason if its      are lost to this process
+                      node died: that is heard a moment later
     what it borrowed  is given back at once                 stays for ``grace_ms``: it may go on reading until the same
                                                             rule has told it that its owner is gone
 
@@ -22,7 +23,11 @@ from raybook.core.owner.lease_endings import LeaseEndings
 from raybook.core.owner.lease_requester import LeaseRequester
 from raybook.core.owner.records import PeerGone, TaskRecord
 from raybook.core.owner.reference_counter import ReferenceCounter
+from raybook.protocol.messages.raylet import NodeGone
 
+REASON_MS = 300
+"""A process on another node that closed is said to have died after this at the latest. If its node died, that is known by
+then, and why."""
 GRACE_SHARE = 3.0
 """Of the health check's time-out: twice what the kernel needs to notice (``io/keepalive``)."""
 
@@ -54,6 +59,8 @@ class OutOfReach:
         self._lose = lose
         self._parted: dict[bytes, int] = {}
         """Processes that were cut off → when they have given up what they borrowed."""
+        self._closed: dict[bytes, tuple[int, PeerGone]] = {}
+        """Processes on other nodes that closed → when their objects are lost, whatever the reason."""
 
     def peer_gone(self, event: PeerGone, now_ms: int) -> None:
         """No connection to a process is left."""
@@ -70,13 +77,36 @@ class OutOfReach:
         else:
             self._parted.pop(client_id, None)
             self._borrows.on_client_gone(client_id)
-        for key in [key for key in self._references.owners if owner_of(key) == client_id]:
+        if event.home and not event.reason:
+            self._closed[client_id] = (now_ms + REASON_MS, event)
+        else:
+            self._lose_objects(event)
+
+    def node_gone(self, message: NodeGone) -> None:
+        """A node is dead: why some of its processes closed is known now."""
+        for client_id, (_, event) in list(self._closed.items()):
+            if event.home == message.home:
+                del self._closed[client_id]
+                self._lose_objects(PeerGone(client_id, why_node_died(message)))
+
+    def _lose_objects(self, event: PeerGone) -> None:
+        for key in [key for key in self._references.owners if owner_of(key) == event.client_id]:
             self._lose(key, event)
 
     def tick(self, now_ms: int) -> None:
+        for client_id, (due_ms, event) in list(self._closed.items()):
+            if due_ms <= now_ms:
+                del self._closed[client_id]
+                self._lose_objects(event)
         for client_id in [client_id for client_id, due_ms in self._parted.items() if due_ms <= now_ms]:
             del self._parted[client_id]
             self._borrows.give_up(client_id)
 
     def next_deadline_ms(self) -> int | None:
-        return min(self._parted.values()) if self._parted else None
+        deadlines = [*self._parted.values(), *(due_ms for due_ms, _ in self._closed.values())]
+        return min(deadlines) if deadlines else None
+
+
+def why_node_died(message: NodeGone) -> str:
+    """Why a process of that node is gone."""
+    return f"its node {message.node_id.hex()} died: {message.reason}"

@@ -178,7 +178,7 @@ class Owner:
             LeaseLost: lambda message: self.endings.lost(message, self._now_ms),
             DemandInfeasible: self.losses.on_infeasible,
             DemandRefused: self.losses.on_refused,
-            NodeGone: lambda message: self.recovery.node_gone(message.node_id, message.reason),
+            NodeGone: self._on_node_gone,
             ActorUpdate: self.losses.on_actor_update,
             SpillWanted: self.relocations.on_spill_wanted,
             ObjectsSpilled: self.relocations.on_objects_spilled,
@@ -468,6 +468,10 @@ class Owner:
         self.exchange.stop_waiting_for(keys)
 
     # Peers
+
+    def _on_node_gone(self, message: NodeGone) -> None:
+        self.recovery.node_gone(message.node_id, message.reason)
+        self.out_of_reach.node_gone(message)
 
     def _lose_owner(self, key: bytes, event: PeerGone) -> None:
         """A borrowed object's owner is gone: unless its value came inline, it is lost, also when it was read before."""
