@@ -12,7 +12,7 @@ from tests.many_nodes.hosts import Host, Network, why_not
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180), pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")]
 
 PROGRAM = """
-import time, numpy, raybook as ray
+import os, time, numpy, raybook as ray
 from raybook.exceptions import *
 from raybook.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 ray.init(address="{address}", log_to_driver=False)
@@ -52,9 +52,10 @@ def outcome(ref, timeout=40):
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def three() -> Iterator[tuple[list[Host], str]]:
-    """A head with one CPU, and two hosts with two CPUs and a resource of their own each. Nodes are dead after 1.5 s."""
+    """A head with one CPU, and two hosts with two CPUs and a resource of their own each. Nodes are dead after 1.5 s. The
+    last test loses one of them."""
     with Network() as network:
         head = network.add_host()
         head.raybook("start", "--head", "--host", head.ip, "--port", "6379", "--num-cpus", "1")
@@ -79,61 +80,6 @@ def lines_until(running, last: str) -> list[str]:
     raise AssertionError("\n".join(lines))
 
 
-def test_a_host_whose_cable_is_pulled_is_dead_in_time_and_leaves_when_it_is_plugged_in_again(
-    three: tuple[list[Host], str],
-):
-    """No connection of it is closed: everything must come from silence. All that waits for it goes on or says why."""
-    hosts, address = three
-    program = (
-        PROGRAM.format(address=address)
-        + """
-lost = {"host2": 0.01}
-holder = Holder.options(resources=lost).remote()
-mover = Holder.options(resources=lost, max_restarts=1, max_task_retries=3).remote()
-node = ray.get(holder.pid.remote(), timeout=30)
-assert ray.get(mover.pid.remote(), timeout=30) == node
-(borrowed,) = ray.get(holder.put.remote(), timeout=30)
-soft = NodeAffinitySchedulingStrategy(node, soft=True)
-made = make.options(scheduling_strategy=soft).remote(7)
-ray.wait([made], timeout=30)
-slow = [where.remote(1.5) for _ in range(5)]
-time.sleep(0.3)
-say("go")
-begin = time.monotonic()
-kind, text, _ = outcome(holder.pid.remote())
-say("call", kind, node in text)
-kind, nodes, _ = outcome(slow[0]); say("task", kind)
-say("tasks", all(outcome(ref)[0] == "value" for ref in slow))
-kind, array, _ = outcome(made); say("made", kind, int(array.sum()))
-kind, text, _ = outcome(borrowed); say("borrowed", kind, node in str(text), "1.5 s" in str(text) or "answered" in str(text))
-say("late", time.monotonic() - begin < 25)
-say([row["Alive"] for row in ray.nodes() if row["NodeID"] == node])
-say("end")
-"""
-    )
-    running = hosts[0].start_python(program)
-    lines_until(running, "go")
-    hosts[2].unplug_the_cable()
-    said = lines_until(running, "end")
-    assert said == [
-        "call ActorDiedError True",
-        "task value",
-        "tasks True",
-        "made value 2100000",
-        "borrowed OwnerDiedError True True",
-        "late True",
-        "[False]",
-        "end",
-    ]
-    assert running.wait(30) == 0
-    assert hosts[2].processes("raybook")
-    hosts[2].plug_it_in_again()
-    deadline = time.monotonic() + 20
-    while left := hosts[2].processes("raybook"):
-        assert time.monotonic() < deadline, f"Processes {left} of the fenced node still run."
-        time.sleep(0.1)
-
-
 def test_a_network_that_breaks_between_two_nodes_is_worked_around_and_used_again_when_it_is_whole(
     three: tuple[list[Host], str],
 ):
@@ -152,6 +98,8 @@ assert ray.get(where.options(scheduling_strategy=hard).remote(), timeout=30) == 
 slow = [where.options(scheduling_strategy="SPREAD").remote(2.0) for _ in range(5)]
 time.sleep(0.3)
 say("go")
+while not os.path.exists("/tmp/go"):
+    time.sleep(0.01)
 kind, text, seconds = outcome(holder.pid.remote()); say("call", kind, "cannot be reached" in str(text), seconds < 20)
 say("tasks", [outcome(ref)[0] for ref in slow])
 kind, array, seconds = outcome(made); say("made", kind, seconds < 20)
@@ -173,6 +121,7 @@ say("end")
     running = hosts[1].start_python(program)
     lines_until(running, "go")
     hosts[1].part_from(hosts[2])
+    hosts[1].run("touch", "/tmp/go")
     said = lines_until(running, "parted")
     assert said == [
         "call ActorUnavailableError True True",
@@ -185,3 +134,61 @@ say("end")
     hosts[1].meet(hosts[2])
     assert lines_until(running, "end") == ["healed value True", "call True", "end"]
     assert running.wait(30) == 0
+
+
+def test_a_host_whose_cable_is_pulled_is_dead_in_time_and_leaves_when_it_is_plugged_in_again(
+    three: tuple[list[Host], str],
+):
+    """No connection of it is closed: everything must come from silence. All that waits for it goes on or says why."""
+    hosts, address = three
+    program = (
+        PROGRAM.format(address=address)
+        + """
+lost = {"host2": 0.01}
+holder = Holder.options(resources=lost).remote()
+mover = Holder.options(resources=lost, max_restarts=1, max_task_retries=3).remote()
+node = ray.get(holder.pid.remote(), timeout=30)
+assert ray.get(mover.pid.remote(), timeout=30) == node
+(borrowed,) = ray.get(holder.put.remote(), timeout=30)
+soft = NodeAffinitySchedulingStrategy(node, soft=True)
+made = make.options(scheduling_strategy=soft).remote(7)
+ray.wait([made], timeout=30)
+slow = [where.remote(1.5) for _ in range(5)]
+time.sleep(0.3)
+say("go")
+while not os.path.exists("/tmp/go"):
+    time.sleep(0.01)
+begin = time.monotonic()
+kind, text, _ = outcome(holder.pid.remote())
+say("call", kind, node in text)
+kind, nodes, _ = outcome(slow[0]); say("task", kind)
+say("tasks", all(outcome(ref)[0] == "value" for ref in slow))
+kind, array, _ = outcome(made); say("made", kind, int(array.sum()))
+kind, text, _ = outcome(borrowed); say("borrowed", kind, node in str(text), "1.5 s" in str(text) or "answered" in str(text))
+say("late", time.monotonic() - begin < 25)
+say([row["Alive"] for row in ray.nodes() if row["NodeID"] == node])
+say("end")
+"""
+    )
+    running = hosts[0].start_python(program)
+    lines_until(running, "go")
+    hosts[2].unplug_the_cable()
+    hosts[0].run("touch", "/tmp/go")
+    said = lines_until(running, "end")
+    assert said == [
+        "call ActorDiedError True",
+        "task value",
+        "tasks True",
+        "made value 2100000",
+        "borrowed OwnerDiedError True True",
+        "late True",
+        "[False]",
+        "end",
+    ]
+    assert running.wait(30) == 0
+    assert hosts[2].processes("raybook")
+    hosts[2].plug_it_in_again()
+    deadline = time.monotonic() + 20
+    while left := hosts[2].processes("raybook"):
+        assert time.monotonic() < deadline, f"Processes {left} of the fenced node still run."
+        time.sleep(0.1)

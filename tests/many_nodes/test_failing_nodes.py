@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy
 import pytest
@@ -133,7 +133,7 @@ def test_what_no_node_can_hold_yet_runs_on_the_node_that_joins(cluster: Cluster)
 
 
 @pytest.mark.timeout(120)
-def test_eight_nodes_start_and_run_two_thousand_tasks(own_world: None):
+def test_eight_nodes_start_and_run_two_thousand_tasks(own_world: None, tmp_path: Path):
     one = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         for _ in range(NODES - 1):
@@ -141,29 +141,19 @@ def test_eight_nodes_start_and_run_two_thousand_tasks(own_world: None):
         one.wait_for_nodes()
         ray.init(address=one.address, namespace="tests")
 
-        @ray.remote(num_cpus=0)
-        class Meeting:
-            def __init__(self) -> None:
-                self.everybody = asyncio.Event()
-                self.here = 0
-
-            async def join(self) -> None:
-                self.here += 1
-                if self.here == NODES:
-                    self.everybody.set()
-                await self.everybody.wait()
-
         @ray.remote
-        def meet(meeting: object) -> str:
-            ray.get(meeting.join.remote())
+        def meet(number: int) -> str:
+            # A task that waited in ``get`` would lend its CPU to another.
+            (tmp_path / str(number)).touch()
+            while len(list(tmp_path.iterdir())) < NODES:
+                time.sleep(0.01)
             return ray.get_runtime_context().get_node_id()
 
         @ray.remote(scheduling_strategy="SPREAD")
         def square(number: int) -> int:
             return number * number
 
-        meeting = Meeting.remote()
-        assert len(set(ray.get([meet.remote(meeting) for _ in range(NODES)], timeout=60))) == NODES
+        assert len(set(ray.get([meet.remote(number) for number in range(NODES)], timeout=60))) == NODES
         assert ray.get([square.remote(number) for number in range(2_000)], timeout=60) == [n * n for n in range(2_000)]
     finally:
         ray.shutdown()
