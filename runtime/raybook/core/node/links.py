@@ -121,7 +121,7 @@ class Links:
             Said: self._said,
             Confirmed: self._was_confirmed,
             Broken: self._broken,
-            LinkEnded: lambda event: self._links.pop(event.node_id, None) and None,
+            LinkEnded: self._ended,
         }
 
     def handle(self, events: Iterable[Any], now_ms: int) -> list[Any]:
@@ -183,6 +183,9 @@ class Links:
         link.state = LinkState.PAUSING
         link.next_ms = self._now_ms + link.pause_ms
         link.pause_ms = min(2 * link.pause_ms, PAUSE_MS_MAX)
+
+    def _ended(self, event: LinkEnded) -> None:
+        self._links.pop(event.node_id, None)
 
     def _elapse(self, node_id: bytes, link: _Link) -> None:
         silence_ms = self._now_ms - link.silent_since_ms
