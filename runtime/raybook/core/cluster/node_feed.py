@@ -5,7 +5,7 @@ version it has; the answer is everything newer, each node once. Dead nodes are r
 looked since one was forgotten, or has read another GCS, is told everything anew (*reset*).
 
 Knows nothing of who reads or how. Invariants: versions grow by one a change; a node is in each log once. Cost: O(1) a
-change, O(changes) an answer, whatever the number of nodes. Source: decision 0033; etcd's watches and Ray's syncer have the
+change, O(changes) an answer, whatever the number of nodes. Source: decision 0040; etcd's watches and Ray's syncer have the
 same shape.
 """
 

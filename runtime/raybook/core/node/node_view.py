@@ -7,7 +7,7 @@ takes these guesses back. Nodes that a GCS does not know which was started anew 
 A node that lives and cannot be reached from here is out of the view until it can.
 
 Knows nothing of connections, nor who asks the GCS when. Invariants: who is in the view lives, as far as the GCS says; a
-death is told once. Source: decision 0033.
+death is told once. Source: decision 0040.
 """
 
 from __future__ import annotations
