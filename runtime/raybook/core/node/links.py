@@ -10,7 +10,7 @@ after a while, and *healed* when it answers again.
     PAUSING → CONNECTING       the pause is over
                                a node that dies is forgotten, from every state
 Knows nothing of sockets or of what is said. Invariants: what is kept are the numbers after the last confirmed one, without
-a gap; a node is cut off once until it is healed. Source: decision 0041.
+a gap; a node is cut off once until it is healed. Source: decision 0043.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@
     what it borrowed  is given back at once                 stays for ``grace_ms``: it may go on reading until the same
                                                             rule has told it that its owner is gone
 
-Knows nothing of how a task fails or an object gets its value. Source: decision 0041.
+Knows nothing of how a task fails or an object gets its value. Source: decision 0043.
 """
 
 from __future__ import annotations
