@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from raybook.base.specs import Endpoint
-from raybook.core.owner.records import FromPeer, PeerGone, ToPeer
+from raybook.core.owner.records import FromPeer, FromRaylet, PeerGone, ToPeer
 from raybook.io.keepalive import expect_answers
 from raybook.io.peer_address import home_of, node_home
 from raybook.io.transport import FramedSocket, connect, listen
+from raybook.protocol.messages.raylet import NodeGone
 from raybook.protocol.messages.worker import GetObject, Hello, WorkerMessage
 from raybook.worker.mail import Mail
 
@@ -22,7 +23,8 @@ TOKEN = b"t" * 32
 KEY = b"object-id..........."
 THEIRS = Endpoint(b"theirs..", b"node-b..", "unix:/tmp/session-b/theirs.s|tcp:10.0.0.2:4000")
 HOME = "/tmp/session-b|10.0.0.2"
-WHY = "its node died: it burnt"
+DEAD = NodeGone(b"node-b..", "it burnt.", HOME)
+WHY = f"its node {DEAD.node_id.hex()} died: it burnt."
 
 
 class Process:
@@ -85,16 +87,19 @@ def test_what_a_process_said_before_its_node_died_is_heard_and_then_it_is_gone(p
     framed.flush()
     inbox: list = []
 
-    gone = process.mail.node_gone(HOME, WHY, inbox)
+    process.mail.node_gone(DEAD, inbox)
 
-    assert inbox == [FromPeer(THEIRS.client_id, GetObject(KEY))]
-    assert gone == [PeerGone(THEIRS.client_id, WHY, home=HOME)]
+    assert inbox == [
+        FromPeer(THEIRS.client_id, GetObject(KEY)),
+        FromRaylet(DEAD),
+        PeerGone(THEIRS.client_id, WHY, home=HOME),
+    ]
     assert not process.mail.by_fd
     framed.close()
 
 
 def test_nothing_is_sent_to_a_dead_node_and_the_sender_hears_why(process: Process):
-    process.mail.node_gone(HOME, WHY, [])
+    process.mail.node_gone(DEAD, [])
 
     process.mail.send(ToPeer(THEIRS.client_id, THEIRS.address, GetObject(KEY)))
 
@@ -102,7 +107,7 @@ def test_nothing_is_sent_to_a_dead_node_and_the_sender_hears_why(process: Proces
 
 
 def test_a_process_of_a_dead_node_that_lives_on_is_not_listened_to(process: Process):
-    process.mail.node_gone(HOME, WHY, [])
+    process.mail.node_gone(DEAD, [])
     framed = connect_in_background(process)
     framed.queue(Hello(THEIRS))
     framed.queue(GetObject(KEY))

@@ -26,7 +26,6 @@ from raybook.base.errors import LocalRayletDiedError
 from raybook.base.ids import IdFactory, random_id
 from raybook.base.specs import Endpoint
 from raybook.core.owner.locality import Locality
-from raybook.core.owner.out_of_reach import why_node_died
 from raybook.core.owner.owner import Owner
 from raybook.core.owner.records import (
     FreeOwn,
@@ -46,14 +45,7 @@ from raybook.core.owner.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ti
 from raybook.io.peer_address import close_listeners, listen_for_peers
 from raybook.io.shm_arena import Arena
 from raybook.io.transport import ConnectionClosed
-from raybook.protocol.messages.raylet import (
-    FactsDelta,
-    GcsReply,
-    NodeGone,
-    ObjectFetched,
-    Observed,
-    Refused,
-)
+from raybook.protocol.messages.raylet import FactsDelta, GcsReply, NodeGone, ObjectFetched, Observed, Refused
 from raybook.protocol.messages.store import (
     ExtentGranted,
     ExtentRefused,
@@ -384,10 +376,7 @@ class CoreProcess:
             # What nothing lies in need not be made free.
             message.bytes_wanted -= self._regions.give_back_idle(EVERYTHING, RECALL_BYTES_MIN)
         if kind is NodeGone:
-            # Answers that had come from there count, and then its processes are gone.
-            gone = self._mail.node_gone(message.home, why_node_died(message), inbox)
-            inbox.append(FromRaylet(message))
-            inbox += gone
+            self._mail.node_gone(message, inbox)
             return
         if kind in self.owner.accepted_from_raylet:
             inbox.append(FromRaylet(message))

@@ -14,7 +14,8 @@ from collections.abc import Callable, Container
 from typing import Any
 
 from raybook.base.specs import Endpoint
-from raybook.core.owner.records import FromPeer, PeerGone, PushTo, ToPeer
+from raybook.core.owner.out_of_reach import why_node_died
+from raybook.core.owner.records import FromPeer, FromRaylet, PeerGone, PushTo, ToPeer
 from raybook.io.peer_address import home_of
 from raybook.io.transport import ConnectionClosed, accept
 from raybook.protocol.messages.worker import ForgetFunctions, Hello, SendFunction, WorkerMessage
@@ -97,17 +98,18 @@ class Mail:
             elif self.executor is not None:
                 self.executor.on_message(peer, message)
 
-    def node_gone(self, home: str, reason: str, inbox: Inbox) -> list[PeerGone]:
-        """A node is dead: what its processes had said goes into the inbox, then they are dropped. What to tell the owner
-        machine of them."""
+    def node_gone(self, message: NodeGone, inbox: Inbox) -> None:
+        """A node is dead. Answers that had come from there count, and then its processes are gone."""
+        reason = why_node_died(message)
         ended = []
-        for peer in self.peers.node_gone(home, reason):
+        for peer in self.peers.node_gone(message.home, reason):
             for _ in range(LAST_READS):
                 if self.by_fd.get(peer.framed.fd) is peer:
                     self.read(peer, select.EPOLLIN, inbox)
             if self.by_fd.get(peer.framed.fd) is peer and (gone := self.drop(peer, reason)) is not None:
                 ended.append(gone)
-        return ended
+        inbox.append(FromRaylet(message))
+        inbox += ended
 
     def drop(self, peer: Peer, reason: str = "", is_cut_off: bool = False) -> PeerGone | None:
         """Close a connection. What to tell the owner machine, when the process cannot be reached any more."""
