@@ -18,6 +18,7 @@ from raybook.core.owner.out_of_reach import why_node_died
 from raybook.core.owner.records import FromPeer, FromRaylet, PeerGone, PushTo, ToPeer
 from raybook.io.peer_address import home_of
 from raybook.io.transport import ConnectionClosed, accept
+from raybook.protocol.messages.raylet import NodeGone
 from raybook.protocol.messages.worker import ForgetFunctions, Hello, SendFunction, WorkerMessage
 from raybook.worker.executor_base import Executor
 from raybook.worker.peers import Peer, Peers
