@@ -1,4 +1,5 @@
-"""Guard: whom the jobs server answers. Whoever may submit a job may run anything as this user.
+"""HTTP guard: whom the HTTP servers of a cluster answer. Whoever may submit a job may run anything as this user, and the
+page of metrics tells what runs.
 
     over the Unix socket     whoever can open it: the folder is this user's
     with the cluster's token everybody
@@ -12,10 +13,12 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 Headers = Mapping[str, str] | Message
@@ -38,6 +41,15 @@ class Visitor:
     port: int
     is_local: bool
     own_port: int
+
+
+def visitor_of(connection: socket.socket, peer: Any) -> Visitor:
+    """Who is at the other end. peer: its address as the server was told."""
+    if not isinstance(peer, tuple):
+        return Visitor(0, True, 0)
+    own_host, own_port = connection.getsockname()[:2]
+    host, port = peer[:2]
+    return Visitor(port, is_loopback(host) and is_loopback(own_host), own_port)
 
 
 def is_loopback(host: str) -> bool:
