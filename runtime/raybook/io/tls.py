@@ -76,7 +76,11 @@ class TlsFramedSocket(FramedSocket):
                 return True
             if self._state != _SAFE and not self._proceed():
                 return not self._wants_write
-            return super().flush()
+            # OpenSSL may take a record at a time, and no more bytes than that although the kernel has room.
+            left = self.unsent_bytes
+            while not (done := super().flush()) and self.unsent_bytes < left:
+                left = self.unsent_bytes
+            return done
 
     def receive(self) -> list[Any]:
         """As for all framed sockets, and TlsFailed."""

@@ -25,9 +25,9 @@ class ProtocolError(ConnectionError):
     """The peer sent bytes that are no frame of this protocol."""
 
 
-UNDECODABLE = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
+UNDECODABLE = (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError)
 """What msgspec's decoder raises for bytes that are no message: its own errors, and Python's for text that is not UTF-8, for
-dates that cannot be, for nesting without end."""
+dates that cannot be, for maps whose keys are maps, for nesting without end."""
 
 
 class Codec:
