@@ -1,8 +1,8 @@
 """Proofs and TLS: what it costs that both sides of every connection prove the token, and what TLS between nodes costs.
 
-Arithmetic before: two HMACs of 100 bytes a side at 1 µs each, and one more round trip of 60 µs on a Unix socket; two digests and
-two HMACs a control call of 500 µs; AES-GCM of one core at 3 to 5 GB/s on each side, in records of 16 KiB, each with a turn
-through Python at 2 µs: about 1.5 GB/s, while the plain connection has 3 and more.
+Arithmetic before: two HMACs of 100 bytes a side at 1 µs each, and one more round trip of 60 µs on a Unix socket; two
+digests and two HMACs a control call of 500 µs; AES-GCM of one core at 3 to 5 GB/s on each side, in records of 16 KiB,
+each with a turn through Python at 2 µs: about 1.5 GB/s, while the plain connection has 3 and more.
 
 Usage: ``python benchmarks/proofs_and_tls.py [--megabytes 256]``. Needs ``cryptography``. All in one process, over loopback.
 """

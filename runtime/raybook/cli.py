@@ -56,7 +56,9 @@ def main() -> None:
 @click.option("--resources", default="{}", metavar="JSON", help="Custom resources, as in '{\"licence\": 2}'.")
 @click.option("--store", default="", metavar="FILE", help="Where the GCS keeps its tables; in its session by default.")
 @click.option("--token-file", metavar="FILE", help="Of the cluster to join, when it runs on another machine.")
-@click.option("--tls-cert", default="", metavar="FILE", help="This node's certificate: other nodes are spoken with by TLS.")
+@click.option(
+    "--tls-cert", default="", metavar="FILE", help="This node's certificate: other nodes are spoken with by TLS."
+)
 @click.option("--tls-key", default="", metavar="FILE", help="Its private key.")
 @click.option("--tls-ca", default="", metavar="FILE", help="Certificate of the authority that others must be of.")
 @click.option(

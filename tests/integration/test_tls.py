@@ -197,7 +197,11 @@ def refused(ends: Pair) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("who", "caller_says", "listener_says"),
     [
-        ("foreign", "refused this node's certificate", "certificate was refused: .*has to be one of this cluster's authority"),
+        (
+            "foreign",
+            "refused this node's certificate",
+            "certificate was refused: .*has to be one of this cluster's authority",
+        ),
         ("expired", "certificate expired.*out of date", "certificate has expired.*out of date"),
     ],
 )

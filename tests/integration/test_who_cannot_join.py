@@ -1,5 +1,5 @@
-"""Nodes and drivers that cannot join: wrong token, wrong version, wrong address, a port in use. Each is told why and what to do,
-and the cluster goes on."""
+"""Nodes and drivers that cannot join: wrong token, wrong version, wrong address, a port in use. Each is told why and what
+to do, and the cluster goes on."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_node_with_another_clusters_token_is_refused(head: ClusterRecord, tmp_
 
 def test_an_address_where_nobody_listens_is_named_with_what_to_check(head: ClusterRecord):
     with socket.create_server(("127.0.0.1", 0)) as gone:
-        address = "127.0.0.1:{}".format(gone.getsockname()[1])
+        address = f"127.0.0.1:{gone.getsockname()[1]}"
     text = said(run("start", "--address", address, "--token-file", head.token_file, "--num-cpus", "1"))
     assert f"Gcs at {address} did not answer" in text and "Nobody listens there: check host and port" in text
 
@@ -108,7 +108,7 @@ def test_an_address_of_something_else_is_named(head: ClusterRecord):
         thread = threading.Thread(target=answer)
         thread.start()
         try:
-            address = "127.0.0.1:{}".format(other.getsockname()[1])
+            address = f"127.0.0.1:{other.getsockname()[1]}"
             text = said(run("start", "--address", address, "--token-file", head.token_file, "--num-cpus", "1"))
         finally:
             stop.set()
@@ -153,7 +153,9 @@ def test_a_driver_of_another_version_is_told_the_difference(head: ClusterRecord)
 def test_an_id_that_a_living_node_has_is_refused_and_that_node_lives_on(head: ClusterRecord):
     (known,) = call(head, ListNodes()).nodes
     twin = NodeInfo(known.node_id, raylet_address="127.0.0.1:1", hostname="twin")
-    with pytest.raises(RemoteError, match=rf"{known.node_id.hex()} is taken: the node at {known.raylet_address}.*of its own"):
+    with pytest.raises(
+        RemoteError, match=rf"{known.node_id.hex()} is taken: the node at {known.raylet_address}.*of its own"
+    ):
         call(head, RegisterNode(twin))
     (still,) = call(head, ListNodes()).nodes
     assert (still.raylet_address, still.alive) == (known.raylet_address, True)

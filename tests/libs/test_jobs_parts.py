@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from raybook.api.submitted_job import OVERRIDE_VARIABLES, VARIABLE, merged_environment
-from raybook.jobs import websocket
 from raybook.io.http_guard import Visitor, check_visitor, is_loopback, owner_of_connection
+from raybook.jobs import websocket
 from raybook.jobs.records import DriverInfo, JobDetails, JobErrorType, JobInfo, JobStatus, JobType
 from raybook.jobs.request import parse_request
 

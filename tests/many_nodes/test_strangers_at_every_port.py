@@ -87,7 +87,9 @@ def guard_of(door: Door, record: ClusterRecord) -> str:
         assert path.is_absolute(), f"{door} has no place in a folder of ours"
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, f"{door} can be opened by others"
         folder = path.parent.stat()
-        assert stat.S_IMODE(folder.st_mode) == 0o700 and folder.st_uid == os.getuid(), f"{path.parent} is open to others"
+        assert stat.S_IMODE(folder.st_mode) == 0o700 and folder.st_uid == os.getuid(), (
+            f"{path.parent} is open to others"
+        )
         if path.name == "http.sock":
             return "folder"
         assert refuses_frames(door), f"{door} took a stranger in"
@@ -232,7 +234,6 @@ def test_noise_and_half_open_connections_at_every_port_hold_up_nobody_and_leave_
 
 
 def _daemons(record: ClusterRecord) -> list[int]:
-
 
     return sorted(pid for pid, _ in session_dir.claimants(Path(record.session_dir)))
 

@@ -18,8 +18,8 @@ import msgspec
 LIMITS = [b"\x00", b"\xff", b"\x7f", b"\x80", b"\xff\xff\xff\xff", b"\x00\x00\x00\x80", b"\xdd\xff\xff\xff\xff",
           b"\xdf\x7f\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xc9\xff\xff\xff\xff\xff", b"\xd9\xff", b"\x91" * 64,
           struct.pack("<Q", (1 << 63) - 1), b"\xd7\xff" + b"\xff" * 8, b"\xc0", b"\xa2\xc3\x28"]  # fmt: skip
-"""Numbers at their limits; and, in msgpack's words, arrays, maps, bytes and extensions that announce gigabytes, nesting, a date
-that cannot be, text that is not UTF-8."""
+"""Numbers at their limits; and, in msgpack's words, arrays, maps, bytes and extensions that announce gigabytes, nesting, a
+date that cannot be, text that is not UTF-8."""
 
 
 def mutate(rng: random.Random, data: bytes, other: bytes) -> bytes:

@@ -89,7 +89,9 @@ def test_the_token_is_in_nothing_that_is_sent():
     assert TOKEN not in listening.greeting + calling.answer + listening.verdict
 
 
-@pytest.mark.parametrize("banner", [b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 400 Bad Request\r\n", b"\x15\x03\x01\x00\x02\x02P"])
+@pytest.mark.parametrize(
+    "banner", [b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 400 Bad Request\r\n", b"\x15\x03\x01\x00\x02\x02P"]
+)
 def test_who_is_no_raybook_is_told_from_its_first_bytes(banner: bytes):
     with pytest.raises(ProtocolError, match="is not raybook: it began with.*Check the address"):
         Calling(TOKEN).feed(banner)

@@ -123,7 +123,7 @@ def handshake_decoder() -> tuple[list[bytes], Decode, type[Exception]]:
 
 def job_decoder() -> tuple[list[bytes], Decode, type[Exception]]:
     bodies = [
-        {"entrypoint": "python run.py", "submission_id": "a-1", "runtime_env": {"env_vars": {"A": "1"}}, "metadata": {"a": "b"}},
+        {"entrypoint": "python run.py", "submission_id": "a-1", "runtime_env": {"env_vars": {"A": "1"}}},
         {"entrypoint": "x", "entrypoint_num_cpus": 1.5, "entrypoint_memory": 10, "entrypoint_resources": {"disk": 1}},
         {"entrypoint": "x", "entrypoint_label_selector": {"zone": "a"}, "job_id": "b"},
     ]  # fmt: skip

@@ -57,7 +57,9 @@ def why_apart(theirs: Versions, ours: Versions, they: str, we: str, code_travels
     width = max(len(they), *(len(row[1]) for row in rows)) + 2
     other = max(len(we), *(len(row[2]) for row in rows)) + 2
     table = [f"  {'':10}{they:{width}}{we}"]
-    table += [f"  {name:10}{left:{width}}{right:{other}}{'differs' * differs}".rstrip() for name, left, right, differs in rows]
+    table += [
+        f"  {name:10}{left:{width}}{right:{other}}{'differs' * differs}".rstrip() for name, left, right, differs in rows
+    ]
     return "\n".join([f"{they[:1].upper()}{they[1:]} and {we} are of different versions.", *table, *advice])
 
 

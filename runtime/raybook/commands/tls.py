@@ -19,7 +19,9 @@ def tls() -> None:
 
 @tls.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--name", default="node", show_default=True, help="Of the certificate's files; one for each node, or one for all.")
+@click.option(
+    "--name", default="node", show_default=True, help="Of the certificate's files; one for each node, or one for all."
+)
 @click.option("--host", "hosts", multiple=True, metavar="HOST", help="A name or address to add, for other programs.")
 @click.option("--days", type=click.IntRange(1, 36_500), default=365, show_default=True, help="How long it is good.")
 def init(folder: Path, name: str, hosts: tuple[str, ...], days: int) -> None:

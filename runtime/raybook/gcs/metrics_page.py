@@ -1,7 +1,8 @@
 """Metrics page: what the cluster has and does, and what users' code counted, in Prometheus' text form.
 
 Served by threads of its own; every scrape asks the GCS on its loop, so nothing is computed while nobody scrapes. Who may
-read it is decided as for the jobs server (``io/http_guard``): without the token, this user on this machine. Names and labels are Ray's where the figure is the same (``ray_tasks``, ``ray_actors``, ``ray_resources``,
+read it is decided as for the jobs server (``io/http_guard``): without the token, this user on this machine. Names and
+labels are Ray's where the figure is the same (``ray_tasks``, ``ray_actors``, ``ray_resources``,
 ``ray_object_store_memory``); users' metrics get the prefix ``ray_``, as they do there.
 """
 

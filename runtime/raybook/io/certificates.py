@@ -34,7 +34,9 @@ def make_authority(folder: Path, days: int = CA_DAYS) -> bool:
     cert_path, key_path = _paths(folder, CA_NAME)
     if cert_path.exists() != key_path.exists():
         missing = key_path if cert_path.exists() else cert_path
-        raise ValueError(f"{folder} has half of an authority: {missing.name} is missing. Bring it, or choose another folder.")
+        raise ValueError(
+            f"{folder} has half of an authority: {missing.name} is missing. Bring it, or choose another folder."
+        )
     if cert_path.exists():
         return False
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -54,7 +56,9 @@ def make_member(folder: Path, name: str, hosts: Sequence[str] = (), days: int = 
     cert_path, key_path = _paths(folder, name)
     for path in (cert_path, key_path):
         if path.exists():
-            raise FileExistsError(f"{path} is there already, and was left as it is. Choose another --name, or remove it.")
+            raise FileExistsError(
+                f"{path} is there already, and was left as it is. Choose another --name, or remove it."
+            )
     ca_path, ca_key_path = _paths(folder, CA_NAME)
     authority = x509.load_pem_x509_certificate(ca_path.read_bytes())
     signer = serialization.load_pem_private_key(ca_key_path.read_bytes(), password=None)
@@ -74,7 +78,9 @@ def make_member(folder: Path, name: str, hosts: Sequence[str] = (), days: int = 
     return TlsFiles(str(cert_path), str(key_path), str(ca_path))
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int
+) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.timezone.utc)
     end = now + datetime.timedelta(days=days)
     return (

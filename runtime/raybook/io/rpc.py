@@ -231,7 +231,9 @@ async def serve_grpc(service: Service, name: str, address: str, token: bytes, tl
 def _why_not_bound(host: str, port: str, error: RuntimeError | None) -> OSError:
     """gRPC says no more than that it failed, so the kernel is asked."""
     try:
-        socket.create_server((host.strip("[]"), int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+        socket.create_server(
+            (host.strip("[]"), int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        ).close()
     except OSError as reason:
         return cannot_listen(reason, f"{host}:{port}", "--port")
     except ValueError:
@@ -361,18 +363,15 @@ class GrpcChannel:
 def _advice(text: str, has_tls: bool) -> str:
     """What to do about an address that cannot be spoken with."""
     text = text.lower()
-    if "certificate" in text or "ssl" in text or "handshake" in text:
-        return (
-            " Both sides need a certificate of the same authority, in date, and --tls-* (or RAY_USE_TLS) on both."
-            if has_tls
-            else " The cluster there may use TLS: give --tls-cert, --tls-key and --tls-ca, or RAY_USE_TLS=1."
-        )
+    hung_up = "socket closed" in text or "reset" in text
+    if "certificate" in text or "ssl" in text or "handshake" in text or (has_tls and hung_up):
+        return " Both sides need a certificate of the same authority, in date, and --tls-* (or RAY_USE_TLS) on both."
     if "refused" in text:
-        return " Nobody listens there: check host and port (`raybook status` on the head shows them), and that the head runs."
+        return " Nobody listens there: check host and port (`raybook status` on the head shows them) and that it runs."
     if "resolution" in text or "dns" in text or "lookup" in text:
         return " There is no host of that name."
-    if "socket closed" in text or "reset" in text:
-        return " Something else than a GCS listens there, or it uses TLS (--tls-*) and this side does not."
+    if hung_up:
+        return " Something else than a GCS listens there, or it uses TLS (--tls-*, RAY_USE_TLS) and this side does not."
     return ""
 
 

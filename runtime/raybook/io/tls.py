@@ -224,7 +224,13 @@ def explain(error: ssl.SSLError) -> str:
     if "ALERT" in reason:
         what = reason.partition("ALERT_")[2].replace("_", " ").lower()
         return f"The other side refused this node's certificate ({what}). {_advice(what)}"
-    if reason in ("WRONG_VERSION_NUMBER", "UNEXPECTED_MESSAGE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"):
+    if reason in (
+        "WRONG_VERSION_NUMBER",
+        "UNEXPECTED_MESSAGE",
+        "HTTP_REQUEST",
+        "UNKNOWN_PROTOCOL",
+        "RECORD_LAYER_FAILURE",
+    ):
         return "The other side does not speak TLS, and this cluster does. Start it with the same --tls-* options."
     if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
         return "The other side showed no certificate. It needs one of this cluster's authority (--tls-cert, --tls-key)."

@@ -95,7 +95,12 @@ class JobsHandler(BaseHTTPRequestHandler):
     def _answer(self, verb: str) -> None:
         site = self.site
         refusal = check_visitor(
-            visitor_of(self.connection, self.client_address), self.headers, site.token, os.getuid(), site.bound_host, site.needs_token
+            visitor_of(self.connection, self.client_address),
+            self.headers,
+            site.token,
+            os.getuid(),
+            site.bound_host,
+            site.needs_token,
         )
         if refusal is not None:
             self._refuse(refusal.status, refusal.text)

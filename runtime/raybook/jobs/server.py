@@ -19,9 +19,9 @@ from typing import Any
 
 from raybook.api import init, shutdown
 from raybook.io import cluster_registry, daemon
-from raybook.io.process import set_death_signal
 from raybook.io.http_guard import is_loopback
 from raybook.io.http_server import BoundedServer
+from raybook.io.process import set_death_signal
 from raybook.jobs.handler import JobsHandler, Site
 from raybook.jobs.manager import SUPERVISOR_NAMESPACE, JobManager
 

@@ -1,8 +1,9 @@
 """Waiting room: connections that have not proved the token yet. Decides how many there may be, and for how long.
 
-Whoever can reach a port can open connections and say nothing. They cost a descriptor each, so when all places are taken the
-one that has waited longest goes, and nobody stays longer than ``patience_ms``: honest peers need a millisecond. Knows nothing
-of sockets; ``key`` is whatever the caller knows a connection by. Source: OpenSSH's ``MaxStartups`` and ``LoginGraceTime``.
+Whoever can reach a port can open connections and say nothing. They cost a descriptor each, so when all places are taken
+the one that has waited longest goes, and nobody stays longer than ``patience_ms``: honest peers need a millisecond. Knows
+nothing of sockets; ``key`` is whatever the caller knows a connection by. Source: OpenSSH's ``MaxStartups`` and
+``LoginGraceTime``.
 """
 
 from __future__ import annotations

@@ -28,9 +28,9 @@ LOOK_SOON_S = 0.05
 
 
 class Neighbours:
-    """host: where to listen for others; security: TLS, if the cluster uses it. on_message(node_id, message). on_range(connection, message): somebody reads an
-    object; the connection is handed over. on_view: the nodes have changed, or what they have free. on_dead(node_id,
-    reason). is_waiting: whether somebody here would gain by a fresh view."""
+    """host: where to listen for others; security: TLS, if the cluster uses it. on_message(node_id, message).
+    on_range(connection, message): somebody reads an object; the connection is handed over. on_view: the nodes have changed,
+    or what they have free. on_dead(node_id, reason). is_waiting: whether somebody here would gain by a fresh view."""
 
     def __init__(self, node_id: bytes, token: bytes, host: str, security: Security | None = None) -> None:
         self.view = ResourceView()

@@ -122,7 +122,9 @@ class CoreProcess:
         self._poll = self._epoll.poll
         # Only who listens over TCP has peers on other nodes, and a file to look for.
         security = load_tls(session_dir) if len(self._listeners) > 1 else None
-        self._mail = Mail(self.me, token, self._listeners, self._epoll, self.owner.accepted, self.queue.append, security)
+        self._mail = Mail(
+            self.me, token, self._listeners, self._epoll, self.owner.accepted, self.queue.append, security
+        )
         self.unfinished = self.owner.tasks.tasks
         self.awaited = self.owner.waits.waiting
         self.deferred = DeferredSignals(self.wake)
