@@ -68,12 +68,15 @@ def check_visitor(
     """None for who may ask. token: in hexadecimal. needs_token: also on loopback."""
     if visitor.port == 0:
         return None
-    host = headers.get("Host", "")
-    name = urlsplit(f"//{host}").hostname or ""
+    host, origin = headers.get("Host", ""), headers.get("Origin", "")
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        site = urlsplit(origin).netloc
+    except ValueError as error:
+        return Refusal(400, f"Host or Origin is no address: {error}.")
     if visitor.is_local and not is_loopback(name) and name != bound_host:
         return Refusal(403, f"This server is not {host!r}. Ask it by its address.")
-    origin = headers.get("Origin", "")
-    if origin and urlsplit(origin).netloc != host:
+    if origin and site != host:
         return Refusal(403, f"Pages of {origin} may not ask this server.")
     if headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
         return Refusal(403, "Pages of other sites may not ask this server.")
