@@ -7,6 +7,7 @@ the registry of this user says is a cluster of ours. Exit codes: 0 done, 1 it co
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 from functools import partial
@@ -18,6 +19,7 @@ import msgspec
 
 from raybook.api import local_cluster, split_cluster
 from raybook.base.errors import RayError
+from raybook.base.tls_files import choose_tls
 from raybook.base.version import VERSION
 from raybook.commands.ask import ask
 from raybook.commands.autoscaler_status import scaling_lines
@@ -32,8 +34,10 @@ from raybook.commands.start_options import Address, Amounts, Labels, address_of,
 from raybook.commands.state import format_option, get_command, list_command, memory, summary, timeline
 from raybook.commands.stay import Told
 from raybook.commands.tables import cell
+from raybook.commands.tls import tls as tls_group
 from raybook.io import daemon, session_dir
 from raybook.io.cluster_registry import ClusterRecord
+from raybook.io.tls import usable_tls
 from raybook.protocol.messages.daemons import NodeAmounts
 from raybook.protocol.messages.gcs import ClusterStatus, ClusterStatusReply
 from raybook.protocol.messages.scaling import GetAutoscaler
@@ -84,6 +88,11 @@ def main() -> None:
 )
 @unused_options
 @click.option(
+    "--tls-cert", default="", metavar="FILE", help="This node's certificate: other nodes are spoken with by TLS."
+)
+@click.option("--tls-key", default="", metavar="FILE", help="Its private key.")
+@click.option("--tls-ca", default="", metavar="FILE", help="Certificate of the authority that others must be of.")
+@click.option(
     "--metrics-export-port",
     type=click.IntRange(-1, 65535),
     default=0,
@@ -126,6 +135,9 @@ def start(
     autoscaling_config: dict[str, Any] | None,
     block: bool,
     while_stdin_open: bool,
+    tls_cert: str,
+    tls_key: str,
+    tls_ca: str,
     metrics_export_port: int,
     include_dashboard: bool,
     dashboard_host: str,
@@ -140,6 +152,7 @@ def start(
     amounts = NodeAmounts(num_cpus, num_gpus, memory, object_store_memory, resources)
     with Told(block or while_stdin_open) as told:
         try:
+            tls = usable_tls(choose_tls(os.environ, tls_cert, tls_key, tls_ca))
             if head:
                 store_path = str(Path(store).resolve()) if store else ""
                 metrics_port = metrics_export_port if metrics_export_port >= 0 else None
@@ -155,6 +168,7 @@ def start(
                     http_host=dashboard_host,
                     http_port=_free_port(dashboard_host, dashboard_port, DASHBOARD_PORT) if include_dashboard else None,
                     session_port=None if client_port == -1 else _free_port(host, client_port, CLIENT_PORT),
+                    tls=tls,
                 )
                 if autoscaling_config is not None:
                     _start_autoscaler(record, autoscaling_config, host)
@@ -171,12 +185,14 @@ def start(
                 if record.session_address:
                     click.echo(f'  from elsewhere:    raybook.init("{record.session_address}", token_file=...)')
                     click.echo(f"  its token:         {record.token_file}")
-                click.echo(f"  another node:      raybook start --address {record.address}")
+                needs = " --tls-cert FILE --tls-key FILE --tls-ca FILE" if tls else ""
+                click.echo(f"  another node:      raybook start --address {record.address}{needs}")
                 click.echo(f"  end it:            raybook stop {record.name or record.cluster_id}")
                 pid, end = record.head_pid, partial(local_cluster.stop_cluster, record)
             else:
                 assert address is not None
-                node = split_cluster.join(address, token_file or _token_file_of(address), amounts, host, labels)
+                token_path = token_file or _token_file_of(address)
+                node = split_cluster.join(address, token_path, amounts, host, labels, tls=tls)
                 click.echo(f"Node {node.ready.node_id} (pid {node.ready.pid}) has joined the cluster at {address}.")
                 pid, end = node.ready.pid, partial(daemon.stop, node.process, NODE_STOP_S)
         except (RayError, ValueError, TypeError, OSError) as error:
@@ -316,7 +332,10 @@ def _status_row(record: ClusterRecord) -> dict[str, object]:
     return row
 
 
-for _command in (list_command, get_command, summary, memory, timeline, logs, job, microbenchmark, drain_node, up, down):
+_COMMANDS = (
+    list_command, get_command, summary, memory, timeline, logs, job, microbenchmark, tls_group, drain_node, up, down,
+)  # fmt: skip
+for _command in _COMMANDS:
     main.add_command(_command)
 
 

@@ -137,7 +137,7 @@ def test_task_that_must_run_on_a_node_that_drains_is_refused():
     scene.machine.is_draining = True
     scene.demand(1, strategy=NodeTarget(HERE, False).encode())
     (refusal,) = [effect for effect in scene.effects if isinstance(effect, so.RefuseDemand)]
-    assert "about to leave" in refusal.text
+    assert "never in this cluster" in refusal.text
 
 
 # --- the cluster ------------------------------------------------------------------------------------------------------

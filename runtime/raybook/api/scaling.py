@@ -17,9 +17,11 @@ from raybook.api.context import current_runtime, started_engine
 from raybook.api.startup import init
 from raybook.base.config import read_environment
 from raybook.base.drains import NO_DEADLINE, PREEMPTION, REASONS
+from raybook.base.tls_files import choose_tls
 from raybook.io import hardware
 from raybook.io.cluster_registry import ClusterRecord
 from raybook.io.process import start_time
+from raybook.io.tls import usable_tls
 from raybook.protocol.messages.daemons import NodeAmounts, OwnerProcess
 from raybook.protocol.messages.gcs import DrainNode, DrainNodeReply, ListNodes, NodeInfo
 
@@ -84,7 +86,8 @@ def start_nodes(
     )
     pid = os.getpid()
     owner = None if persist else OwnerProcess(pid, start_time(pid) or 0, current_runtime.kernel_id)
-    record = split_cluster.start_head(amounts, name=name, host=host, metrics_port=None, owner=owner)
+    tls = usable_tls(choose_tls(os.environ))
+    record = split_cluster.start_head(amounts, name=name, host=host, metrics_port=None, owner=owner, tls=tls)
     cluster = OwnedCluster(record, amounts)
     try:
         _join(record, count - 1, amounts)
@@ -146,9 +149,10 @@ def drain_node(node_id: str, *, reason: str = PREEMPTION, message: str = "", dea
 def _join(record: ClusterRecord, count: int, amounts: NodeAmounts) -> None:
     """Nodes that end with the cluster's first one, started side by side."""
     owner = OwnerProcess(record.head_pid, record.head_start_time)
+    tls = usable_tls(choose_tls(os.environ))
 
     def one(_: int) -> None:
-        split_cluster.join(record.address, record.token_file, amounts, _host_of(record.address), owner=owner)
+        split_cluster.join(record.address, record.token_file, amounts, _host_of(record.address), owner=owner, tls=tls)
 
     with ThreadPoolExecutor(PARALLEL_STARTS_MAX, thread_name_prefix="nodes") as threads:
         list(threads.map(one, range(count)))

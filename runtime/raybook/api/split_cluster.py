@@ -19,6 +19,7 @@ import msgspec
 from raybook.api.local_cluster import READY_FD_UNSET, START_TIMEOUT_S, list_clusters
 from raybook.base import ids
 from raybook.base.errors import RaySystemError
+from raybook.base.tls_files import TlsFiles
 from raybook.base.version import VERSION
 from raybook.io import cluster_registry, daemon, session_dir
 from raybook.io.cluster_registry import ClusterRecord
@@ -59,13 +60,15 @@ def start_head(
     http_port: int | None = None,
     token: bytes | None = None,
     owner: OwnerProcess | None = None,
+    tls: TlsFiles | None = None,
     session_port: int | None = None,
 ) -> ClusterRecord:
     """Start a GCS and the raylet of its machine; returns the cluster's record when both serve. store: SQLite file, by
     default one in the session folder. ValueError for a taken name; RaySystemError, with the end of the log, when one of
     them does not start (the other one is ended then). metrics_port: of the page for Prometheus; 0: any free one, None: no
     page. http_host, http_port: of the HTTP door, likewise. session_port: where thin clients knock, on ``host``, likewise.
-    token: of the cluster, a fresh one by default. owner: the cluster ends with that process; it persists by default."""
+    token: of the cluster, a fresh one by default. owner: the cluster ends with that process; it persists by default. tls:
+    what is shown to other nodes and asked of them."""
     if name and any(record.name == name for record in list_clusters()):
         raise ValueError(f"A cluster named {name!r} is running already; stop it, or choose another name.")
     cluster_id = ids.random_id().hex()
@@ -86,6 +89,7 @@ def start_head(
             http_host,
             http_port,
             owner=owner,
+            tls=tls,
         )
         started.append(start_gcs(options))
         gcs = started[0].ready
@@ -100,6 +104,7 @@ def start_head(
             host,
             is_head=True,
             owner=owner,
+            tls=tls,
             session_port=session_port,
         )
         started.append(_start(RAYLET_MODULE, node, folder))
@@ -125,6 +130,7 @@ def join(
     host: str = "127.0.0.1",
     labels: dict[str, str] | None = None,
     owner: OwnerProcess | None = None,
+    tls: TlsFiles | None = None,
 ) -> StartedProcess:
     """Start a raylet here that joins the cluster at ``gcs_address``. On a machine that knows nothing of that cluster yet,
     drivers find it by its address from then on, through this node. owner: the node ends with that process.
@@ -141,6 +147,7 @@ def join(
         host,
         is_head=False,
         owner=owner,
+        tls=tls,
     )
     try:
         started = _start(RAYLET_MODULE, options, folder)

@@ -26,6 +26,7 @@ from raybook.io.process import raise_file_limit
 from raybook.io.rpc import GrpcChannel, serve_grpc
 from raybook.io.sqlite_storage import SqliteStorage
 from raybook.io.storage import MemoryStorage, Storage
+from raybook.io.tls import load_tls
 from raybook.io.watchdog import Ending, Watchdog
 from raybook.protocol.messages.daemons import GcsOptions, Ready
 
@@ -52,7 +53,7 @@ def main() -> int:
         ending.announce = watchdog.announce_end
     try:
         asyncio.run(_run(options, starter, ending))
-    except OSError as error:
+    except (OSError, ValueError) as error:
         logger.exception("The GCS could not run.")
         starter.tell({"error": f"The GCS could not start: {error}"})
         return 1
@@ -75,22 +76,25 @@ async def _run(options: GcsOptions, starter: daemon.Starter, ending: Ending) -> 
     session = Path(options.session_dir)
     session_dir.claim(session, os.getpid())
     token = Path(options.token_file).read_bytes()
+    if options.tls is not None:
+        session_dir.write_tls(session, options.tls)
+    tls = load_tls(session)
     storage: Storage = SqliteStorage(Path(options.store)) if options.store else MemoryStorage()
     gcs = GcsService(
         read_environment(os.environ),
         anchored_clock(),
         storage,
-        connect_raylet=lambda node: GrpcChannel("Raylet", node.raylet_address, token),
+        connect_raylet=lambda node: GrpcChannel("Raylet", node.raylet_address, token, tls=tls),
         cluster_id=bytes.fromhex(options.cluster_id),
         seed=int.from_bytes(ids.random_id(), "big"),
     )
     ended, gcs.on_stop = ending.begin(loop, gcs.request_stop)
     loop.add_signal_handler(signal.SIGTERM, gcs.request_stop, "the GCS was terminated")
     await gcs.start()
-    server = await serve_grpc(gcs, "Gcs", f"{options.host}:{options.port}", token)
+    server = await serve_grpc(gcs, "Gcs", f"{options.host}:{options.port}", token, tls)
     page = None
     if options.metrics_port is not None:
-        page = MetricsPage(gcs, loop)
+        page = MetricsPage(gcs, loop, token)
         page.serve(options.host, options.metrics_port)
     door = HttpDoor(JOBS_SERVER, {"cluster_id": gcs.cluster_id.hex()}, session)
     door.open(options.http_host, options.http_port)

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from raybook.base.tls_files import TlsFiles
+
 
 class OwnerProcess(msgspec.Struct):
     """The process that a daemon lives and dies with."""
@@ -89,6 +91,8 @@ class GcsOptions(msgspec.Struct):
     http_port: int | None = None
     owner: OwnerProcess | None = None
     """The cluster ends with this process; None: when it is stopped."""
+    tls: TlsFiles | None = None
+    """What the GCS shows to nodes and asks of them; None: no TLS."""
 
 
 class NodeOptions(msgspec.Struct):
@@ -107,6 +111,7 @@ class NodeOptions(msgspec.Struct):
     """The node ends with this process; None: with its cluster."""
     session_port: int | None = None
     """Of a head: where thin clients knock, on ``host``; 0: at any free port; None: at the Unix socket only."""
+    tls: TlsFiles | None = None
 
 
 class Ready(msgspec.Struct):
