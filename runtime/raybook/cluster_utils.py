@@ -286,7 +286,9 @@ class AutoscalingCluster:
         custom = {name: value for name, value in self._head_resources.items() if name not in known}
         try:
             with _environment(dict(override_env or {})):
-                self._cluster.add_node(**{"num_cpus": 0, "num_gpus": 0, **args}, resources=custom)
+                self._cluster.add_node(
+                    **{"num_cpus": 0, "num_gpus": 0, **args}, resources=custom, _system_config=_system_config
+                )
                 self._process = split_cluster.start_autoscaler(self._cluster.record, self._config)
         except BaseException:
             self.shutdown()

@@ -22,6 +22,7 @@ from raybook.io.clock import anchored_clock
 from raybook.io.descendants import end_descendants
 from raybook.io.process import become_subreaper
 from raybook.io.rpc import GrpcChannel
+from raybook.io.tls import load_tls
 from raybook.io.watchdog import Watchdog
 from raybook.protocol.messages.daemons import AutoscalerOptions, NodeOptions, Ready
 
@@ -75,8 +76,10 @@ async def _run(options: AutoscalerOptions, starter: daemon.Starter, watchdog: Wa
 
     loop.add_signal_handler(signal.SIGTERM, stop)
     token = Path(options.token_file).read_bytes()
-    gcs = GrpcChannel("Gcs", options.gcs_address, token)
+    session = Path(options.session_dir)
+    gcs = GrpcChannel("Gcs", options.gcs_address, token, tls=load_tls(session))
     node = NodeOptions(-1, options.session_dir, options.token_file, options.gcs_address, host=options.host)
+    node.tls = session_dir.read_tls(session)
     autoscaler = make_loop(options.configuration, node, gcs, anchored_clock(), read_environment(os.environ))
     autoscaler.start()
     starter.tell(msgspec.to_builtins(Ready(session_dir=options.session_dir, pid=os.getpid())))

@@ -1,4 +1,4 @@
-"""Scaling desk: what the autoscaler asks and tells. Request → tables → answer; decides nothing.
+"""Scaling desk: what the autoscaler asks and tells, and actors that move to nodes with room. Decides nothing.
 
 The autoscaler looks a few times a second at most, so its answer is put together when it asks. What it says of itself is kept
 as long as it goes on saying something, and shown by ``raybook status`` and, as the fact "autoscaler", by panels.
@@ -18,6 +18,8 @@ from raybook.core.cluster.cluster_load import ClusterLoadBook
 from raybook.core.cluster.node_table import NodeTable
 from raybook.core.cluster.placement_groups import PlacementGroupTable
 from raybook.core.cluster.resource_view import ResourceView
+from raybook.gcs.actor_mover import ActorMover
+from raybook.gcs.effects import EffectRunner
 from raybook.io.clock import Clock
 from raybook.protocol.messages import gcs as messages
 from raybook.protocol.messages import scaling
@@ -36,6 +38,7 @@ class ScalingDesk:
         view: ResourceView,
         actors: ActorTable,
         groups: PlacementGroupTable,
+        runner: EffectRunner,
         call: Callable[[str, Any], Awaitable[Any]],
         tell: Callable[[list[Fact]], None],
         clock: Clock,
@@ -48,6 +51,8 @@ class ScalingDesk:
         self._tell = tell
         self._clock = clock
         self._book = ClusterLoadBook()
+        self._mover = ActorMover(actors, view, runner)
+        self.answer_of = self._mover.answer_of
         self._status: scaling.AutoscalerStatus | None = None
         self._said_ms = 0
         self.methods: dict[str, Callable[[Any], Awaitable[Any]]] = {
@@ -59,10 +64,12 @@ class ScalingDesk:
     def reported(self, report: messages.ReportNode) -> None:
         """A living node said how things stand."""
         self._book.reported(report, self._clock())
+        self._mover.reported(report)
 
     def forget(self, node_id: bytes) -> None:
         """It is dead."""
         self._book.forget(node_id)
+        self._mover.forget(node_id)
 
     async def _load(self, request: scaling.GetClusterLoad) -> scaling.ClusterLoad:
         asked = messages.KvGet(scaling.SCALING_NAMESPACE, scaling.REQUESTED_KEY)

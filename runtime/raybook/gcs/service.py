@@ -23,7 +23,6 @@ from raybook.core.cluster.node_table import NodeTable
 from raybook.core.cluster.resource_view import ResourceView
 from raybook.core.scheduling.policy import Choice, choose_among
 from raybook.gcs import facts, records
-from raybook.gcs.actor_mover import ActorMover
 from raybook.gcs.drains import DrainDesk
 from raybook.gcs.effects import EffectRunner
 from raybook.gcs.facts import FactDesk
@@ -84,10 +83,8 @@ class GcsService:
             lambda group_id: self._facts.refresh("placement_group", group_id),
             self._group_turned,
         )
-        self._scaling = ScalingDesk(
-            self._nodes, self._view, self._actors, self._groups.table, self.call, self._facts.add, clock
-        )
-        self._mover = ActorMover(self._actors, self._view, self._runner)
+        tables = self._nodes, self._view, self._actors, self._groups.table
+        self._scaling = ScalingDesk(*tables, self._runner, self.call, self._facts.add, clock)
         self._next_request = 0
         self._unconfirmed: dict[bytes, None] = {}
         """Nodes of the store that have not registered with this process: it does not know what their clients watch."""
@@ -181,7 +178,6 @@ class GcsService:
             raise RemoteError("UnknownNode", text)
         self._view.report(request.node_id, request.resources_available)
         self._scaling.reported(request)
-        self._mover.reported(request)
         if self._view.get(request.node_id) is None and (node := self._nodes.get(request.node_id)) is not None:
             node.resources_available = request.resources_available  # It drains: shown, and chosen by nobody.
         self._feed.reported(request.node_id, request.resources_available)
@@ -250,7 +246,6 @@ class GcsService:
         logger.warning("Node %s is dead: %s", node_id.hex(), reason)
         self._runner.remove_node(node_id)
         self._scaling.forget(node_id)
-        self._mover.forget(node_id)
         self._view.remove(node_id)
         self._feed.died(node_id)
         self._facts.refresh("node", node_id)
@@ -364,19 +359,16 @@ class GcsService:
             event = actor_events.PlacementAnswered(
                 request.spec.actor_id, request.incarnation, node_id, accepted, reason
             )
-            self._spawn(self._decide_actors_quietly(event))
+            self._spawn(self._quietly(self._decide_actors(event)))
         elif (answer := self._groups.answer_of(node_id, request, reply)) is not None:
-            self._spawn(self._decide_groups_quietly(answer))
-        elif (moved := self._mover.answer_of(node_id, request, reply)) is not None:
-            self._spawn(self._decide_actors_quietly(moved))
+            self._spawn(self._quietly(self._groups.decide(answer)))
+        elif (moved := self._scaling.answer_of(node_id, request, reply)) is not None:
+            self._spawn(self._quietly(self._decide_actors(moved)))
         elif isinstance(reply, RemoteError):
             logger.warning("Node %s refused a %s: %s", node_id.hex(), type(request).__name__, reply)
 
-    async def _decide_actors_quietly(self, event: Any) -> None:
-        await self._decide_actors(event)
-
-    async def _decide_groups_quietly(self, event: Any) -> None:
-        await self._groups.decide(event)
+    async def _quietly(self, deciding: Awaitable[Any]) -> None:
+        await deciding
 
     async def _group_turned(self, info: messages.PlacementGroupInfo) -> None:
         """A placement group became CREATED or REMOVED: its actors hear of it."""
