@@ -217,7 +217,11 @@ class AutoscalerLoop:
         try:
             await self._gcs.call("AddFacts", messages.AddFacts([Fact("cluster_event", key, row)]))
             jobs = (await self._gcs.call("ListJobs", messages.ListJobs())).jobs
-            lines = [WorkerLine(OF_NO_PROCESS, "err", NAME, effect.text, job.job_id.hex()) for job in jobs if not job.ended_ms]
+            lines = [
+                WorkerLine(OF_NO_PROCESS, "err", NAME, effect.text, job.job_id.hex())
+                for job in jobs
+                if not job.ended_ms
+            ]
             if lines:
                 await self._gcs.call("PublishLines", messages.PublishLines(lines))
         except (RemoteError, ConnectionError) as error:
