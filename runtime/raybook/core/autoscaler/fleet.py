@@ -74,6 +74,7 @@ class Fleet:
     def __init__(self) -> None:
         self._instances: dict[int, Instance] = {}
         self._by_id: dict[str, Instance] = {}
+        self._asked: dict[int, Instance] = {}
         self._next = 0
 
     def __iter__(self) -> Iterator[Instance]:
@@ -87,7 +88,11 @@ class Fleet:
 
     def of_request(self, request: str) -> list[Instance]:
         """Those of a request that the provider has not listed yet."""
-        return [each for each in self._instances.values() if each.request == request and each.state == ASKED]
+        return [each for each in self._asked.values() if each.request == request]
+
+    def asked(self, node_type: str, request: str = "") -> list[Instance]:
+        """Those of a type that the provider has not listed yet, the oldest first; of one request, if it is named."""
+        return [each for each in self._asked.values() if each.node_type == node_type and request in ("", each.request)]
 
     def of_type(self, node_type: str, *states: str) -> list[Instance]:
         """Those of a type in these states, the oldest first."""
@@ -110,8 +115,7 @@ class Fleet:
 
     def listed(self, provided: ProvidedNode, now_ms: int, deadline_ms: int) -> Instance:
         """The provider has this one: a request of ours come true, or one that is taken in. deadline_ms: to join by."""
-        waiting = self.of_type(provided.node_type, ASKED)
-        mine = [each for each in waiting if each.request == provided.request] if provided.request else waiting
+        mine = self.asked(provided.node_type, provided.request)
         if mine:
             instance = mine[0]
             self.move(instance, STARTING, now_ms, "the provider has it", deadline_ms)
@@ -127,12 +131,14 @@ class Fleet:
         """The next state, and what happened."""
         assert state in MOVES[instance.state], f"{instance.label}: {instance.state} → {state} is no move."
         instance.state, instance.since_ms, instance.deadline_ms = state, now_ms, deadline_ms
+        self._asked.pop(instance.number, None)
         self.tell(instance, now_ms, f"{state}: {what}" if what else state)
 
     def forget(self, instances: Iterable[Instance]) -> None:
         """They are no more, or never were."""
         for each in instances:
             del self._instances[each.number]
+            self._asked.pop(each.number, None)
             if self._by_id.get(each.instance_id) is each:
                 del self._by_id[each.instance_id]
 
@@ -143,6 +149,8 @@ class Fleet:
 
     def _add(self, instance: Instance, now_ms: int) -> None:
         self._instances[instance.number] = instance
+        if instance.state == ASKED:
+            self._asked[instance.number] = instance
         self._next += 1
         self.tell(instance, now_ms, f"{instance.state}: a {instance.node_type}, request {instance.request}")
 
@@ -174,4 +182,6 @@ class Fleet:
                 f"{label} is {each.state}: deadline?"
             )
             assert each.node_id or each.state not in JOINED, f"{label} is {each.state} without a node."
+        asked = [each.number for each in self._instances.values() if each.state == ASKED]
+        assert asked == list(self._asked), "What was asked for is filed wrongly."
         assert len(self._by_id) == sum(bool(each.instance_id) for each in self._instances.values()), "A name too many."

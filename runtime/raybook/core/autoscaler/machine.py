@@ -107,8 +107,8 @@ class Autoscaler:
         }
 
     def handle(self, events: Iterable[Any], now_ms: int) -> list[Any]:
-        """Apply events in order, then what time brings; decide anew when the cluster was looked at. Cost: 50 µs with ten
-        nodes and ten shapes, 30 ms with ten thousand nodes (benchmarks/autoscaler.py)."""
+        """Apply events in order, then what time brings; decide anew when the cluster was looked at. Cost: 0.1 ms with ten
+        nodes, 4 ms with a thousand (benchmarks/autoscaler.py)."""
         self._now_ms = now_ms
         for event in events:
             self._edges[type(event)](event)
@@ -195,8 +195,7 @@ class Autoscaler:
             self._failed(lost[0].node_type, f"{len(lost)} × {lost[0].node_type}: {event.error}")
 
     def _launch_failed(self, event: ev.LaunchFailed) -> None:
-        waiting = self._fleet.of_type(event.node_type, ASKED)
-        lost = [each for each in waiting if not event.request or each.request == event.request][: event.count]
+        lost = self._fleet.asked(event.node_type, event.request)[: event.count]
         if lost:
             self._forget(lost)
             self._failed(event.node_type, f"{len(lost)} × {event.node_type}: {event.error}")

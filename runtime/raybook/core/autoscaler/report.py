@@ -56,6 +56,8 @@ def _pending_lines(fleet: Fleet, now_ms: int) -> list[str]:
 def _notes(fleet: Fleet, settings: Settings, nodes: dict[bytes, NodeActivity], now_ms: int) -> list[str]:
     notes = []
     for each in fleet:
+        if len(notes) == NOTES_MAX:
+            break
         node = nodes.get(each.node_id) if each.state == RUNNING else None
         if each.state == RETIRING:
             notes.append(f"{each.label} is asked to go: {each.why}.")
@@ -67,7 +69,7 @@ def _notes(fleet: Fleet, settings: Settings, nodes: dict[bytes, NodeActivity], n
             notes.append(f"{each.label} stays: {node.busy}.")
         elif node is not None:
             notes.append(_note_on_idle(fleet, settings, each, node, now_ms))
-    return notes[:NOTES_MAX]
+    return notes
 
 
 def _note_on_idle(fleet: Fleet, settings: Settings, instance: Instance, node: NodeActivity, now_ms: int) -> str:
