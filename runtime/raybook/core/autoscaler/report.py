@@ -54,7 +54,7 @@ def _pending_lines(fleet: Fleet, now_ms: int) -> list[str]:
 
 
 def _notes(fleet: Fleet, settings: Settings, nodes: dict[bytes, NodeActivity], now_ms: int) -> list[str]:
-    notes = []
+    notes: list[str] = []
     for each in fleet:
         if len(notes) == NOTES_MAX:
             break
