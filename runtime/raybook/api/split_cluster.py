@@ -49,13 +49,15 @@ def start_head(
     metrics_port: int | None = 0,
     http_host: str = "127.0.0.1",
     http_port: int | None = None,
+    session_port: int | None = None,
     token: bytes | None = None,
 ) -> ClusterRecord:
     """Start a GCS with its keeper, and the raylet of its machine; returns the cluster's record when both serve. store: an
     address (``io/store_address``), by default a SQLite file in the session folder. ValueError for a taken name or for no
     address of a store; RaySystemError, with the end of the log, when one of them does not start (the other one is ended
     then). metrics_port: of the page for Prometheus; 0: any free one, None: no page. http_host, http_port: of the HTTP door,
-    likewise. token: of a cluster whose nodes this head finds again by its store; a fresh one by default."""
+    likewise. session_port: where thin clients knock, on ``host``, likewise. token: of a cluster whose nodes this head finds
+    again by its store; a fresh one by default."""
     if name and any(record.name == name for record in list_clusters()):
         raise ValueError(f"A cluster named {name!r} is running already; stop it, or choose another name.")
     address = parse_store(store) if store else None
@@ -93,6 +95,7 @@ def start_head(
             labels or {},
             host,
             is_head=True,
+            session_port=session_port,
         )
         started.append(_start(RAYLET_MODULE, node, folder))
         record = _record(name, gcs, started[1].ready, amounts)
@@ -157,4 +160,5 @@ def _record(name: str, gcs: Ready, node: Ready, amounts: NodeAmounts) -> Cluster
         resources={"CPU": amounts.num_cpus} if amounts.num_cpus is not None else {},
         metrics_address=gcs.metrics_address,
         http_address=gcs.http_address,
+        session_address=node.session_address,
     )
