@@ -148,10 +148,14 @@ class Hand:
 
     def _run(self) -> None:
         strokes = {"worker": self._kill_worker, "node": self._kill_node, "gcs": self._kill_gcs}
+        late_s = 0.0
         try:
             for kill in self._kills:
-                if self._stop.wait(max(0.0, self._begin + kill.at_s - time.monotonic())):
+                # A stroke that takes long (a node joins) moves what follows: all at once would be fewer, not more.
+                due = self._begin + kill.at_s + late_s
+                if self._stop.wait(max(0.0, due - time.monotonic())):
                     return
+                late_s += max(0.0, time.monotonic() - due)
                 strokes[kill.kind](kill)
         except BaseException as error:  # noqa: BLE001 - raised by `rest`.
             self._error = error
