@@ -209,6 +209,9 @@ class SessionCore:
             raise self.lost_error()
         return question.told
 
+    def forget_function(self, key: bytes, stats: FunctionStats) -> None:
+        """The session keeps the code that it has."""
+
     @property
     def is_connected(self) -> bool:
         return self._link.machine.state == OPEN

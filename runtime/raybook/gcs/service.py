@@ -29,9 +29,11 @@ from raybook.gcs.facts import FactDesk
 from raybook.gcs.inventory import Inventory
 from raybook.gcs.keys import KeyDesk
 from raybook.gcs.ledger import Ledger
+from raybook.gcs.node_feed import NodeFeedDesk
 from raybook.gcs.placement_groups import PlacementGroupDesk
 from raybook.io.channel import Channel, RemoteError
 from raybook.io.clock import Clock
+from raybook.io.knock import is_refused
 from raybook.io.storage import Storage, StoreError, Write
 from raybook.protocol.messages import gcs as messages
 from raybook.protocol.messages.node import (
@@ -81,7 +83,7 @@ class GcsService:
         self._facts = FactDesk(config.fact_rows_max, self._owned_row)
         self._probe_timeout_s = config.health_check_timeout_ms / 1000
         self._runner = EffectRunner(self._published, self._answered, self._unreachable)
-        self._ledger = Ledger(storage, self._runner.act, self._everything, lambda reason: self.on_replaced(reason))
+        self._ledger = Ledger(storage, self._runner.act, self._everything, self._replaced)
         self._keys = KeyDesk(self._ledger)
         self._groups = PlacementGroupDesk(
             self._view,
@@ -96,7 +98,8 @@ class GcsService:
         """Nodes of the store that have not registered with this process: it does not know what their clients watch."""
         self._errands = Errands(clock)
         self._arm, self._spawn = self._errands.arm, self._errands.spawn
-        self.inventory = Inventory(self._jobs, self._nodes, self._runner, self._ask)
+        self.inventory = Inventory(self._jobs, self._nodes, self._runner, self._runner.ask)
+        self._feed = NodeFeedDesk(self._nodes.get, self._disconnected)
         self._methods: dict[str, Callable[[Any], Awaitable[Any]]] = {
             "RegisterNode": self._register_node,
             "ReportNode": self._report_node,
@@ -117,6 +120,7 @@ class GcsService:
             **self._keys.methods,
             **self._groups.methods,
             **self.inventory.methods,
+            **self._feed.methods,
         }
 
     async def start(self) -> None:
@@ -158,6 +162,10 @@ class GcsService:
         everywhere = address.startswith(("0.0.0.0:", "[::]:", ":::"))
         self._runner.send_all("GcsMoved", GcsMoved("" if everywhere else address))
 
+    def _replaced(self, reason: str) -> None:
+        self._feed.close()
+        self.on_replaced(reason)
+
     def store_in_trouble(self, error: StoreError) -> None:
         """The store has found out something that no write has met yet."""
         logger.warning("%s", error)
@@ -186,6 +194,7 @@ class GcsService:
             text = f"Node {request.node_id.hex()} is not among the living nodes of this cluster; register first."
             raise RemoteError("UnknownNode", text)
         self._view.report(request.node_id, request.resources_available)
+        self._feed.reported(request.node_id, request.resources_available)
         await self._decide_nodes(node_table.NodeHeard(request.node_id))
         if request.node_id in self._unconfirmed:
             raise RemoteError("UnknownNode", "This GCS has been started anew; register again.")
@@ -215,6 +224,8 @@ class GcsService:
                 await self._node_died(effect.node_id, effect.reason)
             elif isinstance(effect, node_table.Probe):
                 self._spawn(self._probe(effect.node_id))
+            elif isinstance(effect, node_table.Knock):
+                self._spawn(self._knock(effect.node_id))
         self._arm("nodes", self._nodes.next_deadline_ms(), self._elapse_nodes)
 
     async def _elapse_nodes(self) -> None:
@@ -228,6 +239,7 @@ class GcsService:
         self._facts.refresh("node", node.node_id)
         if self._facts.is_observed:
             self._runner.send(node.node_id, "SetObserved", SetObserved(True))
+        self._feed.joined(node)
         await self._decide_actors(actor_events.NodeJoined(node.node_id), writes=[records.write_node(node)])
         await self._groups.room_changed()
 
@@ -235,6 +247,7 @@ class GcsService:
         logger.warning("Node %s is dead: %s", node_id.hex(), reason)
         self._runner.remove_node(node_id)
         self._view.remove(node_id)
+        self._feed.died(node_id)
         self._facts.refresh("node", node_id)
         # Before the actors, which must not look for their bundles there.
         await self._groups.decide(placement_group_events.GroupNodeLost(node_id, reason))
@@ -252,6 +265,12 @@ class GcsService:
         if await self._ask_stats(node_id, self._probe_timeout_s) is not None:
             await self._decide_nodes(node_table.NodeHeard(node_id))
 
+    async def _knock(self, node_id: bytes) -> None:
+        node = self._nodes.get(node_id)
+        if node is not None and await is_refused(node.raylet_address, self._probe_timeout_s):
+            text = f"its raylet has ended: nobody listens at {node.raylet_address} any more."
+            await self._decide_nodes(node_table.NodeLeft(node_id, text))
+
     async def _take_inventory(self, node_id: bytes) -> None:
         stats = await self._ask_stats(node_id, self._probe_timeout_s)
         if stats is not None:
@@ -259,20 +278,10 @@ class GcsService:
             await self._decide_actors(actor_events.InventoryTaken(node_id, present))
 
     async def _ask_stats(self, node_id: bytes, timeout_s: float) -> NodeStats | None:
-        return await self._ask(node_id, GetNodeStats(), timeout_s)
+        return await self._runner.ask(node_id, GetNodeStats(), timeout_s)
 
-    async def _ask(self, node_id: bytes, request: Any, timeout_s: float) -> Any:
-        """A node's answer; None when there is none in time."""
-        channel = self._runner.channel(node_id)
-        if channel is None:
-            return None
-        try:
-            return await asyncio.wait_for(channel.call(type(request).__name__, request), timeout_s)
-        except (ConnectionError, TimeoutError, asyncio.TimeoutError):
-            return None
-        except RemoteError as error:
-            logger.warning("Node %s could not give its account: %s", node_id.hex(), error)
-            return None
+    def _disconnected(self, node_id: bytes) -> None:
+        self._spawn(self._decide_nodes(node_table.NodeDisconnected(node_id)))
 
     def _unreachable(self, node_id: bytes) -> None:
         self._spawn(self._decide_nodes(node_table.NodeUnreachable(node_id)))
@@ -475,6 +484,7 @@ class GcsService:
 
     def request_stop(self, reason: str) -> None:
         """Tell the nodes of other processes to end, and this process by ``on_stop``."""
+        self._feed.close()
         for node in self._nodes.infos():
             if node.alive and node.raylet_address:
                 self._runner.send(node.node_id, "StopNode", StopNode(reason))

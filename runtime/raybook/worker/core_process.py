@@ -45,13 +45,7 @@ from raybook.core.owner.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ti
 from raybook.io.peer_address import close_listeners, listen_for_peers
 from raybook.io.shm_arena import Arena
 from raybook.io.transport import ConnectionClosed
-from raybook.protocol.messages.raylet import (
-    FactsDelta,
-    GcsReply,
-    ObjectFetched,
-    Observed,
-    Refused,
-)
+from raybook.protocol.messages.raylet import FactsDelta, GcsReply, NodeGone, ObjectFetched, Observed, Refused
 from raybook.protocol.messages.store import (
     ExtentGranted,
     ExtentRefused,
@@ -122,7 +116,10 @@ class CoreProcess:
         self._copies = Copies(self.to_raylet, self.owner.objects, registered.node_id)
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
-        self._mail = Mail(self.me, token, self._listeners, self._epoll, self.owner.accepted, self.queue.append)
+        self._mail = Mail(
+            self.me, token, self._listeners, self._epoll, self.owner.accepted, self.queue.append,
+            registered.config.health_check_timeout_ms,
+        )  # fmt: skip
         self.unfinished = self.owner.tasks.tasks
         self.awaited = self.owner.waits.waiting
         self.deferred = DeferredSignals(self.wake)
@@ -378,6 +375,9 @@ class CoreProcess:
         if kind is SpillWanted:
             # What nothing lies in need not be made free.
             message.bytes_wanted -= self._regions.give_back_idle(EVERYTHING, RECALL_BYTES_MIN)
+        if kind is NodeGone:
+            self._mail.node_gone(message, inbox)
+            return
         if kind in self.owner.accepted_from_raylet:
             inbox.append(FromRaylet(message))
             return
