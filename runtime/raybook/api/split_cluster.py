@@ -17,6 +17,7 @@ import msgspec
 from raybook.api.local_cluster import READY_FD_UNSET, START_TIMEOUT_S, list_clusters
 from raybook.base import ids
 from raybook.base.errors import RaySystemError
+from raybook.base.tls_files import TlsFiles
 from raybook.base.version import VERSION
 from raybook.io import cluster_registry, daemon, session_dir
 from raybook.io.cluster_registry import ClusterRecord
@@ -49,6 +50,7 @@ def start_head(
     metrics_port: int | None = 0,
     http_host: str = "127.0.0.1",
     http_port: int | None = None,
+    tls: TlsFiles | None = None,
     session_port: int | None = None,
     token: bytes | None = None,
 ) -> ClusterRecord:
@@ -57,7 +59,7 @@ def start_head(
     address of a store; RaySystemError, with the end of the log, when one of them does not start (the other one is ended
     then). metrics_port: of the page for Prometheus; 0: any free one, None: no page. http_host, http_port: of the HTTP door,
     likewise. session_port: where thin clients knock, on ``host``, likewise. token: of a cluster whose nodes this head finds
-    again by its store; a fresh one by default."""
+    again by its store; a fresh one by default. tls: what is shown to other nodes and asked of them."""
     if name and any(record.name == name for record in list_clusters()):
         raise ValueError(f"A cluster named {name!r} is running already; stop it, or choose another name.")
     address = parse_store(store) if store else None
@@ -82,6 +84,7 @@ def start_head(
             http_host,
             http_port,
             store_file=str(session_dir.write_secret(folder, STORE_SECRET_FILE, store.encode())) if secret else "",
+            tls=tls,
         )
         started.append(_start(KEEPER_MODULE, options, folder))
         gcs = started[0].ready
@@ -95,6 +98,7 @@ def start_head(
             labels or {},
             host,
             is_head=True,
+            tls=tls,
             session_port=session_port,
         )
         started.append(_start(RAYLET_MODULE, node, folder))
@@ -114,12 +118,13 @@ def join(
     amounts: NodeAmounts,
     host: str = "127.0.0.1",
     labels: dict[str, str] | None = None,
+    tls: TlsFiles | None = None,
 ) -> StartedProcess:
     """Start a raylet here that joins the cluster at ``gcs_address``. On a machine that knows nothing of that cluster yet,
     drivers find it by its address from then on, through this node. RaySystemError."""
     folder = session_dir.create(ids.random_id().hex())
     options = NodeOptions(
-        READY_FD_UNSET, str(folder), token_file, gcs_address, "", amounts, labels or {}, host, is_head=False
+        READY_FD_UNSET, str(folder), token_file, gcs_address, "", amounts, labels or {}, host, is_head=False, tls=tls
     )
     try:
         started = _start(RAYLET_MODULE, options, folder)

@@ -209,7 +209,7 @@ class SessionCore:
             raise self.lost_error()
         return question.told
 
-    def forget_function(self, key: bytes, stats: FunctionStats) -> None:
+    def forget_code(self, key: bytes) -> None:
         """The session keeps the code that it has."""
 
     @property

@@ -27,6 +27,7 @@ from raybook.io.http_door import HttpDoor
 from raybook.io.process import raise_file_limit
 from raybook.io.rpc import GrpcChannel, serve_grpc
 from raybook.io.storage import StoreError
+from raybook.io.tls import load_tls
 from raybook.protocol.messages.daemons import REPLACED_CODE, GcsOptions, Ready
 
 logger = logging.getLogger(__name__)
@@ -59,13 +60,16 @@ async def _run(options: GcsOptions, starter: daemon.Starter) -> int:
     session = Path(options.session_dir)
     session_dir.claim(session, os.getpid())
     token = Path(options.token_file).read_bytes()
+    if options.tls is not None:
+        session_dir.write_tls(session, options.tls)
+    tls = load_tls(session)
     store = Path(options.store_file).read_text() if options.store_file else options.store
     storage = open_store(store, session, f"cluster {options.name or options.cluster_id}")
     gcs = GcsService(
         read_environment(os.environ),
         anchored_clock(),
         storage,
-        connect_raylet=lambda node: GrpcChannel("Raylet", node.raylet_address, token),
+        connect_raylet=lambda node: GrpcChannel("Raylet", node.raylet_address, token, tls=tls),
         cluster_id=bytes.fromhex(options.cluster_id),
         seed=int.from_bytes(ids.random_id(), "big"),
     )
@@ -83,11 +87,11 @@ async def _run(options: GcsOptions, starter: daemon.Starter) -> int:
     gcs.on_replaced, storage.on_trouble = on_replaced, on_trouble
     loop.add_signal_handler(signal.SIGTERM, gcs.request_stop, "the GCS was terminated")
     await gcs.start()
-    server = await serve_grpc(gcs, "Gcs", f"{options.host}:{options.port}", token)
+    server = await serve_grpc(gcs, "Gcs", f"{options.host}:{options.port}", token, tls)
     gcs.announce(server.address)
     page = None
     if options.metrics_port is not None:
-        page = MetricsPage(gcs, loop)
+        page = MetricsPage(gcs, loop, token)
         page.serve(options.host, options.metrics_port)
     door = HttpDoor(JOBS_SERVER, {"cluster_id": gcs.cluster_id.hex()}, session)
     door.open(options.http_host, options.http_port, keep_trying=options.is_restart)
