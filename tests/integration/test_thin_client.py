@@ -241,6 +241,21 @@ def test_logs_of_the_head_are_read_from_afar(connect, monkeypatch):
         engine().session.read_log("../token", 0, 100)
 
 
+def test_an_interrupt_ends_a_wait_and_nothing_else(connect):
+    connect()
+
+    @ray.remote
+    def slow():
+        time.sleep(1.0)
+        return "done"
+
+    ref = slow.remote()
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        ray.get(ref)
+    assert ray.get(ref, timeout=20) == "done"
+
+
 def test_a_small_call_is_not_held_up_by_a_large_value(connect):
     connect()
     big = ray.put(numpy.zeros(64 << 20, dtype=numpy.uint8))
@@ -344,7 +359,7 @@ def test_large_values_survive_a_cut_in_their_midst(connect, line):
     assert line.connections >= 3
 
 
-def test_a_silent_line_is_told_of_and_an_interrupt_ends_the_wait(connect, line, monkeypatch):
+def test_a_lost_line_is_told_of_once_and_so_is_its_return(connect, line):
     connect()
     said: list[str] = []
     engine()._core.on_log = said.append

@@ -5,13 +5,16 @@ orders to the session (``protocol/messages/session``), in the same order; answer
 here has looked at. Decides nothing: what a record does is decided by the session's owner machine, when a connection is made
 by ``core/session/client``.
 
-Invariants: only the link's thread touches the mirror's waits; a value leaves the mirror when a reference to it goes or the
+Invariants: only turns of the link touch the mirror's waits; a value leaves the mirror when a reference to it goes or the
 mirror is full, and is then looked at again by whoever needs it.
 """
 
 from __future__ import annotations
 
+import _thread
+import logging
 import sys
+import threading
 import time
 import types
 from collections.abc import Callable, Iterable
@@ -44,13 +47,17 @@ from raybook.protocol.messages import session as m
 from raybook.protocol.messages.output import WorkerLines
 from raybook.protocol.messages.raylet import FactsDelta, GcsReply, PublishFacts, Subscribe
 from raybook.session.client_link import ClientLink
-from raybook.worker.leading import shut_lock
+from raybook.worker.baton import Baton
+from raybook.worker.deferred_signals import DeferredSignals
+from raybook.worker.doorbell import Doorbell
+from raybook.worker.leading import Leading, shut_lock
 from raybook.worker.raylet_link import GcsRequest
 
 LOST_CODE = "SessionLostError"
-LOOK_S = 5.0
-"""How often a thread that waits looks whether there is anything left to wait for."""
+STOP_S = 3.0
+LINGER_S = 0.1
 
+logger = logging.getLogger(__name__)
 encode_body = m.encode_body
 
 
@@ -102,7 +109,14 @@ class SessionCore:
         self.raylet_handlers: dict[type, Callable[[Any], None]] = {}
         self.facts = NoFacts()
         self.owner = MirroredOwner(self._explain)
-        self.leading = self
+        self.is_ending = False
+        self._stopping = False
+        self._goodbye = m.Goodbye(True)
+        self._stop_reason = ""
+        self.baton = Baton()
+        self.doorbell = bell = Doorbell(self.baton)
+        self.queue = bell.queue
+        self.deferred = DeferredSignals(bell.ring)
         self.transfers = Transfers(lambda order: self.submit(Order(order)))
         self.tickets = _Tickets(self)
         self.noted: set[bytes] = set()
@@ -116,9 +130,12 @@ class SessionCore:
         self._out: list[bytes] = []
         self._to_look: list[bytes] = []
         self._released: list[bytes] = []
-        self._link = ClientLink(address, token, knock, first, self._encode, self._deliver, self._say, self._ended)
-        self.queue = self._link.queue
-        self.submit = self.submit_soon = self._link.submit
+        self._link = self.unfinished = ClientLink(
+            address, token, knock, first, bell, self._encode, self._deliver, self._say, self._ended, self._has_signals
+        )
+        self.awaited = self._waits.waiting
+        self.leading = Leading(self, self._link.turn, self._fail, self.deferred)  # type: ignore[arg-type]
+        self._thread = threading.Thread(target=self._run, name="raybook-io", daemon=True)
         self._encoders: dict[type, Callable[[Any], None]] = {
             bytes: self._released.append,
             TaskRecord: self._on_record,
@@ -156,11 +173,18 @@ class SessionCore:
     # Called by user threads; names and meanings are the core process's.
 
     def start(self) -> None:
-        self._link.start()
+        self._thread.start()
 
     def stop(self, ends_session: bool = True) -> None:
-        reason = "This process has left its cluster (shutdown was called)."
-        self._link.stop(m.Goodbye(ends_session), reason)
+        """Leave: what was ordered goes out first, for a moment at most. Idempotent; blocks until it is done."""
+        if not self._stopping:
+            self._goodbye = m.Goodbye(ends_session)
+            self._stop_reason = "This process has left its cluster (shutdown was called)."
+            self._stopping = True
+            self.doorbell.ring()
+            self.baton.unpark()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(STOP_S)
 
     def close_in_child(self) -> None:
         self._link.close_in_child()
@@ -168,24 +192,21 @@ class SessionCore:
     def lost_error(self) -> Exception:
         return SessionLostError(self.lost_reason)
 
+    def submit(self, event: Any) -> None:
+        """Hand an event over. Blocks while far more has been ordered than the network took."""
+        self.doorbell.submit(event)
+        if self._link.is_full and self.baton.leader != _thread.get_ident():
+            self._link.wait_for_room()
+
+    def submit_soon(self, event: Any) -> None:
+        """As ``submit``, for what the same thread will probably wait for next."""
+        self.doorbell.submit_soon(event)
+        if self._link.is_full and self.baton.leader != _thread.get_ident():
+            self._link.wait_for_room()
+
     def wait_for(self, event: Any, timeout_s: float | None = None) -> bool:
-        """Hand an event over and wait until it is done."""
-        if self._link.is_own_thread:
-            raise RuntimeError(
-                "A blocking call of raybook was made by a callback that runs inside raybook itself; it would wait for "
-                "itself. Nothing was done. Make the call from ordinary code."
-            )
-        if event.lock is None:
-            event.lock = shut_lock()
-        self.submit(event)
-        end_s = None if timeout_s is None else time.monotonic() + timeout_s
-        while True:
-            left_s = LOOK_S if end_s is None else min(LOOK_S, end_s - time.monotonic())
-            if event.lock.acquire(timeout=max(0.0, left_s)):
-                return True
-            # What was handed over at the moment of the end has nobody to open it.
-            if self.lost_reason or (end_s is not None and time.monotonic() >= end_s):
-                return bool(event.done)
+        """Hand an event over and wait until it is done; False on time-out, and when the session is lost."""
+        return self.leading.wait_for(event, timeout_s)
 
     def submit_call(self, function: Callable[[], None]) -> None:
         self.submit(function)
@@ -220,7 +241,43 @@ class SessionCore:
             return "the session does not answer now; the connection may be lost"
         return told.body.decode() or told.error_text
 
-    # Records → orders, on the link's thread.
+    # The loop
+
+    def _run(self) -> None:
+        """The I/O thread; as the core process's."""
+        baton, link = self.baton, self._link
+        baton.take_up()
+        try:
+            link.open()
+            while not self._stopping:
+                link.turn()
+                if (baton.is_claimed or (baton.is_wanted and self._is_quiet())) and not self._stopping:
+                    baton.lay_down()
+                    baton.wait_until_needed()
+                    baton.take_up()
+                    self.doorbell.left_to_lie = 0
+            link.drain(self._goodbye)
+        except Exception:  # noqa: BLE001 - it is logged, and ends this process's membership.
+            self._fail()
+        finally:
+            link.finish(self._stop_reason)
+        # A thread may have looked for the end just before it, and have handed its event over just after.
+        time.sleep(LINGER_S)
+        link.refuse_rest()
+
+    def _fail(self) -> None:
+        logger.exception("The I/O loop of raybook failed; this process leaves its session.")
+        self._stop_reason = "raybook's I/O loop failed; its traceback is in the log. Please report it."
+        self._stopping = True
+        self._ended("", self._stop_reason)
+
+    def _is_quiet(self) -> bool:
+        return not (self.queue or self.unfinished or self.awaited or self.is_ending)
+
+    def _has_signals(self) -> bool:
+        return bool(self.deferred.noted) or self._stopping
+
+    # Records → orders, in a turn.
 
     def _encode(self, events: list[Any]) -> Iterable[bytes]:
         if self.lost_reason:
@@ -385,10 +442,11 @@ class SessionCore:
     # The end
 
     def _ended(self, code: str, text: str) -> None:
-        """Link's thread: nothing will come any more; whoever waits finds out why."""
+        """In a turn: nothing will come any more; whoever waits finds out why."""
         if self.lost_reason:
             return
         self.lost_code, self.lost_reason = code, text
+        self.is_ending = True
         self.on_cluster_lost(text)
         for wait in self._waits.abandon():
             _wake(wait)
@@ -400,7 +458,7 @@ class SessionCore:
             question.answer(None)
         self.transfers.fail_all(LOST_CODE, text)
         # What was appended and not looked at yet is refused when it is.
-        self._link.submit(_nothing)
+        self.doorbell.submit(_nothing)
 
     def _refuse(self, event: Any) -> None:
         kind = type(event)
