@@ -14,7 +14,7 @@ from typing import Any
 from raybook.core.cluster.resource_view import ResourceView
 from raybook.io.channel import RemoteError
 from raybook.io.loop_transport import Connection, FrameServer
-from raybook.io.transport import connect_nowait
+from raybook.io.transport import Security, connect_nowait
 from raybook.protocol.messages.gcs import ListNodes, NodeInfo
 from raybook.protocol.messages.neighbours import Greet, NeighbourMessage, ReadRange
 from raybook.raylet.gcs_link import GcsLink
@@ -28,11 +28,11 @@ LOOK_SOON_S = 0.05
 
 
 class Neighbours:
-    """host: where to listen for others. on_message(node_id, message). on_range(connection, message): somebody reads an
-    object; the connection is handed over. on_view: the nodes have changed, or what they have free. on_dead(node_id,
-    reason). is_waiting: whether somebody here would gain by a fresh view."""
+    """host: where to listen for others; security: TLS, if the cluster uses it. on_message(node_id, message).
+    on_range(connection, message): somebody reads an object; the connection is handed over. on_view: the nodes have changed,
+    or what they have free. on_dead(node_id, reason). is_waiting: whether somebody here would gain by a fresh view."""
 
-    def __init__(self, node_id: bytes, token: bytes, host: str) -> None:
+    def __init__(self, node_id: bytes, token: bytes, host: str, security: Security | None = None) -> None:
         self.view = ResourceView()
         self.on_message: Callable[[bytes, Any], None] = lambda node_id, message: None
         self.on_range: Callable[[Connection, ReadRange], None] = lambda connection, message: connection.close()
@@ -44,7 +44,8 @@ class Neighbours:
         self._gateways: dict[bytes, str] = {}
         self._dead: dict[bytes, str] = {}
         self._connections: dict[bytes, Connection] = {}
-        self._server = FrameServer(f"tcp:{host}:0", token, NeighbourMessage, self._received, self._closed)
+        self.security = security
+        self._server = FrameServer(f"tcp:{host}:0", token, NeighbourMessage, self._received, self._closed, security)
         self.address = self._server.address
         self._looking: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
@@ -70,7 +71,7 @@ class Neighbours:
             if not address:
                 return False
             try:
-                framed = connect_nowait(address, self._token, NeighbourMessage)
+                framed = connect_nowait(address, self._token, NeighbourMessage, self.security)
             except OSError as error:
                 logger.warning("Node %s cannot be reached at %s: %s", node_id.hex(), address, error)
                 return False

@@ -44,6 +44,7 @@ from raybook.core.owner.records import (
 from raybook.core.owner.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ticket
 from raybook.io.peer_address import close_listeners, listen_for_peers
 from raybook.io.shm_arena import Arena
+from raybook.io.tls import load_tls
 from raybook.io.transport import ConnectionClosed
 from raybook.protocol.messages.raylet import (
     FactsDelta,
@@ -122,7 +123,11 @@ class CoreProcess:
         self._copies = Copies(self.to_raylet, self.owner.objects, registered.node_id)
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
-        self._mail = Mail(self.me, token, self._listeners, self._epoll, self.owner.accepted, self.queue.append)
+        # Only who listens over TCP has peers on other nodes, and a file to look for.
+        security = load_tls(session_dir) if len(self._listeners) > 1 else None
+        self._mail = Mail(
+            self.me, token, self._listeners, self._epoll, self.owner.accepted, self.queue.append, security
+        )
         self.unfinished = self.owner.tasks.tasks
         self.awaited = self.owner.waits.waiting
         self.deferred = DeferredSignals(self.wake)
@@ -324,6 +329,7 @@ class CoreProcess:
         self.owner.wall_s = _wall_s()
         self._execute(self.owner.tick(now_ms))
         self._regions.look(now_ms)
+        self._mail.look(now_ms)
         if self.facts.is_due(now_ms):
             for message in self.facts.take(now_ms):
                 self.to_raylet(message)

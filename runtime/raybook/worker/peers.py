@@ -15,7 +15,7 @@ from typing import Any
 
 from raybook.base.specs import Endpoint
 from raybook.io.peer_address import nearest
-from raybook.io.transport import FramedSocket, connect_nowait
+from raybook.io.transport import FramedSocket, Security, connect_nowait
 from raybook.protocol.messages.worker import Hello, WorkerMessage
 
 logger = logging.getLogger(__name__)
@@ -56,9 +56,12 @@ class Peer:
 class Peers:
     """All connections, with lookup by client and by descriptor."""
 
-    def __init__(self, me: Endpoint, token: bytes, watch: Callable[[Peer], None]) -> None:
+    def __init__(
+        self, me: Endpoint, token: bytes, watch: Callable[[Peer], None], security: Security | None = None
+    ) -> None:
         self._me = me
         self._token = token
+        self.security = security
         self._watch = watch
         self._has_complained = False
         self.by_client: dict[bytes, Peer] = {}
@@ -84,7 +87,7 @@ class Peers:
         if not address:
             return None
         try:
-            framed = connect_nowait(nearest(address, self._me.address), self._token, WorkerMessage)
+            framed = connect_nowait(nearest(address, self._me.address), self._token, WorkerMessage, self.security)
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE) and not self._has_complained:
                 self._has_complained = True
