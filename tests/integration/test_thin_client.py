@@ -20,6 +20,7 @@ from raybook.api import local_cluster, split_cluster
 from raybook.api.context import current_runtime
 from raybook.base.errors import SessionLostError
 from raybook.engines.session import SessionEngine
+from raybook.io.certificates import make_authority, make_member
 from raybook.io.cluster_registry import ClusterRecord
 from raybook.io.process import descendants
 from raybook.protocol.messages.daemons import NodeAmounts
@@ -570,8 +571,36 @@ def test_another_version_is_refused_in_two_columns(head, monkeypatch):
     with pytest.raises(ConnectionError) as caught:
         ray.init(f"ray://{head.session_address}", token_file=head.token_file)
     text = str(caught.value)
-    assert "this process" in text and "the cluster" in text and "protocol  99" in text
-    assert "pip install raybook==" in text
+    assert "this process" in text and "the cluster" in text and "differs" in text
+    assert "99" in text and "pip install raybook==" in text
+
+
+def test_a_thin_client_speaks_tls_where_the_head_does(tmp_path, monkeypatch):
+    ray.shutdown()
+    make_authority(tmp_path / "ours")
+    files = make_member(tmp_path / "ours", "node")
+    record = split_cluster.start_head(NodeAmounts(num_cpus=1), session_port=0, metrics_port=None, tls=files)
+    line = CutLine(record.session_address)
+    try:
+        monkeypatch.setenv("RAY_USE_TLS", "1")
+        for name, path in (("SERVER_CERT", files.cert), ("SERVER_KEY", files.key), ("CA_CERT", files.ca)):
+            monkeypatch.setenv(f"RAY_TLS_{name}", path)
+        ray.init(f"ray://{line.address}", token_file=record.token_file)
+
+        @ray.remote
+        def add(a, b):
+            return a + b
+
+        array = numpy.arange(3_000_000)
+        ref = ray.put(array)
+        line.cut()
+        assert ray.get(add.remote(1, 2), timeout=20) == 3
+        assert numpy.array_equal(ray.get(ref), array)
+        assert line.connections >= 3
+    finally:
+        ray.shutdown()
+        line.close()
+        local_cluster.stop_cluster(record)
 
 
 def test_nobody_at_the_address_is_told(head):

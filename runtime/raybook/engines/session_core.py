@@ -42,7 +42,7 @@ from raybook.core.owner.wait_set import WaitSet
 from raybook.core.session.client import OPEN
 from raybook.engines.session_mirror import MirroredOwner, NoFacts
 from raybook.engines.session_transfers import Transfers
-from raybook.io.transport import FramedSocket
+from raybook.io.transport import FramedSocket, Security
 from raybook.protocol.messages import session as m
 from raybook.protocol.messages.output import WorkerLines
 from raybook.protocol.messages.raylet import FactsDelta, GcsReply, PublishFacts, Subscribe
@@ -93,8 +93,9 @@ class SessionCore:
     """One membership of a thin client in one session. first: the welcomed connection."""
 
     def __init__(
-        self, address: str, token: bytes, knock: m.Knock, first: tuple[FramedSocket, m.Welcome, list[Any]]
-    ) -> None:
+        self, address: str, token: bytes, knock: m.Knock, first: tuple[FramedSocket, m.Welcome, list[Any]],
+        security: Security | None = None,
+    ) -> None:  # fmt: skip
         self.registered = self.welcome = welcome = first[1]
         self.config = welcome.config
         self.me = welcome.me
@@ -131,8 +132,9 @@ class SessionCore:
         self._to_look: list[bytes] = []
         self._released: list[bytes] = []
         self._link = self.unfinished = ClientLink(
-            address, token, knock, first, bell, self._encode, self._deliver, self._say, self._ended, self._has_signals
-        )
+            address, token, knock, first, bell, self._encode, self._deliver, self._say, self._ended, self._has_signals,
+            security,
+        )  # fmt: skip
         self.awaited = self._waits.waiting
         self.leading = Leading(self, self._link.turn, self._fail, self.deferred)  # type: ignore[arg-type]
         self._thread = threading.Thread(target=self._run, name="raybook-io", daemon=True)
