@@ -30,8 +30,9 @@ from raybook.core.owner.records import Wait
 from raybook.engines.engine import ActorHandleState, ActorOptions, CallOptions, Function
 from raybook.engines.native import NativeEngine
 from raybook.engines.own_tasks import OwnTasks, UnfinishedTask
-from raybook.engines.session_core import Order, SessionCore
+from raybook.engines.session_core import SessionCore
 from raybook.engines.session_mirror import EndedCalls
+from raybook.engines.session_orders import Order
 from raybook.engines.session_values import SessionValues
 from raybook.io.transport import Security
 from raybook.protocol.messages import session as m

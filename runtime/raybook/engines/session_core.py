@@ -21,36 +21,25 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from raybook.base.errors import SessionLostError
-from raybook.base.ids import IdFactory, return_id
-from raybook.base.specs import STREAMING, Value
+from raybook.base.ids import IdFactory
 from raybook.core.owner.records import (
-    CancelCommand,
-    CancelWait,
-    CreateActorCommand,
-    Fulfil,
-    FunctionStats,
-    HoldRef,
-    KillingActor,
-    KnowActor,
-    Put,
-    TakeItem,
-    TaskRecord,
     ToRaylet,
     Wait,
 )
 from raybook.core.owner.wait_set import WaitSet
 from raybook.core.session.client import OPEN
 from raybook.engines.session_mirror import MirroredOwner, NoFacts
+from raybook.engines.session_orders import Order, OrderWriter, Question, wake
 from raybook.engines.session_transfers import Transfers
 from raybook.io.transport import FramedSocket, Security
 from raybook.protocol.messages import session as m
 from raybook.protocol.messages.output import WorkerLines
-from raybook.protocol.messages.raylet import FactsDelta, GcsReply, PublishFacts, Subscribe
+from raybook.protocol.messages.raylet import FactsDelta, GcsReply
 from raybook.session.client_link import ClientLink
 from raybook.worker.baton import Baton
 from raybook.worker.deferred_signals import DeferredSignals
 from raybook.worker.doorbell import Doorbell
-from raybook.worker.leading import Leading, shut_lock
+from raybook.worker.leading import Leading
 from raybook.worker.raylet_link import GcsRequest
 
 LOST_CODE = "SessionLostError"
@@ -58,35 +47,6 @@ STOP_S = 3.0
 LINGER_S = 0.1
 
 logger = logging.getLogger(__name__)
-encode_body = m.encode_body
-
-
-class Question:
-    """One ``Ask`` from a user thread, which waits on ``lock``."""
-
-    __slots__ = ("body", "done", "lock", "told", "what")
-
-    def __init__(self, what: str, body: bytes) -> None:
-        self.what = what
-        self.body = body
-        self.told: m.Told | None = None
-        self.done = False
-        self.lock = shut_lock()
-
-    def answer(self, told: m.Told | None) -> None:
-        if not self.done:
-            self.told = told
-            self.done = True
-            self.lock.release()
-
-
-class Order:
-    """An order as it is."""
-
-    __slots__ = ("message",)
-
-    def __init__(self, message: Any) -> None:
-        self.message = message
 
 
 class SessionCore:
@@ -122,15 +82,8 @@ class SessionCore:
         self.tickets = _Tickets(self)
         self.noted: set[bytes] = set()
         """Actors whose handles the session has."""
-        self._functions: set[bytes] = set()
         self._waits = WaitSet()
-        self._looked: set[bytes] = set()
-        self._calls: dict[int, GcsRequest] = {}
-        self._questions: dict[int, Question] = {}
-        self._next_number = 1
-        self._out: list[bytes] = []
-        self._to_look: list[bytes] = []
-        self._released: list[bytes] = []
+        self._writer = OrderWriter(self.owner, self._waits)
         self._link = self.unfinished = ClientLink(
             address, token, knock, first, bell, self._encode, self._deliver, self._say, self._ended, self._has_signals,
             security,
@@ -138,26 +91,6 @@ class SessionCore:
         self.awaited = self._waits.waiting
         self.leading = Leading(self, self._link.turn, self._fail, self.deferred)  # type: ignore[arg-type]
         self._thread = threading.Thread(target=self._run, name="raybook-io", daemon=True)
-        self._encoders: dict[type, Callable[[Any], None]] = {
-            bytes: self._released.append,
-            TaskRecord: self._on_record,
-            Put: lambda event: self._on_value(m.Store, event),
-            Fulfil: lambda event: self._on_value(m.Resolve, event),
-            HoldRef: self._on_hold,
-            TakeItem: self._on_take,
-            CreateActorCommand: lambda event: self._send(m.NoteActor(event.actor_id, event.held, event.detached)),
-            KnowActor: lambda event: self._send(m.MeetActor(event.actor_id, event.owner_address)),
-            KillingActor: lambda event: self._send(m.WillKill(event.actor_id)),
-            CancelCommand: lambda event: self._send(m.CancelTask(event.task_id, event.force, event.recursive)),
-            Wait: self._on_wait,
-            CancelWait: lambda event: self._waits.cancel(event.wait),
-            GcsRequest: self._on_gcs_request,
-            ToRaylet: self._on_to_raylet,
-            Question: self._on_question,
-            Order: lambda event: self._send(event.message),
-            types.FunctionType: lambda event: event(),
-            types.MethodType: lambda event: event(),
-        }
         self._handlers: dict[type, Callable[[Any], None]] = {
             m.Arrived: self._on_arrived,
             m.GcsAnswered: self._on_gcs_answered,
@@ -282,128 +215,12 @@ class SessionCore:
     def _has_signals(self) -> bool:
         return bool(self.deferred.noted) or self._stopping
 
-    # Records → orders, in a turn.
-
     def _encode(self, events: list[Any]) -> Iterable[bytes]:
         if self.lost_reason:
             for event in events:
                 self._refuse(event)
             return ()
-        encoders = self._encoders
-        released = self._released
-        for event in events:
-            kind = type(event)
-            if released and kind is not bytes:
-                self._let_go()
-            encoders[kind](event)
-        if released:
-            self._let_go()
-        return self._take_out()
-
-    def _take_out(self) -> list[bytes]:
-        if self._to_look:
-            ids, self._to_look = self._to_look, []
-            self._out.append(encode_body(m.Look(ids)))
-        out, self._out = self._out, []
-        return out
-
-    def _send(self, message: Any) -> None:
-        self._out.append(encode_body(message))
-
-    def _let_go(self) -> None:
-        ids = list(self._released)
-        self._released.clear()
-        values, references = self.owner.objects.values, self.owner.references
-        for key in ids:
-            values.drop(key)
-            references.release(key)
-            self._looked.discard(key)
-        self._send(m.Release(ids))
-
-    def _on_hold(self, event: HoldRef) -> None:
-        self.owner.references.hold(event.ref.object_id)
-        self._send(m.Hold(event.ref))
-
-    def _on_record(self, record: TaskRecord) -> None:
-        spec = record.spec
-        if record.actor_id:
-            self._send(
-                m.Call(
-                    spec, record.actor_id, record.retries_left, record.held, record.submitted_s, record.call_site,
-                    record.may_overtake,
-                )
-            )  # fmt: skip
-        else:
-            self._introduce(spec.function_key, record.stats)
-            self._send(
-                m.Submit(
-                    spec,
-                    record.scheduling_class,
-                    record.retries_left,
-                    record.held,
-                    record.submitted_s,
-                    record.call_site,
-                )
-            )
-        if spec.num_returns == STREAMING:
-            self._look(return_id(spec.task_id, 1))
-
-    def _introduce(self, key: bytes, stats: FunctionStats) -> None:
-        if key not in self._functions:
-            self._functions.add(key)
-            self._send(m.Function(key, stats.name, stats.function, stats.payload))
-
-    def _on_value(self, kind: type, event: Put | Fulfil) -> None:
-        value = event.value
-        self._send(kind(event.object_id, value))
-        if value.location is None:
-            # Whoever asks for it next need not ask the session.
-            self._become_ready(event.object_id, Value(value.inline, None, value.error))
-
-    def _on_take(self, event: TakeItem) -> None:
-        self._send(m.Take(event.task_id, event.index))
-        self._look(return_id(event.task_id, event.index + 1))
-
-    def _on_wait(self, wait: Wait) -> None:
-        values = self.owner.objects.values
-        missing = self._waits.add(wait, values)
-        if wait.done:
-            _wake(wait)
-            return
-        for key in missing:
-            self._look(key)
-
-    def _look(self, key: bytes) -> None:
-        if key not in self._looked and key not in self.owner.objects.values:
-            self._looked.add(key)
-            self._to_look.append(key)
-
-    def _on_gcs_request(self, request: GcsRequest) -> None:
-        number = 0
-        if request.is_watched or request.on_reply is not None:
-            number = self._number()
-            self._calls[number] = request
-        self._send(m.CallGcs(number, request.method, request.request))
-
-    def _on_to_raylet(self, event: ToRaylet) -> None:
-        message = event.message
-        if type(message) is PublishFacts:
-            self._send(m.Publish(message.facts))
-        elif type(message) is Subscribe:
-            self._send(m.Follow(message.active))
-
-    def _on_question(self, question: Question) -> None:
-        number = self._number()
-        self._questions[number] = question
-        if self._to_look:
-            # What is looked at before the question is looked at by the session before it, too.
-            ids, self._to_look = self._to_look, []
-            self._send(m.Look(ids))
-        self._send(m.Ask(number, question.what, question.body))
-
-    def _number(self) -> int:
-        self._next_number += 1
-        return self._next_number
+        return self._writer.encode(events)
 
     # Answers
 
@@ -412,22 +229,15 @@ class SessionCore:
         self._handlers[type(message)](message)
 
     def _on_arrived(self, message: m.Arrived) -> None:
-        self._looked.discard(message.object_id)
-        self._become_ready(message.object_id, message.value)
-
-    def _become_ready(self, key: bytes, value: Value) -> None:
-        self.owner.objects.values.add(key, value)
-        if key in self._waits.waiting:
-            for wait in self._waits.ready(key, value.error is not None):
-                _wake(wait)
+        self._writer.arrived(message.object_id, message.value)
 
     def _on_gcs_answered(self, message: m.GcsAnswered) -> None:
-        request = self._calls.pop(message.number, None)
+        request = self._writer.calls.pop(message.number, None)
         if request is not None:
             request.answer(GcsReply(message.number, message.reply, message.error_code, message.error_text))
 
     def _on_told(self, message: m.Told) -> None:
-        question = self._questions.pop(message.number, None)
+        question = self._writer.questions.pop(message.number, None)
         if question is not None:
             question.answer(message)
 
@@ -454,13 +264,8 @@ class SessionCore:
         self.is_ending = True
         self.on_cluster_lost(text)
         for wait in self._waits.abandon():
-            _wake(wait)
-        calls, self._calls = self._calls, {}
-        for request in calls.values():
-            request.answer(None)
-        questions, self._questions = self._questions, {}
-        for question in questions.values():
-            question.answer(None)
+            wake(wait)
+        self._writer.abandon()
         self.transfers.fail_all(LOST_CODE, text)
         # What was appended and not looked at yet is refused when it is.
         self.doorbell.submit(_nothing)
@@ -468,7 +273,7 @@ class SessionCore:
     def _refuse(self, event: Any) -> None:
         kind = type(event)
         if kind is Wait:
-            _wake(event)
+            wake(event)
         elif kind is GcsRequest or kind is Question:
             event.answer(None)
         elif kind is types.FunctionType or kind is types.MethodType:
@@ -482,13 +287,6 @@ class _Tickets:
     def abandon(self, ticket: Any) -> None:
         """An upload will not become an object."""
         self._core.submit(Order(m.DropUpload(ticket.number)))
-
-
-def _wake(wait: Wait) -> None:
-    if wait.callback is not None:
-        wait.callback()
-    elif wait.lock is not None:
-        wait.lock.release()
 
 
 def _nothing() -> None:
