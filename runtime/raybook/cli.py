@@ -37,6 +37,7 @@ from raybook.commands.tables import cell
 from raybook.commands.tls import tls as tls_group
 from raybook.io import daemon, session_dir
 from raybook.io.cluster_registry import ClusterRecord
+from raybook.io.store_address import parse_store
 from raybook.io.tls import usable_tls
 from raybook.protocol.messages.daemons import NodeAmounts
 from raybook.protocol.messages.gcs import ClusterStatus, ClusterStatusReply
@@ -75,7 +76,14 @@ def main() -> None:
 @click.option("--object-store-memory", type=click.IntRange(0), metavar="BYTES")
 @click.option("--resources", type=Amounts(), default="{}", help="Custom resources, as in '{\"licence\": 2}'.")
 @click.option("--labels", type=Labels(), default="", help="Of the node, as in zone=b,disk=fast.")
-@click.option("--store", default="", metavar="FILE", help="Where the GCS keeps its tables; in its session by default.")
+@click.option(
+    "--store",
+    default="",
+    metavar="STORE",
+    callback=lambda context, option, text: _checked_store(text),
+    help="Where the GCS keeps its tables: sqlite:PATH, redis://[:PASSWORD@]HOST:PORT[/DB], or memory (nothing outlives it "
+    "then). By default a file in its session, which outlives the GCS and not the cluster.",
+)
 @click.option(
     "--token-file",
     metavar="FILE",
@@ -154,14 +162,13 @@ def start(
         try:
             tls = usable_tls(choose_tls(os.environ, tls_cert, tls_key, tls_ca))
             if head:
-                store_path = str(Path(store).resolve()) if store else ""
                 metrics_port = metrics_export_port if metrics_export_port >= 0 else None
                 record = split_cluster.start_head(
                     amounts,
                     name=name,
                     host=host,
                     port=port,
-                    store=store_path,
+                    store=store,
                     labels=labels,
                     token=head_token(token_file),
                     metrics_port=metrics_port,
@@ -258,6 +265,15 @@ def _start_autoscaler(record: ClusterRecord, configuration: dict[str, Any], host
     except RayError:
         local_cluster.stop_cluster(record)
         raise
+
+
+def _checked_store(text: str) -> str:
+    try:
+        if text:
+            parse_store(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return text
 
 
 def _free_port(host: str, wanted: int | None, usual: int) -> int:

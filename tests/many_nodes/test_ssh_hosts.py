@@ -105,23 +105,28 @@ def test_up_starts_what_is_missing_and_down_leaves_nothing(machines: tuple[list[
         assert (left_behind(head), left_behind(worker)) == ("", "")
 
 
-def test_machine_that_fails_loses_nobody_elses_work(machines: tuple[list[Host], Keys], folder: Path):
-    (laptop, head, worker, unknown), keys = machines
+def test_machine_that_fails_loses_nobody_elses_work_and_the_head_may_be_the_laptop(
+    machines: tuple[list[Host], Keys], folder: Path
+):
+    (laptop, worker, _, unknown), keys = machines
     nowhere = Host.__new__(Host)
     nowhere.ip = "10.213.7.99"
-    file = hosts_file(folder, keys, head, [worker, unknown, nowhere], name="half")
+    file = hosts_file(folder, keys, worker, [worker, unknown, nowhere], head="local", name="half")
     done = raybook(laptop, "up", str(file), "--format", "json")
     try:
-        assert done.returncode == 1
+        assert done.returncode == 1, done.stderr
         outcome = json.loads(done.stdout)
-        assert outcome["started"] == [f"root@{head.ip}", f"root@{worker.ip}"]
+        assert (outcome["address"], outcome["started"]) == (f"{laptop.ip}:6399", ["this machine", f"root@{worker.ip}"])
         failures = outcome["failures"]
         assert "Host key verification failed. Its host key is not known yet" in failures[f"root@{unknown.ip}"]
         assert "It cannot be reached" in failures["root@10.213.7.99"]
         assert "2 machines failed" in done.stderr
+        assert "2 nodes" in raybook(laptop, "status", "half").stdout
     finally:
-        raybook(laptop, "down", str(file))
-    assert (left_behind(head), left_behind(worker)) == ("", "")
+        ended = raybook(laptop, "down", str(file))
+    assert "[this machine] stop: its cluster is gone" in ended.stderr
+    assert left_behind(worker) == ""
+    wait_until(lambda: "raybook" not in laptop.run("ps", "-e", "-o", "args"), "nothing runs on the laptop", 20)
 
 
 def test_wrong_key_a_changed_host_and_a_broken_command_are_told_as_they_are(

@@ -36,6 +36,7 @@ class NodeService:
             "SetObserved": self._set_observed,
             "StopNode": self._stop_node,
             "DrainRaylet": lambda request: self._raylet.drain.requested(request),
+            "GcsMoved": self._gcs_moved,
             "GetNodeStats": self._get_node_stats,
             "SurveyNode": lambda request: self._raylet.surveys.ask(request),
         }
@@ -119,6 +120,10 @@ class NodeService:
 
     def _stop_node(self, request: messages.StopNode) -> Empty:
         asyncio.get_running_loop().call_soon(self._raylet.on_stop, request.reason)
+        return Empty()
+
+    def _gcs_moved(self, request: messages.GcsMoved) -> Empty:
+        self._raylet.on_gcs_moved(request.address)
         return Empty()
 
     def _get_node_stats(self, request: messages.GetNodeStats) -> messages.NodeStats:

@@ -130,6 +130,12 @@ class DrainRayletReply(msgspec.Struct):
     draining: str = ""
 
 
+class GcsMoved(msgspec.Struct):
+    """A GCS that was started anew speaks: it is at this host:port from now on; "": where it was."""
+
+    address: str = ""
+
+
 class GetNodeStats(msgspec.Struct):
     pass
 
@@ -165,6 +171,7 @@ METHODS: dict[str, tuple[type, type]] = {
     "SetObserved": (SetObserved, Empty),
     "StopNode": (StopNode, Empty),
     "DrainRaylet": (DrainRaylet, DrainRayletReply),
+    "GcsMoved": (GcsMoved, Empty),
     "GetNodeStats": (GetNodeStats, NodeStats),
     "SurveyNode": (SurveyNode, NodeSurvey),
 }
