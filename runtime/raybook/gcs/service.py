@@ -384,16 +384,13 @@ class GcsService:
             event = actor_events.PlacementAnswered(
                 request.spec.actor_id, request.incarnation, node_id, accepted, reason
             )
-            self._spawn(self._quietly(self._decide_actors(event)))
+            self._spawn(self._decide_actors(event))
         elif (answer := self._groups.answer_of(node_id, request, reply)) is not None:
-            self._spawn(self._quietly(self._groups.decide(answer)))
+            self._spawn(self._groups.decide(answer))
         elif (moved := self._scaling.answer_of(node_id, request, reply)) is not None:
-            self._spawn(self._quietly(self._decide_actors(moved)))
+            self._spawn(self._decide_actors(moved))
         elif isinstance(reply, RemoteError):
             logger.warning("Node %s refused a %s: %s", node_id.hex(), type(request).__name__, reply)
-
-    async def _quietly(self, deciding: Awaitable[Any]) -> None:
-        await deciding
 
     async def _group_turned(self, info: messages.PlacementGroupInfo) -> None:
         """A placement group became CREATED or REMOVED: its actors hear of it."""
@@ -409,16 +406,13 @@ class GcsService:
         await self._execute(effects, writes)
         deadline_ms = self._actors.next_deadline_ms()
         if deadline_ms is not None:
-            self._arm("actors", deadline_ms, self._elapse_actors)
+            self._arm("actors", deadline_ms, self._decide_actors)
         for effect in effects:
             if isinstance(effect, actor_events.Publish) and effect.info.state == ACTOR_DEAD:
                 if self._groups.table.is_creator(effect.info.actor_id):
                     died = placement_group_events.CreatorActorDied(effect.info.actor_id, effect.info.death)
                     await self._groups.decide(died)
         return effects
-
-    async def _elapse_actors(self) -> None:
-        await self._decide_actors()
 
     async def _execute(self, effects: Sequence[Any], writes: Sequence[Write] = ()) -> None:
         if not self._storage.is_volatile:
