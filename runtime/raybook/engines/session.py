@@ -32,6 +32,7 @@ from raybook.engines.native import NativeEngine
 from raybook.engines.session_core import Order, SessionCore
 from raybook.engines.session_mirror import EndedCalls
 from raybook.engines.session_values import SessionValues
+from raybook.io.transport import Security
 from raybook.protocol.messages import session as m
 from raybook.protocol.messages.output import WorkerLine, WorkerLines
 from raybook.session.client_link import KnockRefused, knock_at
@@ -63,7 +64,7 @@ class SessionEngine(NativeEngine):
     def knock(
         cls, address: str, token: bytes, *, session: str = "", namespace: str | None = None, kernel_id: str = "",
         environment: str = PLAIN, stop_cluster: Callable[[], None] | None = None,
-        on_output: Callable[[list[WorkerLine]], None] | None = None, logging: str = "",
+        on_output: Callable[[list[WorkerLine]], None] | None = None, logging: str = "", security: Security | None = None,
     ) -> SessionEngine:  # fmt: skip
         """Connect this process, as a thin client, to the head whose session door is at ``address`` (``tcp:host:port`` or
         ``unix:/path``). session: the name of the session to begin or go on with; "": one that ends with this process.
@@ -86,11 +87,11 @@ class SessionEngine(NativeEngine):
             who=f"{_user()}@{socket.gethostname()}, process {os.getpid()}",
         )
         try:
-            first = knock_at(address, token, knock)
+            first = knock_at(address, token, knock, security)
         except KnockRefused as refused:
             raise ConnectionError(f"The head at {address.removeprefix('tcp:')} refused: {refused}") from None
         welcome = first[1]
-        core = SessionCore(address, token, knock, first)
+        core = SessionCore(address, token, knock, first, security)
         if on_output is not None:
             core.raylet_handlers[WorkerLines] = lambda message: on_output(message.lines)
         job = Job(welcome.job_id, welcome.namespace, knock.import_paths, logging)

@@ -39,7 +39,7 @@ from raybook.core.owner.wait_set import WaitSet
 from raybook.core.session.client import OPEN
 from raybook.engines.session_mirror import MirroredOwner, NoFacts
 from raybook.engines.session_transfers import Transfers
-from raybook.io.transport import FramedSocket
+from raybook.io.transport import FramedSocket, Security
 from raybook.protocol.messages import session as m
 from raybook.protocol.messages.output import WorkerLines
 from raybook.protocol.messages.raylet import FactsDelta, GcsReply, PublishFacts, Subscribe
@@ -86,7 +86,12 @@ class SessionCore:
     """One membership of a thin client in one session. first: the welcomed connection."""
 
     def __init__(
-        self, address: str, token: bytes, knock: m.Knock, first: tuple[FramedSocket, m.Welcome, list[Any]]
+        self,
+        address: str,
+        token: bytes,
+        knock: m.Knock,
+        first: tuple[FramedSocket, m.Welcome, list[Any]],
+        security: Security | None = None,
     ) -> None:
         self.registered = self.welcome = welcome = first[1]
         self.config = welcome.config
@@ -116,7 +121,9 @@ class SessionCore:
         self._out: list[bytes] = []
         self._to_look: list[bytes] = []
         self._released: list[bytes] = []
-        self._link = ClientLink(address, token, knock, first, self._encode, self._deliver, self._say, self._ended)
+        self._link = ClientLink(
+            address, token, knock, first, self._encode, self._deliver, self._say, self._ended, security
+        )
         self.queue = self._link.queue
         self.submit = self.submit_soon = self._link.submit
         self._encoders: dict[type, Callable[[Any], None]] = {

@@ -36,7 +36,7 @@ from raybook.core.session.client import (
     WasTurnedAway,
     Welcomed,
 )
-from raybook.io.transport import FramedSocket, connect, connect_nowait
+from raybook.io.transport import FramedSocket, Security, connect, connect_nowait
 from raybook.protocol.auth import AuthenticationFailed
 from raybook.protocol.messages.session import Batch, Conversation, Goodbye, Knock, TurnedAway, Welcome
 
@@ -65,12 +65,14 @@ class KnockRefused(ConnectionError):
         self.code = code
 
 
-def knock_at(address: str, token: bytes, knock: Knock) -> tuple[FramedSocket, Welcome, list[Any]]:
+def knock_at(
+    address: str, token: bytes, knock: Knock, security: Security | None = None
+) -> tuple[FramedSocket, Welcome, list[Any]]:
     """Connect and be welcomed: (connection, welcome, what came with it). Blocks until then. KnockRefused with the
     head's words; ConnectionError when nobody answers, or not as a head does."""
     for last in range(FIRST_TRIES - 1, -1, -1):
         try:
-            return _knock_once(address, token, knock)
+            return _knock_once(address, token, knock, security)
         except KnockRefused:
             raise
         except TimeoutError as error:
@@ -88,8 +90,10 @@ class _Closed(ConnectionError):
     pass
 
 
-def _knock_once(address: str, token: bytes, knock: Knock) -> tuple[FramedSocket, Welcome, list[Any]]:
-    framed = connect(address, token, Conversation)
+def _knock_once(
+    address: str, token: bytes, knock: Knock, security: Security | None
+) -> tuple[FramedSocket, Welcome, list[Any]]:
+    framed = connect(address, token, Conversation, security=security)
     try:
         framed.queue(knock)
         framed.sock.settimeout(GREETING_S)
@@ -125,9 +129,10 @@ class ClientLink:
     def __init__(
         self, address: str, token: bytes, knock: Knock, first: tuple[FramedSocket, Welcome, list[Any]],
         encode: Callable[[list[Any]], Iterable[bytes]], deliver: Callable[[bytes], None],
-        say: Callable[[str], None], ended: Callable[[str, str], None],
+        say: Callable[[str], None], ended: Callable[[str, str], None], security: Security | None = None,
     ) -> None:  # fmt: skip
         self._address = address
+        self._security = security
         self._token = token
         self._framed: FramedSocket | None = first[0]
         self._early = first[2]
@@ -317,7 +322,7 @@ class ClientLink:
     def _dial(self, effect: Dial) -> None:
         self._hang_up()
         try:
-            framed = connect_nowait(self._address, self._token, Conversation)
+            framed = connect_nowait(self._address, self._token, Conversation, self._security)
         except OSError as error:
             self._handle([Broke(effect.attempt, error.strerror or str(error))])
             return

@@ -15,6 +15,8 @@ from typing import Any
 
 from raybook.base.specs import Endpoint
 from raybook.core.owner.records import FromPeer, PeerGone, PushTo, ToPeer
+from raybook.io.peer_address import session_of
+from raybook.io.tls import load_tls
 from raybook.io.transport import ConnectionClosed, NoMoreFiles, Security, accept
 from raybook.protocol.messages.worker import ForgetFunctions, Hello, SendFunction, WorkerMessage
 from raybook.protocol.waiting_room import WaitingRoom
@@ -30,8 +32,8 @@ def _now_ms() -> int:
 
 
 class Mail:
-    """accepted: the types of messages that are for the owner machine. lost: called with a PeerGone found while writing.
-    security: TLS for connections between nodes, if the cluster uses it."""
+    """accepted: the types of messages that are for the owner machine. lost: called with a PeerGone found while
+    writing. Connections between nodes have TLS where the session folder says so."""
 
     def __init__(
         self,
@@ -41,15 +43,15 @@ class Mail:
         epoll: select.epoll,
         accepted: Container[type],
         lost: Callable[[PeerGone], None],
-        security: Security | None = None,
     ) -> None:
         self._token = token
-        self._security = security
+        # Only who listens over TCP has peers on other nodes, and a file to look for.
+        self._security: Security | None = load_tls(session_of(me.address)) if len(listeners) > 1 else None
         self.listeners = {listener.fileno(): listener for listener in listeners}
         self._epoll = epoll
         self._accepted = accepted
         self._lost = lost
-        self.peers = Peers(me, token, self._watch, security)
+        self.peers = Peers(me, token, self._watch, self._security)
         self.by_fd = self.peers.by_fd
         self.unsent: dict[int, Peer] = {}
         """Connections with something to write."""
