@@ -46,7 +46,6 @@ from raybook.raylet.followers import Followers
 from raybook.raylet.gcs_link import GcsLink
 from raybook.raylet.idle_probe import IdleProbe
 from raybook.raylet.memory_guard import MemoryGuard
-from raybook.raylet.neighbours import Neighbours
 from raybook.raylet.node_service import NodeService
 from raybook.raylet.notices import ERROR, NoticeBoard
 from raybook.raylet.offer import gpu_ids
@@ -160,7 +159,10 @@ class Raylet:
             self._misbehaved,
         )
         if self._gateway_host:
-            self._neighbours = Neighbours(self.node_id, self._token, self._gateway_host, self._security)
+            self._abroad = Abroad(
+                self.node_id, self._token, self._config, self._gateway_host, self._clients, self.decider, self._store,
+                self._security,
+            )  # fmt: skip
         self._probe = IdleProbe(self.decider)
         self.gcs = GcsLink(
             self._config,
@@ -171,8 +173,6 @@ class Raylet:
             self._probe.ask,
             lambda reason: self.on_stop(reason),
         )
-        if self._gateway_host:
-            self._abroad = Abroad(self.node_id, self._token, self._neighbours, self._clients, self.decider, self._store)
         self._followers = Followers(self.decider, self.gcs, self._abroad)
         self._guard = MemoryGuard(
             self._config, self.decider, self._clients, self._store, lambda text: self.output.announce("memory", text)
@@ -190,7 +190,7 @@ class Raylet:
         self.cluster_id = status.cluster_id
         await self.gcs.register()
         if self._abroad is not None:
-            self._neighbours.start(self.gcs)
+            self._abroad.start(self.gcs)
         self._guard.start()
         return self._socket
 
@@ -237,7 +237,7 @@ class Raylet:
             dict(self._resources),
             self._labels,
             self._is_head,
-            gateway_address=self._neighbours.address if self._gateway_host else "",
+            gateway_address=self._abroad.address if self._abroad is not None else "",
         )
 
     def _amounts(self) -> tuple[Shape, list[tuple[Shape, int]]]:

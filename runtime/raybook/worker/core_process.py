@@ -30,7 +30,6 @@ from raybook.core.owner.owner import Owner
 from raybook.core.owner.records import (
     FreeOwn,
     FromRaylet,
-    FunctionStats,
     GiveBackIdle,
     LogLine,
     LookAgain,
@@ -45,13 +44,7 @@ from raybook.core.owner.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ti
 from raybook.io.peer_address import close_listeners, listen_for_peers
 from raybook.io.shm_arena import Arena
 from raybook.io.transport import ConnectionClosed
-from raybook.protocol.messages.raylet import (
-    FactsDelta,
-    GcsReply,
-    ObjectFetched,
-    Observed,
-    Refused,
-)
+from raybook.protocol.messages.raylet import FactsDelta, GcsReply, NodeGone, ObjectFetched, Observed, Refused
 from raybook.protocol.messages.store import (
     ExtentGranted,
     ExtentRefused,
@@ -122,7 +115,11 @@ class CoreProcess:
         self._copies = Copies(self.to_raylet, self.owner.objects, registered.node_id)
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
-        self._mail = Mail(self.me, token, self._listeners, self._epoll, self.owner.accepted, self.queue.append)
+        self._mail = Mail(
+            self.me, token, self._listeners, self._epoll, self.owner.accepted, self.queue.append,
+            registered.config.health_check_timeout_ms,
+        )  # fmt: skip
+        self.forget_code = self._mail.forget
         self.unfinished = self.owner.tasks.tasks
         self.awaited = self.owner.waits.waiting
         self.deferred = DeferredSignals(self.wake)
@@ -379,6 +376,9 @@ class CoreProcess:
         if kind is SpillWanted:
             # What nothing lies in need not be made free.
             message.bytes_wanted -= self._regions.give_back_idle(EVERYTHING, RECALL_BYTES_MIN)
+        if kind is NodeGone:
+            self._mail.node_gone(message, inbox)
+            return
         if kind in self.owner.accepted_from_raylet:
             inbox.append(FromRaylet(message))
             return
@@ -417,16 +417,6 @@ class CoreProcess:
     def finish_write(self, peer: Peer) -> None:
         """Another thread's write was cut short; take over."""
         self.submit_call(lambda: self._mail.unsent.__setitem__(peer.framed.fd, peer))
-
-    def forget_function(self, key: bytes, stats: FunctionStats) -> None:
-        """No task of ours needs it now, as far as another thread can see: here and in the workers it may go."""
-
-        def forget() -> None:
-            if not stats.is_busy:
-                self.facts.retire(stats)
-                self._mail.forget(key)
-
-        self.submit(forget)
 
     def submit_call(self, function: Callable[[], None]) -> None:
         """Run a function on the I/O thread."""

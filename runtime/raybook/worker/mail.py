@@ -7,6 +7,7 @@ are for the owner machine and which for the executor, and nothing of what they m
 from __future__ import annotations
 
 import contextlib
+import logging
 import select
 import socket
 import time
@@ -14,17 +15,23 @@ from collections.abc import Callable, Container
 from typing import Any
 
 from raybook.base.specs import Endpoint
-from raybook.core.owner.records import FromPeer, PeerGone, PushTo, ToPeer
-from raybook.io.peer_address import session_of
+from raybook.core.owner.out_of_reach import why_node_died
+from raybook.core.owner.records import FromPeer, FromRaylet, PeerGone, PushTo, ToPeer
+from raybook.io.peer_address import home_of, session_of
 from raybook.io.tls import load_tls
 from raybook.io.transport import ConnectionClosed, NoMoreFiles, Security, accept
+from raybook.protocol.messages.raylet import NodeGone
 from raybook.protocol.messages.worker import ForgetFunctions, Hello, SendFunction, WorkerMessage
 from raybook.protocol.waiting_room import WaitingRoom
 from raybook.worker.executor_base import Executor
 from raybook.worker.peers import Peer, Peers
 
+logger = logging.getLogger(__name__)
+
 Inbox = list[Any]
 _WRITABLE = select.EPOLLOUT
+LAST_READS = 64
+"""Of a dead node's connection: one returns 256 KiB, and more than a few are never waiting."""
 
 
 def _now_ms() -> int:
@@ -43,15 +50,17 @@ class Mail:
         epoll: select.epoll,
         accepted: Container[type],
         lost: Callable[[PeerGone], None],
+        health_timeout_ms: int,
     ) -> None:
         self._token = token
         # Only who listens over TCP has peers on other nodes, and a file to look for.
         self._security: Security | None = load_tls(session_of(me.address)) if len(listeners) > 1 else None
+        self._home = home_of(me.address)
         self.listeners = {listener.fileno(): listener for listener in listeners}
         self._epoll = epoll
         self._accepted = accepted
         self._lost = lost
-        self.peers = Peers(me, token, self._watch, self._security)
+        self.peers = Peers(me, token, self._watch, health_timeout_ms, self._security)
         self.by_fd = self.peers.by_fd
         self.unsent: dict[int, Peer] = {}
         """Connections with something to write."""
@@ -96,8 +105,10 @@ class Mail:
                 return
         try:
             messages = peer.framed.receive()
-        except ConnectionError:
-            gone = self.drop(peer)
+        except ConnectionError as error:
+            # Why a process ended, its raylet says; why it cannot be reached, the kernel.
+            is_end = isinstance(error.__cause__, ConnectionError) or error.__cause__ is None
+            gone = self.drop(peer, "" if is_end else str(error), is_cut_off=not is_end)
             if gone is not None:
                 inbox.append(gone)
             return
@@ -113,12 +124,28 @@ class Mail:
             if kind in accepted:
                 inbox.append(FromPeer(client_id, message))
             elif kind is Hello:
-                self.peers.introduce(peer, message.endpoint)
+                if not self.peers.introduce(peer, message.endpoint):
+                    logger.warning("Process %s is of a node that is dead; it is not listened to.", message.endpoint)
+                    self.drop(peer)
+                    return
                 client_id = peer.client_id
             elif self.executor is not None:
                 self.executor.on_message(peer, message)
 
-    def drop(self, peer: Peer) -> PeerGone | None:
+    def node_gone(self, message: NodeGone, inbox: Inbox) -> None:
+        """A node is dead. Answers that had come from there count, and then its processes are gone."""
+        reason = why_node_died(message)
+        ended = []
+        for peer in self.peers.node_gone(message.home, reason):
+            for _ in range(LAST_READS):
+                if self.by_fd.get(peer.framed.fd) is peer:
+                    self.read(peer, select.EPOLLIN, inbox)
+            if self.by_fd.get(peer.framed.fd) is peer and (gone := self.drop(peer, reason)) is not None:
+                ended.append(gone)
+        inbox.append(FromRaylet(message))
+        inbox += ended
+
+    def drop(self, peer: Peer, reason: str = "", is_cut_off: bool = False) -> PeerGone | None:
         """Close a connection. What to tell the owner machine, when the process cannot be reached any more."""
         if not peer.is_open:
             self._waiting.leave(peer)
@@ -129,7 +156,7 @@ class Mail:
             return None
         if self.executor is not None:
             self.executor.on_peer_gone(peer.client_id)
-        return PeerGone(peer.client_id)
+        return PeerGone(peer.client_id, reason, is_cut_off, "" if peer.home == self._home else peer.home)
 
     # Out
 
@@ -137,7 +164,7 @@ class Mail:
         """Queue a message; ``flush`` writes it."""
         peer = self.peers.reach(effect.client_id, effect.address)
         if peer is None:
-            self._lost(PeerGone(effect.client_id))
+            self._lost(PeerGone(effect.client_id, self.peers.why_out_of_reach(effect.address)))
             return
         with peer.lock:
             peer.framed.queue(effect.message)
@@ -148,7 +175,7 @@ class Mail:
         client_id = effect.client_id
         peer = self.peers.by_client.get(client_id) or self.peers.reach(client_id, effect.address)
         if peer is None:
-            self._lost(PeerGone(client_id))
+            self._lost(PeerGone(client_id, self.peers.why_out_of_reach(effect.address)))
             return
         functions = peer.functions
         framed = peer.framed

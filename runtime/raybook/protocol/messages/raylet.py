@@ -286,10 +286,12 @@ class DemandRefused(msgspec.Struct, tag=29, array_like=True):
 
 
 class NodeGone(msgspec.Struct, tag=30, array_like=True):
-    """raylet → client: this node is dead, and with it what lay there and who lived there."""
+    """raylet → client: this node is dead, and with it what lay there and who lived there: the processes whose addresses
+    have this ``home`` (``io/peer_address``)."""
 
     node_id: bytes
     reason: str
+    home: str = ""
 
 
 class FetchObject(msgspec.Struct, tag=31, array_like=True):
