@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import numpy
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raybook.io.rpc import SERVICES, Converter
@@ -42,6 +42,8 @@ UNIONS = {
 TOKEN = b"t" * 32
 SHORT, LONG = 100_000, 1_000_000
 """Cases of all decoders together."""
+COSTLY = {"requests over HTTP": 50}
+"""Divisors of that where they are not 8: these cases take 0.2 ms, and not 10 µs."""
 CASE_S_MAX = 0.5
 """Processor time of one case; honest ones take microseconds, and bytes are few."""
 GROWTH_KIB_MAX = 64 << 10
@@ -238,7 +240,7 @@ def run(name: str, seed: int, count: int) -> tuple[int, int]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DECODERS)
 def test_a_decoder_returns_or_raises_its_documented_error(name: str):
-    returned, refused = run(name, seed=1, count=SHORT // len(DECODERS))
+    returned, refused = run(name, seed=1, count=SHORT // COSTLY.get(name, 8))
     if name != "requests over HTTP":  # A refusal is an answer there.
         assert refused > returned * 0.05, "the mutants were too tame to show anything"
 
@@ -247,14 +249,14 @@ def test_a_decoder_returns_or_raises_its_documented_error(name: str):
 @pytest.mark.parametrize("name", DECODERS)
 def test_a_decoder_returns_or_raises_its_documented_error_a_million_times(name: str):
     for seed in range(2, 12):
-        run(name, seed, LONG // 10 // len(DECODERS))
+        run(name, seed, LONG // 10 // COSTLY.get(name, 8))
 
 
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize(
+    "name", [name for name in DECODERS if not name.startswith(("handshake", "layouts", "requests"))]
+)
 def test_what_was_not_mutated_is_read(name: str):
-    corpus, decode, documented = DECODERS[name]()
-    if name in ("handshake", "layouts of values", "requests over HTTP"):
-        pytest.skip("their parts are put together in tests of their own")
+    corpus, decode, _ = DECODERS[name]()
     for data in corpus:
         decode(data)
 
@@ -268,14 +270,24 @@ def test_same_seed_gives_the_same_cases():
 def values() -> st.SearchStrategy[Any]:
     """Whatever msgpack can say, of the wrong shape."""
     atoms = st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats() | st.text() | st.binary()
-    return st.recursive(atoms, lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(0, 9), inner))
+    return st.recursive(
+        atoms,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+        max_leaves=6,
+    )
+
+
+VALUES = values()
+FEW = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+"""The seeded mutants are the many."""
 
 
 CODECS = {name: Codec(union) for name, union in UNIONS.items()}
 
 
 @pytest.mark.parametrize("name", UNIONS)
-@given(value=values())
+@FEW
+@given(value=VALUES)
 def test_well_formed_messages_of_the_wrong_shape_are_refused(name: str, value: Any):
     codec = CODECS[name]
     codec.tail.clear()
@@ -286,7 +298,8 @@ def test_well_formed_messages_of_the_wrong_shape_are_refused(name: str, value: A
 
 
 @pytest.mark.parametrize("name", UNIONS)
-@given(tag=st.integers(0, 60), fields=st.lists(values(), max_size=16))
+@FEW
+@given(tag=st.integers(0, 60), fields=st.lists(VALUES, max_size=8))
 def test_messages_with_a_known_tag_and_wrong_fields_are_refused(name: str, tag: int, fields: list[Any]):
     codec = CODECS[name]
     codec.tail.clear()
