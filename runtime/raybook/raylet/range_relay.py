@@ -18,7 +18,7 @@ import msgspec
 
 from raybook.io.keepalive import expect_answers
 from raybook.io.loop_transport import Connection
-from raybook.io.transport import connect
+from raybook.io.transport import Security, connect
 from raybook.protocol.frames import Codec
 from raybook.protocol.messages.neighbours import NeighbourMessage, ReadRange
 
@@ -32,10 +32,18 @@ LOOK_S = 1.0
 
 
 class RangeRelay:
-    """gateway: where a living node listens, "" when it is not known. health_timeout_ms: of the cluster."""
+    """gateway: where a living node listens, "" when it is not known. health_timeout_ms: of the cluster. security: TLS, if
+    the cluster uses it."""
 
-    def __init__(self, token: bytes, gateway: Callable[[bytes], str], health_timeout_ms: int) -> None:
+    def __init__(
+        self,
+        token: bytes,
+        gateway: Callable[[bytes], str],
+        health_timeout_ms: int,
+        security: Security | None = None,
+    ) -> None:
         self._token = token
+        self._security = security
         self._gateway = gateway
         self._health_timeout_ms = health_timeout_ms
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="relay")
@@ -78,7 +86,7 @@ class RangeRelay:
         address = self._gateway(node_id)
         if not address:
             raise ConnectionError("it is not in the cluster any more")
-        sock = connect(address, self._token, NeighbourMessage, self._health_timeout_ms / 1000).sock
+        sock = connect(address, self._token, NeighbourMessage, self._health_timeout_ms / 1000, self._security).sock
         sock.setblocking(True)
         expect_answers(sock, self._health_timeout_ms)
         return sock
