@@ -6,7 +6,8 @@
     cluster.remove_node(worker)
     cluster.shutdown()
 
-Every node is a real raylet with workers, an object store and ports of its own; only the machine is shared.
+Every node is a real raylet with workers, an object store and ports of its own; only the machine is shared. With
+``RAY_USE_TLS`` and its companions set, nodes speak TLS.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ import raybook
 from raybook.api import local_cluster, split_cluster
 from raybook.base.config import environment_of
 from raybook.base.errors import RaySystemError
+from raybook.base.tls_files import choose_tls
 from raybook.io import session_dir
 from raybook.io.process import descendants, is_alive, start_time
 from raybook.io.rpc import GrpcChannel
+from raybook.io.tls import load_tls, usable_tls
 from raybook.protocol.messages.daemons import NodeAmounts
 from raybook.protocol.messages.gcs import ListNodes, NodeInfo
 
@@ -111,6 +114,7 @@ class Cluster:
         self.connected = False
         self._record: Any = None
         self._settings: dict[str, str] = {}
+        self._tls = usable_tls(choose_tls(os.environ))
         if shutdown_at_exit:
             atexit.register(self.shutdown)
         if initialize_head:
@@ -152,7 +156,9 @@ class Cluster:
                 node = self._start_head(amounts, labels)
         else:
             with _environment(self._settings):
-                started = split_cluster.join(self._record.address, self._record.token_file, amounts, labels=labels)
+                started = split_cluster.join(
+                    self._record.address, self._record.token_file, amounts, labels=labels, tls=self._tls
+                )
             ready = started.ready
             node = ClusterNode(
                 ready.node_id, ready.pid, ready.node_socket, ready.session_dir, False, self._record.address
@@ -163,7 +169,7 @@ class Cluster:
         return node
 
     def _start_head(self, amounts: NodeAmounts, labels: dict[str, str]) -> ClusterNode:
-        self._record = split_cluster.start_head(amounts, labels=labels, metrics_port=None)
+        self._record = split_cluster.start_head(amounts, labels=labels, metrics_port=None, tls=self._tls)
         record = self._record
         (found,) = [node for node in self._nodes() if node.is_head]
         self.head_node = ClusterNode(
@@ -207,7 +213,8 @@ class Cluster:
         record = self._record
 
         async def ask() -> list[NodeInfo]:
-            channel = GrpcChannel("Gcs", record.address, Path(record.token_file).read_bytes(), timeout_s=GRACE_S)
+            token = Path(record.token_file).read_bytes()
+            channel = GrpcChannel("Gcs", record.address, token, GRACE_S, load_tls(record.session_dir))
             try:
                 return list((await channel.call("ListNodes", ListNodes())).nodes)
             finally:

@@ -186,3 +186,23 @@ def test_a_silent_node_dies_after_the_timeout_however_the_clock_jumps(steps: lis
         clock_ms = max(clock_ms, table.next_deadline_ms() or 0)
         table.handle([], clock_ms)
     assert not table.is_alive(NODE)
+
+
+def test_an_id_of_a_living_node_is_refused_to_another_and_kept_by_its_owner():
+    table = NodeTable(1_000, 10_000)
+    owner = NodeInfo(NODE, raylet_address="10.0.0.1:1", hostname="first")
+    table.handle([on.NodeRegistered(owner)], 0)
+    assert table.why_refused(owner) is None
+    refusal = table.why_refused(NodeInfo(NODE, raylet_address="10.0.0.2:1"))
+    assert refusal is not None and refusal[0] == "ValueError"
+    assert "is taken: the node at 10.0.0.1:1 (first, pid 0) has it and lives" in refusal[1]
+    assert table.why_refused(NodeInfo(b"another.", raylet_address="10.0.0.2:1")) is None
+
+
+def test_a_dead_nodes_id_is_refused_to_everybody():
+    table = NodeTable(1_000, 10_000)
+    owner = NodeInfo(NODE, raylet_address="10.0.0.1:1")
+    table.handle([on.NodeRegistered(owner), on.NodeLeft(NODE, "it was told to.")], 0)
+    for address in ("10.0.0.1:1", "10.0.0.2:1"):
+        refusal = table.why_refused(NodeInfo(NODE, raylet_address=address))
+        assert refusal is not None and refusal[0] == "NodeDiedError"

@@ -263,7 +263,7 @@ def test_unknown_cluster_and_taken_port_fail_with_a_reason(own_world):
     record = start_head()
     result = run("start", "--head", "--port", record.address.rpartition(":")[2])
     assert result.exit_code == 1
-    assert "Cannot listen for gRPC" in result.output
+    assert "Cannot listen at" in result.output and "--port" in result.output
     assert len(local_cluster.list_clusters()) == 1
     assert [folder.name for folder in own_world.iterdir()] == [Path(record.session_dir).name]
 

@@ -162,10 +162,9 @@ class GcsService:
 
     async def _register_node(self, request: messages.RegisterNode) -> messages.Empty:
         node = request.node
-        known = self._nodes.get(node.node_id)
-        if known is not None and not known.alive:
-            text = f"Node {node.node_id.hex()} was declared dead ({known.death_reason}); it must end and join anew."
-            raise RemoteError("NodeDiedError", text)
+        refusal = self._nodes.why_refused(node)
+        if refusal is not None:
+            raise RemoteError(*refusal)
         self._unconfirmed.pop(node.node_id, None)
         await self._decide_nodes(node_table.NodeRegistered(node, watched=bool(node.raylet_address)))
         return messages.Empty()

@@ -20,6 +20,7 @@ from raybook.core.node import spillover as so
 from raybook.core.node.node_view import NodeDied
 from raybook.core.node.translation import LEASE_EVENTS
 from raybook.io.peer_address import node_home
+from raybook.io.transport import Security
 from raybook.protocol.messages import raylet as rm
 from raybook.protocol.messages import store as sm
 from raybook.protocol.messages.neighbours import ClientEnded, FromClient, Parted, ToClient
@@ -43,7 +44,8 @@ FOR_STORES = (sm.FreeRegions, sm.SpillObjects, sm.SpillDone, sm.DeleteSpilled)
 
 
 class Abroad:
-    """One for each raylet that has neighbours. host: where to listen for them, at ``address``."""
+    """One for each raylet that has neighbours. host: where to listen for them, at ``address``. security: TLS, if the cluster
+    uses it."""
 
     def __init__(
         self,
@@ -54,10 +56,11 @@ class Abroad:
         clients: ClientTable,
         decider: NodeDecider,
         store: StoreService,
+        security: Security | None = None,
     ) -> None:
         timeout_ms = config.health_check_timeout_ms
         watch = self._watch = NodeWatch(node_id, timeout_ms)
-        neighbours = self._neighbours = Neighbours(node_id, token, host, watch, timeout_ms)
+        neighbours = self._neighbours = Neighbours(node_id, token, host, watch, timeout_ms, security)
         self.address = neighbours.address
         self._node_id = node_id
         self._clients = clients

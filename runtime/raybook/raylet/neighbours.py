@@ -18,7 +18,7 @@ from raybook.core.node.links import Heard, Links
 from raybook.core.node.node_view import NodeDied
 from raybook.io.keepalive import expect_answers
 from raybook.io.loop_transport import Connection, FrameServer
-from raybook.io.transport import connect_nowait
+from raybook.io.transport import Security, connect_nowait
 from raybook.protocol.messages.neighbours import Fenced, Greet, NeighbourMessage, ReadRange, Received
 from raybook.raylet.node_watch import NodeWatch
 
@@ -51,11 +51,20 @@ class _In:
 
 
 class Neighbours:
-    """host: where to listen for others. on_message(node_id, message). on_range(connection, message): somebody reads an
-    object; the connection is handed over. on_fenced(reason): somebody holds this node for dead. on_cut_off(node_id,
-    silence_ms), on_healed(node_id): a node that lives is out of reach from here, or is in reach again."""
+    """host: where to listen for others; security: TLS, if the cluster uses it. on_message(node_id, message).
+    on_range(connection, message): somebody reads an object; the connection is handed over. on_fenced(reason): somebody
+    holds this node for dead. on_cut_off(node_id, silence_ms), on_healed(node_id): a node that lives is out of reach from
+    here, or is in reach again."""
 
-    def __init__(self, node_id: bytes, token: bytes, host: str, watch: NodeWatch, health_timeout_ms: int) -> None:
+    def __init__(
+        self,
+        node_id: bytes,
+        token: bytes,
+        host: str,
+        watch: NodeWatch,
+        health_timeout_ms: int,
+        security: Security | None = None,
+    ) -> None:
         self.on_message: Callable[[bytes, Any], None] = lambda node_id, message: None
         self.on_range: Callable[[Connection, ReadRange], None] = lambda connection, message: connection.close()
         self.on_fenced: Callable[[str], None] = lambda reason: None
@@ -68,7 +77,8 @@ class Neighbours:
         self._machine = Links(health_timeout_ms)
         self._out: dict[bytes, Connection] = {}
         self._heard: dict[bytes, Heard] = {}
-        self._server = FrameServer(f"tcp:{host}:0", token, NeighbourMessage, self._received, self._closed)
+        self.security = security
+        self._server = FrameServer(f"tcp:{host}:0", token, NeighbourMessage, self._received, self._closed, security)
         self.address = self._server.address
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -127,7 +137,7 @@ class Neighbours:
     def _connect(self, effect: links.Connect) -> None:
         node_id = effect.node_id
         try:
-            framed = connect_nowait(self.gateway(node_id), self._token, NeighbourMessage)
+            framed = connect_nowait(self.gateway(node_id), self._token, NeighbourMessage, self.security)
         except (OSError, ValueError) as error:
             logger.info("Node %s cannot be reached: %s", node_id.hex(), error)
             self._loop.call_soon(self._decide, links.Broken(node_id, effect.attempt))

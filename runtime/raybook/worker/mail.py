@@ -10,6 +10,7 @@ import contextlib
 import logging
 import select
 import socket
+import time
 from collections.abc import Callable, Container
 from typing import Any
 
@@ -17,9 +18,10 @@ from raybook.base.specs import Endpoint
 from raybook.core.owner.out_of_reach import why_node_died
 from raybook.core.owner.records import FromPeer, FromRaylet, PeerGone, PushTo, ToPeer
 from raybook.io.peer_address import home_of
-from raybook.io.transport import ConnectionClosed, accept
+from raybook.io.transport import ConnectionClosed, NoMoreFiles, Security, accept
 from raybook.protocol.messages.raylet import NodeGone
 from raybook.protocol.messages.worker import ForgetFunctions, Hello, SendFunction, WorkerMessage
+from raybook.protocol.waiting_room import WaitingRoom
 from raybook.worker.executor_base import Executor
 from raybook.worker.peers import Peer, Peers
 
@@ -31,8 +33,13 @@ LAST_READS = 64
 """Of a dead node's connection: one returns 256 KiB, and more than a few are never waiting."""
 
 
+def _now_ms() -> int:
+    return int(time.monotonic() * 1000)
+
+
 class Mail:
-    """accepted: the types of messages that are for the owner machine. lost: called with a PeerGone found while writing."""
+    """accepted: the types of messages that are for the owner machine. lost: called with a PeerGone found while writing.
+    security: TLS for connections between nodes, if the cluster uses it."""
 
     def __init__(
         self,
@@ -43,18 +50,23 @@ class Mail:
         accepted: Container[type],
         lost: Callable[[PeerGone], None],
         health_timeout_ms: int,
+        security: Security | None = None,
     ) -> None:
         self._token = token
+        self._security = security
         self._home = home_of(me.address)
         self.listeners = {listener.fileno(): listener for listener in listeners}
         self._epoll = epoll
         self._accepted = accepted
         self._lost = lost
-        self.peers = Peers(me, token, self._watch, health_timeout_ms)
+        self.peers = Peers(me, token, self._watch, health_timeout_ms, security)
         self.by_fd = self.peers.by_fd
         self.unsent: dict[int, Peer] = {}
         """Connections with something to write."""
         self.executor: Executor | None = None
+        self._waiting: WaitingRoom[Peer] = WaitingRoom()
+        self._deaf: set[int] = set()
+        """Listeners that wait until this process may open files again."""
 
     def _watch(self, peer: Peer) -> None:
         self._epoll.register(peer.framed.fd, select.EPOLLIN)
@@ -63,8 +75,26 @@ class Mail:
 
     def welcome(self, fd: int) -> None:
         """Take in everybody who knocks there."""
-        while (framed := accept(self.listeners[fd], self._token, WorkerMessage)) is not None:
-            self.peers.adopt(framed)
+        try:
+            while (framed := accept(self.listeners[fd], self._token, WorkerMessage, self._security)) is not None:
+                evicted = self._waiting.arrive(self.peers.adopt(framed), _now_ms())
+                if evicted is not None:
+                    self._send_away(evicted)
+        except NoMoreFiles:
+            # Who knocks stays in the kernel's queue; asking again at once would only burn the processor.
+            self._deaf.add(fd)
+            self._epoll.modify(fd, 0)
+
+    def look(self, now_ms: int) -> None:
+        """Now and then: who has not proved the token in time goes; listeners that had to stop listen again."""
+        for peer in self._waiting.overdue(now_ms):
+            self._send_away(peer)
+        while self._deaf:
+            self._epoll.modify(self._deaf.pop(), select.EPOLLIN)
+
+    def _send_away(self, peer: Peer) -> None:
+        if not peer.is_open and not peer.framed.closed:
+            self.drop(peer)
 
     def read(self, peer: Peer, mask: int, inbox: Inbox) -> None:
         """What a peer has sent: into the inbox, or to the executor."""
@@ -83,6 +113,8 @@ class Mail:
             return
         if not peer.is_open:
             peer.is_open = peer.framed.is_connected
+            if peer.is_open:
+                self._waiting.leave(peer)
             self.unsent[peer.framed.fd] = peer
         client_id = peer.client_id
         accepted = self._accepted
@@ -114,6 +146,8 @@ class Mail:
 
     def drop(self, peer: Peer, reason: str = "", is_cut_off: bool = False) -> PeerGone | None:
         """Close a connection. What to tell the owner machine, when the process cannot be reached any more."""
+        if not peer.is_open:
+            self._waiting.leave(peer)
         self.unsent.pop(peer.framed.fd, None)
         with contextlib.suppress(OSError, ValueError):
             self._epoll.unregister(peer.framed.fd)

@@ -16,7 +16,7 @@ from typing import Any
 from raybook.base.specs import Endpoint
 from raybook.io.keepalive import expect_answers
 from raybook.io.peer_address import home_of, nearest
-from raybook.io.transport import FramedSocket, connect_nowait
+from raybook.io.transport import FramedSocket, Security, connect_nowait
 from raybook.protocol.messages.worker import Hello, WorkerMessage
 
 logger = logging.getLogger(__name__)
@@ -62,9 +62,17 @@ class Peer:
 class Peers:
     """All connections, with lookup by client and by descriptor. health_timeout_ms: of the cluster."""
 
-    def __init__(self, me: Endpoint, token: bytes, watch: Callable[[Peer], None], health_timeout_ms: int) -> None:
+    def __init__(
+        self,
+        me: Endpoint,
+        token: bytes,
+        watch: Callable[[Peer], None],
+        health_timeout_ms: int,
+        security: Security | None = None,
+    ) -> None:
         self._me = me
         self._token = token
+        self.security = security
         self._watch = watch
         self._health_timeout_ms = health_timeout_ms
         self._dead_homes: dict[str, str] = {}
@@ -110,7 +118,7 @@ class Peers:
         if not address or self.why_out_of_reach(address):
             return None
         try:
-            framed = connect_nowait(nearest(address, self._me.address), self._token, WorkerMessage)
+            framed = connect_nowait(nearest(address, self._me.address), self._token, WorkerMessage, self.security)
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE) and not self._has_complained:
                 self._has_complained = True

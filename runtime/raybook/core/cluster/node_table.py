@@ -152,6 +152,24 @@ class NodeTable:
         node = self._nodes.get(node_id)
         return node is not None and node.info.alive
 
+    def why_refused(self, info: NodeInfo) -> tuple[str, str] | None:
+        """Why a node that asks to join may not: (name of an exception, text); None when it may. A node that joins again is
+        known by its address: two with one id would be taken for one that moves to and fro."""
+        known = self.get(info.node_id)
+        if known is None:
+            return None
+        name = info.node_id.hex()
+        if not known.alive:
+            text = f"Node {name} was declared dead ({known.death_reason}); it must end and join anew."
+            return "NodeDiedError", text
+        if known.raylet_address != info.raylet_address:
+            text = (
+                f"The id {name} is taken: the node at {known.raylet_address} ({known.hostname}, pid {known.pid}) has it and "
+                f"lives. Nothing was changed. The node at {info.raylet_address} must start anew, with an id of its own."
+            )
+            return "ValueError", text
+        return None
+
     def infos(self) -> list[NodeInfo]:
         return [node.info for node in self._nodes.values()]
 

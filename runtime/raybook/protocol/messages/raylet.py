@@ -51,6 +51,7 @@ class Register(msgspec.Struct, tag=1, array_like=True):
     entrypoint: str = ""
     wants_output: bool = False
     """A driver's: send it what its workers print."""
+    raybook_version: str = ""
 
 
 class Registered(msgspec.Struct, tag=2, array_like=True):
