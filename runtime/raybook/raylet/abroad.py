@@ -14,12 +14,13 @@ from typing import Any
 
 import msgspec
 
+from raybook.base.resources import OBJECT_STORE_MEMORY, to_user
 from raybook.core.node import lease_events as le
 from raybook.core.node import spillover as so
 from raybook.core.node.translation import LEASE_EVENTS
 from raybook.protocol.messages import raylet as rm
 from raybook.protocol.messages import store as sm
-from raybook.protocol.messages.neighbours import ClientEnded, FromClient, ToClient
+from raybook.protocol.messages.neighbours import ClientEnded, FromClient, ReadOver, ToClient
 from raybook.raylet.clients import Client, ClientTable
 from raybook.raylet.effects import NodeDecider
 from raybook.raylet.neighbours import Neighbours
@@ -75,6 +76,8 @@ class Abroad:
             decider.send,
         )
         store.to_self = self._transfers.from_store
+        store.about_cluster = self._stores_of_cluster
+        decider.leases.reports.view = neighbours.view
         store.client_joined(node_id, "copies of other nodes' objects")
         neighbours.on_message = self.received
         neighbours.is_waiting = self._machine.is_waiting
@@ -82,6 +85,16 @@ class Abroad:
         neighbours.on_dead = self._node_died
         decider.abroad = self.send_guest
         decider.granted = lambda client_id, class_key: self._decide(so.GrantPassed(client_id, class_key, node_id))
+
+    def transfer_statistics(self) -> dict[str, int]:
+        """What came from other nodes and went there, in counts and bytes."""
+        return self._transfers.statistics()
+
+    def _stores_of_cluster(self) -> str:
+        """For who finds no room in this node's store."""
+        view = self._neighbours.view
+        most = to_user(view.most([OBJECT_STORE_MEMORY]))[OBJECT_STORE_MEMORY]
+        return f" The largest store of the cluster's {len(view)} nodes holds {most / (1 << 20):.1f} MiB." if most else ""
 
     def close(self) -> None:
         """Talk to no other node any more."""
@@ -108,6 +121,7 @@ class Abroad:
         mine.update(dict.fromkeys(FOR_STORES, to_store))
         mine[rm.FetchObject] = lambda client, message: self._transfers.fetch(client.client_id, message)
         mine[rm.DropCopies] = lambda client, message: self._transfers.drop(client.client_id, message)
+        mine[rm.CopiesRecalled] = lambda client, message: self._transfers.recalled(client.client_id, message)
         return mine
 
     def _set_demand(self, client: Client, message: rm.SetDemand) -> None:
@@ -119,9 +133,11 @@ class Abroad:
 
     def _return_lease(self, client_id: bytes, message: rm.ReturnLease) -> bool:
         """True when the lease was another node's."""
-        node_id, _ = self._leases.pop(message.lease_id, (b"", b""))
+        node_id, _ = self._leases.get(message.lease_id, (b"", b""))
         if not node_id:
             return False
+        if not message.worker_broken:  # Else its end is told, by that node or by its death.
+            del self._leases[message.lease_id]
         self._say(node_id, client_id, message)
         return True
 
@@ -177,6 +193,7 @@ class Abroad:
 
     def _node_died(self, node_id: bytes, reason: str) -> None:
         """Its leases are over, its clients are gone, what was asked of it is asked of others."""
+        self._transfers.node_died(node_id)
         text = f"Its node {node_id.hex()} died: {reason}"
         for lease_id, (node, client_id) in list(self._leases.items()):
             if node == node_id:
@@ -199,6 +216,8 @@ class Abroad:
             self._from_guest(message.client.client_id, self._decode(message.body))
         elif isinstance(message, ClientEnded):
             self._guest_gone(message.client_id)
+        elif isinstance(message, ReadOver):
+            self._transfers.read_over(node_id, message)
 
     def _from_guest(self, client_id: bytes, message: Any) -> None:
         if isinstance(message, (rm.SetDemand, rm.ReturnLease)):

@@ -62,6 +62,10 @@ class Neighbours:
         """Where a living node listens; "" when it is not known."""
         return self._gateways.get(node_id, "")
 
+    def is_dead(self, node_id: bytes) -> bool:
+        """Whether a node that is not known any more has died."""
+        return node_id in self._dead
+
     def send(self, node_id: bytes, message: Any) -> bool:
         """Send, in order. False when the node is not known or cannot be reached; its death is told by ``on_dead``."""
         connection = self._connections.get(node_id)

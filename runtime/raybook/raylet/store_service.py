@@ -48,6 +48,8 @@ class StoreService:
         self._closed = False
         self.to_self: Callable[[Any], None] = lambda message: None
         """Takes what the store says to this node as one of its clients."""
+        self.about_cluster: Callable[[], str] = lambda: ""
+        """What to add for a client that finds no room here: a sentence about the other nodes' stores."""
         self._spiller: Spiller | None = None
         spill_bytes = None
         if config.spilling:
@@ -163,7 +165,8 @@ class StoreService:
                 self._send(effect.client_id, make(effect))
             elif isinstance(effect, ev.RefuseExtent):
                 spill_dir = "" if self._spiller is None else self._spiller.folder
-                self._send(effect.client_id, ExtentRefused(effect.request_id, effect.reason, spill_dir))
+                reason = effect.reason + self.about_cluster()
+                self._send(effect.client_id, ExtentRefused(effect.request_id, reason, spill_dir))
             elif isinstance(effect, ev.PunchHole):
                 self._punch(effect)
             elif isinstance(effect, ev.ClientMisbehaved):

@@ -72,7 +72,10 @@ class Garbage:
                         self._lost_error(value.error)
                     continue
                 self.on_forgotten(key)
-                if value.location.spill_path:
+                if key in self._objects.adopted:
+                    # It lay in a copy, which the raylet hears about as of any other.
+                    self._objects.adopted.discard(key)
+                elif value.location.spill_path:
                     self._relocations.removed(key, value.location)
                 elif own_offset is not None:
                     self._effects.append(FreeOwn(own_offset))

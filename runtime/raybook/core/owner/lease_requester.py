@@ -42,6 +42,10 @@ is on time is not stalled."""
 LAST_WORDS_MS = 1_000
 """A dead worker's socket that is still open (in a child it forked) is not waited for any longer than this."""
 
+UNREACHABLE_MS = 2_000
+"""After so long without the raylet's word, a worker out of reach is not dead: its raylet waits for processes and tells at
+once."""
+
 DEMAND_MAX = 1_000
 """More leases than this are never asked for at once: one message, and no node runs more processes."""
 
@@ -165,12 +169,14 @@ class LeaseRequester:
             return []
         return self._abandon(lease)
 
-    def out_of_reach(self, client_id: bytes) -> list[tuple[LeaseLost, list[TaskRecord]]]:
+    def out_of_reach(self, client_id: bytes, now_ms: int) -> list[tuple[LeaseLost, list[TaskRecord]]]:
         """All that a worker said has been read, and no more will come: the unanswered tasks of its ended leases. Those
-        of a lease that has not ended wait for the raylet's word on why."""
+        of a lease that has not ended wait for the raylet's word on why; if that does not come, the worker lives and
+        cannot be talked to, and its raylet is told so, which ends it."""
         for lease in self._leases.values():
             if lease.worker.client_id == client_id:
                 lease.out_of_reach = True
+                lease.lost_ms = now_ms
         return self._abandon_ending(lambda lease: lease.worker.client_id == client_id)
 
     def overdue(self, now_ms: int) -> list[tuple[LeaseLost, list[TaskRecord]]]:
@@ -398,7 +404,11 @@ class LeaseRequester:
                     self._leases.pop(lease.lease_id)
                     lease.group.leases.pop(lease.lease_id)
                     self.dirty[lease.group.class_key] = lease.group
-                    effects.append(ToRaylet(ReturnLease(lease.lease_id)))
+                    effects.append(ToRaylet(ReturnLease(lease.lease_id, worker_broken=lease.out_of_reach)))
+            elif lease.out_of_reach:
+                if not lease.is_reported and now_ms - lease.lost_ms >= UNREACHABLE_MS:
+                    lease.is_reported = True
+                    effects.append(ToRaylet(ReturnLease(lease.lease_id, worker_broken=True)))
             elif len(lease.in_flight) > 1 and not lease.stalled and now_ms - lease.progress_ms >= STALL_MS:
                 lease.stalled = True
                 lease.stealing = True
@@ -410,6 +420,9 @@ class LeaseRequester:
         for lease in self._leases.values():
             if not lease.in_flight:
                 deadlines.append(lease.idle_since_ms + self._config.lease_idle_ms)
+            elif lease.out_of_reach:
+                if not lease.is_reported:
+                    deadlines.append(lease.lost_ms + UNREACHABLE_MS)
             elif len(lease.in_flight) > 1 and not lease.stalled:
                 deadlines.append(lease.progress_ms + STALL_MS)
         for lease in self._ending.values():

@@ -118,8 +118,9 @@ class Owner:
             self._become_ready, self.cancellation.place_of,
         )  # fmt: skip
         self.recovery = Recovery(
-            self.references, self.objects, self.tasks, self.dependencies, self.borrows,
-            self._become_ready, self.leases.enqueue, config.lineage_bytes_max,
+            self.references, self.objects, self.tasks, self.dependencies, self.exchange, self.borrows, self.actors,
+            self.generators, self.relocations, self._become_ready, self.leases.enqueue, self._fail_unrun,
+            config.lineage_bytes_max,
         )  # fmt: skip
         self.garbage.on_forgotten = self.recovery.forget
         self.ended: deque[EndedTask] = deque(maxlen=ENDED_ROWS_MAX)
@@ -419,8 +420,7 @@ class Owner:
         if self.exchange.asked:
             self.exchange.answer(key, value)
         if self.dependencies.waiting:
-            for record, error in self.dependencies.ready(key, value):
-                self._resolved(record, error)
+            self.dependencies.settle(key, value, self._resolved)
 
     def _resolved(self, record: TaskRecord, error: ErrorValue | None) -> None:
         """The last argument of a task is there, or one has failed. What was pushed before that runs, or comes back."""
@@ -465,7 +465,7 @@ class Owner:
     def _on_peer_gone(self, event: PeerGone) -> None:
         """A process is out of reach: what it borrowed is given back, what it owned fails."""
         client_id = event.client_id
-        self.endings.end(self.leases.out_of_reach(client_id), self._now_ms)
+        self.endings.end(self.leases.out_of_reach(client_id, self._now_ms), self._now_ms)
         self.borrows.on_client_gone(client_id)
         for key in [key for key in self.references.owners if owner_of(key) == client_id]:
             self._lose_owner(key, client_id)
@@ -493,3 +493,4 @@ class Owner:
         self.leases.check_invariants()
         self.actors.check_invariants()
         self.generators.check_invariants()
+        self.recovery.check_invariants()

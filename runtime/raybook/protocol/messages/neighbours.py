@@ -2,7 +2,8 @@
 
 A client speaks to its own raylet only. What it asks of another node travels inside ``FromClient``, and what that node has
 to say to it inside ``ToClient``; the bodies are messages of ``messages/raylet``. One connection carries them in order.
-Bytes of objects have connections of their own, so that a large one delays no lease: ``ReadRange``, then the bytes.
+Bytes of objects have connections of their own, so that a large one delays no lease: ``ReadRange``, then the bytes. The reader
+closes such a connection when it has them all: until then they may be on their way straight out of the sender's memory.
 """
 
 from __future__ import annotations
@@ -41,13 +42,21 @@ class ClientEnded(msgspec.Struct, tag=4, array_like=True):
 
 class ReadRange(msgspec.Struct, tag=5, array_like=True):
     """reader → the node where an object lies: send me these bytes of your arena, or of your file ``spill_path``.
-    Answered by ``RangeFollows`` and exactly ``size`` bytes, or by ``RangeRefused``."""
+    Answered by ``RangeFollows`` and exactly ``size - begin`` bytes, by ``RangeRefused`` or by ``RangeElsewhere``."""
 
     object_id: bytes
     offset: int
     size: int
     spill_path: str = ""
     checksum: int = 0
+    begin: int = 0
+    """So many bytes of it the reader has already."""
+    reader: bytes = b""
+    """Its node; b"": do not name another node."""
+    avoid: list[bytes] = []
+    """Nodes that were named, and could not be read from."""
+    is_copy: bool = False
+    """Read your copy of the object, whole or as it comes; it has no offset that the reader knows."""
 
 
 class RangeFollows(msgspec.Struct, tag=6, array_like=True):
@@ -62,4 +71,19 @@ class RangeRefused(msgspec.Struct, tag=7, array_like=True):
     reason: str
 
 
-NeighbourMessage = Greet | FromClient | ToClient | ClientEnded | ReadRange | RangeFollows | RangeRefused
+class RangeElsewhere(msgspec.Struct, tag=8, array_like=True):
+    """Read the copy that this node has, or is getting (``ReadRange`` with ``is_copy``); it is nearer, or less busy."""
+
+    node_id: bytes
+
+
+class ReadOver(msgspec.Struct, tag=9, array_like=True):
+    """reader → the node that named another one: I have the object now, or have given up."""
+
+    object_id: bytes
+    is_whole: bool
+
+
+NeighbourMessage = (
+    Greet | FromClient | ToClient | ClientEnded | ReadRange | RangeFollows | RangeRefused | RangeElsewhere | ReadOver
+)
