@@ -21,6 +21,7 @@ from raybook.core.owner.records import (
     TaskRecord,
     ToPeer,
     ToRaylet,
+    Wait,
 )
 from raybook.protocol.messages.raylet import ActorUpdate, DropCopies, LeaseLost, NodeGone, ReturnLease
 from raybook.protocol.messages.store import DeleteSpilled, FreeRegions, SpillObjects, SpillWanted
@@ -210,6 +211,15 @@ def test_a_borrowed_object_that_was_lost_is_asked_for_with_the_node_that_it_was_
     world.effects.clear()
     world.owner.exchange.need(RefInfo(key, "unix:/owner"))
     world.feed()
+    assert messages(world, GetObject) == [GetObject(key, LOST)]
+
+
+def test_an_argument_that_a_worker_could_not_read_is_asked_for_in_the_same_way():
+    """It came with its task: nothing else was known of it here."""
+    world = world_of()
+    key = b"owner..." + b"\x00" * 8 + FIRST_RETURN
+    ref = RefInfo(key, "unix:/owner")
+    world.feed(SourceLost(key, Location(LOST, 64, 1_000)), HoldRef(ref), Wait([key], 1, False))
     assert messages(world, GetObject) == [GetObject(key, LOST)]
 
 

@@ -5,6 +5,8 @@ So these bytes may not change before the other side has taken them out of its so
 ``wait_for_close`` waits for that. In, ``recv`` copies straight into the arena, whose pages are put in place a window ahead
 (``Arena.writable``); with MSG_WAITALL, a system call a window instead of one for whatever has come.
 
+Through TLS there are no pages to hand over and no MSG_WAITALL: bytes are read, encrypted and written in pieces.
+
 An ``Inflow`` counts what has come of an object, for those who pass it on while it comes. Decides nothing.
 """
 
@@ -13,6 +15,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import ssl
 import struct
 import threading
 import zlib
@@ -24,6 +27,8 @@ WINDOW_BYTES = 1 << 20
 that two system calls cost nothing beside it (benchmarks/transfer.py --windows)."""
 SEND_BYTES_MAX = 1 << 30
 """Linux sends at most 2 GiB in one call."""
+TLS_BYTES = 256 << 10
+"""Read and encrypted at a time."""
 LOOK_S = 1.0
 """How long a thread that waits for another node does not look whether it is to end."""
 
@@ -78,12 +83,13 @@ def receive(sock: socket.socket, arena: Arena, offset: int, inflow: Inflow) -> N
     """The rest of an object, into its place at ``offset``. ConnectionError or OSError when it breaks off; what has come by
     then stays counted. Cost: one copy of the bytes, and what the kernel needs for pages that hold no memory yet."""
     position, size = inflow.position, inflow.size
+    flags = 0 if isinstance(sock, ssl.SSLSocket) else socket.MSG_WAITALL
     while position < size:
         window = min(WINDOW_BYTES, size - position)
         target = arena.writable(offset + position, window)
         filled = 0
         while filled < window:
-            count = sock.recv_into(target[filled:], 0, socket.MSG_WAITALL)
+            count = sock.recv_into(target[filled:], 0, flags)
             if not count:
                 raise ConnectionError("the other side closed the connection")
             filled += count
@@ -98,10 +104,14 @@ def checksum(arena: Arena, offset: int, size: int) -> int:
 
 def send(sock: socket.socket, fd: int, offset: int, size: int) -> None:
     """A range of an arena or file. ConnectionError when it ends early, OSError when the connection breaks."""
+    is_safe = isinstance(sock, ssl.SSLSocket)
     end = offset + size
     while offset < end:
         try:
-            sent = os.sendfile(sock.fileno(), fd, offset, min(end - offset, SEND_BYTES_MAX))
+            if is_safe:
+                sent = sock.send(os.pread(fd, min(end - offset, TLS_BYTES), offset))
+            else:
+                sent = os.sendfile(sock.fileno(), fd, offset, min(end - offset, SEND_BYTES_MAX))
         except BlockingIOError:
             # The reader takes nothing for a while. Whether its node lives, others find out; then the socket is shut.
             continue
@@ -123,18 +133,21 @@ def wait_for_close(sock: socket.socket) -> bool:
     """Until the other side has closed, which it does when it has taken everything out. False: it broke off."""
     poll = select.poll()
     poll.register(sock, select.POLLIN | select.POLLRDHUP)
-    while not poll.poll(LOOK_S * 1000):
-        pass
-    try:
-        return sock.recv(1) == b""
-    except OSError:
-        return False
+    while True:
+        if poll.poll(LOOK_S * 1000):
+            try:
+                return sock.recv(1) == b""
+            except BlockingIOError:
+                continue  # TLS had something to say to TLS.
+            except OSError:
+                return False
 
 
 def shut(sock: socket.socket) -> None:
-    """End whatever a thread does with it. From any thread."""
+    """End whatever a thread does with it. From any thread: also of a TLS socket, whose own ``shutdown`` may not be called
+    beside a reader."""
     try:
-        sock.shutdown(socket.SHUT_RDWR)
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
     except OSError:
         return
 

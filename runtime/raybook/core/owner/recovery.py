@@ -110,6 +110,8 @@ class Recovery:
     def source_lost(self, key: bytes, location: Location, damage: str = "") -> None:
         """An object could not be read where it should be, for its node is dead; damage: for what is wrong with its file."""
         value = self._objects.values.get(key)
+        if value is None and not damage and not self._references.is_owned(key):
+            self._exchange.lost_with[key] = location.node_id  # An argument, which was told with its task.
         if value is None or value.location is None:
             return
         if damage:
