@@ -7,8 +7,11 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
+
 from raybook.base.config import Config
 from raybook.core.node import store_events as ev
+from raybook.core.node.object_records import Pressure
 from raybook.core.node.object_table import ObjectTable
 from raybook.core.node.translation import STORE_EVENTS, STORE_MESSAGES
 from raybook.io.shm_arena import Arena, create_arena
@@ -42,6 +45,7 @@ class StoreService:
             self.to_self(message) if client_id == node_id else send(client_id, message)
         )
         self._misbehaved = misbehaved
+        self._node_id = node_id
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._changed = True
@@ -60,7 +64,7 @@ class StoreService:
                 session_dir,
                 node_id,
                 self._send,
-                lambda: self._table.pressure(),
+                self._pressure,
                 lambda query_id, trouble: self._decide(ev.SpillingEnded(query_id, trouble)),
             )
             spill_bytes = self._spiller.threshold_bytes
@@ -115,6 +119,14 @@ class StoreService:
             "capacity_bytes": numbers.capacity_bytes,
             "objects": numbers.sealed_count,
         }
+
+    def _pressure(self) -> Pressure:
+        """As the table sees it, but this node itself is asked first: its copies of other nodes' objects need no disk."""
+        found = self._table.pressure()
+        if self._node_id not in found.owners:
+            return found
+        others = [owner for owner in found.owners if owner != self._node_id]
+        return msgspec.structs.replace(found, owners=[self._node_id, *others])
 
     def used_bytes(self) -> int:
         return self._table.statistics().used_bytes
