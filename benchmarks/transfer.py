@@ -1,19 +1,19 @@
 """Transfer: how fast a large object goes from one machine to another, beside a plain TCP loop and Ray, in one run.
 
-The machines are two network namespaces on one bridge (``tests/many_nodes/hosts``), so the "network" is this machine's memory
-and both ends share its processors: a figure here is what the software costs, not what a network gives. Needs root and
-iproute2.
+The machines are two network namespaces on one bridge (``tests/many_nodes/hosts``), so the "network" is this machine's
+memory and both ends share its processors: a figure here is what the software costs, not what a network gives. Needs root
+and iproute2.
 
-- plain TCP: ``sendall`` of a block that lies in memory, ``recv_into`` of it into one buffer of 4 MiB, used again and again. The
-  object itself is stored nowhere, which flatters this row.
-- raybook, Ray: ``get`` of an object that lies on the other node, seen by an actor: from the call to the array. *First*: into
-  memory that was never used before. *Later*: into the room of a copy before it.
-- broadcast (``--broadcast``): one object read by 8 nodes at once, beside 8 objects of that size, each read by one node, which is
-  what it costs when one node sends to all. Each machine's cable carries ``--gbit`` a second (tc).
+- plain TCP: ``sendall`` of a block that lies in memory, ``recv_into`` of it into one buffer of 4 MiB, used again and
+  again. The object itself is stored nowhere, which flatters this row.
+- raybook, Ray: ``get`` of an object that lies on the other node, seen by an actor: from the call to the array. *First*:
+  into memory that was never used before. *Later*: into the room of a copy before it.
+- broadcast (``--broadcast``): one object read by 8 nodes at once, beside 8 objects of that size, each read by one node,
+  which is what it costs when one node sends to all. Each machine's cable carries ``--gbit`` a second (tc).
 
-Arithmetic before: plain TCP copies twice (into the kernel, out of it), on a processor each. raybook copies once, out of the
-kernel into the arena, because ``sendfile`` sends the arena's pages themselves; but it fills fresh pages, which cost as much as
-half a copy. So later pulls should be near plain TCP, first ones at two thirds of it.
+Arithmetic before: plain TCP copies twice (into the kernel, out of it), on a processor each. raybook copies once, out
+of the kernel into the arena, because ``sendfile`` sends the arena's pages themselves; but it fills fresh pages, which
+cost as much as half a copy. So later pulls should be near plain TCP, first ones at two thirds of it.
 
 Usage: ``python benchmarks/transfer.py [--mib 256] [--repeats 5] [--no-ray] [--broadcast] [--gbit 2]``.
 """
@@ -54,7 +54,7 @@ with socket.create_server((sys.argv[1], 7001)) as server:
 RECEIVER = """
 import socket, sys, time
 size, repeats = int(sys.argv[2]), int(sys.argv[3])
-buffer = memoryview(bytearray(b"y") * %d)
+buffer = memoryview(bytearray(b"y") * int(sys.argv[4]))
 for _ in range(repeats):
     with socket.create_connection((sys.argv[1], 7001)) as connection:
         begin = time.perf_counter()
@@ -62,7 +62,7 @@ for _ in range(repeats):
         while left:
             left -= connection.recv_into(buffer, min(left, len(buffer)))
         print(size / (time.perf_counter() - begin) / 1e9)
-""" % CHUNK_BYTES
+"""
 
 PULLS = """
 import importlib, sys, time
@@ -132,7 +132,7 @@ def plain_tcp(sender: Host, receiver: Host, size: int, repeats: int) -> list[flo
     with subprocess.Popen(command, env=sender.environment, stdout=subprocess.PIPE, text=True) as serving:
         assert serving.stdout is not None
         assert serving.stdout.readline() == "ready\n"
-        return figures(run(receiver, RECEIVER, sender.ip, size, repeats))
+        return figures(run(receiver, RECEIVER, sender.ip, size, repeats, CHUNK_BYTES))
 
 
 def start_raybook(hosts: list[Host], store_bytes: int) -> str:
@@ -196,7 +196,19 @@ def broadcast(size: int, gbit: float) -> int:
         hosts = [network.add_host() for _ in range(READERS + 1)]
         for host in hosts:
             host.run(
-                "tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", f"{gbit}gbit", "burst", "1mb", "latency", "50ms"
+                "tc",
+                "qdisc",
+                "add",
+                "dev",
+                "eth0",
+                "root",
+                "tbf",
+                "rate",
+                f"{gbit}gbit",
+                "burst",
+                "1mb",
+                "latency",
+                "50ms",
             )
         address = start_raybook(hosts, READERS * size + 64 * MIB)
         lines = run(hosts[0], BROADCAST, address, size, READERS).split()
@@ -219,7 +231,9 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if why_not():
         sys.exit(f"This benchmark makes network namespaces, and cannot: {why_not()}.")
-    os.environ["PYTHONPATH"] = os.pathsep.join(str(PROJECT_ROOT / name) for name in ("runtime", "kernel_ext", "widgets"))
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        str(PROJECT_ROOT / name) for name in ("runtime", "kernel_ext", "widgets")
+    )
     size = options.mib * MIB
     print(machine_line())
     if options.broadcast:

@@ -79,7 +79,9 @@ def error_of(world: World, key: bytes) -> tuple[str, str]:
 
 def messages(world: World, kind: type) -> list:
     return [
-        effect.message for effect in world.effects if isinstance(effect, ToRaylet | ToPeer) and type(effect.message) is kind
+        effect.message
+        for effect in world.effects
+        if isinstance(effect, ToRaylet | ToPeer) and type(effect.message) is kind
     ]
 
 
@@ -294,7 +296,7 @@ def test_a_call_without_retries_is_not_made_again_and_says_which_setting_would()
     lose(acting.world)
     code, text = error_of(acting.world, acting.key)
     assert code == "ObjectLostError"
-    assert "by an actor's method" in text and "max_task_retries" in text
+    assert "is a method of an actor, and is not called again" in text and "max_task_retries" in text
 
 
 def test_a_call_of_an_actor_that_has_ended_is_not_made_again():

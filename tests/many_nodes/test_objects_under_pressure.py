@@ -1,4 +1,4 @@
-"""Stores that are full, and objects of other nodes: copies make room, originals go to disk, and who cannot be served is told."""
+"""Full stores and objects of other nodes: copies make room, originals go to disk, who cannot be served is told."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ class Pair:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         patch.setenv("RAYBOOK_OBJECT_STORE_BYTES_MIN", str(MIB))
         self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": STORE})
-        self.far: ClusterNode = self.cluster.add_node(
-            num_cpus=1, resources={"b": 1}, object_store_memory=STORE * 4
-        )
+        self.far: ClusterNode = self.cluster.add_node(num_cpus=1, resources={"b": 1}, object_store_memory=STORE * 4)
         ray.init(address=self.cluster.address, log_to_driver=False)
 
     def end(self) -> None:
@@ -38,8 +36,18 @@ class Pair:
         self.cluster.shutdown()
 
 
+@pytest.fixture(scope="module")
+def pair(own_world: None) -> Iterator[Pair]:
+    with pytest.MonkeyPatch.context() as patch:
+        one = Pair(patch)
+        yield one
+        one.end()
+
+
 @pytest.fixture
-def pair(own_world: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
+def dying(own_world: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
+    """For one test that loses a node. Asked for by the last tests of this file, when nobody needs ``pair`` any more."""
+    ray.shutdown()
     one = Pair(monkeypatch)
     yield one
     one.end()
@@ -108,16 +116,6 @@ def test_what_went_to_disk_on_another_node_is_read_from_there(pair: Pair):
         del array
 
 
-def test_what_went_to_disk_on_a_node_that_dies_is_made_again(pair: Pair):
-    refs = [far.remote(number, 8) for number in range(16)]
-    assert len(ray.wait(refs, num_returns=16, timeout=PATIENCE_S, fetch_local=False)[0]) == 16
-    on_disk = [row["object_id"] for row in memory_summary() if row["path"]]
-    pair.cluster.add_node(num_cpus=1, resources={"b": 1}, object_store_memory=STORE * 4)
-    pair.cluster.remove_node(pair.far, allow_graceful=False)
-    number, ref = next((number, ref) for number, ref in enumerate(refs) if ref.hex() in on_disk)
-    assert (ray.get(ref, timeout=PATIENCE_S) == number).all()
-
-
 def test_a_get_that_has_no_time_for_the_bytes_says_what_it_waits_for(pair: Pair):
     ref = far.remote(1, 16)
     ray.wait([ref], timeout=PATIENCE_S, fetch_local=False)
@@ -133,16 +131,26 @@ def test_a_get_that_has_no_time_for_the_bytes_says_what_it_waits_for(pair: Pair)
     assert int(ray.get(ref, timeout=PATIENCE_S)[0]) == 1
 
 
-def test_wait_brings_what_is_ready_and_get_finds_it_here(pair: Pair):
+def test_what_went_to_disk_on_a_node_that_dies_is_made_again(dying: Pair):
+    refs = [far.remote(number, 8) for number in range(16)]
+    assert len(ray.wait(refs, num_returns=16, timeout=PATIENCE_S, fetch_local=False)[0]) == 16
+    on_disk = [row["object_id"] for row in memory_summary() if row["path"]]
+    dying.cluster.add_node(num_cpus=1, resources={"b": 1}, object_store_memory=STORE * 4)
+    dying.cluster.remove_node(dying.far, allow_graceful=False)
+    number, ref = next((number, ref) for number, ref in enumerate(refs) if ref.hex() in on_disk)
+    assert (ray.get(ref, timeout=PATIENCE_S) == number).all()
+
+
+def test_wait_brings_what_is_ready_and_get_finds_it_here(dying: Pair):
     refs = [far.remote(number) for number in range(3)]
     assert len(ray.wait(refs, num_returns=3, timeout=PATIENCE_S)[0]) == 3
-    head = pair.cluster.head_node.node_id
-    wait_until(lambda: transfer_counts(pair.cluster)[head]["pulled"] == 3, "all three have come")
-    pair.far.kill_raylet()
+    head = dying.cluster.head_node.node_id
+    wait_until(lambda: transfer_counts(dying.cluster)[head]["pulled"] == 3, "all three have come")
+    dying.far.kill_raylet()
     assert [int(ray.get(ref, timeout=PATIENCE_S)[0]) for ref in refs] == [0, 1, 2]
 
 
-def test_the_last_copy_of_what_cannot_be_made_again_stays_and_serves_others(pair: Pair):
+def test_the_last_copy_of_what_cannot_be_made_again_stays_and_serves_others(dying: Pair):
     @ray.remote(resources={"b": 0.01}, num_cpus=0, max_retries=0)
     def once() -> numpy.ndarray:
         return numpy.full(4 * MIB, 6, dtype=numpy.uint8)
@@ -154,8 +162,8 @@ def test_the_last_copy_of_what_cannot_be_made_again_stays_and_serves_others(pair
     read, unread = once.remote(), once.remote()
     assert int(ray.get(read, timeout=PATIENCE_S)[0]) == 6
     ray.wait([unread], timeout=PATIENCE_S, fetch_local=False)
-    pair.cluster.add_node(num_cpus=1, resources={"c": 1})
-    pair.cluster.remove_node(pair.far, allow_graceful=False)
+    dying.cluster.add_node(num_cpus=1, resources={"c": 1})
+    dying.cluster.remove_node(dying.far, allow_graceful=False)
     with pytest.raises(ObjectLostError):
         ray.get(unread, timeout=PATIENCE_S)
     filler = [ray.put(numpy.zeros(4 * MIB, dtype=numpy.uint8)) for _ in range(8)]

@@ -136,7 +136,9 @@ def store_metrics(stats: dict[bytes, NodeStats]) -> list[Metric]:
     used = GaugeMetricFamily("ray_object_store_memory", "Bytes of the object store in use.", labels=["NodeId"])
     capacity = GaugeMetricFamily("ray_object_store_capacity", "Bytes the object store may hold.", labels=["NodeId"])
     moved = GaugeMetricFamily(
-        "ray_object_transfers", "Objects from and to other nodes: copies here, counts, bytes.", labels=["Kind", "NodeId"]
+        "ray_object_transfers",
+        "Objects from and to other nodes: copies here, counts, bytes.",
+        labels=["Kind", "NodeId"],
     )
     for node_id, node in stats.items():
         used.add_metric([node_id.hex()], node.store_used_bytes)

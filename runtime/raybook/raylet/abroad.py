@@ -94,7 +94,9 @@ class Abroad:
         """For who finds no room in this node's store."""
         view = self._neighbours.view
         most = to_user(view.most([OBJECT_STORE_MEMORY]))[OBJECT_STORE_MEMORY]
-        return f" The largest store of the cluster's {len(view)} nodes holds {most / (1 << 20):.1f} MiB." if most else ""
+        return (
+            f" The largest store of the cluster's {len(view)} nodes holds {most / (1 << 20):.1f} MiB." if most else ""
+        )
 
     def close(self) -> None:
         """Talk to no other node any more."""

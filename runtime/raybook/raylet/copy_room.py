@@ -24,7 +24,6 @@ class CopyRoom:
         self._decide = decide
         self._to_store = to_store
         self._allocator = LocalAllocator()
-        self.free = self._allocator.free
         self._loop = asyncio.get_running_loop()
         self._requests: dict[int, tuple[bytes, int]] = {}
         self._next_request = 1
@@ -42,6 +41,10 @@ class CopyRoom:
         self._next_request += 1
         self._requests[number] = (object_id, size)
         self._loop.call_soon(self._to_store, sm.RequestExtent(number, size))
+
+    def free(self, offset: int) -> None:
+        """The room of a copy is free again."""
+        self._allocator.free(offset)
 
     def heard(self, message: Any) -> None:
         """What the store says to this node as one of its clients."""

@@ -94,9 +94,7 @@ class RangeSenders:
         if message.is_copy:
             self._decide_copies(pe.CopyWanted(number, message.object_id, message.size))
         else:
-            self._decide(
-                push.ReadWanted(number, message.object_id, message.size, message.reader, message.avoid)
-            )
+            self._decide(push.ReadWanted(number, message.object_id, message.size, message.reader, message.avoid))
 
     def read_over(self, node_id: bytes, message: ReadOver) -> None:
         """A node that was named another one has what it wanted, or has given up."""

@@ -1,8 +1,8 @@
 """Transfer service: objects of other nodes for the clients of this one. Message → event → PullManager → effects.
 
-Bytes move in threads, with blocking sockets, from one arena into the other (``range_reader``, ``range_senders``); a connection
-serves one object. What this node keeps for its readers lies in extents of the arena that it holds as a client of its own
-store, under its node's id (``copy_room``).
+Bytes move in threads, with blocking sockets, from one arena into the other (``range_reader``, ``range_senders``); a
+connection serves one object. What this node keeps for its readers lies in extents of the arena that it holds as a
+client of its own store, under its node's id (``copy_room``).
 """
 
 from __future__ import annotations

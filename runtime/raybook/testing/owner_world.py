@@ -148,7 +148,12 @@ class World:
         return True
 
     def run_one(
-        self, worker: bytes | None = None, *, run_us: int = 5, error: ErrorValue | None = None, value: Value | None = None
+        self,
+        worker: bytes | None = None,
+        *,
+        run_us: int = 5,
+        error: ErrorValue | None = None,
+        value: Value | None = None,
     ) -> bool:
         """One worker finishes its first task, or bounces it when an argument that it should have made is missing. value:
         what the task returns."""

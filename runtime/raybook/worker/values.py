@@ -182,14 +182,15 @@ class Values:
         its owner has it made again, or says why not."""
         core = self._core
         location = ticket.location
-        what = f"The object {ref.object_id.hex()} ({location.size / (1 << 20):.1f} MiB) lies on node {location.node_id.hex()}"
+        size = f"{location.size / (1 << 20):.1f} MiB"
+        what = f"The object {ref.object_id.hex()} ({size}) lies on node {location.node_id.hex()}"
         if core.lost_reason:
             raise LocalRayletDiedError(core.lost_reason)
         if not ticket.done:
             why = ticket.reason or "it is on its way"
             raise GetTimeoutError(
-                f"Get timed out: some object(s) not ready. {what}, and no copy of it is here yet: {why}. It still comes; call "
-                f"get again, with more time."
+                f"Get timed out: some object(s) not ready. {what}, and no copy of it is here yet: {why}. It still comes; "
+                f"call get again, with more time."
             )
         if ticket.code == ObjectStoreFullError.__name__:
             raise ObjectStoreFullError(

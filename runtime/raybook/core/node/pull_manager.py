@@ -38,7 +38,6 @@ suffice for what need not wait (``raylet/range_senders``), or two nodes could wa
 FULL = "ObjectStoreFullError"
 
 
-
 class CopyState(Enum):
     QUEUED = "QUEUED"
     """Too much is on its way; its turn comes."""

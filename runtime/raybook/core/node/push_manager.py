@@ -1,18 +1,19 @@
 """Push manager: who sends an object of this node to the next node that asks for it: this node, or one that has a copy.
 
-Every node that wants a large object asks the node where it lies first; so that one knows who has a copy, and who is getting
-one. It sends to ``FAN_OUT`` nodes at once, and names to the others one that has the object or is getting it, which passes the
-bytes on as they come: a tree, in which no node sends an object more than ``FAN_OUT`` times at once. Of those who may send,
-the one nearest to whole bytes is taken, then the least busy, then the one that has sent it least. A node that could not be
-read from is not named again for this object.
+Every node that wants a large object asks the node where it lies first; so that one knows who has a copy, and who is
+getting one. It sends to ``FAN_OUT`` nodes at once, and names to the others one that has the object or is getting it,
+which passes the bytes on as they come: a tree, in which no node sends an object more than ``FAN_OUT`` times at once.
+Of those who may send, the one nearest to whole bytes is taken, then the least busy, then the one that has sent it
+least. A node that could not be read from is not named again for this object.
 
     ReadWanted → Send … SendEnded
                → Elsewhere … ReadOver, or ReadWanted once more with the node that failed among ``avoid``
 
-Knows nothing of sockets, offsets, or how long copies are kept: that a copy is gone shows when it is asked for. Invariants:
-every ReadWanted is answered at once; nobody is sent to itself, or to one that gets the object from it; a node that gets an
-object is counted as busy at one source at most. Source: Ray's push manager bounds pushes, and its pullers choose among
-locations that the owner tells; that copies are passed on while they come is the tree broadcast of MPI and BitTorrent's idea.
+Knows nothing of sockets, offsets, or how long copies are kept: that a copy is gone shows when it is asked for.
+Invariants: every ReadWanted is answered at once; nobody is sent to itself, or to one that gets the object from it; a
+node that gets an object is counted as busy at one source at most. Source: Ray's push manager bounds pushes, and its
+pullers choose among locations that the owner tells; that copies are passed on while they come is the tree broadcast of
+MPI and BitTorrent's idea.
 """
 
 from __future__ import annotations
@@ -237,4 +238,6 @@ class PushManager:
                     busy[holder.source] = busy.get(holder.source, 0) + 1
                     assert self._depth(known, node_id, b"?") < len(known.holders), "nodes wait for each other"
             for node_id, holder in known.holders.items():
-                assert holder.sending == busy.get(node_id, 0), "somebody is counted as busy with another number of readers"
+                assert holder.sending == busy.get(node_id, 0), (
+                    "somebody is counted as busy with another number of readers"
+                )

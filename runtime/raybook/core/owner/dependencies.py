@@ -49,9 +49,7 @@ class Dependencies:
                 slot.value = value
         return None
 
-    def settle(
-        self, key: bytes, value: Value, resolved: Callable[[TaskRecord, ErrorValue | None], None]
-    ) -> None:
+    def settle(self, key: bytes, value: Value, resolved: Callable[[TaskRecord, ErrorValue | None], None]) -> None:
         """A value is there: hand on each task that has all arguments now, or fails because of it. Values that come by that
         wait for their turn: a chain of tasks that fail together may be longer than the stack."""
         coming = self._coming

@@ -169,15 +169,16 @@ class Generators:
         first = task_id + FIRST_RETURN
         if error is not None and not self._objects.is_ready(first):
             self._become_ready(first, Value(error=error), False)
-        left = list(stream.missing.items())
+        # Of the attempt that has ended: the record may be at its next one before all are looked at.
+        left = [(index, attempt > record.spec.attempt) for index, attempt in stream.missing.items()]
         stream.missing.clear()
         stream.begin_behind()
         if stream.state == DROPPED or stream.is_rebuilt:
             del self.streams[task_id]
         elif stream.state == OPEN:
             self._close(stream, error)
-        for index, attempt in left:
-            self._still_missing(record, index, attempt, error)
+        for index, is_untried in left:
+            self._still_missing(record, index, is_untried, error)
 
     def _close(self, stream: Stream, error: ErrorValue | None) -> None:
         task_id = stream.record.spec.task_id
@@ -190,12 +191,12 @@ class Generators:
         if stream.order.collect:
             self.dropped(task_id)
 
-    def _still_missing(self, record: TaskRecord, index: int, attempt: int, error: ErrorValue | None) -> None:
-        """A lost item has not come again by the end of the task."""
+    def _still_missing(self, record: TaskRecord, index: int, is_untried: bool, error: ErrorValue | None) -> None:
+        """A lost item has not come again by the end of the task. is_untried: no attempt was to bring it."""
         key = return_id(record.spec.task_id, index)
         if not self._references.is_alive(key):
             return
-        if error is None and attempt > record.spec.attempt:
+        if error is None and is_untried:
             self.on_missing(key)
             return
         if error is None:
@@ -210,7 +211,8 @@ class Generators:
     # Items that were lost
 
     def located_items(self, record: TaskRecord) -> list[bytes]:
-        """The items that lie in some arena or on disk, or are missing, of a task that has just ended. Cost: a look at each."""
+        """Those items of a task that has just ended which lie in some arena or on disk, or are missing. Cost: a look at
+        each."""
         task_id = record.spec.task_id
         stream = self.streams.get(task_id)
         if stream is None:

@@ -52,11 +52,12 @@ class Lineage:
         return task_of(key) in self._dropped
 
     def keep(self, record: TaskRecord, results: dict[bytes, bool]) -> None:
-        """A task has ended well, and these of its results lie in an arena."""
+        """A task has ended well, perhaps once more, and these of its results lie in an arena."""
         task_id = record.spec.task_id
         known = self._kept.get(task_id)
         if known is not None:
-            known.results.update(results)
+            known.results = results
+            self._look(known)
             return
         size = RECORD_BYTES + len(record.spec.args)
         size += sum(
@@ -80,7 +81,11 @@ class Lineage:
     def forget(self, key: bytes) -> None:
         """An object of ours is garbage."""
         kept = self._kept.get(task_of(key))
-        if kept is not None and kept.results.pop(key, False) and not kept.results and not kept.dependents:
+        if kept is not None and kept.results.pop(key, False):
+            self._look(kept)
+
+    def _look(self, kept: Kept) -> None:
+        if not kept.results and not kept.dependents:
             self._drop(kept.record.spec.task_id)
 
     def _drop(self, task_id: bytes) -> None:

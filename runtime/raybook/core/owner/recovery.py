@@ -87,7 +87,7 @@ class Recovery:
         if record.spec.num_returns < 0:
             located += self._generators.located_items(record)
         results = {key: True for key in located if self._references.is_alive(key)}
-        if results:
+        if results or self.lineage.find(task_id) is not None:
             self.lineage.keep(record, results)
 
     def forget(self, key: bytes) -> None:
@@ -233,9 +233,15 @@ class Recovery:
                     f"{self.lineage.bytes_max:,} bytes in all (lineage_bytes_max). Raise that",
                 )
             if is_actor_call(key):
-                return "ObjectLostError", "It was made by an actor's method, of which no record is kept. Make it by a task"
+                return (
+                    "ObjectLostError",
+                    "It was made by an actor's method, of which no record is kept. Make it by a task",
+                )
             if index_of(key):
-                return "ObjectLostError", "It is an item of a generator that failed later, which does not run again. Submit it anew"
+                return (
+                    "ObjectLostError",
+                    "It is an item of a generator that failed later, which does not run again. Submit it anew",
+                )
             return "ObjectLostError", "It was put, so there is no way to make it again. Make it by a task"
         record = kept.record
         name = record.spec.name

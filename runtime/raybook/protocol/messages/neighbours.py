@@ -1,9 +1,10 @@
 """Raylet ⇄ raylet, over framed TCP sockets: the requests of one node's clients to another node, and objects on the move.
 
-A client speaks to its own raylet only. What it asks of another node travels inside ``FromClient``, and what that node has
-to say to it inside ``ToClient``; the bodies are messages of ``messages/raylet``. One connection carries them in order.
-Bytes of objects have connections of their own, so that a large one delays no lease: ``ReadRange``, then the bytes. The reader
-closes such a connection when it has them all: until then they may be on their way straight out of the sender's memory.
+A client speaks to its own raylet only. What it asks of another node travels inside ``FromClient``, and what that node
+has to say to it inside ``ToClient``; the bodies are messages of ``messages/raylet``. One connection carries them in
+order. Bytes of objects have connections of their own, so that a large one delays no lease: ``ReadRange``, then the
+bytes. The reader closes such a connection when it has them all: until then they may be on their way straight out of
+the sender's memory.
 """
 
 from __future__ import annotations
