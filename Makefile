@@ -108,9 +108,10 @@ bench: $(VENV)/.installed
 soak: $(VENV)/.installed
 	@$(BIN)/python benchmarks/soak.py --minutes $(SOAK_MINUTES) --report docs/soak.md $(SOAK_ARGS)
 
-# Minutes of killed workers and nodes, and whatever else is marked soak.
+# Minutes of killed workers and nodes, whatever else is marked soak, and new cases for the tests of properties.
 chaos: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -q -m soak -o timeout=0 tests
+	@HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -q -o timeout=0 tests/core tests/protocol tests/sim tests/libs
 
 clean:
 	rm -rf $(VENV) build dist labextension/lib labextension/raybook labextension/node_modules labextension/.yarn \

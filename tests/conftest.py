@@ -7,10 +7,17 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 _folder = tempfile.TemporaryDirectory(prefix="raybook-tests-")
 # At import, before any test module can start a cluster; children inherit it.
 os.environ["RAYBOOK_REGISTRY_DIR"] = _folder.name
+
+# The same cases at every run, so that a red run is red again for whoever looks; HYPOTHESIS_PROFILE=explore tries new
+# ones, `make chaos` does.
+settings.register_profile("same", derandomize=True, database=None)
+settings.register_profile("explore", database=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -50,6 +50,11 @@ class SimulatedCluster(RuleBasedStateMachine):
             return []
         return data.draw(st.lists(st.sampled_from(self.refs), max_size=most, unique=True))
 
+    @staticmethod
+    def hold(user: User, handles: list[Handle]) -> list[Handle]:
+        """References of its own for a call that waits, as a frame holds its arguments: a cell beside it may drop those."""
+        return [user.adopt(handle.key, handle.address, handle.via) for handle in handles if handle.is_open]
+
     # What users do
 
     @rule(data=st.data(), seed=SEED, run_us=st.sampled_from([3, 300, 20_000]), size=st.sampled_from(SIZES[-4:]),
@@ -72,9 +77,12 @@ class SimulatedCluster(RuleBasedStateMachine):
         boxed = self.pick(data, 2)
 
         def program(user: User) -> Program:
-            handle = yield from user.put(digest, size, [handle for handle in boxed if handle.is_open])
+            held = self.hold(user, boxed)
+            handle = yield from user.put(digest, size, held)
             if handle is not None:
                 self.refs.append(handle)
+            for each in held:
+                user.drop(each)
 
         self.run(program)
 
@@ -83,10 +91,12 @@ class SimulatedCluster(RuleBasedStateMachine):
         handles = self.pick(data, 3)
 
         def program(user: User) -> Program:
-            wanted = [handle for handle in handles if handle.is_open]
-            if wanted:
-                got = yield from user.get(wanted, timeout_ms)
+            held = self.hold(user, handles)
+            if held:
+                got = yield from user.get(held, timeout_ms)
                 self.refs += [inside for each in got if each is not None for inside in each.inside]
+            for each in held:
+                user.drop(each)
 
         if handles:
             self.run(program)

@@ -42,6 +42,7 @@ from raybook.core.owner.records import (
 )
 from raybook.engines.call_sites import recorder
 from raybook.engines.engine import ActorHandleState, ActorOptions, CallOptions, Function, TaskOptions
+from raybook.engines.function_table import FunctionTable
 from raybook.engines.pending_calls import PendingCalls
 from raybook.engines.placement_groups import PlacementGroups
 from raybook.protocol.messages import gcs
@@ -75,7 +76,8 @@ class NativeEngine:
         self.serialization = SerializationContext({})
         self.values = Values(core, self.serialization)
         self._inline_bytes_max = core.config.inline_bytes_max
-        self._stats: dict[bytes, FunctionStats] = {}
+        self._functions = FunctionTable(core)
+        self._known = self._functions.known
         self._method_stats: dict[tuple[str, str], FunctionStats] = {}
         self.placement_groups = PlacementGroups(core, self._ids)
         self._pending = PendingCalls(core.owner.actors.queues)
@@ -143,10 +145,7 @@ class NativeEngine:
         if self.closed:
             raise self._stale()
         key = function.key
-        stats = self._stats.get(key)
-        if stats is None:
-            stats = self._stats[key] = FunctionStats(options.name, function.payload, function.short_name)
-            self._core.facts.register(stats)
+        stats = self._known.get(key) or self._functions.enter(function, options.name)
         task_id = self._ids.task_id()
         spec = TaskSpec(task_id, key, options.name, arguments.NO_ARGUMENTS, options.num_returns)
         what = options.scheduling_class

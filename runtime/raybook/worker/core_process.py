@@ -29,6 +29,7 @@ from raybook.core.owner.owner import Owner
 from raybook.core.owner.records import (
     FreeOwn,
     FromRaylet,
+    FunctionStats,
     GiveBackIdle,
     LogLine,
     LookAgain,
@@ -403,6 +404,16 @@ class CoreProcess:
     def finish_write(self, peer: Peer) -> None:
         """Another thread's write was cut short; take over."""
         self.submit_call(lambda: self._mail.unsent.__setitem__(peer.framed.fd, peer))
+
+    def forget_function(self, key: bytes, stats: FunctionStats) -> None:
+        """No task of ours needs it now, as far as another thread can see: here and in the workers it may go."""
+
+        def forget() -> None:
+            if not stats.is_busy:
+                self.facts.retire(stats)
+                self._mail.forget(key)
+
+        self.submit(forget)
 
     def submit_call(self, function: Callable[[], None]) -> None:
         """Run a function on the I/O thread."""

@@ -15,7 +15,7 @@ from typing import Any
 from raybook.base.specs import Endpoint
 from raybook.core.owner.records import FromPeer, PeerGone, PushTo, ToPeer
 from raybook.io.transport import ConnectionClosed, accept
-from raybook.protocol.messages.worker import Hello, SendFunction, WorkerMessage
+from raybook.protocol.messages.worker import ForgetFunctions, Hello, SendFunction, WorkerMessage
 from raybook.worker.executor_base import Executor
 from raybook.worker.peers import Peer, Peers
 
@@ -125,6 +125,15 @@ class Mail:
                         framed.queue(SendFunction(key, record.stats.payload))
             framed.queue(effect.message)
         self.unsent[framed.fd] = peer
+
+    def forget(self, key: bytes) -> None:
+        """No task needs this function: whoever got it may let it go."""
+        for peer in list(self.peers.by_client.values()):
+            if key in peer.functions:
+                with peer.lock:
+                    peer.functions.discard(key)
+                    peer.framed.queue(ForgetFunctions([key]))
+                self.unsent[peer.framed.fd] = peer
 
     def flush(self) -> None:
         """Write what the kernel takes; the rest when it says so."""
