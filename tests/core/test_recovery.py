@@ -23,7 +23,7 @@ from raybook.core.owner.records import (
     ToRaylet,
     Wait,
 )
-from raybook.protocol.messages.raylet import ActorUpdate, DropCopies, LeaseLost, NodeGone, ReturnLease
+from raybook.protocol.messages.raylet import ActorUpdate, DropCopies, NodeGone, ReturnLease
 from raybook.protocol.messages.store import DeleteSpilled, FreeRegions, SpillObjects, SpillWanted
 from raybook.protocol.messages.worker import (
     GetObject,
@@ -428,9 +428,6 @@ def test_a_worker_out_of_reach_whose_raylet_knows_nothing_is_reported_as_broken(
     world.queues[worker].clear()
     world.tick(1)
     assert messages(world, ReturnLease) == [ReturnLease(lease, worker_broken=True)]
-    world.tick(10_000)
-    assert len(messages(world, ReturnLease)) == 1
-    world.feed(FromRaylet(LeaseLost(lease, True, "it was killed: its owner could not talk to it.")))
     world.grant()
     world.run_one()
     assert world.value(key) is not None

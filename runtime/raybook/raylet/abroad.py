@@ -135,11 +135,9 @@ class Abroad:
 
     def _return_lease(self, client_id: bytes, message: rm.ReturnLease) -> bool:
         """True when the lease was another node's."""
-        node_id, _ = self._leases.get(message.lease_id, (b"", b""))
+        node_id, _ = self._leases.pop(message.lease_id, (b"", b""))
         if not node_id:
             return False
-        if not message.worker_broken:  # Else its end is told, by that node or by its death.
-            del self._leases[message.lease_id]
         self._say(node_id, client_id, message)
         return True
 

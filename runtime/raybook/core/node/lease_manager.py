@@ -323,7 +323,6 @@ class LeaseManager:
             return
         if event.broken:
             self._effects.append(KillWorker(worker.worker_id, "Its owner could not talk to it."))
-            self._effects.append(LeaseLostEffect(event.client, event.lease_id, True, "Nothing could be sent to it."))
             self._table.set_ending(worker)
         else:
             self._free(worker)

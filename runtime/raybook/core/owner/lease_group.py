@@ -17,7 +17,7 @@ class Lease:
 
     __slots__ = (
         "assignment", "cost_us", "epoch", "following", "group", "idle_since_ms", "in_flight", "lease_id", "lost", "lost_ms",
-        "is_reported", "out_of_reach", "progress_ms", "stalled", "stealing", "unmeasured", "worker", "worker_pid",
+        "out_of_reach", "progress_ms", "stalled", "stealing", "unmeasured", "worker", "worker_pid",
     )  # fmt: skip
 
     def __init__(self, group: Group, granted: LeaseGranted, now_ms: int) -> None:
@@ -41,8 +41,6 @@ class Lease:
         """How the lease ended, while answers of its worker may still come."""
         self.lost_ms = 0
         """Or when its worker went out of reach."""
-        self.is_reported = False
-        """Its raylet was told that the worker cannot be talked to."""
 
 
 class Group:

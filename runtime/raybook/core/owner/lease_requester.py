@@ -171,8 +171,7 @@ class LeaseRequester:
 
     def out_of_reach(self, client_id: bytes, now_ms: int) -> list[tuple[LeaseLost, list[TaskRecord]]]:
         """All that a worker said has been read, and no more will come: the unanswered tasks of its ended leases. Those
-        of a lease that has not ended wait for the raylet's word on why; if that does not come, the worker lives and
-        cannot be talked to, and its raylet is told so, which ends it."""
+        of a lease that has not ended wait for the raylet's word on why, ``UNREACHABLE_MS`` long."""
         for lease in self._leases.values():
             if lease.worker.client_id == client_id:
                 lease.out_of_reach = True
@@ -406,14 +405,23 @@ class LeaseRequester:
                     self.dirty[lease.group.class_key] = lease.group
                     effects.append(ToRaylet(ReturnLease(lease.lease_id, worker_broken=lease.out_of_reach)))
             elif lease.out_of_reach:
-                if not lease.is_reported and now_ms - lease.lost_ms >= UNREACHABLE_MS:
-                    lease.is_reported = True
-                    effects.append(ToRaylet(ReturnLease(lease.lease_id, worker_broken=True)))
+                if now_ms - lease.lost_ms >= UNREACHABLE_MS:
+                    self._give_up(lease, effects)
             elif len(lease.in_flight) > 1 and not lease.stalled and now_ms - lease.progress_ms >= STALL_MS:
                 lease.stalled = True
                 lease.stealing = True
                 count = len(lease.in_flight) - 1
                 effects.append(ToPeer(lease.worker.client_id, lease.worker.address, StealTasks(count)))
+
+    def _give_up(self, lease: Lease, effects: list) -> None:
+        """Its worker lives and cannot be talked to: its raylet ends it, and its tasks are those of a dead worker."""
+        del self._leases[lease.lease_id]
+        lease.group.leases.pop(lease.lease_id, None)
+        self.dirty[lease.group.class_key] = lease.group
+        effects.append(ToRaylet(ReturnLease(lease.lease_id, worker_broken=True)))
+        lease.lost = LeaseLost(lease.lease_id, died=True, reason="nothing could be sent to it, so raybook ended it.")
+        lease.lost_ms -= LAST_WORDS_MS
+        self._ending[lease.lease_id] = lease
 
     def next_deadline_ms(self) -> int | None:
         deadlines = []
@@ -421,8 +429,7 @@ class LeaseRequester:
             if not lease.in_flight:
                 deadlines.append(lease.idle_since_ms + self._config.lease_idle_ms)
             elif lease.out_of_reach:
-                if not lease.is_reported:
-                    deadlines.append(lease.lost_ms + UNREACHABLE_MS)
+                deadlines.append(lease.lost_ms + UNREACHABLE_MS)
             elif len(lease.in_flight) > 1 and not lease.stalled:
                 deadlines.append(lease.progress_ms + STALL_MS)
         for lease in self._ending.values():

@@ -96,8 +96,7 @@ class LeaseGranted(msgspec.Struct, tag=5, array_like=True):
 
 
 class ReturnLease(msgspec.Struct, tag=6, array_like=True):
-    """client → raylet: done with it. ``worker_broken``: the connection to it failed, and nothing was said of its death; it
-    is ended, and ``LeaseLost`` says so."""
+    """client → raylet: done with it. ``worker_broken``: nothing can be sent to it, and nobody said that it died; end it."""
 
     lease_id: int
     worker_broken: bool = False
