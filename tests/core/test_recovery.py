@@ -311,10 +311,10 @@ def test_a_call_of_an_actor_that_has_ended_is_not_made_again():
 # Items of generators.
 
 
-def streaming(items: int, retries: int = 3) -> tuple[World, bytes, bytes]:
+def streaming(items: int, retries: int = 3, window: int = -1) -> tuple[World, bytes, bytes]:
     """A generator has sent so many items, which lie on the node that will be lost, and runs on."""
     world = world_of()
-    task_id = world.stream(FunctionStats("items"), retries=retries)
+    task_id = world.stream(FunctionStats("items"), retries=retries, window=window)
     world.grant()
     (worker,) = world.queues
     world.yield_items(worker, world.queues[worker][0], 1, [at(64 * number) for number in range(1, items + 1)])
@@ -379,6 +379,27 @@ def test_items_lost_while_another_attempt_runs_are_made_again_when_it_has_ended(
     world.owner.check_invariants()
 
 
+def test_a_producer_that_may_wait_for_its_reader_is_stopped_for_the_next_attempt():
+    """Its reader may wait for an item that only another attempt brings."""
+    world, task_id, worker = streaming(2, window=2)
+    world.kill(max(world.leases))
+    spec = again(world)
+    (worker,) = [name for name, queue in world.queues.items() if queue]
+    assert spec.stream.received == 2
+    world.effects.clear()
+    lose(world)
+    assert [credit.consumed for credit in messages(world, StreamCredit)] == [-1]
+    world.end_stream(worker)
+    assert world.value(task_id + FIRST_RETURN) is None, "It has not ended; it only stopped."
+    spec = again(world)
+    assert (spec.attempt, spec.stream.received) == (2, 0)
+    (worker,) = [name for name, queue in world.queues.items() if queue]
+    world.yield_items(worker, spec, 1, [at(64 * number, NODE) for number in range(1, 4)])
+    world.end_stream(worker)
+    assert [world.value(return_id(task_id, number)).location.node_id for number in (1, 2, 3)] == [NODE] * 3
+    assert world.value(task_id + FIRST_RETURN) is not None
+
+
 def test_a_generator_that_makes_fewer_items_the_second_time_says_so():
     world, task_id, worker = streaming(2)
     world.end_stream(worker)
@@ -422,8 +443,8 @@ def test_a_worker_out_of_reach_whose_raylet_knows_nothing_is_reported_as_broken(
     world.grant()
     (lease,) = world.leases
     world.feed(PeerGone(world.leases[lease][0]))
-    world.tick(1_999)
-    assert messages(world, ReturnLease) == []
+    world.tick(14_999)
+    assert messages(world, ReturnLease) == [], "The death of its node would not be known yet."
     worker, _ = world.leases[lease]
     world.queues[worker].clear()
     world.tick(1)

@@ -44,7 +44,7 @@ class Stream:
     """One generator task's items. ``received`` of the task's order, which every attempt is sent, says where the attempt
     begins: behind what has come, or before the first item that is missing."""
 
-    __slots__ = ("credited_attempt", "is_rebuilt", "missing", "order", "received", "record", "state")
+    __slots__ = ("credited_attempt", "is_rebuilt", "missing", "order", "received", "record", "state", "stopped_attempt")
 
     def __init__(self, record: TaskRecord) -> None:
         self.record = record
@@ -55,6 +55,8 @@ class Stream:
         """Items that were lost, in order → the first attempt that brings them again."""
         self.is_rebuilt = False
         """The stream itself is gone; items of it that somebody holds are made again."""
+        self.stopped_attempt = -1
+        """The attempt that was told to stop, so that the next one brings what is missing."""
         self.credited_attempt = 0
         """The attempt that knows how much has been taken: the first is pushed when nothing has."""
 
@@ -225,10 +227,24 @@ class Generators:
                 found.append(key)
         return found
 
-    def lost(self, record: TaskRecord, key: bytes) -> None:
-        """An item of a task that has not ended, or runs again, was lost: the attempt that runs now has made it before."""
+    def lost(self, record: TaskRecord, key: bytes) -> bool:
+        """An item of a task that has not ended, or runs again, was lost: the attempt that runs now has made it before. False
+        when there will be no other."""
+        stream, attempt = self._stream_of(record), record.spec.attempt
         is_out = self._endpoint_of(record) is not None
-        self._miss(self._stream_of(record), index_of(key), record.spec.attempt + is_out)
+        if is_out and not record.retries_left:
+            return False
+        self._miss(stream, index_of(key), attempt + is_out)
+        if is_out and stream.state == OPEN and stream.order.window > 0 and stream.stopped_attempt != attempt:
+            # It may wait for somebody to take items, who waits for one that is missing.
+            stream.stopped_attempt = attempt
+            self._tell(stream, STOP)
+        return True
+
+    def runs_again(self, record: TaskRecord) -> bool:
+        """Whether an attempt that has ended well was only stopped for the next one."""
+        stream = self.streams.get(record.spec.task_id)
+        return stream is not None and stream.state == OPEN and stream.stopped_attempt == record.spec.attempt
 
     def again(self, record: TaskRecord, key: bytes) -> None:
         """A task that has ended is about to run again, for this item (or for its return 0)."""

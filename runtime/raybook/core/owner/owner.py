@@ -297,6 +297,9 @@ class Owner:
                     self.references.add_borrower(key, client_id)
             error = reply.error
             if error is None:
+                if record.spec.num_returns < 0 and self.generators.runs_again(record) and self.tasks.spend(record):
+                    self._again(record)
+                    continue
                 self._finish(record, "FINISHED", reply.run_us, pid, reply=reply, client_id=client_id)
                 continue
             if self.tasks.should_retry_error(record, error):

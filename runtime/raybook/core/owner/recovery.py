@@ -160,8 +160,8 @@ class Recovery:
             key = wanted.pop()
             record = self._tasks.tasks.get(task_of(key))
             if record is not None:
-                if record.spec.num_returns < 0:
-                    self._generators.lost(record, key)
+                if record.spec.num_returns < 0 and not self._generators.lost(record, key):
+                    self._ready(key, Value(error=self._lost_error(key, node_id, self._spent(record))), False)
                 continue
             kept = self.lineage.find(key)
             why = self._why_not_again(key, kept)
@@ -247,7 +247,6 @@ class Recovery:
         name = record.spec.name
         if record.cancelled:
             return "ObjectLostError", f"`{name}`, which made it, was cancelled and does not run again. Submit it anew"
-        times = self.rebuilt.get(record.spec.task_id, 0)
         if record.actor_id:
             queue = self._actors.queues.get(record.actor_id)
             if queue is None or queue.state == ACTOR_DEAD:
@@ -256,20 +255,22 @@ class Recovery:
                     f"`{name}`, which made it, is a method of the actor {record.actor_id.hex()}, which has ended. Keep a "
                     f"handle of the actor, give it max_restarts",
                 )
-            if not record.retries_left and not times:
+            if not record.retries_left and record.spec.task_id not in self.rebuilt:
                 return (
                     "ObjectLostError",
                     f"`{name}`, which made it, is a method of an actor, and is not called again, because the actor may have "
                     f"changed since. If it may be called again, set max_task_retries",
                 )
-        if not record.retries_left:
-            setting = "max_task_retries" if record.actor_id else "max_retries"
-            return (
-                "ObjectReconstructionFailedMaxAttemptsExceededError",
-                f"`{name}`, which made it, was run again {times} times already and has no retries left. Raise {setting} on "
-                f"`{name}`",
-            )
-        return "", ""
+        return ("", "") if record.retries_left else self._spent(record)
+
+    def _spent(self, record: TaskRecord) -> tuple[str, str]:
+        name, times = record.spec.name, self.rebuilt.get(record.spec.task_id, 0)
+        setting = "max_task_retries" if record.actor_id else "max_retries"
+        return (
+            "ObjectReconstructionFailedMaxAttemptsExceededError",
+            f"`{name}`, which made it, was run again {times} times already and has no retries left. Raise {setting} on "
+            f"`{name}`",
+        )
 
     def _lost_error(self, key: bytes, node_id: bytes, why: tuple[str, str]) -> ErrorValue:
         reason = self._dead_nodes.get(node_id, "why is not known")
