@@ -66,10 +66,10 @@ class KernelSession:
         self.follow()
         self.show()
 
-    def connect(self, address: str) -> None:
-        """Connect to a running cluster and show it. Errors of ``ClusterAccess.connect``."""
+    def connect(self, address: str, session: str = "", token_file: str = "") -> None:
+        """Connect to a running cluster and show it; as ``ClusterAccess.connect``."""
         self._leave_lost()
-        self.access.connect(address)
+        self.access.connect(address, session, token_file)
         self.follow()
         self.show()
 

@@ -29,6 +29,8 @@ from raybook.protocol.messages.gcs import ClusterStatus, ClusterStatusReply
 
 DASHBOARD_PORT = 8265
 """Where Ray's clients look for a jobs server."""
+CLIENT_PORT = 10001
+"""Where Ray's thin clients look for a head."""
 DEFAULT_PORT = 6399
 """Next to the 6379 that Ray and Redis take, so that all can run on one machine."""
 
@@ -71,6 +73,13 @@ def main() -> None:
     type=click.IntRange(0, 65535),
     help=f"Of HTTP; {DASHBOARD_PORT} unless given, or any free one when that is taken; 0: any free one.",
 )
+@click.option(
+    "--client-port",
+    "--ray-client-server-port",
+    type=click.IntRange(-1, 65535),
+    help=f"Where thin clients knock, on --host; {CLIENT_PORT} unless given, or any free one when that is taken; 0: any free "
+    "one, -1: none.",
+)
 def start(
     head: bool,
     address: str | None,
@@ -88,6 +97,7 @@ def start(
     include_dashboard: bool,
     dashboard_host: str,
     dashboard_port: int | None,
+    client_port: int | None,
 ) -> None:
     """Start a cluster here, or join one."""
     if head == (address is not None):
@@ -105,7 +115,8 @@ def start(
                 store=store_path,
                 metrics_port=metrics_port,
                 http_host=dashboard_host,
-                http_port=_http_port(dashboard_host, dashboard_port) if include_dashboard else None,
+                http_port=_free_port(dashboard_host, dashboard_port, DASHBOARD_PORT) if include_dashboard else None,
+                session_port=None if client_port == -1 else _free_port(host, client_port, CLIENT_PORT),
             )
             click.echo(f"Cluster {record.name or record.cluster_id} is running; its GCS listens at {record.address}.")
             click.echo(f'  from Python here:  raybook.init(address="{record.name or record.cluster_id}")')
@@ -113,6 +124,9 @@ def start(
                 click.echo(f"  for Prometheus:    http://{record.metrics_address}/metrics")
             if record.http_address:
                 click.echo(f"  jobs:              raybook job submit --address http://{record.http_address} -- COMMAND")
+            if record.session_address:
+                click.echo(f'  from elsewhere:    raybook.init("{record.session_address}", token_file=...)')
+                click.echo(f"  its token:         {record.token_file}")
             click.echo(f"  another node:      raybook start --address {record.address}")
             click.echo(f"  end it:            raybook stop {record.name or record.cluster_id}")
         else:
@@ -164,14 +178,14 @@ def stop(cluster: str | None, everything: bool) -> None:
         click.echo("No cluster is running on this machine.")
 
 
-def _http_port(host: str, wanted: int | None) -> int:
+def _free_port(host: str, wanted: int | None, usual: int) -> int:
     if wanted is not None:
         return wanted
     try:
-        socket.create_server((host, DASHBOARD_PORT)).close()
+        socket.create_server((host, usual)).close()
     except OSError:
         return 0
-    return DASHBOARD_PORT
+    return usual
 
 
 def _custom(text: str) -> dict[str, float]:

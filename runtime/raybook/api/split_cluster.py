@@ -47,11 +47,12 @@ def start_head(
     metrics_port: int | None = 0,
     http_host: str = "127.0.0.1",
     http_port: int | None = None,
+    session_port: int | None = None,
 ) -> ClusterRecord:
     """Start a GCS and the raylet of its machine; returns the cluster's record when both serve. store: SQLite file, by
     default one in the session folder. ValueError for a taken name; RaySystemError, with the end of the log, when one of
     them does not start (the other one is ended then). metrics_port: of the page for Prometheus; 0: any free one, None: no
-    page. http_host, http_port: of the HTTP door, likewise."""
+    page. http_host, http_port: of the HTTP door, likewise. session_port: where thin clients knock, on ``host``, likewise."""
     if name and any(record.name == name for record in list_clusters()):
         raise ValueError(f"A cluster named {name!r} is running already; stop it, or choose another name.")
     cluster_id = ids.random_id().hex()
@@ -84,6 +85,7 @@ def start_head(
             labels or {},
             host,
             is_head=True,
+            session_port=session_port,
         )
         started.append(_start(RAYLET_MODULE, node, folder))
         record = _record(name, gcs, started[1].ready, amounts)
@@ -153,4 +155,5 @@ def _record(name: str, gcs: Ready, node: Ready, amounts: NodeAmounts) -> Cluster
         resources={"CPU": amounts.num_cpus} if amounts.num_cpus is not None else {},
         metrics_address=gcs.metrics_address,
         http_address=gcs.http_address,
+        session_address=node.session_address,
     )

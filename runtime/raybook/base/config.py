@@ -77,6 +77,10 @@ class Config(msgspec.Struct, frozen=True, array_like=True):
     with ``max_retries=0`` are not."""
     task_oom_retry_delay_ms: int = 1_000
     """Before the first of these; doubled each time (Ray: ``task_oom_retry_delay_base_ms``)."""
+    session_idle_s: int = 120
+    """How long the session of a thin client lives without it (Ray: ``RAY_CLIENT_RECONNECT_GRACE_PERIOD`` 30)."""
+    session_kept_s: int = 86_400
+    """The same of a session that has a name: a notebook of yesterday finds its results."""
 
 
 RAY_VARIABLES = MappingProxyType(

@@ -120,6 +120,9 @@ class Engine(Protocol):
     """Key of this process's runtime environment (``base/environments``), which what it starts inherits."""
     closed: bool
     """Whether ``shutdown`` was called, or this process was forked from the one that connected: calls raise then."""
+    session: Any
+    """What the owner's process keeps for others to come, when that is not this one (``engines.session.SessionView``);
+    else None."""
     make_ref: Callable[[bytes, str, Callable[[bytes], None]], Any]
     """The public ref class, called with (id, owner address, release). ``api`` sets it before the first submission."""
     serialization: SerializationContext

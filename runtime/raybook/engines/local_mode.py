@@ -52,6 +52,8 @@ TIMELINE_EVENTS_MAX = 10_000
 class LocalModeEngine:
     """See ``engines.engine.Engine`` for the contract. Amounts are the user's numbers; None for what the machine has."""
 
+    session = None
+
     def __init__(
         self,
         num_cpus: float | None = None,

@@ -22,7 +22,8 @@ from typing import Any
 import msgspec
 
 from raybook.base.config import Config
-from raybook.base.ids import random_id
+from raybook.base.errors import LocalRayletDiedError
+from raybook.base.ids import IdFactory, random_id
 from raybook.base.specs import Endpoint
 from raybook.core.owner.locality import Locality
 from raybook.core.owner.owner import Owner
@@ -83,6 +84,7 @@ class CoreProcess:
     ) -> None:  # fmt: skip
         """Register with the raylet; blocks until it answers. ConnectionError when it refuses (with its reason)."""
         self.client_id = client_id or random_id()
+        self.ids = IdFactory(self.client_id)
         session_dir = os.path.dirname(raylet_address.removeprefix("unix:"))
         self.address, self._listeners = listen_for_peers(session_dir, self.client_id.hex())
         try:
@@ -173,17 +175,24 @@ class CoreProcess:
         self._mail.executor = self.executor
         self._thread.start()
 
-    def watch(self, fd: int, note: Callable[[], None]) -> None:
-        """Call ``note`` in the loop each time a descriptor becomes readable anew. From the thread that holds the baton, or
-        before the loop could see it."""
+    def watch(self, fd: int, note: Callable[[], None], mask: int = select.EPOLLIN | select.EPOLLET) -> None:
+        """Call ``note`` in the loop each time a descriptor becomes readable anew, or as ``mask`` says; again, to change
+        that. From the thread that holds the baton, or before the loop could see it."""
+        if fd in self._watched:
+            self._epoll.modify(fd, mask)
+        else:
+            self._epoll.register(fd, mask)
         self._watched[fd] = note
-        self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
 
     def unwatch(self, fd: int) -> None:
         """No more of that. Idempotent."""
         if self._watched.pop(fd, None) is not None:
             with contextlib.suppress(OSError, ValueError):
                 self._epoll.unregister(fd)
+
+    def lost_error(self) -> Exception:
+        """What to raise when ``lost_reason`` is set."""
+        return LocalRayletDiedError(self.lost_reason)
 
     def is_quiet(self) -> bool:
         """Nothing is in flight, or to be done, that would be late if the loop turned some milliseconds later."""

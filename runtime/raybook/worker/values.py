@@ -16,7 +16,6 @@ from typing import Any
 from raybook.base.error_values import error_from_value
 from raybook.base.errors import (
     GetTimeoutError,
-    LocalRayletDiedError,
     NodeDiedError,
     ObjectFetchTimedOutError,
     ObjectLostError,
@@ -49,6 +48,8 @@ class Values:
         self._inline_bytes_max = core.config.inline_bytes_max
         self._ready = core.owner.objects.values
         self._spilled = SpillReader()
+        self.decode: Callable[..., Any] = deserialize
+        """Makes an object of the bytes of a value that lies in the arena or on disk."""
         self._file_numbers = itertools.count()
         self.before_block: Callable[[], None] | None = None
         self.after_block: Callable[[], None] | None = None
@@ -89,7 +90,7 @@ class Values:
         ticket = core.tickets.allocate(serialized.total_bytes)
         if ticket.offset < 0:
             if core.lost_reason:
-                raise LocalRayletDiedError(core.lost_reason)
+                raise core.lost_error()
             if not ticket.spill_dir:
                 raise ObjectStoreFullError(ticket.refusal)
             return self._write_to_disk(serialized, owner_id, ticket), ticket
@@ -151,7 +152,7 @@ class Values:
 
     def _read_from_arena(self, location: Location, unpin: Unpin) -> Any:
         view = self._core.arena.view(location.offset, location.size)
-        return deserialize(view, wrap_buffer=partial(_keep, self._core.queue.append, unpin))
+        return self.decode(view, wrap_buffer=partial(_keep, self._core.queue.append, unpin))
 
     def _read_copy(self, key: bytes, location: Location, owner_address: str, end_s: float | None) -> Any:
         """The object lies on another node: read a copy, which is made if there is none yet. Our caller's pin keeps the
@@ -185,7 +186,7 @@ class Values:
         size = f"{location.size / (1 << 20):.1f} MiB"
         what = f"The object {ref.object_id.hex()} ({size}) lies on node {location.node_id.hex()}"
         if core.lost_reason:
-            raise LocalRayletDiedError(core.lost_reason)
+            raise core.lost_error()
         if not ticket.done:
             why = ticket.reason or "it is on its way"
             raise GetTimeoutError(
@@ -210,7 +211,7 @@ class Values:
     def _read_from_disk(self, ref: RefInfo, location: Location) -> Any:
         key = ref.object_id
         try:
-            return deserialize(self._spilled.read(location), wrap_buffer=partial(self._hold_while_looked_at, ref))
+            return self.decode(self._spilled.read(location), wrap_buffer=partial(self._hold_while_looked_at, ref))
         except SpilledValueLost as error:
             damage = (
                 f"The object {key.hex()} was moved to disk because the object store was full, and is lost: {error}. "
@@ -266,7 +267,7 @@ class Values:
                 self._note_errors(keys)
                 raise failed
             values.append(value)
-        if self._core.owner.recovery.is_on and len(refs) > 1:
+        if len(refs) > 1:
             self._begin_copies(refs)
         try:
             pairs = zip(refs, values, strict=True)
@@ -278,6 +279,8 @@ class Values:
     def _begin_copies(self, refs: Iterable[Any]) -> None:
         """Have copies made of those that lie on other nodes, all at once, and wait for none."""
         core = self._core
+        if not core.owner.recovery.is_on:
+            return
         append = core.queue.append
         here, copies = core.me.node_id, core.owner.objects.copies
         for ref in refs:
@@ -310,7 +313,7 @@ class Values:
             value = self._ready.get(key)
             if value is not None and value.error is not None:
                 return error_from_value(value.error, deserialize)
-        return LocalRayletDiedError(self._core.lost_reason) if self._core.lost_reason else None
+        return self._core.lost_error() if self._core.lost_reason else None
 
     def _wait_for_all(self, keys: list[bytes], timeout_s: float | None) -> None:
         looks = 0
@@ -338,7 +341,7 @@ class Values:
         """Wait until the owner machine releases it. False on time-out. An interrupt withdraws the wait."""
         core = self._core
         if core.lost_reason:
-            raise LocalRayletDiedError(core.lost_reason)
+            raise core.lost_error()
         if timeout_s is not None and timeout_s <= 0:
             # What was submitted before this call must have been looked at once.
             timeout_s = 0.005
@@ -355,7 +358,7 @@ class Values:
         if not done:
             core.submit(CancelWait(wait))
         if core.lost_reason and not wait.done:
-            raise LocalRayletDiedError(core.lost_reason)
+            raise core.lost_error()
         return done
 
     def wait(
@@ -374,7 +377,7 @@ class Values:
             begin = place + 1
         rest += refs[begin:]
         ready = [refs[place] for place in places]
-        if fetch_local and self._core.owner.recovery.is_on:
+        if fetch_local:
             self._begin_copies(ready)
         return ready, rest
 

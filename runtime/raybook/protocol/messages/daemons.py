@@ -45,6 +45,8 @@ class HeadOptions(msgspec.Struct):
     http_host: str = "127.0.0.1"
     http_port: int | None = None
     """Where the HTTP door listens beside its Unix socket; 0: at any free port; None: at none."""
+    session_port: int | None = None
+    """Where thin clients knock, on ``host``, beside the Unix socket; 0: at any free port; None: at none."""
 
 
 class GcsOptions(msgspec.Struct):
@@ -75,6 +77,8 @@ class NodeOptions(msgspec.Struct):
     labels: dict[str, str] = {}
     host: str = "127.0.0.1"
     is_head: bool = False
+    session_port: int | None = None
+    """Of a head: where thin clients knock, on ``host``; 0: at any free port; None: at the Unix socket only."""
 
 
 class Ready(msgspec.Struct):
@@ -91,3 +95,5 @@ class Ready(msgspec.Struct):
     """host:port of Prometheus' page, when it is served."""
     http_address: str = ""
     """host:port of the HTTP door, when it listens at a port."""
+    session_address: str = ""
+    """host:port at which thin clients knock, when it is a port."""
