@@ -6,13 +6,12 @@ the local mode.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from raybook.api.context import DRIVER, LOCAL
 from raybook.api.init_options import InitOptions, split_host_port
 from raybook.api.worker_output import WorkerOutput
-from raybook.base.tls_files import TlsFiles, choose_tls
+from raybook.base.tls_files import TlsFiles
 from raybook.engines.engine import Engine
 from raybook.io.process import raise_file_limit
 
@@ -90,15 +89,15 @@ def _join(options: InitOptions, address: str, common: dict[str, Any]) -> Engine:
         engine: Engine = _native_engine().connect(found.node_socket, found.token, **common)
         return engine
     if found is not None:
-        door, token, tls = session_door_of(found.session_dir), found.token, None
+        door, token = session_door_of(found.session_dir), found.token
     else:
-        door, token, tls = f"tcp:{address}", read_token(address, options.token_file), choose_tls(os.environ)
-    security = None if tls is None else _security(tls)
+        door, token = f"tcp:{address}", read_token(address, options.token_file)
+    security = _tls(options.tls) if options.tls is not None and door.startswith("tcp:") else None
     engine = _session_engine().knock(door, token, session=options.session, security=security, **common)
     return engine
 
 
-def _security(files: TlsFiles) -> Any:
+def _tls(files: TlsFiles) -> Any:
     from raybook.io.tls import Tls
 
     return Tls(files)

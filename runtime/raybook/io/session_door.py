@@ -67,13 +67,13 @@ class HostedSession:
 
 
 class SessionDoor:
-    """One for each cluster. security: TLS, at the port. Errors of opening are OSError: a port that is taken."""
+    """One for each cluster. security: TLS, at the port."""
 
     def __init__(self, folder: Path, token: bytes, config: Config, security: Security | None = None) -> None:
+        self._security = security
         self._folder = folder
         self._token = token
         self._config = config
-        self._security = security
         self._loop = asyncio.get_running_loop()
         self._servers: list[FrameServer] = []
         self._sessions: dict[bytes, HostedSession] = {}

@@ -44,7 +44,7 @@ from raybook.core.owner.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ti
 from raybook.io.peer_address import close_listeners, listen_for_peers
 from raybook.io.shm_arena import Arena
 from raybook.io.transport import ConnectionClosed
-from raybook.protocol.messages.raylet import FactsDelta, GcsReply, NodeGone, ObjectFetched, Observed, Refused
+from raybook.protocol.messages.raylet import FactsDelta, GcsReply, NodeGone, Observed, Refused
 from raybook.protocol.messages.store import (
     ExtentGranted,
     ExtentRefused,
@@ -112,7 +112,10 @@ class CoreProcess:
         self.fact_listeners: list[Callable[[FactsDelta], None]] = []
         self.lost_reason = ""
         self._regions = Regions(self.to_raylet, self.owner.pins.touches)
-        self._copies = Copies(self.to_raylet, self.owner.objects, registered.node_id)
+        self._copies = Copies(
+            self.to_raylet, self.queue.append, self.owner.objects, self.owner.references, self.owner.pins,
+            registered.node_id,
+        )  # fmt: skip
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
         self._mail = Mail(
@@ -156,7 +159,7 @@ class CoreProcess:
             ExtentGranted: lambda message: self._regions.granted(message),
             ExtentRefused: lambda message: self._regions.refused(message),
             RegionsFreed: self._regions.freed,
-            ObjectFetched: self._copies.answered,
+            **self._copies.handlers,
             ReclaimQuery: self._regions.reclaim_asked,
             RecallIdle: lambda message: self._regions.recalled(message),
             Observed: lambda message: self.facts.set_observed(message.active),
