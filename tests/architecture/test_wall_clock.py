@@ -20,6 +20,7 @@ ROOMS = "base protocol core io gcs raylet worker session head autoscaler".split(
 WALL_CLOCK = frozenset({"time", "time_ns", "now", "utcnow", "today"})
 
 MAY_READ_IT = {
+    "io/certificates.py": "when certificates begin and end to be valid",
     "io/clock.py": "once, as the anchor of a clock that goes on by itself",
     "io/session_dir.py": "the age of a folder that nobody has claimed, which is in the file system's time",
     "worker/core_process.py": "when tasks began and ended, for the timeline",

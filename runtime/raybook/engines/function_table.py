@@ -45,7 +45,7 @@ class FunctionTable:
             # Another thread may enter or forget at the same time.
             if self.known.pop(key, None) is not None:
                 self._bytes -= len(stats.payload)
-                self._core.submit(partial(self._forget, key, stats))
+                self._core.submit_call(partial(self._forget, key, stats))
 
     def _forget(self, key: bytes, stats: FunctionStats) -> None:
         """On the I/O thread, which alone knows whether a task has come in between."""
