@@ -7,6 +7,7 @@ the registry of this user says is a cluster of ours. Exit codes: 0 done, 1 it co
 from __future__ import annotations
 
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import click
 
 from raybook.api import local_cluster, split_cluster
 from raybook.base.errors import RayError
+from raybook.base.tls_files import choose_tls
 from raybook.base.version import VERSION
 from raybook.commands.ask import ask
 from raybook.commands.job import job
@@ -22,8 +24,10 @@ from raybook.commands.microbenchmark import microbenchmark
 from raybook.commands.rows import node_rows, used_of_total
 from raybook.commands.state import format_option, get_command, list_command, memory, summary, timeline
 from raybook.commands.tables import cell
+from raybook.commands.tls import tls as tls_group
 from raybook.io import session_dir
 from raybook.io.cluster_registry import ClusterRecord
+from raybook.io.tls import usable_tls
 from raybook.protocol.messages.daemons import NodeAmounts
 from raybook.protocol.messages.gcs import ClusterStatus, ClusterStatusReply
 
@@ -54,6 +58,11 @@ def main() -> None:
 @click.option("--resources", default="{}", metavar="JSON", help="Custom resources, as in '{\"licence\": 2}'.")
 @click.option("--store", default="", metavar="FILE", help="Where the GCS keeps its tables; in its session by default.")
 @click.option("--token-file", metavar="FILE", help="Of the cluster to join, when it runs on another machine.")
+@click.option(
+    "--tls-cert", default="", metavar="FILE", help="This node's certificate: other nodes are spoken with by TLS."
+)
+@click.option("--tls-key", default="", metavar="FILE", help="Its private key.")
+@click.option("--tls-ca", default="", metavar="FILE", help="Certificate of the authority that others must be of.")
 @click.option(
     "--metrics-export-port",
     type=click.IntRange(-1, 65535),
@@ -93,6 +102,9 @@ def start(
     resources: str,
     store: str,
     token_file: str | None,
+    tls_cert: str,
+    tls_key: str,
+    tls_ca: str,
     metrics_export_port: int,
     include_dashboard: bool,
     dashboard_host: str,
@@ -104,6 +116,7 @@ def start(
         raise click.UsageError("Say either --head (a new cluster) or --address HOST:PORT (join one).")
     amounts = NodeAmounts(num_cpus, num_gpus, memory, object_store_memory, _custom(resources))
     try:
+        tls = usable_tls(choose_tls(os.environ, tls_cert, tls_key, tls_ca))
         if head:
             store_path = str(Path(store).resolve()) if store else ""
             metrics_port = metrics_export_port if metrics_export_port >= 0 else None
@@ -117,6 +130,7 @@ def start(
                 http_host=dashboard_host,
                 http_port=_free_port(dashboard_host, dashboard_port, DASHBOARD_PORT) if include_dashboard else None,
                 session_port=None if client_port == -1 else _free_port(host, client_port, CLIENT_PORT),
+                tls=tls,
             )
             click.echo(f"Cluster {record.name or record.cluster_id} is running; its GCS listens at {record.address}.")
             click.echo(f'  from Python here:  raybook.init(address="{record.name or record.cluster_id}")')
@@ -127,11 +141,12 @@ def start(
             if record.session_address:
                 click.echo(f'  from elsewhere:    raybook.init("{record.session_address}", token_file=...)')
                 click.echo(f"  its token:         {record.token_file}")
-            click.echo(f"  another node:      raybook start --address {record.address}")
+            needs = " --tls-cert FILE --tls-key FILE --tls-ca FILE" if tls else ""
+            click.echo(f"  another node:      raybook start --address {record.address}{needs}")
             click.echo(f"  end it:            raybook stop {record.name or record.cluster_id}")
         else:
             assert address is not None
-            node = split_cluster.join(address, token_file or _token_file_of(address), amounts, host)
+            node = split_cluster.join(address, token_file or _token_file_of(address), amounts, host, tls=tls)
             click.echo(f"Node {node.ready.node_id} (pid {node.ready.pid}) has joined the cluster at {address}.")
     except (RayError, ValueError, TypeError, OSError) as error:
         raise click.ClickException(str(error)) from None
@@ -256,7 +271,7 @@ def _status_row(record: ClusterRecord) -> dict[str, object]:
     return row
 
 
-for _command in (list_command, get_command, summary, memory, timeline, logs, job, microbenchmark):
+for _command in (list_command, get_command, summary, memory, timeline, logs, job, microbenchmark, tls_group):
     main.add_command(_command)
 
 

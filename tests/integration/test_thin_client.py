@@ -18,6 +18,7 @@ import pytest
 import raybook as ray
 from raybook.api import local_cluster, split_cluster
 from raybook.api.context import current_runtime
+from raybook.api.own_tasks import cancel_tasks, unfinished_tasks
 from raybook.base.errors import SessionLostError
 from raybook.engines.session import SessionEngine
 from raybook.io.cluster_registry import ClusterRecord
@@ -537,7 +538,7 @@ def test_a_wrong_token_is_refused(head, tmp_path):
     ray.shutdown()
     wrong = tmp_path / "token"
     wrong.write_bytes(bytes(32))
-    with pytest.raises(ConnectionError, match="Is this the token of that cluster"):
+    with pytest.raises(ConnectionError, match="refused our token: it belongs to another cluster"):
         ray.init(f"ray://{head.session_address}", token_file=str(wrong))
     assert not ray.is_initialized()
 
@@ -572,3 +573,24 @@ def test_a_session_needs_a_cluster_that_outlives_this_process(monkeypatch):
         ray.init(session="x")
     with pytest.raises(ValueError, match="ray://HOST:PORT"):
         ray.init("ray://nowhere")
+
+
+def test_what_a_session_has_not_finished_can_be_listed_and_cancelled(connect, tmp_path):
+    connect()
+    gate = str(tmp_path / "gate")
+
+    @ray.remote
+    def wait_for(path):
+        import os
+        import time
+
+        while not os.path.exists(path):
+            time.sleep(0.01)
+
+    refs = [wait_for.remote(gate) for _ in range(2)]
+    until(lambda: len(unfinished_tasks()) == 2)
+    assert [task.name.rpartition(".")[2] for task in unfinished_tasks()] == ["wait_for", "wait_for"]
+    assert cancel_tasks(unfinished_tasks(), force=True) == 2
+    for ref in refs:
+        with pytest.raises(ray.exceptions.TaskCancelledError):
+            ray.get(ref, timeout=10)

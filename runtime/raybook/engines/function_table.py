@@ -7,6 +7,8 @@ kept the old function, or an object is rebuilt) brings the code along again.
 
 from __future__ import annotations
 
+from functools import partial
+
 from raybook.core.owner.records import FunctionStats
 from raybook.engines.engine import Function
 from raybook.worker.core_process import CoreProcess
@@ -43,4 +45,10 @@ class FunctionTable:
             # Another thread may enter or forget at the same time.
             if self.known.pop(key, None) is not None:
                 self._bytes -= len(stats.payload)
-                self._core.forget_function(key, stats)
+                self._core.submit_call(partial(self._forget, key, stats))
+
+    def _forget(self, key: bytes, stats: FunctionStats) -> None:
+        """On the I/O thread, which alone knows whether a task has come in between."""
+        if not stats.is_busy:
+            self._core.facts.retire(stats)
+            self._core.forget_code(key)

@@ -39,6 +39,7 @@ from raybook.core.owner.records import (
 from raybook.engines.call_sites import recorder
 from raybook.engines.engine import ActorHandleState, ActorOptions, CallOptions, Function, TaskOptions
 from raybook.engines.function_table import FunctionTable
+from raybook.engines.own_tasks import OwnTasks
 from raybook.engines.pending_calls import PendingCalls
 from raybook.engines.placement_groups import PlacementGroups
 from raybook.protocol.messages import gcs
@@ -95,6 +96,7 @@ class NativeEngine:
 
     def _make_values(self, core: CoreProcess) -> Values:
         """What else this engine needs of the owner in this process: reports of it, and its values."""
+        self.own_tasks = OwnTasks(core)
         core.facts.largest_objects = lambda count: memory_report.largest(core.owner, count)
         Surveyor(core, lambda: self.job.job_id)
         return Values(core, self.serialization)

@@ -23,12 +23,13 @@ import msgspec
 from raybook.base.environments import PLAIN
 from raybook.base.error_values import error_from_code
 from raybook.base.errors import SessionLostError
-from raybook.base.ids import FIRST_RETURN, random_id
+from raybook.base.ids import FIRST_RETURN, random_id, task_of
 from raybook.base.specs import PROTOCOL_VERSION, Job
 from raybook.base.version import VERSION
 from raybook.core.owner.records import Wait
 from raybook.engines.engine import ActorHandleState, ActorOptions, CallOptions, Function
 from raybook.engines.native import NativeEngine
+from raybook.engines.own_tasks import OwnTasks, UnfinishedTask
 from raybook.engines.session_core import Order, SessionCore
 from raybook.engines.session_mirror import EndedCalls
 from raybook.engines.session_values import SessionValues
@@ -99,6 +100,7 @@ class SessionEngine(NativeEngine):
         return engine
 
     def _make_values(self, core: Any) -> Values:
+        self.own_tasks = SessionTasks(core)
         return SessionValues(core, self.serialization)
 
     def _after_fork(self) -> None:
@@ -161,6 +163,21 @@ class SessionEngine(NativeEngine):
         self._core.stop(ends_session=not self._core.welcome.session_name or self.session.ends)
         if self._stop_cluster is not None:
             self._stop_cluster()
+
+
+class SessionTasks(OwnTasks):
+    """What the session has submitted for this process and is not over."""
+
+    _core: SessionCore  # type: ignore[assignment]
+
+    def unfinished(self) -> list[UnfinishedTask]:
+        """In the order of their submission. Blocks for a round trip."""
+        told = self._core.ask(m.UNFINISHED)
+        return msgspec.msgpack.decode(told.body, type=list[UnfinishedTask]) if told is not None else []
+
+    def unfinished_of(self, object_id: bytes) -> UnfinishedTask | None:
+        task_id = task_of(object_id)
+        return next((task for task in self.unfinished() if task.task_id == task_id), None)
 
 
 class SessionView:

@@ -209,6 +209,9 @@ class SessionCore:
             raise self.lost_error()
         return question.told
 
+    def forget_code(self, key: bytes) -> None:
+        """The session keeps the code that it has."""
+
     @property
     def is_connected(self) -> bool:
         return self._link.machine.state == OPEN

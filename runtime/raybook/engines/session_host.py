@@ -36,6 +36,7 @@ from raybook.core.session.ledger import ACTOR, OBJECT, Ledger, Origin
 from raybook.core.session.server import Greet
 from raybook.engines.hosted_transfers import HostedTransfers
 from raybook.engines.hosted_values import HostedValues
+from raybook.engines.own_tasks import OwnTasks
 from raybook.io.log_file import log_names, log_piece
 from raybook.io.session_dir import LOGS
 from raybook.protocol.messages import session as m
@@ -125,6 +126,9 @@ class SessionHost:
             m.FORGET_KEPT: self._on_forget,
             m.LIST_LOGS: lambda ask: self._tell(ask, encode_body(log_names(self._log_folder))),
             m.READ_LOG: self._on_read_log,
+            m.UNFINISHED: lambda ask: self._later(
+                lambda: self._tell(ask, encode_body(OwnTasks(self._core).unfinished()))
+            ),
         }
 
     # What the link asks for

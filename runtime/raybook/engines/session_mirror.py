@@ -110,6 +110,9 @@ class NoFacts:
     def register(self, stats: Any) -> None:
         pass
 
+    def retire(self, stats: Any) -> None:
+        pass
+
 
 def _size(value: Value) -> int:
     return 100 + (len(value.inline) if value.inline is not None else 0)

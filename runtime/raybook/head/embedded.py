@@ -225,7 +225,7 @@ class Head:
         swept = await self._loop.run_in_executor(None, session_dir.sweep, self._session.parent)
         for folder in swept:
             logger.info("Removed %s, which a killed head had left.", folder)
-        page = await self._serve_metrics(gcs)
+        page = await self._serve_metrics(gcs, token)
         record.metrics_address = page.address if page is not None else ""
         try:
             await self._serve_grpc(gcs, token, record)
@@ -233,14 +233,14 @@ class Head:
             if page is not None:
                 page.close()
 
-    async def _serve_metrics(self, gcs: GcsService) -> Any:
+    async def _serve_metrics(self, gcs: GcsService, token: bytes) -> Any:
         """Prometheus' page, where it was asked for. Imported late: most clusters have none."""
         options = self._options
         if options.metrics_port is None:
             return None
         assert self._loop is not None
         module = await self._loop.run_in_executor(None, importlib.import_module, "raybook.gcs.metrics_page")
-        page = module.MetricsPage(gcs, self._loop)
+        page = module.MetricsPage(gcs, self._loop, token)
         try:
             page.serve(options.host, options.metrics_port)
         except OSError:

@@ -19,7 +19,7 @@ from raybook.base.specs import Location
 from raybook.io import range_stream
 from raybook.io.range_stream import Inflow
 from raybook.io.shm_arena import Arena
-from raybook.io.transport import connect
+from raybook.io.transport import Security, connect
 from raybook.protocol.frames import Codec
 from raybook.protocol.messages.neighbours import (
     NeighbourMessage,
@@ -50,11 +50,14 @@ class Refused(Exception):
 class RangeReader:
     """node_id: of this node. gateway: where a living node listens, "" when it is not known."""
 
-    def __init__(self, node_id: bytes, token: bytes, arena: Arena, gateway: Callable[[bytes], str]) -> None:
+    def __init__(
+        self, node_id: bytes, token: bytes, arena: Arena, gateway: Callable[[bytes], str], security: Security | None
+    ) -> None:
         self._node_id = node_id
         self._token = token
         self._arena = arena
         self._gateway = gateway
+        self._security = security
         self._sockets: set[socket.socket] = set()
         self._closed = False
         self._encode = Codec(NeighbourMessage).encode
@@ -105,16 +108,23 @@ class RangeReader:
         address = self._gateway(node_id)
         if not address:
             raise ConnectionError(f"node {node_id.hex()} is not in the cluster any more")
-        sock = connect(address, self._token, NeighbourMessage, CONNECT_S).sock
+        sock = connect(address, self._token, NeighbourMessage, CONNECT_S, self._security).sock
         self._sockets.add(sock)
         try:
             range_stream.set_timeouts(sock, TIMEOUT_S)
             # Who has seen many named nodes fail is not named another one.
             reader = self._node_id if len(avoid) < NAMED_MAX else b""
             wanted = ReadRange(
-                object_id, source.offset, source.size, source.spill_path, source.checksum, inflow.position, reader,
-                avoid, is_copy,
-            )  # fmt: skip
+                object_id,
+                source.offset,
+                source.size,
+                source.spill_path,
+                source.checksum,
+                begin=inflow.position,
+                reader=reader,
+                avoid=avoid,
+                is_copy=is_copy,
+            )
             sock.sendall(self._encode(wanted))
             answer = _read_frame(sock)
             if isinstance(answer, RangeElsewhere) and reader and not is_copy:

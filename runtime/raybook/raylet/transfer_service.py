@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from raybook.core.node import pull_events as pe
+from raybook.core.node.node_view import NodeView
 from raybook.core.node.pull_manager import PullManager
 from raybook.core.node.push_manager import RELAY_BYTES_MIN
 from raybook.io.range_stream import Inflow
@@ -51,14 +52,16 @@ class TransferService:
         capacity_bytes: int,
         spill_folder: str,
         neighbours: Neighbours,
+        view: NodeView,
         to_store: Callable[[Any], None],
         send: Callable[[bytes, Any], None],
     ) -> None:
         self._neighbours = neighbours
+        self._view = view
         self._send = send
         self._machine = PullManager(int(capacity_bytes * IN_FLIGHT_SHARE))
         self._room = CopyRoom(self._decide, to_store)
-        self._reader = RangeReader(node_id, token, arena, neighbours.gateway)
+        self._reader = RangeReader(node_id, token, arena, neighbours.gateway, neighbours.security)
         self._senders = RangeSenders(node_id, arena, spill_folder, self._decide, to_store)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="fetch")
         self._loop = asyncio.get_running_loop()
@@ -152,12 +155,11 @@ class TransferService:
             return
         node_id = effect.source.node_id
         if not self._neighbours.gateway(node_id):
-            if self._neighbours.is_dead(node_id):
+            if self._view.why_dead(node_id):
                 text = f"its node {node_id.hex()} is not in the cluster any more"
                 self._loop.call_soon(self._end, effect, text, NODE_DIED)
             else:
                 # One of the two has just joined.
-                self._neighbours.look_soon()
                 self._try_again(effect, f"node {node_id.hex()} is not known here yet")
             return
         inflow = self._inflows[effect.object_id]

@@ -37,6 +37,7 @@ from raybook.core.session.client import (
     Welcomed,
 )
 from raybook.io.transport import FramedSocket, connect, connect_nowait
+from raybook.protocol.auth import AuthenticationFailed
 from raybook.protocol.messages.session import Batch, Conversation, Goodbye, Knock, TurnedAway, Welcome
 
 logger = logging.getLogger(__name__)
@@ -272,7 +273,7 @@ class ClientLink:
             if framed.unsent_bytes:
                 framed.flush()  # The challenge has come, and the knock may go out.
         except ConnectionError as error:
-            self._broke(str(error))
+            self._broke(error)
             return
         for message in messages:
             self._on_message(message)
@@ -297,7 +298,7 @@ class ClientLink:
                     framed.flush()
             is_writing = not framed.flush()
         except ConnectionError as error:
-            self._broke(str(error))
+            self._broke(error)
             return
         if is_writing != self._is_writing:
             self._is_writing = is_writing
@@ -332,11 +333,10 @@ class ClientLink:
                 self._epoll.unregister(framed.fd)
             framed.close()
 
-    def _broke(self, reason: str) -> None:
-        attempt, framed = self.machine.attempt, self._framed
-        is_refusal = framed is not None and framed.is_connected
+    def _broke(self, error: ConnectionError) -> None:
+        attempt = self.machine.attempt
         self._hang_up()
-        self._handle([Broke(attempt, reason, is_refusal)])
+        self._handle([Broke(attempt, str(error), isinstance(error, AuthenticationFailed))])
 
     # The end
 

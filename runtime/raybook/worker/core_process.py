@@ -30,7 +30,6 @@ from raybook.core.owner.owner import Owner
 from raybook.core.owner.records import (
     FreeOwn,
     FromRaylet,
-    FunctionStats,
     GiveBackIdle,
     LogLine,
     LookAgain,
@@ -44,8 +43,9 @@ from raybook.core.owner.records import (
 from raybook.core.owner.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ticket
 from raybook.io.peer_address import close_listeners, listen_for_peers
 from raybook.io.shm_arena import Arena
+from raybook.io.tls import load_tls
 from raybook.io.transport import ConnectionClosed
-from raybook.protocol.messages.raylet import FactsDelta, GcsReply, Observed, Refused
+from raybook.protocol.messages.raylet import FactsDelta, GcsReply, NodeGone, Observed, Refused
 from raybook.protocol.messages.store import (
     ExtentGranted,
     ExtentRefused,
@@ -119,7 +119,13 @@ class CoreProcess:
         )  # fmt: skip
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
-        self._mail = Mail(self.me, token, self._listeners, self._epoll, self.owner.accepted, self.queue.append)
+        # Only who listens over TCP has peers on other nodes, and a file to look for.
+        security = load_tls(session_dir) if len(self._listeners) > 1 else None
+        self._mail = Mail(
+            self.me, token, self._listeners, self._epoll, self.owner.accepted, self.queue.append,
+            registered.config.health_check_timeout_ms, security,
+        )  # fmt: skip
+        self.forget_code = self._mail.forget
         self.unfinished = self.owner.tasks.tasks
         self.awaited = self.owner.waits.waiting
         self.deferred = DeferredSignals(self.wake)
@@ -321,6 +327,7 @@ class CoreProcess:
         self.owner.wall_s = _wall_s()
         self._execute(self.owner.tick(now_ms))
         self._regions.look(now_ms)
+        self._mail.look(now_ms)
         if self.facts.is_due(now_ms):
             for message in self.facts.take(now_ms):
                 self.to_raylet(message)
@@ -375,6 +382,9 @@ class CoreProcess:
         if kind is SpillWanted:
             # What nothing lies in need not be made free.
             message.bytes_wanted -= self._regions.give_back_idle(EVERYTHING, RECALL_BYTES_MIN)
+        if kind is NodeGone:
+            self._mail.node_gone(message, inbox)
+            return
         if kind in self.owner.accepted_from_raylet:
             inbox.append(FromRaylet(message))
             return
@@ -413,16 +423,6 @@ class CoreProcess:
     def finish_write(self, peer: Peer) -> None:
         """Another thread's write was cut short; take over."""
         self.submit_call(lambda: self._mail.unsent.__setitem__(peer.framed.fd, peer))
-
-    def forget_function(self, key: bytes, stats: FunctionStats) -> None:
-        """No task of ours needs it now, as far as another thread can see: here and in the workers it may go."""
-
-        def forget() -> None:
-            if not stats.is_busy:
-                self.facts.retire(stats)
-                self._mail.forget(key)
-
-        self.submit(forget)
 
     def submit_call(self, function: Callable[[], None]) -> None:
         """Run a function on the I/O thread."""

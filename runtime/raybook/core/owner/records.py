@@ -230,9 +230,13 @@ class FromRaylet(msgspec.Struct, gc=False):
 
 
 class PeerGone(msgspec.Struct):
-    """The connection to another process ended."""
+    """The connection to another process ended. reason: why, unless the process just closed it. is_cut_off: the network
+    broke it, and the process may live. home: its node (``io/peer_address``), "" for this one: that may have died, too."""
 
     client_id: bytes
+    reason: str = ""
+    is_cut_off: bool = False
+    home: str = ""
 
 
 # Effects.

@@ -49,8 +49,7 @@ class WasTurnedAway(msgspec.Struct):
 
 
 class Broke(msgspec.Struct):
-    """The connection could not be made, or ended. is_refusal: the other side asked for the token, and closed the connection
-    when it had its proof."""
+    """The connection could not be made, or ended. is_refusal: the other side has another token."""
 
     attempt: int
     reason: str

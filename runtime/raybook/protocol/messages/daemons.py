@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
+from raybook.base.tls_files import TlsFiles
+
 
 class OwnerProcess(msgspec.Struct):
     """The process that a daemon lives and dies with."""
@@ -63,6 +65,8 @@ class GcsOptions(msgspec.Struct):
     metrics_port: int | None = None
     http_host: str = "127.0.0.1"
     http_port: int | None = None
+    tls: TlsFiles | None = None
+    """What the GCS shows to nodes and asks of them; None: no TLS."""
 
 
 class NodeOptions(msgspec.Struct):
@@ -79,6 +83,7 @@ class NodeOptions(msgspec.Struct):
     is_head: bool = False
     session_port: int | None = None
     """Of a head: where thin clients knock, on ``host``; 0: at any free port; None: at the Unix socket only."""
+    tls: TlsFiles | None = None
 
 
 class Ready(msgspec.Struct):

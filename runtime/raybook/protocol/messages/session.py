@@ -244,6 +244,7 @@ NAME_KEPT = "name"
 FORGET_KEPT = "forget"
 LIST_LOGS = "list logs"
 READ_LOG = "read log"
+UNFINISHED = "unfinished"
 
 
 class Upload(msgspec.Struct, tag=19, array_like=True):
