@@ -27,7 +27,7 @@ from raybook.io.shm_arena import Arena
 
 WINDOW_BYTES = 1 << 20
 """Received at a time: small enough for pages to stay in the cache between being put in place and being filled, large enough
-that two system calls cost nothing beside it (benchmarks/transfer.py --windows)."""
+that two system calls cost nothing beside it."""
 SEND_BYTES_MAX = 1 << 30
 """Linux sends at most 2 GiB in one call."""
 F_SETPIPE_SZ = 1031

@@ -84,7 +84,6 @@ class Abroad:
             store.capacity_bytes,
             store.spill_folder,
             neighbours,
-            watch.view,
             lambda message: store.received(node_id, message),
             decider.send,
         )
@@ -101,6 +100,12 @@ class Abroad:
         decider.abroad = self.send_guest
         decider.granted = lambda client_id, class_key: self._decide(so.GrantPassed(client_id, class_key, node_id))
 
+    def start(self, gcs: GcsLink) -> None:
+        """Look at the nodes from now on."""
+        # Whoever holds this node for dead has that from the GCS, which says so itself when it hears of us.
+        self._neighbours.on_fenced = lambda reason: gcs.resources_changed()
+        self._watch.start(gcs)
+
     def transfer_statistics(self) -> dict[str, int]:
         """What came from other nodes and went there, in counts and bytes."""
         return self._transfers.statistics()
@@ -112,12 +117,6 @@ class Abroad:
         return (
             f" The largest store of the cluster's {len(view)} nodes holds {most / (1 << 20):.1f} MiB." if most else ""
         )
-
-    def start(self, gcs: GcsLink) -> None:
-        """Look at the nodes from now on."""
-        # Whoever holds this node for dead has that from the GCS, which says so itself when it hears of us.
-        self._neighbours.on_fenced = lambda reason: gcs.resources_changed()
-        self._watch.start(gcs)
 
     def close(self) -> None:
         """Talk to no other node any more."""
@@ -282,10 +281,10 @@ class Abroad:
             self._from_guest(message.client.client_id, self._decode(message.body))
         elif isinstance(message, ClientEnded):
             self._guest_gone(message.client_id)
-        elif isinstance(message, ReadOver):
-            self._transfers.read_over(node_id, message)
         elif isinstance(message, Parted):
             self._parted(node_id, message.reason)
+        elif isinstance(message, ReadOver):
+            self._transfers.read_over(node_id, message)
 
     def _from_guest(self, client_id: bytes, message: Any) -> None:
         if isinstance(message, (rm.SetDemand, rm.ReturnLease)):

@@ -10,16 +10,16 @@ import logging
 import socket
 import struct
 import zlib
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from raybook.base.specs import Location
 from raybook.io import range_stream
+from raybook.io.keepalive import expect_answers
 from raybook.io.range_stream import Inflow
 from raybook.io.shm_arena import Arena
-from raybook.io.transport import Security, connect
+from raybook.io.transport import connect
 from raybook.protocol.frames import Codec
 from raybook.protocol.messages.neighbours import (
     NeighbourMessage,
@@ -28,6 +28,7 @@ from raybook.protocol.messages.neighbours import (
     RangeRefused,
     ReadRange,
 )
+from raybook.raylet.neighbours import Neighbours
 
 logger = logging.getLogger(__name__)
 
@@ -48,16 +49,13 @@ class Refused(Exception):
 
 
 class RangeReader:
-    """node_id: of this node. gateway: where a living node listens, "" when it is not known."""
+    """node_id: of this node. neighbours: who knows where a node listens, and through which others it can be read."""
 
-    def __init__(
-        self, node_id: bytes, token: bytes, arena: Arena, gateway: Callable[[bytes], str], security: Security | None
-    ) -> None:
+    def __init__(self, node_id: bytes, token: bytes, arena: Arena, neighbours: Neighbours) -> None:
         self._node_id = node_id
         self._token = token
         self._arena = arena
-        self._gateway = gateway
-        self._security = security
+        self._neighbours = neighbours
         self._sockets: set[socket.socket] = set()
         self._closed = False
         self._encode = Codec(NeighbourMessage).encode
@@ -73,16 +71,24 @@ class RangeReader:
         Refused or Unreachable. Blocks as long as bytes come."""
         avoid: list[bytes] = []
         named = b""
+        ways = iter(self._neighbours.ways(source.node_id))
+        way = next(ways, b"")
         while True:
             if self._closed:
                 raise Unreachable("this node ends")
             try:
                 elsewhere = self._read_from(
-                    named or source.node_id, object_id, source, offset, inflow, avoid, bool(named)
+                    named or source.node_id, object_id, source, offset, inflow, avoid, bool(named), way
                 )
             except OSError as error:
                 if not named:
-                    raise Unreachable(str(error)) from error
+                    other_way = next(ways, None)
+                    if other_way is None:
+                        raise Unreachable(str(error)) from error
+                    way = other_way
+                    text = "Node %s cannot be read from: %s. Its object %s is asked for by way of node %s."
+                    logger.info(text, source.node_id.hex(), error, object_id.hex(), way.hex())
+                    continue
                 logger.info("Object %s does not come from node %s: %s", object_id.hex(), named.hex(), error)
                 avoid.append(named)
                 named = b""
@@ -103,28 +109,25 @@ class RangeReader:
         inflow: Inflow,
         avoid: list[bytes],
         is_copy: bool,
+        way: bytes,
     ) -> bytes:
-        """b"" when everything has come; else the node to ask instead. Refused: by the node where it lies."""
-        address = self._gateway(node_id)
+        """b"" when everything has come; else the node to ask instead. Refused: by the node where it lies. way: the node
+        that hands it through; b"": none."""
+        through = way if way and not is_copy else b""
+        address = self._neighbours.gateway(through or node_id)
         if not address:
-            raise ConnectionError(f"node {node_id.hex()} is not in the cluster any more")
-        sock = connect(address, self._token, NeighbourMessage, CONNECT_S, self._security).sock
+            raise ConnectionError(f"node {(through or node_id).hex()} is not in the cluster any more")
+        sock = connect(address, self._token, NeighbourMessage, CONNECT_S, self._neighbours.security).sock
         self._sockets.add(sock)
         try:
             range_stream.set_timeouts(sock, TIMEOUT_S)
+            expect_answers(sock, self._neighbours.health_timeout_ms)
             # Who has seen many named nodes fail is not named another one.
-            reader = self._node_id if len(avoid) < NAMED_MAX else b""
+            reader = self._node_id if len(avoid) < NAMED_MAX and not through else b""
             wanted = ReadRange(
-                object_id,
-                source.offset,
-                source.size,
-                source.spill_path,
-                source.checksum,
-                begin=inflow.position,
-                reader=reader,
-                avoid=avoid,
-                is_copy=is_copy,
-            )
+                object_id, source.offset, source.size, source.spill_path, source.checksum, inflow.position, reader,
+                avoid, is_copy, node_id if through else b"",
+            )  # fmt: skip
             sock.sendall(self._encode(wanted))
             answer = _read_frame(sock)
             if isinstance(answer, RangeElsewhere) and reader and not is_copy:

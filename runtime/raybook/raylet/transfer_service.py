@@ -14,17 +14,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from raybook.core.node import pull_events as pe
-from raybook.core.node.node_view import NodeView
 from raybook.core.node.pull_manager import PullManager
 from raybook.core.node.push_manager import RELAY_BYTES_MIN
+from raybook.io.loop_transport import Connection
 from raybook.io.range_stream import Inflow
 from raybook.io.shm_arena import Arena
 from raybook.protocol.messages import raylet as rm
 from raybook.protocol.messages import store as sm
-from raybook.protocol.messages.neighbours import ReadOver
+from raybook.protocol.messages.neighbours import ReadOver, ReadRange
 from raybook.raylet.copy_room import CopyRoom
 from raybook.raylet.neighbours import Neighbours
 from raybook.raylet.range_reader import RangeReader, Refused, Unreachable
+from raybook.raylet.range_relay import RangeRelay
 from raybook.raylet.range_senders import RangeSenders
 
 logger = logging.getLogger(__name__)
@@ -52,16 +53,14 @@ class TransferService:
         capacity_bytes: int,
         spill_folder: str,
         neighbours: Neighbours,
-        view: NodeView,
         to_store: Callable[[Any], None],
         send: Callable[[bytes, Any], None],
     ) -> None:
         self._neighbours = neighbours
-        self._view = view
         self._send = send
         self._machine = PullManager(int(capacity_bytes * IN_FLIGHT_SHARE))
         self._room = CopyRoom(self._decide, to_store)
-        self._reader = RangeReader(node_id, token, arena, neighbours.gateway, neighbours.security)
+        self._reader = RangeReader(node_id, token, arena, neighbours)
         self._senders = RangeSenders(node_id, arena, spill_folder, self._decide, to_store)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="fetch")
         self._loop = asyncio.get_running_loop()
@@ -70,7 +69,8 @@ class TransferService:
         self._stuck: dict[bytes, tuple[int, float]] = {}
         """Of those that do not get on: how much had come, and since when that is so."""
         self._closed = False
-        neighbours.on_range = self._senders.serve
+        self._relay = RangeRelay(token, neighbours)
+        neighbours.on_range = self._serve
         self.read_over = self._senders.read_over
         self._carry_out: dict[type, Callable[[Any], None]] = {
             pe.AllocateCopy: lambda effect: self._room.allocate(effect.object_id, effect.size),
@@ -103,6 +103,12 @@ class TransferService:
     def client_gone(self, client_id: bytes) -> None:
         self._decide(pe.ReaderGone(client_id))
 
+    def _serve(self, connection: Connection, message: ReadRange) -> None:
+        if message.origin:
+            self._relay.serve(connection, message)
+        else:
+            self._senders.serve(connection, message)
+
     def node_died(self, node_id: bytes) -> None:
         """Nothing comes from it, and nothing goes there."""
         self._senders.node_died(node_id)
@@ -133,6 +139,7 @@ class TransferService:
             inflow.fail()
         self._reader.close()
         self._senders.close()
+        self._relay.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _decide(self, *events: Any) -> None:
@@ -155,11 +162,11 @@ class TransferService:
             return
         node_id = effect.source.node_id
         if not self._neighbours.gateway(node_id):
-            if self._view.why_dead(node_id):
+            if self._neighbours.is_dead(node_id):
                 text = f"its node {node_id.hex()} is not in the cluster any more"
                 self._loop.call_soon(self._end, effect, text, NODE_DIED)
             else:
-                # One of the two has just joined.
+                # One of the two has just joined, and the GCS is about to say so.
                 self._try_again(effect, f"node {node_id.hex()} is not known here yet")
             return
         inflow = self._inflows[effect.object_id]

@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from raybook.base.config import Config
 from raybook.base.facts import ACTOR_DEAD
 from raybook.base.ids import index_of, is_actor_call, return_id, task_of
 from raybook.base.specs import ErrorValue, Location, RefInfo, Value
@@ -38,7 +37,7 @@ from raybook.protocol.messages.worker import TaskReply
 
 class Recovery:
     """One per owner machine. ready(key, value): an object of ours has a value. run(record): to the queue, its arguments
-    are there. fail(record, error): it ends without running."""
+    are there. fail(record, error): it ends without running. bytes_max: of lineage."""
 
     def __init__(
         self,
@@ -54,7 +53,7 @@ class Recovery:
         ready: Callable[[bytes, Value, bool], None],
         run: Callable[[TaskRecord], None],
         fail: Callable[[TaskRecord, ErrorValue], None],
-        config: Config,
+        bytes_max: int,
     ) -> None:
         self._references = references
         self._objects = objects
@@ -68,7 +67,7 @@ class Recovery:
         self._ready = ready
         self._run = run
         self._fail = fail
-        self.lineage = Lineage(config.lineage_bytes_max)
+        self.lineage = Lineage(bytes_max)
         self._dead_nodes: dict[bytes, str] = {}
         self.is_on = False
         """There are other nodes: objects may be lost."""

@@ -47,15 +47,13 @@ class ClientEnded(msgspec.Struct, tag=4, array_like=True):
 
 class ReadRange(msgspec.Struct, tag=5, array_like=True):
     """reader → the node where an object lies: send me these bytes of your arena, or of your file ``spill_path``.
-    Answered by ``RangeFollows`` and exactly ``size - begin`` bytes, by ``RangeRefused`` or by ``RangeElsewhere``.
-    ``origin``: to a node in between, whose raylet passes it on to that one, and hands through what comes."""
+    Answered by ``RangeFollows`` and exactly ``size - begin`` bytes, by ``RangeRefused`` or by ``RangeElsewhere``."""
 
     object_id: bytes
     offset: int
     size: int
     spill_path: str = ""
     checksum: int = 0
-    origin: bytes = b""
     begin: int = 0
     """So many bytes of it the reader has already."""
     reader: bytes = b""
@@ -64,6 +62,8 @@ class ReadRange(msgspec.Struct, tag=5, array_like=True):
     """Nodes that were named, and could not be read from."""
     is_copy: bool = False
     """Read your copy of the object, whole or as it comes; it has no offset that the reader knows."""
+    origin: bytes = b""
+    """To a node in between: pass it on to this one, and hand through what comes."""
 
 
 class RangeFollows(msgspec.Struct, tag=6, array_like=True):
