@@ -466,8 +466,10 @@ class Raylet:
         for process in self._clients.processes():
             state, held, actor_id = states.get(process.client_id, ("STARTING", {}, b""))
             workers.append(WorkerInfo(process.client_id, process.pid, state, held, actor_id))
+        transfers = self._abroad.transfer_statistics() if self._abroad is not None else {}
+        used, capacity = self._store.used_bytes(), self._store.capacity_bytes
         waiting = self.drain.waiting() + self.decider.leases.waiting()
-        return NodeStats(workers, self._store.used_bytes(), self._store.capacity_bytes, waiting)
+        return NodeStats(workers, used, capacity, waiting, transfers)
 
     def set_observed(self, active: bool) -> None:
         """Somebody looks at the cluster, or nobody any more."""
