@@ -1,6 +1,7 @@
 """Chaos: a mixed load over several nodes while workers and nodes are killed by a seeded hand.
 
     python tests/many_nodes/chaos.py --seconds 60 --seed 7
+    python -m raybook.sim --chaos 7 --seconds 60        the same kills, in virtual time
 
 Small tasks, chains of large objects (which only lineage brings back when their node dies), nested tasks and an actor that
 restarts. Every result is checked. The report says what was killed when and what was made again; a run in which nothing was
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import signal
 import sys
 import threading
@@ -23,11 +23,12 @@ import numpy
 import raybook as ray
 from raybook.cluster_utils import Cluster, ClusterNode
 from raybook.io.process import descendants
+from raybook.sim.chaos import draw_chaos, victim
+from raybook.sim.faults import Fault
 
 COUNT = 200_000
 """Numbers of a large object: 1.6 MB."""
-WORKER_EVERY_S = 0.7
-NODE_EVERY_S = 7.0
+KINDS = ("kill", "node")
 SMALL_BATCH = 300
 PATIENCE_S = 90
 
@@ -56,14 +57,16 @@ class Report:
 
 
 class Hand:
-    """Kills by a seed, in a thread of its own: a worker often, a whole node now and then, and brings a new node."""
+    """Kills by the schedule of a seed, in a thread of its own: a worker often, a whole node now and then, and brings a new
+    node."""
 
-    def __init__(self, cluster: Cluster, seed: int, report: Report) -> None:
+    def __init__(self, cluster: Cluster, seed: int, seconds: float, report: Report) -> None:
         self._cluster = cluster
-        self._random = random.Random(seed)
+        self._schedule = draw_chaos(seed, seconds, KINDS)
         self._report = report
         self._begin = time.monotonic()
         self._stop = threading.Event()
+        self._strikes = {"kill": self._kill_worker, "node": self._kill_node}
         self._thread = threading.Thread(target=self._run, name="chaos")
         self._thread.start()
 
@@ -71,34 +74,31 @@ class Hand:
         self._stop.set()
         self._thread.join()
 
-    def _note(self, what: str) -> None:
-        self._report.killed.append(f"{time.monotonic() - self._begin:5.1f} s  {what}")
+    def _note(self, fault: Fault, what: str) -> None:
+        self._report.killed.append(f"{time.monotonic() - self._begin:5.1f} s  {what} ({fault})")
 
     def _run(self) -> None:
-        next_node = NODE_EVERY_S / 2
-        while not self._stop.wait(self._random.uniform(0.5, 1.5) * WORKER_EVERY_S):
-            if time.monotonic() - self._begin >= next_node:
-                next_node += NODE_EVERY_S
-                self._kill_node()
-            else:
-                self._kill_worker()
+        for fault in self._schedule:
+            if self._stop.wait(max(0.0, self._begin + fault.at_ms / 1000 - time.monotonic())):
+                return
+            self._strikes[fault.kind](fault)
 
-    def _kill_worker(self) -> None:
-        node = self._random.choice(list(self._cluster.worker_nodes))
+    def _kill_worker(self, fault: Fault) -> None:
+        node, number = victim(int(fault.amount), list(self._cluster.worker_nodes))
         # The raylet's children are the zygote and, below it, the workers.
-        workers = [pid for child in descendants(node.pid)[:1] for pid in descendants(child)]
+        workers = sorted(pid for child in descendants(node.pid)[:1] for pid in descendants(child))
         if workers:
-            pid = self._random.choice(sorted(workers))
-            self._note(f"worker {pid} of node {node.node_id}")
+            pid = workers[number % len(workers)]
+            self._note(fault, f"worker {pid} of node {node.node_id}")
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 return
 
-    def _kill_node(self) -> None:
-        node: ClusterNode = self._random.choice(list(self._cluster.worker_nodes))
+    def _kill_node(self, fault: Fault) -> None:
+        node: ClusterNode = victim(int(fault.amount), list(self._cluster.worker_nodes))[0]
         self._cluster.add_node(num_cpus=2, resources={"store": 10}, wait=False)
-        self._note(f"node {node.node_id}")
+        self._note(fault, f"node {node.node_id}")
         self._cluster.remove_node(node, allow_graceful=False)
 
 
@@ -131,7 +131,7 @@ def run(seconds: float, seed: int) -> Report:
         cluster.add_node(num_cpus=2, resources={"store": 10})
     ray.init(address=cluster.address, log_to_driver=False)
     begin = time.monotonic()
-    hand = Hand(cluster, seed, report)
+    hand = Hand(cluster, seed, seconds, report)
     try:
         echo = Echo.remote()
         chains: list[tuple[int, object]] = []

@@ -67,6 +67,8 @@ class PlacementGroupDesk:
         self._turned = turned
         self._waiters: dict[bytes, dict[asyncio.Future[None], None]] = {}
         self._next_request = 0
+        self._was_refused = False
+        """A node has refused since the waiting groups were tried last."""
 
     # ------------------------------------------------------------------ methods
 
@@ -130,9 +132,11 @@ class PlacementGroupDesk:
         """Tell the table. Returns answers to requests."""
         return await self.act(self.table.handle(events, self._clock()))
 
-    async def room_changed(self) -> None:
-        """A node joined or reported."""
-        if self.table.has_waiting():
+    async def room_changed(self, has_grown: bool = True) -> None:
+        """A node joined or reported. has_grown: something is free that was not; else nothing fits that did not fit
+        before, but what a node refused although it looked free."""
+        if (has_grown or self._was_refused) and self.table.has_waiting():
+            self._was_refused = False
             await self.decide(on.RoomChanged())
 
     def answer_of(self, node_id: bytes, request: Any, reply: Any) -> Any:
@@ -140,6 +144,7 @@ class PlacementGroupDesk:
         if not isinstance(request, PrepareBundles):
             return None
         accepted = isinstance(reply, PrepareBundlesReply) and reply.accepted
+        self._was_refused = self._was_refused or not accepted
         reason = "" if accepted else getattr(reply, "reason", "") or str(reply)
         return on.PrepareAnswered(request.group_id, request.attempt, node_id, accepted, reason)
 

@@ -170,12 +170,12 @@ class GcsService:
         if not self._nodes.is_alive(request.node_id):
             text = f"Node {request.node_id.hex()} is not among the living nodes of this cluster; register first."
             raise RemoteError("UnknownNode", text)
-        self._view.report(request.node_id, request.resources_available)
+        has_grown = self._view.report(request.node_id, request.resources_available)
         await self._decide_nodes(node_table.NodeHeard(request.node_id))
         if request.node_id in self._unconfirmed:
             raise RemoteError("UnknownNode", "This GCS has been started anew; register again.")
         self._facts.refresh("node", request.node_id)
-        await self._groups.room_changed()
+        await self._groups.room_changed(has_grown)
         return messages.Empty()
 
     async def _list_nodes(self, request: messages.ListNodes) -> messages.NodeList:
@@ -224,7 +224,8 @@ class GcsService:
         # Before the actors, which must not look for their bundles there.
         await self._groups.decide(placement_group_events.GroupNodeLost(node_id, reason))
         events: list[Any] = [actor_events.NodeLost(node_id, reason)]
-        writes = [records.write_node(node) for node in self._nodes.infos() if node.node_id == node_id]
+        known = self._nodes.get(node_id)
+        writes = [] if known is None else [records.write_node(known)]
         for record in self._jobs.running():
             if record.job.driver.node_id == node_id:
                 because = f"its node {node_id.hex()} is gone."

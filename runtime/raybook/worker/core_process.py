@@ -59,7 +59,7 @@ from raybook.protocol.messages.store import (
     SpillWanted,
 )
 from raybook.worker.baton import Baton
-from raybook.worker.copies import Copies, CopyTicket
+from raybook.core.worker.copies import Copies, CopyTicket
 from raybook.worker.deferred_signals import DeferredSignals
 from raybook.worker.doorbell import Doorbell
 from raybook.worker.executor_base import Executor
