@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from raybook.base.ids import IdFactory
-from raybook.base.specs import Endpoint
+from raybook.base.specs import Endpoint, Location
+from raybook.core.owner.locality import Locality
 from raybook.core.owner.owner import Owner
 from raybook.core.owner.records import (
     FreeOwn,
@@ -32,7 +33,8 @@ from raybook.core.owner.records import (
     WakeUp,
 )
 from raybook.core.owner.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ticket
-from raybook.protocol.messages.raylet import GcsCall, GcsReply
+from raybook.core.worker.copies import Copies, CopyTicket
+from raybook.protocol.messages.raylet import GcsCall, GcsReply, ObjectFetched
 from raybook.protocol.messages.store import (
     ExtentGranted,
     ExtentRefused,
@@ -84,6 +86,10 @@ class Process:
         self.address = f"unix:/{self.name}.s"
         self.me = Endpoint(client_id, node.node_id, self.address)
         self.owner = Owner(client_id, world.config)
+        self.copies = Copies(self.to_raylet, self.owner.objects, node.node_id)
+        if node.abroad is not None:
+            self.owner.recovery.is_on = True
+            self.owner.leases.locality = Locality(node.node_id)
         self.ids = IdFactory(client_id)
         self.queue: deque[Any] = deque()
         self.regions = Regions(self.to_raylet, self.owner.pins.touches)
@@ -118,12 +124,18 @@ class Process:
         }
         self._raylet_handlers: dict[type, Callable[[Any], None]] = {
             GcsReply: self._on_gcs_reply,
+            ObjectFetched: self.copies.answered,
             ExtentGranted: self.regions.granted,
             ExtentRefused: self.regions.refused,
             RegionsFreed: self._regions_freed,
             ReclaimQuery: self.regions.reclaim_asked,
             RecallIdle: self.regions.recalled,
         }
+
+    @property
+    def place(self) -> bytes:
+        """The node that it is on."""
+        return self.node.node_id
 
     # User threads
 
@@ -157,6 +169,14 @@ class Process:
         except BaseException:
             self.submit(lambda: self.regions.abandon(ticket))
             raise
+        return ticket
+
+    def fetch_copy(self, fiber: Fiber, key: bytes, location: Location) -> Program:
+        """A copy of another node's object; a ticket with ``copy``, or with the ``reason`` why there is none."""
+        ticket = CopyTicket(key, location)
+        ticket.lock = Lock(fiber.waker())
+        self.submit(ticket)
+        yield
         return ticket
 
     def call_gcs(self, method: str, request: Any, on_reply: Callable[[Any], None] = lambda reply: None) -> None:
@@ -218,6 +238,8 @@ class Process:
         kind = type(event)
         if kind is Ticket:
             self.regions.allocate(event)
+        elif kind is CopyTicket:
+            self.copies.ask(event)
         elif kind is ToRaylet:
             self.to_raylet(event.message)
         elif callable(event):

@@ -3,7 +3,7 @@
 Decides nothing. Amounts are fixed point. A placement is subtracted at once, so that a burst of actors does not pile up
 on one node between two reports; the next report of the node replaces the guess. Nodes are found by index (which resource,
 which label, how much in all, how much free), so that a question costs the same among ten nodes and ten thousand
-(benchmarks/scheduling_scale.py).
+(benchmarks/simulator.py).
 Invariants: a node is in the pool of each resource and label it has, and in no other; totals are positive.
 """
 

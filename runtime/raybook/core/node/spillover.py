@@ -146,7 +146,7 @@ class Spillover:
 
     def handle(self, events: Iterable[Any]) -> list[Any]:
         """Apply events in order; the effects, in order. Cost of a demand that does not fit here: 3 µs for each lease that is
-        wanted, and 100 µs at most for a look at the nodes, however many there are (benchmarks/scheduling_scale.py)."""
+        wanted, and 100 µs at most for a look at the nodes, however many there are (benchmarks/simulator.py)."""
         for event in events:
             self._edges[type(event)](event)
         effects, self._effects = self._effects, []

@@ -22,6 +22,16 @@ LOSSES = frozenset(
     {"WorkerCrashedError", "ActorDiedError", "ActorUnavailableError", "OwnerDiedError", "ObjectLostError"}
 )
 """What a fault may cause."""
+NODE_LOSSES = frozenset(
+    {
+        "ObjectLostError",
+        "ObjectReconstructionFailedMaxAttemptsExceededError",
+        "TaskUnschedulableError",
+        "ActorUnschedulableError",
+    }
+)
+"""What the death of a node may cause."""
+GROUP_ENDS = frozenset({"TaskPlacementGroupRemoved", "ActorPlacementGroupRemoved"})
 
 
 class Values:
@@ -61,6 +71,10 @@ class Values:
             gone = {process.hex() for process in self._ledger.crashed | self._ledger.ended_actors}
             named = re.search("process ([0-9a-f]{16}), has died", text)
             return named is not None and named[1] in gone
+        if code in NODE_LOSSES and self._ledger.dead_nodes:
+            return True
+        if code in GROUP_ENDS:
+            return self._world.has_removed_group
         if code == "ObjectLostError":
             return "At least one" in text or not self._ledger.crashed.isdisjoint(via)
         return code in LOSSES and (self._world.faults.is_disturbed or bool(self._ledger.crashed))
