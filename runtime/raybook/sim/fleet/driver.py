@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from raybook.base.resources import fits
 from raybook.base.specs import SchedulingClass
 from raybook.base.strategies import SPREAD, near_node
 from raybook.core.cluster.resource_view import ResourceView
@@ -33,15 +32,17 @@ CLASSES = (
 )
 NEAR = len(CLASSES)
 """The class key of a demand near some node's data."""
+HOG, HOG_CLASS = NEAR + 1, SchedulingClass((("CPU", 3 * CPU),))
+"""Leases that are held to the end: room is scarce."""
 COUNT_MAX = 48
 HELD_US = (2_000, 40_000, 200_000, 1_000_000)
 PAUSE_US = 150_000
 
 
 class FleetDriver:
-    """home: its node, which lives as long as the fleet."""
+    """home: its node, which lives as long as the fleet. hogs: leases that it keeps."""
 
-    def __init__(self, fleet: Fleet, number: int, home: FleetNode) -> None:
+    def __init__(self, fleet: Fleet, number: int, home: FleetNode, hogs: int) -> None:
         self.client_id = b"d%07d" % number
         self.home = home
         self.view = ResourceView()
@@ -51,13 +52,16 @@ class FleetDriver:
         self._machine = so.Spillover(home.node_id, self.view, home.leases.available_for_reports)
         self._wanted: dict[int, int] = {}
         self._since_ms: dict[int, int] = {}
-        self._classes: dict[int, SchedulingClass] = dict(enumerate(CLASSES))
+        self._classes: dict[int, SchedulingClass] = {**dict(enumerate(CLASSES)), HOG: HOG_CLASS}
+        self._hogs = hogs
         self._version = 0
         self._has_looked = False
         fleet.timeline.after(int(fleet.rng.random() * LOOK_SOON_US), self._look)
 
     def start(self) -> None:
         """Want something, again and again."""
+        self._wanted[HOG], self._since_ms[HOG] = self._hogs, self._fleet.timeline.now_ms
+        self._state(HOG)
         self._fleet.timeline.after(int(self._fleet.rng.random() * PAUSE_US), self._want)
 
     # Wanting
@@ -83,6 +87,7 @@ class FleetDriver:
 
     def check(self) -> None:
         """Nobody waits too long for what somebody could hold."""
+        self._machine.check_invariants()
         for key, count in self._wanted.items():
             if count:
                 text = f"{self.client_id!r} waits for {count} leases of {self._classes[key]}"
@@ -93,6 +98,8 @@ class FleetDriver:
         for key in [key for key, count in self._wanted.items() if count]:
             self._wanted[key] = 0
             self._state(key)
+        for lease_id in [lease_id for lease_id, (_, key) in self.held.items() if key == HOG]:
+            self._give_back(lease_id)
 
     def _decide(self, *events: Any) -> None:
         fleet = self._fleet
@@ -124,6 +131,10 @@ class FleetDriver:
         fleet.books.waited(self._since_ms[key])
         self._since_ms[key] = fleet.timeline.now_ms
         self.held[grant.lease_id] = (node, key)
+        if key == HOG:
+            if fleet.is_closing:
+                self._give_back(grant.lease_id)
+            return
         held_us = int(fleet.rng.choice(HELD_US) * (0.5 + fleet.rng.random()))
         fleet.timeline.after(held_us, self._give_back, grant.lease_id)
 
@@ -165,8 +176,3 @@ class FleetDriver:
                 view.add(node_id, change.total, change.available, change.labels)
             else:
                 view.report(node_id, change.available)
-
-    def could_be_held(self, class_key: int) -> bool:
-        """Whether some node of the view could hold a lease of this class."""
-        shape = dict(self._classes[class_key].resources)
-        return any(fits(shape, node.total) for node in self.view)
