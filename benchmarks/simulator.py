@@ -74,7 +74,7 @@ def fleets(sizes: list[int], events_max: int) -> None:
         # As many events a node on every size, where there is time for that.
         events = min(events_max, max(100_000, 100 * nodes))
         begin_s = time.process_time()
-        fleet = Fleet(7, FleetSetting(nodes=nodes, events=events)).run(time.perf_counter)
+        fleet = Fleet(7, FleetSetting(nodes=nodes, events=events)).run(time.thread_time)
         spent_s = time.process_time() - begin_s
         meter = fleet.meter
         decided = sum(meter.counts.get(kind, 0) for kind in DECISIONS)

@@ -112,9 +112,17 @@ def test_a_named_node_gets_it_all_whether_it_has_room_or_not():
 def test_a_named_node_that_is_not_there_refuses_unless_it_is_soft():
     scene = Scene()
     assert scene.demand(1, NodeTarget(b"gone----").encode()) == {}
+    assert scene.tell(so.ViewChanged()) == {} == scene.tell(so.ViewChanged())
     (refusal,) = scene.effects
     assert refusal.code == "TaskUnschedulableError" and "soft=True" in refusal.text
     assert Scene().demand(1, NodeTarget(b"gone----", soft=True).encode()) == {HERE: 1}
+
+
+def test_a_named_node_that_has_just_joined_is_waited_for():
+    scene = Scene()
+    assert scene.demand(2, NodeTarget(b"fresh---").encode()) == {}
+    scene.view.add(b"fresh---", shape_of({"CPU": 2}), shape_of({"CPU": 2}), {})
+    assert scene.tell(so.ViewChanged()) == {b"fresh---": 2}
 
 
 def test_the_first_fallback_that_a_node_meets_takes_the_place_of_labels_that_none_meets():

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from raybook.base.strategies import SPREAD
 from raybook.core.node.lease_manager import LeaseManager
 from raybook.core.node.lease_table import LeaseTable, Worker, WorkerState
 from raybook.core.node.local_resources import LocalResources
@@ -25,11 +26,16 @@ from raybook.core.owner.reference_counter import ReferenceCounter
 from raybook.core.owner.regions import Regions
 from raybook.core.owner.task_manager import TaskManager
 from raybook.core.owner.wait_set import WaitSet
+from raybook.core.scheduling import bundles
 from raybook.core.worker.intake import Intake
 from raybook.core.worker.recent_results import RecentResults
-from raybook.core.scheduling import bundles
 from raybook.protocol.messages.store import ReclaimAck
 from raybook.sim.cases import make_world, violation_of
+from raybook.sim.checkers.violation import Violation
+from raybook.sim.fiber import Program
+from raybook.sim.plans import CPU, TaskPlan
+from raybook.sim.user import User
+from raybook.sim.world import Setting, World
 
 pytestmark = pytest.mark.slow
 SEEDS = range(40)
@@ -243,7 +249,6 @@ PLANTED: list[tuple[str, Plant, bool]] = [
 PLANTED_IN_MANY: list[tuple[str, Plant, bool]] = [
     ("groups", strict_spread_is_packed, True),
     ("lineage", all_is_lost_with_any_node, False),
-    ("lives", older_lives_go_on, True),
     ("memory", readers_of_copies_are_not_counted, True),
     ("memory", copies_are_kept_for_ever, True),
     ("liveness", parts_of_dead_nodes_are_forgotten, False),
@@ -262,6 +267,35 @@ def test_a_bug_planted_in_several_nodes_is_caught_by_its_checker(
     checker: str, plant: Plant, calm: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _catch(checker, plant, calm, monkeypatch, wide=True)
+
+
+def _play_a_restart_elsewhere(seed: int) -> World:
+    """An actor that fills a node is killed and lives again on another one, while a task goes on calling it."""
+    world = World(seed, Setting(steps=0, nodes=3))
+    user = User(world.driver)
+
+    def program() -> Program:
+        actor = user.create_actor(TaskPlan(seed, "Actor", 300), [], 5, {"CPU": 3 * CPU}, 1)
+        asking = user.submit(TaskPlan(seed, "ask", 300, asks=9), [], [actor], SPREAD)
+        yield from user.work(800_000)
+        yield from user.kill(actor, False)
+        for step in range(8):
+            yield from user.get(user.call(actor, TaskPlan(step, "m", 300), [], [], 3))
+            yield from user.work(600_000)
+        yield from user.get(asking)
+        user.close()
+
+    user.fiber = world.driver.spawn(program())
+    world.advance(9_000_000)
+    return world
+
+
+def test_an_older_life_of_an_actor_that_goes_on_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    _play_a_restart_elsewhere(1).finish()
+    with monkeypatch.context() as patch:
+        older_lives_go_on(patch)
+        with pytest.raises(Violation, match="^lives: life 0 of actor .* executes a call on"):
+            _play_a_restart_elsewhere(1)
 
 
 def _catch(checker: str, plant: Plant, calm: bool, monkeypatch: pytest.MonkeyPatch, *, wide: bool) -> None:

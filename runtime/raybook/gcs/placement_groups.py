@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from raybook.base.facts import GROUP_CREATED, GROUP_REMOVED
-from raybook.base.resources import Shape
+from raybook.base.label_selector import matches
+from raybook.base.resources import Shape, fits
 from raybook.base.specs import Bundle, PlacementGroupSpec
 from raybook.base.strategies import ANY_BUNDLE, GroupTarget
 from raybook.core.cluster import placement_group_events as on
@@ -51,7 +52,7 @@ class PlacementGroupDesk:
         changed: Callable[[bytes], None],
         turned: Turned,
     ) -> None:
-        self.table = PlacementGroupTable(self._place)
+        self.table = PlacementGroupTable(self._place, fits_on=self._fits_on)
         self.methods: dict[str, Callable[[Any], Awaitable[Any]]] = {
             "CreatePlacementGroup": self._create,
             "RemovePlacementGroup": self._remove,
@@ -132,12 +133,13 @@ class PlacementGroupDesk:
         """Tell the table. Returns answers to requests."""
         return await self.act(self.table.handle(events, self._clock()))
 
-    async def room_changed(self, has_grown: bool = True) -> None:
-        """A node joined or reported. has_grown: something is free that was not; else nothing fits that did not fit
+    async def room_changed(self, node_id: bytes, has_grown: bool = True) -> None:
+        """A node joined or reported. has_grown: something is free there that was not; else nothing fits that did not fit
         before, but what a node refused although it looked free."""
-        if (has_grown or self._was_refused) and self.table.has_waiting():
+        if (has_grown or self._was_refused or self.table.is_behind()) and self.table.has_waiting():
+            event = on.RoomChanged() if self._was_refused else on.RoomChanged(node_id)
             self._was_refused = False
-            await self.decide(on.RoomChanged())
+            await self.decide(event)
 
     def answer_of(self, node_id: bytes, request: Any, reply: Any) -> Any:
         """The event that a node's answer means; None when it means nothing."""
@@ -164,6 +166,10 @@ class PlacementGroupDesk:
         return Choice(None, "; ".join(refused.values()))
 
     # ------------------------------------------------------------------ effects
+
+    def _fits_on(self, bundle: Bundle, node_id: bytes) -> bool:
+        node = self._view.get(node_id)
+        return node is not None and fits(bundle.shape, node.available) and matches(bundle.selector, node.labels)
 
     def _place(self, spec: PlacementGroupSpec, bundles: Mapping[int, Bundle], taken: Mapping[int, bytes]) -> Placing:
         placing = place_bundles(bundles, spec.strategy, self._view, taken)

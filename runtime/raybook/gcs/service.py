@@ -175,7 +175,7 @@ class GcsService:
         if request.node_id in self._unconfirmed:
             raise RemoteError("UnknownNode", "This GCS has been started anew; register again.")
         self._facts.refresh("node", request.node_id)
-        await self._groups.room_changed(has_grown)
+        await self._groups.room_changed(request.node_id, has_grown)
         return messages.Empty()
 
     async def _list_nodes(self, request: messages.ListNodes) -> messages.NodeList:
@@ -214,7 +214,7 @@ class GcsService:
         if self._facts.is_observed:
             self._runner.send(node.node_id, "SetObserved", SetObserved(True))
         await self._decide_actors(actor_events.NodeJoined(node.node_id), writes=[records.write_node(node)])
-        await self._groups.room_changed()
+        await self._groups.room_changed(node.node_id)
 
     async def _node_died(self, node_id: bytes, reason: str) -> None:
         logger.warning("Node %s is dead: %s", node_id.hex(), reason)

@@ -21,7 +21,9 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--seed", type=int, help="one world, with its stories if it fails")
     what.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "END"), help="a range of worlds")
-    what.add_argument("--chaos", type=int, metavar="SEED", help="the kills that tests/many_nodes/chaos.py has for a seed")
+    what.add_argument(
+        "--chaos", type=int, metavar="SEED", help="the kills that tests/many_nodes/chaos.py has for a seed"
+    )
     what.add_argument("--minutes", type=float, help="as many worlds as there is time for")
     parser.add_argument("--first", type=int, default=0, help="first seed of --minutes")
     parser.add_argument("--seconds", type=float, default=60, help="how long --chaos goes on (default 60)")
@@ -39,9 +41,7 @@ def _play_one(options: argparse.Namespace) -> int:
         world = make_chaos_world(options.chaos, options.seconds)
         print(f"{len(world.faults.schedule)} faults: {describe(world.faults.schedule)}")
     else:
-        world = make_world(
-            options.seed, calm=options.calm, wide=options.wide, steps=options.steps, schedule=schedule
-        )
+        world = make_world(options.seed, calm=options.calm, wide=options.wide, steps=options.steps, schedule=schedule)
     if options.trace:
         world.network.watch = lambda port, message: print(
             f"{world.timeline.now_us:>10} µs  {port.listener.name} → {port.far.listener.name}: {str(message)[:160]}"

@@ -110,14 +110,19 @@ class Abroad:
         """Whether the node is alive, as far as one knows here."""
         return node_id in self._known
 
+    def is_dead(self, node_id: bytes) -> bool:
+        """Whether it is known to be dead."""
+        return node_id in self._dead
+
     def _has_died(self, node_id: bytes, reason: str) -> None:
         if node_id in self._dead:
             return
         self._dead[node_id] = reason
         self.view.remove(node_id)
         self._known.pop(node_id, None)
-        port = self._connections.pop(node_id, None)
-        if port is not None:
+        self._connections.pop(node_id, None)
+        for port in [port for port, name in self._names.items() if name == node_id]:
+            del self._names[port]
             port.close()
         text = f"Its node {node_id.hex()} died: {reason}"
         for lease_id, (node, client_id) in list(self._leases.items()):
@@ -153,7 +158,12 @@ class Abroad:
 
     def arrived(self, port: Port, message: Any) -> None:
         """The network brings a message."""
-        if self._is_closed or port.is_closed:
+        if self._is_closed or port.is_closed or port not in self._names:
+            return
+        if isinstance(message, Greet) and message.node_id in self._dead:
+            # Whoever is held for dead is not listened to: what it says would never be taken back.
+            self._names.pop(port)
+            port.close()
             return
         if isinstance(message, Greet):
             self._names[port] = message.node_id

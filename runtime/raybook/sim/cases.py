@@ -9,8 +9,8 @@ import random
 from dataclasses import replace
 
 from raybook.base.config import Config
-from raybook.sim.checkers.violation import Violation
 from raybook.sim.chaos import draw_chaos
+from raybook.sim.checkers.violation import Violation
 from raybook.sim.faults import KINDS, NO_FAULTS, NODE_KINDS, Schedule, describe, draw_schedule
 from raybook.sim.world import MIB, Setting, World
 
@@ -47,7 +47,7 @@ def draw_wide_setting(seed: int) -> Setting:
         drivers=rng.randrange(1, 4),
         nodes=rng.randrange(2, 6),
         cpus=rng.choice((3, 4)),
-        gpus=rng.choice((0, 2)),
+        gpus=2,
         store_bytes=rng.choice((24, 40)) * MIB if spills else 512 * MIB,
         config=Config(
             spilling=int(spills),

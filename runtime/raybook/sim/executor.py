@@ -344,6 +344,9 @@ class SimExecutor:
             assert slot.value is not None, "a task began with an argument that has no value"
             got = yield from user.unpack(slot.ref.object_id, slot.value, slot.ref.owner_address, via)
             self.world.check.values.got(self.process, slot.ref.object_id, got, via)
+            if got.error is not None:
+                # It was there when the task was pushed, and was lost since.
+                raise UserError(f"an argument: {got.error.text}")
             digests.append(got.digest)
             handles += got.inside
         handles += [user.adopt(key, address, via) for key, address in boxed]

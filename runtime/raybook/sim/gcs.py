@@ -135,7 +135,7 @@ class Gcs:
         self._nodes_hear(node_table.NodeHeard(request.node_id))
         if request.node_id in self._unconfirmed:
             raise Refusal("UnknownNode", "This GCS has been started anew; register again.")
-        self.groups.room_changed(has_grown)
+        self.groups.room_changed(request.node_id, has_grown)
 
     def _with_available(self, node: gm.NodeInfo) -> gm.NodeInfo:
         resources = self._view.get(node.node_id)
@@ -179,7 +179,7 @@ class Gcs:
         self._view.add(node_id, node.resources_total, node.resources_available, node.labels)
         self._node_rows[node_id] = _encode(node)
         self._actors_hear(actor_events.NodeJoined(node_id))
-        self.groups.room_changed()
+        self.groups.room_changed(node_id)
 
     def _node_died(self, node_id: bytes, reason: str) -> None:
         self._world.note_node_dead(node_id, reason)

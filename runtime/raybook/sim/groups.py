@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from raybook.base.label_selector import matches
+from raybook.base.resources import fits
 from raybook.base.specs import Bundle, PlacementGroupSpec
 from raybook.base.strategies import ANY_BUNDLE, GroupTarget
 from raybook.core.cluster import placement_group_events as on
@@ -41,7 +43,7 @@ class Groups:
         send: Send,
         turned: Callable[[gm.PlacementGroupInfo], None],
     ) -> None:
-        self.table = PlacementGroupTable(self._place)
+        self.table = PlacementGroupTable(self._place, fits_on=self._fits_on)
         self.methods: dict[str, Callable[[Any], Any]] = {
             "CreatePlacementGroup": self._create,
             "RemovePlacementGroup": lambda r: self.hear(on.RemovalRequested(r.group_id, r.reason)),
@@ -83,11 +85,16 @@ class Groups:
                 raise Refusal(effect.code, effect.text)
         self._world.check.groups.after_gcs(self.table)
 
-    def room_changed(self, has_grown: bool = True) -> None:
+    def room_changed(self, node_id: bytes, has_grown: bool = True) -> None:
         """A node joined or reported."""
-        if (has_grown or self._was_refused) and self.table.has_waiting():
+        if (has_grown or self._was_refused or self.table.is_behind()) and self.table.has_waiting():
+            event = on.RoomChanged() if self._was_refused else on.RoomChanged(node_id)
             self._was_refused = False
-            self.hear(on.RoomChanged())
+            self.hear(event)
+
+    def _fits_on(self, bundle: Bundle, node_id: bytes) -> bool:
+        node = self._view.get(node_id)
+        return node is not None and fits(bundle.shape, node.available) and matches(bundle.selector, node.labels)
 
     def choose(self, target: GroupTarget, refused: Mapping[bytes, str]) -> Choice:
         """Where an actor of this bundle goes."""

@@ -5,6 +5,7 @@ As ``raylet/node_service`` and ``raylet/followers``: each method may be called t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from raybook.base.facts import GROUP_CREATED, GROUP_REMOVED
@@ -29,7 +30,7 @@ class NodeService:
     def __init__(self, node: Node) -> None:
         self.life = 0
         self._node = node
-        self._methods = {
+        self._methods: dict[str, Callable[[Any], Any]] = {
             "PlaceActor": self._place_actor,
             "StopActor": self._stop_actor,
             "PrepareBundles": self._prepare_bundles,
@@ -73,12 +74,12 @@ class NodeService:
 
     def _return_bundles(self, request: nm.ReturnBundles) -> nm.ReturnBundlesReply:
         node = self._node
+        node.world.check.groups.returned(node, request)
         if request.removed:
             node.tell(node.leases, le.GroupRemoved(request.group_id, request.attempt, request.reason))
         else:
             moved = le.BundlesReturned(request.group_id, request.attempt, request.indices, "Its bundle moved away.")
             node.tell(node.leases, moved)
-        node.world.check.groups.returned(node, request)
         return nm.ReturnBundlesReply(not node.leases.pools.is_held(request.group_id))
 
     def _actor_changed(self, request: nm.ActorChanged) -> gm.Empty:

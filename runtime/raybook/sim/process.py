@@ -33,7 +33,6 @@ from raybook.core.owner.records import (
     WakeUp,
 )
 from raybook.core.owner.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ticket
-from raybook.core.worker.copies import Copies, CopyTicket
 from raybook.protocol.messages.raylet import GcsCall, GcsReply, ObjectFetched
 from raybook.protocol.messages.store import (
     ExtentGranted,
@@ -44,6 +43,7 @@ from raybook.protocol.messages.store import (
     SpillWanted,
 )
 from raybook.protocol.messages.worker import Hello
+from raybook.sim.copies import Copies, CopyTicket
 from raybook.sim.fiber import Fiber, Program
 from raybook.sim.network import Port
 from raybook.sim.timeline import Timer
@@ -173,8 +173,7 @@ class Process:
 
     def fetch_copy(self, fiber: Fiber, key: bytes, location: Location) -> Program:
         """A copy of another node's object; a ticket with ``copy``, or with the ``reason`` why there is none."""
-        ticket = CopyTicket(key, location)
-        ticket.lock = Lock(fiber.waker())
+        ticket = CopyTicket(key, location, fiber.waker())
         self.submit(ticket)
         yield
         return ticket

@@ -140,12 +140,14 @@ class Transfers:
         node_id = effect.source.node_id
         if not self._node.is_alive:
             return
-        if not self._abroad.knows(node_id):
+        if self._abroad.is_dead(node_id):
             text = f"its node {node_id.hex()} is not in the cluster any more"
             self._timeline.after(0, self._decide, pm.TransferEnded(effect.object_id, text))
             return
-        source = self._reachable(node_id)
+        source = self._reachable(node_id) if self._abroad.knows(node_id) else None
         if source is None or source.abroad is None:
+            # Out of reach, or one of the two has just joined.
+            self._abroad.look_soon()
             self._timeline.after(RETRY_US, self._start, effect)
             return
         number = source.abroad.transfers.begin_sending(effect)

@@ -48,6 +48,7 @@ from raybook.sim.plans import TaskPlan, digest_of
 if TYPE_CHECKING:
     from raybook.sim.process import Process
 
+READ_AGAIN_US = 20_000
 Payload = tuple[int, list[tuple[bytes, str]]]
 _encode = msgspec.msgpack.encode
 _decoder = msgspec.msgpack.Decoder(Payload)
@@ -405,6 +406,8 @@ class User:
         process.submit(HoldRef(ref))
         values = process.owner.objects.values
         try:
+            # Its owner may not have heard of the death yet, and would name the same place again.
+            yield from self.work(READ_AGAIN_US)
             value = values.get(key)
             if value is None:
                 yield from self._block(Wait([key], 1, False, None), None)

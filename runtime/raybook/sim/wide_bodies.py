@@ -48,7 +48,11 @@ class WideDriver(Driver):
 
     def _on_node(self) -> Program:
         """Of a node that may be dead by the time it is asked."""
-        nodes = list(self.user.world.nodes)
+        gcs, abroad = self.user.world.gcs, self.user.process.node.abroad
+        assert abroad is not None
+        nodes = gcs.nodes.alive_ids() if gcs.is_up else [node.node_id for node in abroad.view]
+        if not nodes:
+            return
         target = NodeTarget(self._rng.choice(nodes), soft=self._rng.random() < 0.5)
         plan = TaskPlan(self._rng.getrandbits(48), "there", 2_000, size=self._rng.choice((0, 300_000)), retries=3)
         self._keep(self.user.submit(plan, self._some(1), [], target.encode()))

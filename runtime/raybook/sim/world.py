@@ -16,8 +16,8 @@ from raybook.sim.bodies import Driver
 from raybook.sim.checkers.grants import Grants
 from raybook.sim.checkers.groups import Groups
 from raybook.sim.checkers.lineage import Lineage
-from raybook.sim.checkers.lives import Lives
 from raybook.sim.checkers.liveness import Liveness
+from raybook.sim.checkers.lives import Lives
 from raybook.sim.checkers.memory import Memory
 from raybook.sim.checkers.order import Order
 from raybook.sim.checkers.values import Values

@@ -1,7 +1,7 @@
 """Room index: nodes filed by how much of each resource they have, so that those with enough are found without a look at the
 others.
 
-A bin holds the nodes whose amounts differ by less than a thirty-second, so whole CPUs up to 64 have bins of their own.
+A bin holds the nodes whose amounts differ by less than a thirty-second, so whole CPUs up to 50 have bins of their own.
 What is asked for may begin in the middle of its lowest bin: whoever walks compares amounts himself. Decides nothing.
 Invariant: a node is in one bin of each resource of which it has something, and in no other.
 Source: the bins of HdrHistogram. A sorted list would be moved by every report (10,000 nodes: 3 µs against 0.5 µs).

@@ -34,7 +34,8 @@ DemandKey = tuple[bytes, int]
 NEAR_LOOKS = 3
 """So many looks at the nodes, 50 ms apart, a node near the arguments is waited for."""
 UNKNOWN_LOOKS = 2
-"""After so many looks at the nodes, what none of them can ever hold is told to be so."""
+"""After so many looks at the nodes, what none of them can ever hold is told to be so, and a node that is not there is no
+more waited for."""
 PLENTY = 1 << 30
 """Room of a node for tasks that ask for nothing."""
 ALL_LOOKED_AT = 64
@@ -292,6 +293,9 @@ class Spillover:
             return {target.node_id: demand.wanted}
         if target.soft:
             return None
+        if demand.looks < UNKNOWN_LOOKS:
+            # It may have joined a moment ago, and whoever names it may have heard of that first.
+            return {}
         text = (
             f"`{demand.name}` must run on node {target.node_id.hex()}, which is dead or was never in this cluster. "
             "It was not started; name a living node (raybook.nodes()), or pass soft=True."

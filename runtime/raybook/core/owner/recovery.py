@@ -150,8 +150,8 @@ class Recovery:
 
     def _lose(self, key: bytes) -> None:
         value = self._objects.values[key]
-        if key in self._objects.copies:
-            # A copy of it is here, and stays as long as we refer to it.
+        if key in self._objects.copies and not self._references.is_owned(key):
+            # A copy of it is here, and stays as long as we refer to it. An owner is asked by others, too, where it is.
             return
         self._objects.lose(key)
         if not self._references.is_owned(key):

@@ -27,8 +27,9 @@ STRICT_PACK = "STRICT_PACK"
 STRICT_SPREAD = "STRICT_SPREAD"
 STRATEGIES = (PACK, SPREAD, STRICT_PACK, STRICT_SPREAD)
 
-NODES_LOOKED_AT = 128
-"""Nodes with room that are compared for one bundle. A group of more nodes than this looks at as many as it needs."""
+NODES_LOOKED_AT = 32
+"""Nodes with room that are compared for one bundle, the emptiest there are. A group of more nodes than this looks at as many
+as it needs."""
 
 TAKEN = -1
 """Stands for the bundles that have a place already, where nodes are matched."""

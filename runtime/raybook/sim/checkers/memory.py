@@ -28,7 +28,13 @@ class Memory:
         self._ledger: Ledger = world.ledger
 
     def _is_excused(self, handle: Handle) -> bool:
+        if handle.process.node.node_id in self._ledger.dead_nodes or self._is_held_for_dead(owner_of(handle.key)):
+            return True
         return not self._ledger.crashed.isdisjoint(handle.via) or owner_of(handle.key) in self._ledger.crashed
+
+    def _is_held_for_dead(self, client_id: bytes) -> bool:
+        process = self._world.processes.get(client_id)
+        return process is not None and process.node.node_id in self._ledger.dead_nodes
 
     def freed(self, process: Process, offset: int) -> None:
         """The process may use these bytes for something else from now on."""
@@ -76,7 +82,10 @@ class Memory:
 
     def _is_lost(self, view: View) -> bool:
         crashed = self._ledger.crashed
-        return owner_of(view.region.key) in crashed or not crashed.isdisjoint(view.via)
+        owner = owner_of(view.region.key)
+        if self._is_held_for_dead(owner) or self._is_held_for_dead(view.holder):
+            return True
+        return owner in crashed or not crashed.isdisjoint(view.via)
 
     def looked(self, view: View) -> None:
         """A view is about to close: it must still see what it saw."""

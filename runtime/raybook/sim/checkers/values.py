@@ -45,6 +45,9 @@ class Values:
         """User code has read an object. via: whose hands it came through. actor_id: for its ``__init__``, whose arguments
         go when nobody wants it."""
         error = got.error
+        if process.node.node_id in self._ledger.dead_nodes:
+            # It has not heard that others hold it for dead, and have freed what it refers to; nobody listens to it.
+            return
         if error is not None and actor_id and not any(handle.key == actor_id for handle in self._ledger.handles):
             return
         if error is None:

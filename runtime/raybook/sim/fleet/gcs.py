@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from raybook.base.facts import ACTOR_ALIVE, ACTOR_DEAD, GROUP_CREATED, GROUP_REMOVED
+from raybook.base.resources import fits
 from raybook.base.specs import ActorSpec, Bundle, PlacementGroupSpec
 from raybook.core.cluster import actor_events, node_table
 from raybook.core.cluster import placement_group_events as group_events
@@ -60,7 +61,7 @@ class FleetGcs:
         self.view = ResourceView()
         self.nodes = NodeTable(PERIOD_MS, TIMEOUT_MS)
         self.actors = ActorTable(self._choose)
-        self.groups = PlacementGroupTable(self._place)
+        self.groups = PlacementGroupTable(self._place, fits_on=self._fits_on)
         self._changed: dict[bytes, int] = {}
         """Node → when it changed last, by version; in the order of that."""
         self._version = self.life << 40
@@ -111,7 +112,7 @@ class FleetGcs:
         self._nodes_hear(node_table.NodeHeard(node_id))
         if node_id in self._unconfirmed:
             raise Refusal("UnknownNode", "register again")
-        self._room_changed(has_grown)
+        self._room_changed(node_id, has_grown)
 
     def _nodes_hear(self, *events: Any) -> None:
         fleet = self._fleet
@@ -143,7 +144,7 @@ class FleetGcs:
         self._note_change(node_id)
         self._rows["node"][node_id] = _encode(node)
         self.actors_hear(actor_events.NodeJoined(node_id))
-        self._room_changed(True)
+        self._room_changed(node_id, True)
 
     def _node_died(self, node_id: bytes, reason: str) -> None:
         if node_id in self._fleet.nodes:
@@ -235,10 +236,15 @@ class FleetGcs:
             self._note_change(node_id)
         return placing
 
-    def _room_changed(self, has_grown: bool) -> None:
-        if (has_grown or self._was_refused) and self.groups.has_waiting():
+    def _room_changed(self, node_id: bytes, has_grown: bool) -> None:
+        if (has_grown or self._was_refused or self.groups.is_behind()) and self.groups.has_waiting():
+            event = group_events.RoomChanged() if self._was_refused else group_events.RoomChanged(node_id)
             self._was_refused = False
-            self.groups_hear(group_events.RoomChanged())
+            self.groups_hear(event)
+
+    def _fits_on(self, bundle: Bundle, node_id: bytes) -> bool:
+        node = self.view.get(node_id)
+        return node is not None and fits(bundle.shape, node.available)
 
     def groups_hear(self, *events: Any) -> None:
         """Tell the table."""

@@ -190,9 +190,9 @@ class FleetNode:
             self.tell(le.BundlesCommitted(request.group_id, request.attempt))
         else:
             assert method == "ReturnBundles", f"a node of a fleet has no method {method}"
+            fleet.books.returned(self, request.group_id, None if request.removed else request.indices)
             if request.removed:
                 self.tell(le.GroupRemoved(request.group_id, request.attempt, request.reason))
             else:
                 self.tell(le.BundlesReturned(request.group_id, request.attempt, request.indices, "moved"))
-            fleet.books.returned(self, request.group_id, None if request.removed else request.indices)
         return gm.Empty()
