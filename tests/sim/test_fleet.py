@@ -7,23 +7,22 @@ from collections.abc import Callable
 import pytest
 
 from raybook.core.node.local_resources import LocalResources
-from raybook.core.node.spillover import Spillover
 from raybook.core.scheduling import bundles
 from raybook.sim.checkers.violation import Violation
 from raybook.sim.fleet.world import Fleet, FleetSetting
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_hundred_nodes_that_die_and_join_keep_their_promises(seed: int) -> None:
-    fleet = Fleet(seed, FleetSetting(nodes=100, events=40_000)).run()
+    fleet = Fleet(seed, FleetSetting(nodes=100, events=20_000)).run()
 
-    assert fleet.deaths and len(fleet.books.waits_ms) > 1_000
+    assert fleet.deaths and len(fleet.books.waits_ms) > 500
 
 
 @pytest.mark.slow
-def test_two_thousand_nodes_keep_their_promises() -> None:
-    Fleet(1, FleetSetting(nodes=2_000, events=60_000)).run()
+def test_a_thousand_nodes_keep_their_promises() -> None:
+    Fleet(1, FleetSetting(nodes=1_000, events=25_000)).run()
 
 
 @pytest.mark.soak
@@ -35,7 +34,7 @@ def test_ten_thousand_nodes_and_a_million_events_keep_their_promises() -> None:
 
 
 def test_the_same_seed_gives_the_same_fleet() -> None:
-    setting = FleetSetting(nodes=40, events=15_000)
+    setting = FleetSetting(nodes=30, events=5_000)
     first, second = Fleet(5, setting).run(), Fleet(5, setting).run()
 
     assert (first.trace, first.timeline.now_us) == (second.trace, second.timeline.now_us)
@@ -63,25 +62,14 @@ def strict_spread_is_packed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(bundles._Planner, "_one_node_each", bundles._Planner._on_one_node)
 
 
-def dead_nodes_keep_their_parts(patch: pytest.MonkeyPatch) -> None:
-    """liveness: what was asked of a node is not asked of others when it dies."""
-    patch.setattr(Spillover, "_lay_out_all", lambda self: None)
-    patch.setattr(Spillover, "_undelivered", lambda self, event: None)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("checker", "plant"),
-    [
-        ("grants", amounts_are_not_compared),
-        ("groups", strict_spread_is_packed),
-        ("liveness", dead_nodes_keep_their_parts),
-    ],
+    ("checker", "plant"), [("grants", amounts_are_not_compared), ("groups", strict_spread_is_packed)]
 )
 def test_a_bug_planted_in_a_fleet_is_caught(
     checker: str, plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setting = FleetSetting(nodes=60, events=200_000 if checker == "liveness" else 40_000)
+    setting = FleetSetting(nodes=60, events=40_000)
     with monkeypatch.context() as patch:
         plant(patch)
         with pytest.raises(Violation) as found:

@@ -1,4 +1,4 @@
-"""Seeded worlds of several nodes, which die and join, and are cut off from each other and from the GCS: no promise breaks."""
+"""Seeded worlds of several nodes, which die and join, and are cut off from each other or from the GCS: no promise breaks."""
 
 from __future__ import annotations
 

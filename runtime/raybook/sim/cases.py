@@ -16,7 +16,7 @@ from raybook.sim.world import MIB, Setting, World
 
 SPAN_MS = 3_000
 """Faults strike within the first seconds, where most programs are at work."""
-STEPS_A_SECOND = 4
+STEPS_A_SECOND = 10
 """Of a driver's program, on the average."""
 
 

@@ -1,8 +1,8 @@
 """Node: a raylet in virtual time: the shipped lease manager, worker pool and object table, wired as in ``raylet/``.
 
 Messages become events by ``core/node/translation``, effects become messages, forks, kills or calls of the GCS. What of
-``raylet/service`` and ``raylet/worker_keeper`` is the order in which a death is told is repeated here. Its side of the GCS is
-in ``gcs_link``, that of other nodes in ``abroad``. Decides nothing.
+``raylet/service`` and ``raylet/worker_keeper`` is the order in which a death is told is repeated here. Its side of the GCS
+is in ``gcs_link``, that of other nodes in ``abroad``. Decides nothing.
 """
 
 from __future__ import annotations

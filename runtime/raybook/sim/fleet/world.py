@@ -274,6 +274,6 @@ class Fleet:
         decided = sum(counts.get(kind, 0) for kind in ("spillover", "lease", "choose", "place"))
         return (
             f"fleet of {self.setting.nodes} nodes, seed {self.seed}: {self.timeline.happened} events in "
-            f"{self.timeline.now_ms} virtual ms, {decided} decisions, {len(self.books.waits_ms)} leases, {self.deaths} nodes "
-            f"died, trace {self.trace:08x}"
+            f"{self.timeline.now_ms} virtual ms, {decided} decisions, {len(self.books.waits_ms)} leases, {self.deaths} "
+            f"nodes died, trace {self.trace:08x}"
         )
