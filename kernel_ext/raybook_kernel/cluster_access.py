@@ -14,6 +14,8 @@ import raybook
 from raybook.api.context import current_runtime
 from raybook.observe import ClusterRecord, FactSource, find_cluster, living_clusters
 
+DEFAULT_SESSION = "main"
+"""The session of `--persist`, unless a name is given."""
 STOP_TIMEOUT_S = 5.0
 """A head ends within two seconds, by force if need be; more means that it is not ours to wait for."""
 
@@ -48,11 +50,20 @@ class ClusterAccess:
             "name": name,
         }
         options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-        raybook.init(**options, persist=persist)
+        if persist:
+            # What this kernel makes shall be there for the next one, too.
+            options |= {"persist": True, "session": DEFAULT_SESSION}
+        raybook.init(**options)
 
-    def connect(self, address: str) -> None:
-        """Connect this process to a running cluster. ConnectionError when nobody answers there."""
-        raybook.init(address=address)
+    def connect(self, address: str, session: str = "", token_file: str = "") -> None:
+        """Connect this process to a running cluster. session: name of the session that keeps its results, "": none.
+        token_file: of a cluster on another machine. ConnectionError when nobody answers there."""
+        raybook.init(address=address, session=session or None, token_file=token_file or None)
+
+    def session_text(self) -> str:
+        """The session that keeps this kernel's results, and what it has of former kernels; "" when there is none."""
+        session = getattr(current_runtime.context, "session", None)
+        return str(session) if session is not None and session.name else ""
 
     def leave(self) -> None:
         """Disconnect; a cluster that this process owns ends with it. Blocks until that is done. Idempotent."""

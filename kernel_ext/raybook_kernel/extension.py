@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from raybook_kernel import displays, tracebacks
-from raybook_kernel.magics import ray_cluster
+from raybook_kernel.magics import looking, ray_cluster, remote_cells, waiting
 from raybook_kernel.session import SESSION_ATTRIBUTE, session_of
 from raybook_widgets import close_hub
 
@@ -18,13 +18,15 @@ def load(shell: Any) -> None:
         return
     session = session_of(shell)
     tracebacks.register(shell)
-    ray_cluster.register(shell)
+    for magic in (ray_cluster, looking, waiting, remote_cells):
+        magic.register(shell)
     displays.register(shell)
     shell.events.register("pre_run_cell", session.before_cell)
     shell.events.register("post_run_cell", session.after_cell)
     session.access.route_output(True)
     session.hub.start_watching()
     session.before_cell()
+    session.interrupts.watch(shell)
     setattr(shell, LOADED_ATTRIBUTE, True)
 
 

@@ -61,6 +61,12 @@ class OutputRouter:
         """A cell begins: what tasks print that begin from now on is its own. Main thread."""
         self._cells.append(CellOutput(self._channel.parent(), time.time() * 1_000))
 
+    def last_parent(self) -> dict[str, Any]:
+        """Of the cell that runs, or ran last."""
+        if not self._cells:
+            self.begin_cell()
+        return self._cells[-1].parent
+
     def take(self, facts: Iterable[Any], is_snapshot: bool) -> None:
         """Facts of one delta, on the engine's thread. A snapshot's lines were printed before we looked: skipped, unless
         the cluster is this kernel's own."""

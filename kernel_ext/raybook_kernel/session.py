@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
 from raybook.observe import ClusterRecord, FactSource, Feed, View, WorkerNote, find_cluster
+from raybook_kernel.cells import Cells
 from raybook_kernel.cluster_access import ClusterAccess
+from raybook_kernel.interrupts import Interrupts
 from raybook_kernel.kernel_identity import kernel_id_of
 from raybook_kernel.output_router import OutputRouter
 from raybook_widgets import SECTIONS, Hub, hub_of
@@ -40,6 +43,9 @@ class KernelSession:
         self.hub.on_stop = lambda: self.hub.enqueue(self.end)
         self.hub.find_feed = self.follow
         self.hub.on_tick = self._router.flush
+        self._shell = shell
+        self.cells = Cells()
+        self.interrupts = Interrupts(self._say, lambda: self.is_connected)
 
     @property
     def name(self) -> str:
@@ -66,10 +72,10 @@ class KernelSession:
         self.follow()
         self.show()
 
-    def connect(self, address: str) -> None:
-        """Connect to a running cluster and show it. Errors of ``ClusterAccess.connect``."""
+    def connect(self, address: str, session: str = "", token_file: str = "") -> None:
+        """Connect to a running cluster and show it; as ``ClusterAccess.connect``."""
         self._leave_lost()
-        self.access.connect(address)
+        self.access.connect(address, session, token_file)
         self.follow()
         self.show()
 
@@ -155,14 +161,22 @@ class KernelSession:
     def before_cell(self, info: Any = None) -> None:
         """``pre_run_cell``."""
         if threading.current_thread() is threading.main_thread():
+            self.cells.begin(self._shell.execution_count, time.time())
             self._router.begin_cell()
             self.hub.cell_started()
 
     def after_cell(self, result: Any = None) -> None:
         """``post_run_cell``."""
         if threading.current_thread() is threading.main_thread():
+            cell = self.cells.end(time.time())
             self.follow()
             self.hub.cell_ended()
+            if cell is not None and isinstance(getattr(result, "error_in_exec", None), KeyboardInterrupt):
+                self.interrupts.cell_interrupted(cell)
+
+    def _say(self, text: str) -> None:
+        """A line under the cell that ran last."""
+        self.hub.channel.stream(text + "\n", "stderr", self._router.last_parent())
 
 
 def _is_quiet(view: View) -> bool:

@@ -16,8 +16,8 @@ The rooms, in reading order; each opens with what it decides and what it does no
     protocol    bytes in, messages out: frames, messages, serialization
     core        what decides: owner, lease manager, tables; pure state machines
     io          what touches the world: sockets, shared memory, processes
-    gcs raylet worker head    the daemons: thin shells that carry out what core decides
-    engines     who runs tasks: the owner in this process, or in-process for debuggers; one protocol
+    gcs raylet worker session head    the daemons: thin shells that carry out what core decides
+    engines     who runs tasks: the owner in this process, on the head, or in-process for debuggers; one protocol
     api         the verbs below, decorators, handles, options
     observe     what panels see: facts, mirror, views
     ml train tune    the libraries, above the API
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         available_resources,
         cancel,
         cluster_resources,
+        current_session,
         get,
         get_actor,
         get_gpu_ids,
@@ -75,8 +76,8 @@ _VERBS = frozenset(
     """
     ActorClass ActorHandle ActorClassID ActorID ClusterID DynamicObjectRefGenerator FunctionID JobConfig JobID Language
     LoggingConfig NodeID ObjectRef ObjectRefGenerator PlacementGroupID RayContext RemoteFunction TaskID UniqueID WorkerID
-    available_resources cancel cluster_resources get get_actor get_gpu_ids get_runtime_context init is_initialized
-    kill memory method nodes publish_fact put remote shutdown timeline wait
+    available_resources cancel cluster_resources current_session get get_actor get_gpu_ids get_runtime_context init
+    is_initialized kill memory method nodes publish_fact put remote shutdown timeline wait
     """.split()
 )
 _HOMES = {
@@ -111,6 +112,7 @@ __all__ = [
     "available_resources",
     "cancel",
     "cluster_resources",
+    "current_session",
     "exceptions",
     "get",
     "get_actor",

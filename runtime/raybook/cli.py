@@ -7,6 +7,7 @@ the registry of this user says is a cluster of ours. Exit codes: 0 done, 1 it co
 from __future__ import annotations
 
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import click
 
 from raybook.api import local_cluster, split_cluster
 from raybook.base.errors import RayError
+from raybook.base.tls_files import choose_tls
 from raybook.base.version import VERSION
 from raybook.commands.ask import ask
 from raybook.commands.job import job
@@ -22,13 +24,17 @@ from raybook.commands.microbenchmark import microbenchmark
 from raybook.commands.rows import node_rows, used_of_total
 from raybook.commands.state import format_option, get_command, list_command, memory, summary, timeline
 from raybook.commands.tables import cell
+from raybook.commands.tls import tls as tls_group
 from raybook.io import session_dir
 from raybook.io.cluster_registry import ClusterRecord
+from raybook.io.tls import usable_tls
 from raybook.protocol.messages.daemons import NodeAmounts
 from raybook.protocol.messages.gcs import ClusterStatus, ClusterStatusReply
 
 DASHBOARD_PORT = 8265
 """Where Ray's clients look for a jobs server."""
+CLIENT_PORT = 10001
+"""Where Ray's thin clients look for a head."""
 DEFAULT_PORT = 6399
 """Next to the 6379 that Ray and Redis take, so that all can run on one machine."""
 
@@ -53,6 +59,11 @@ def main() -> None:
 @click.option("--store", default="", metavar="FILE", help="Where the GCS keeps its tables; in its session by default.")
 @click.option("--token-file", metavar="FILE", help="Of the cluster to join, when it runs on another machine.")
 @click.option(
+    "--tls-cert", default="", metavar="FILE", help="This node's certificate: other nodes are spoken with by TLS."
+)
+@click.option("--tls-key", default="", metavar="FILE", help="Its private key.")
+@click.option("--tls-ca", default="", metavar="FILE", help="Certificate of the authority that others must be of.")
+@click.option(
     "--metrics-export-port",
     type=click.IntRange(-1, 65535),
     default=0,
@@ -71,6 +82,13 @@ def main() -> None:
     type=click.IntRange(0, 65535),
     help=f"Of HTTP; {DASHBOARD_PORT} unless given, or any free one when that is taken; 0: any free one.",
 )
+@click.option(
+    "--client-port",
+    "--ray-client-server-port",
+    type=click.IntRange(-1, 65535),
+    help=f"Where thin clients knock, on --host; {CLIENT_PORT} unless given, or any free one when that is taken; 0: any free "
+    "one, -1: none.",
+)
 def start(
     head: bool,
     address: str | None,
@@ -84,16 +102,21 @@ def start(
     resources: str,
     store: str,
     token_file: str | None,
+    tls_cert: str,
+    tls_key: str,
+    tls_ca: str,
     metrics_export_port: int,
     include_dashboard: bool,
     dashboard_host: str,
     dashboard_port: int | None,
+    client_port: int | None,
 ) -> None:
     """Start a cluster here, or join one."""
     if head == (address is not None):
         raise click.UsageError("Say either --head (a new cluster) or --address HOST:PORT (join one).")
     amounts = NodeAmounts(num_cpus, num_gpus, memory, object_store_memory, _custom(resources))
     try:
+        tls = usable_tls(choose_tls(os.environ, tls_cert, tls_key, tls_ca))
         if head:
             store_path = str(Path(store).resolve()) if store else ""
             metrics_port = metrics_export_port if metrics_export_port >= 0 else None
@@ -105,7 +128,9 @@ def start(
                 store=store_path,
                 metrics_port=metrics_port,
                 http_host=dashboard_host,
-                http_port=_http_port(dashboard_host, dashboard_port) if include_dashboard else None,
+                http_port=_free_port(dashboard_host, dashboard_port, DASHBOARD_PORT) if include_dashboard else None,
+                session_port=None if client_port == -1 else _free_port(host, client_port, CLIENT_PORT),
+                tls=tls,
             )
             click.echo(f"Cluster {record.name or record.cluster_id} is running; its GCS listens at {record.address}.")
             click.echo(f'  from Python here:  raybook.init(address="{record.name or record.cluster_id}")')
@@ -113,11 +138,15 @@ def start(
                 click.echo(f"  for Prometheus:    http://{record.metrics_address}/metrics")
             if record.http_address:
                 click.echo(f"  jobs:              raybook job submit --address http://{record.http_address} -- COMMAND")
-            click.echo(f"  another node:      raybook start --address {record.address}")
+            if record.session_address:
+                click.echo(f'  from elsewhere:    raybook.init("{record.session_address}", token_file=...)')
+                click.echo(f"  its token:         {record.token_file}")
+            needs = " --tls-cert FILE --tls-key FILE --tls-ca FILE" if tls else ""
+            click.echo(f"  another node:      raybook start --address {record.address}{needs}")
             click.echo(f"  end it:            raybook stop {record.name or record.cluster_id}")
         else:
             assert address is not None
-            node = split_cluster.join(address, token_file or _token_file_of(address), amounts, host)
+            node = split_cluster.join(address, token_file or _token_file_of(address), amounts, host, tls=tls)
             click.echo(f"Node {node.ready.node_id} (pid {node.ready.pid}) has joined the cluster at {address}.")
     except (RayError, ValueError, TypeError, OSError) as error:
         raise click.ClickException(str(error)) from None
@@ -164,14 +193,14 @@ def stop(cluster: str | None, everything: bool) -> None:
         click.echo("No cluster is running on this machine.")
 
 
-def _http_port(host: str, wanted: int | None) -> int:
+def _free_port(host: str, wanted: int | None, usual: int) -> int:
     if wanted is not None:
         return wanted
     try:
-        socket.create_server((host, DASHBOARD_PORT)).close()
+        socket.create_server((host, usual)).close()
     except OSError:
         return 0
-    return DASHBOARD_PORT
+    return usual
 
 
 def _custom(text: str) -> dict[str, float]:
@@ -242,7 +271,7 @@ def _status_row(record: ClusterRecord) -> dict[str, object]:
     return row
 
 
-for _command in (list_command, get_command, summary, memory, timeline, logs, job, microbenchmark):
+for _command in (list_command, get_command, summary, memory, timeline, logs, job, microbenchmark, tls_group):
     main.add_command(_command)
 
 

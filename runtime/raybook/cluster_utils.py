@@ -6,7 +6,8 @@
     cluster.remove_node(worker)
     cluster.shutdown()
 
-Every node is a real raylet with workers, an object store and ports of its own; only the machine is shared.
+Every node is a real raylet with workers, an object store and ports of its own; only the machine is shared. With
+``RAY_USE_TLS`` and its companions set, nodes speak TLS.
 """
 
 from __future__ import annotations
@@ -17,15 +18,19 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import raybook
 from raybook.api import local_cluster, split_cluster
+from raybook.base.config import environment_of
 from raybook.base.errors import RaySystemError
+from raybook.base.tls_files import choose_tls
 from raybook.io import session_dir
 from raybook.io.process import descendants, is_alive, start_time
 from raybook.io.rpc import GrpcChannel
+from raybook.io.tls import load_tls, usable_tls
 from raybook.protocol.messages.daemons import NodeAmounts
 from raybook.protocol.messages.gcs import ListNodes, NodeInfo
 
@@ -39,7 +44,7 @@ _AMOUNTS = {
 _ACCEPTED = frozenset(
     """
     dashboard_agent_listen_port dashboard_host dashboard_port env_vars include_dashboard num_redis_shards port
-    redis_max_memory redis_port storage temp_dir _system_config
+    redis_max_memory redis_port storage temp_dir
     """.split()
 )
 """Options of Ray's that change nothing here."""
@@ -107,6 +112,8 @@ class Cluster:
         self.worker_nodes: dict[ClusterNode, bool] = {}
         self.connected = False
         self._record: Any = None
+        self._settings: dict[str, str] = {}
+        self._tls = usable_tls(choose_tls(os.environ))
         if shutdown_at_exit:
             atexit.register(self.shutdown)
         if initialize_head:
@@ -132,8 +139,9 @@ class Cluster:
 
     def add_node(self, wait: bool = True, **node_args: Any) -> ClusterNode:
         """Start a node, the first one as the head. node_args: num_cpus, num_gpus, memory and object_store_memory in bytes,
-        resources, labels. wait: until the cluster knows it. Cost: 0.5 s. TypeError for an unknown argument."""
-        unknown = node_args.keys() - _AMOUNTS.keys() - _ACCEPTED - {"resources", "labels"}
+        resources, labels; ``_system_config`` of the head: settings of the whole cluster (``base/config``). wait: until the
+        cluster knows it. Cost: 0.5 s. TypeError for an unknown argument."""
+        unknown = node_args.keys() - _AMOUNTS.keys() - _ACCEPTED - {"resources", "labels", "_system_config"}
         if unknown:
             raise TypeError(f"add_node() got an unexpected keyword argument {sorted(unknown)[0]!r}.")
         amounts = NodeAmounts(
@@ -142,9 +150,14 @@ class Cluster:
         )
         labels = dict(node_args.get("labels") or {})
         if self._record is None:
-            node = self._start_head(amounts, labels)
+            self._settings = environment_of(node_args.get("_system_config") or {})
+            with _environment(self._settings):
+                node = self._start_head(amounts, labels)
         else:
-            started = split_cluster.join(self._record.address, self._record.token_file, amounts, labels=labels)
+            with _environment(self._settings):
+                started = split_cluster.join(
+                    self._record.address, self._record.token_file, amounts, labels=labels, tls=self._tls
+                )
             ready = started.ready
             node = ClusterNode(
                 ready.node_id, ready.pid, ready.node_socket, ready.session_dir, False, self._record.address
@@ -155,7 +168,7 @@ class Cluster:
         return node
 
     def _start_head(self, amounts: NodeAmounts, labels: dict[str, str]) -> ClusterNode:
-        self._record = split_cluster.start_head(amounts, labels=labels, metrics_port=None)
+        self._record = split_cluster.start_head(amounts, labels=labels, metrics_port=None, tls=self._tls)
         record = self._record
         (found,) = [node for node in self._nodes() if node.is_head]
         self.head_node = ClusterNode(
@@ -199,7 +212,8 @@ class Cluster:
         record = self._record
 
         async def ask() -> list[NodeInfo]:
-            channel = GrpcChannel("Gcs", record.address, Path(record.token_file).read_bytes(), timeout_s=GRACE_S)
+            token = Path(record.token_file).read_bytes()
+            channel = GrpcChannel("Gcs", record.address, token, GRACE_S, load_tls(record.session_dir))
             try:
                 return list((await channel.call("ListNodes", ListNodes())).nodes)
             finally:
@@ -223,6 +237,21 @@ class Cluster:
         if head is not None and head.is_alive():
             head.end(graceful=False)
         atexit.unregister(self.shutdown)
+
+
+@contextlib.contextmanager
+def _environment(settings: dict[str, str]) -> Iterator[None]:
+    """Processes that are started meanwhile have these variables."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _gone(processes: list[tuple[int, int]], timeout_s: float) -> bool:

@@ -27,6 +27,8 @@ DEFAULTS = {
     "dashboard_host": "127.0.0.1",
     "dashboard_port": None,
     "logging": "",
+    "session": None,
+    "token_file": None,
 }
 
 
@@ -121,7 +123,9 @@ def test_address_from_the_environment_counts():
         ({"no_such_keyword": 1}, RuntimeError),
         ({"enable_resource_isolation": True}, ValueError),
         ({"address": 3}, TypeError),
-        ({"address": "ray://host:10001"}, ValueError),
+        ({"address": "ray://host:10001"}, ConnectionError),
+        ({"address": "ray://host"}, ValueError),
+        ({"session": "stays"}, ValueError),
     ],
 )
 def test_wrong_arguments_are_refused_and_nothing_is_started(stopped, asked, kind):

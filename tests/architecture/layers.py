@@ -58,6 +58,8 @@ LAYERS: tuple[Layer, ...] = (
     _row("engines", f"{_FOUR} worker session runtime_env"),
     # Composition root of a worker, as `head` is of the head: the one place where executor, engine and API meet.
     _row("worker_process", f"{_FOUR} worker engines api as_ray"),
+    # The same of a session process, which runs nobody's code: owner and link, and no API.
+    _row("session_process", f"{_FOUR} worker session engines"),
     # `exceptions` is the public list of errors; `base.errors` is where they are written.
     _row("exceptions", "base"),
     _row("api", "base protocol messages io engines exceptions"),
@@ -115,6 +117,8 @@ LAZY_EDGES: tuple[tuple[str, str], ...] = (
     ("raybook.api.environment_options", "raybook.api.archives"),
     # grpc costs 100 ms, and only `raybook status` speaks it.
     ("raybook.commands.ask", "raybook.io.rpc"),
+    # cryptography is optional, and only who makes certificates needs it.
+    ("raybook.commands.tls", "raybook.io.certificates"),
     # Its rows import numpy, which no other command needs.
     ("raybook.commands.microbenchmark", "raybook.commands.microbench"),
     # The zygote is started before the head's own imports, so that both import at the same time.

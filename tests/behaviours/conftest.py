@@ -1,10 +1,12 @@
 """One cluster for each module of behaviours: what Ray's users and their tests rely on, checked against Ray itself.
 
-Everything remote here is defined inside functions, as in a notebook, and travels by value.
+Everything remote here is defined inside functions, as in a notebook, and travels by value. With
+RAYBOOK_TEST_ENGINE=session the tests run as a thin client's, whose owner is a process of the head.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,15 +15,20 @@ from types import ModuleType
 import pytest
 
 import raybook
+from raybook.api.context import current_runtime
+
+THIN = {"persist": True, "session": "behaviours"} if os.environ.get("RAYBOOK_TEST_ENGINE") == "session" else {}
 
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[ModuleType]:
     """``raybook``, connected to a cluster of eight CPUs, two (pretended) GPUs and two of "custom"."""
     raybook.shutdown()
-    raybook.init(num_cpus=8, num_gpus=2, resources={"custom": 2}, namespace="behaviours")
+    raybook.init(num_cpus=8, num_gpus=2, resources={"custom": 2}, namespace="behaviours", **THIN)
+    cluster = current_runtime.cluster
     yield raybook
     raybook.shutdown()
+    cluster.stop()
 
 
 @pytest.fixture

@@ -242,10 +242,8 @@ def test_group_of_a_lost_node_is_rescheduled_and_its_actor_follows(tmp_path):
         await second.wait_for(PlaceActor)
         await second.report_alive(world.channel, actor.actor_id)
         second.reachable = False
-        world.clock.now_ms += 60_000
-        await world.call(messages.ReportNode(NODE, {}))
-        for _ in range(3):
-            world.clock.now_ms += 11_000
+        for _ in range(12):
+            world.clock.now_ms += 1_000
             await world.call(messages.ReportNode(NODE, {}))
         assert (await info(world, spec)).state == GROUP_RESCHEDULING
         assert "RESCHEDULING" in (await world.actor(actor.actor_id)).waiting

@@ -109,3 +109,100 @@ def test_death_is_announced_once_and_only_after_the_timeout_or_a_farewell(sequen
             heard[event.node.node_id] = now
         elif isinstance(event, on.NodeHeard) and event.node_id in heard:
             heard[event.node_id] = now
+
+
+def test_a_closed_connection_has_its_port_knocked_at_and_the_node_asked():
+    table = NodeTable(1_000, 10_000)
+    joined(table)
+    assert table.handle([on.NodeDisconnected(NODE)], 100) == [on.Knock(NODE), on.Probe(NODE)]
+    assert table.handle([on.NodeLeft(NODE, "nobody listens.")], 110) == [on.AnnounceDead(NODE, "nobody listens.")]
+    assert table.handle([on.NodeDisconnected(NODE)], 120) == []
+
+
+def test_a_closed_connection_alone_kills_nobody():
+    table = NodeTable(1_000, 10_000)
+    joined(table)
+    table.handle([on.NodeDisconnected(NODE)], 100)
+    table.handle([on.NodeHeard(NODE)], 200)
+    assert table.is_alive(NODE)
+
+
+def test_time_in_which_nobody_looked_is_not_held_against_a_node():
+    """The GCS was stopped, or its machine suspended, for a minute."""
+    table = NodeTable(1_000, 10_000)
+    joined(table)
+    assert table.handle([], 61_000) == [on.Probe(NODE)]
+    assert table.handle([on.NodeHeard(NODE)], 61_010) == []
+    assert table.is_alive(NODE)
+    table.check_invariants()
+
+
+def test_a_node_that_died_in_that_time_is_found_out_afterwards():
+    table = NodeTable(1_000, 10_000)
+    joined(table)
+    table.handle([], 61_000)
+    died_ms = None
+    while (deadline := table.next_deadline_ms()) is not None and died_ms is None:
+        if any(isinstance(effect, on.AnnounceDead) for effect in table.handle([], deadline)):
+            died_ms = deadline
+    assert died_ms == 61_000 + 9_000
+
+
+JUMPS = st.lists(st.tuples(st.integers(1, 900), st.sampled_from((0, 0, 0, -3_600_000, -5_000, 5_000, 3_600_000))))
+
+
+@settings(deadline=None)
+@given(JUMPS)
+def test_no_jump_of_the_clock_kills_a_node_that_answers(steps: list[tuple[int, int]]):
+    table = NodeTable(1_000, 3_000)
+    clock_ms = 10_000_000
+    joined(table, now_ms=clock_ms)
+    for passed_ms, jump_ms in steps:
+        clock_ms += passed_ms + jump_ms
+        for effect in table.handle([], clock_ms):
+            assert isinstance(effect, on.Probe)
+            clock_ms += 1
+            table.handle([on.NodeHeard(NODE)], clock_ms)
+        table.check_invariants()
+    assert table.is_alive(NODE)
+
+
+@settings(deadline=None)
+@given(JUMPS)
+def test_a_silent_node_dies_after_the_timeout_however_the_clock_jumps(steps: list[tuple[int, int]]):
+    table = NodeTable(1_000, 3_000)
+    clock_ms = 10_000_000
+    joined(table, now_ms=clock_ms)
+    for _, jump_ms in steps:
+        clock_ms += jump_ms
+        table.handle([], clock_ms)
+        deadline_ms = table.next_deadline_ms()
+        if deadline_ms is None:
+            break
+        assert deadline_ms - clock_ms <= 1_000
+        clock_ms = max(clock_ms, deadline_ms)
+        table.handle([], clock_ms)
+    for _ in range(4):
+        clock_ms = max(clock_ms, table.next_deadline_ms() or 0)
+        table.handle([], clock_ms)
+    assert not table.is_alive(NODE)
+
+
+def test_an_id_of_a_living_node_is_refused_to_another_and_kept_by_its_owner():
+    table = NodeTable(1_000, 10_000)
+    owner = NodeInfo(NODE, raylet_address="10.0.0.1:1", hostname="first")
+    table.handle([on.NodeRegistered(owner)], 0)
+    assert table.why_refused(owner) is None
+    refusal = table.why_refused(NodeInfo(NODE, raylet_address="10.0.0.2:1"))
+    assert refusal is not None and refusal[0] == "ValueError"
+    assert "is taken: the node at 10.0.0.1:1 (first, pid 0) has it and lives" in refusal[1]
+    assert table.why_refused(NodeInfo(b"another.", raylet_address="10.0.0.2:1")) is None
+
+
+def test_a_dead_nodes_id_is_refused_to_everybody():
+    table = NodeTable(1_000, 10_000)
+    owner = NodeInfo(NODE, raylet_address="10.0.0.1:1")
+    table.handle([on.NodeRegistered(owner), on.NodeLeft(NODE, "it was told to.")], 0)
+    for address in ("10.0.0.1:1", "10.0.0.2:1"):
+        refusal = table.why_refused(NodeInfo(NODE, raylet_address=address))
+        assert refusal is not None and refusal[0] == "NodeDiedError"

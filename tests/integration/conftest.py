@@ -1,8 +1,9 @@
 """Fixtures of the tests that run whole clusters: a shared cluster, small own ones, and gates.
 
-With RAYBOOK_TEST_ENGINE=ray the tests that import raybook get Ray instead (from an interpreter that has it), so that
-tests about Ray's semantics can be checked against Ray itself. Everything remote in these tests is defined inside
-functions, as in a notebook, and therefore travels by value.
+With RAYBOOK_TEST_ENGINE=session the shared cluster is used as a thin client uses it. With RAYBOOK_TEST_ENGINE=ray the
+tests that import raybook get Ray instead (from an interpreter that has it), so that tests about Ray's semantics can
+be checked against Ray itself. Everything remote in these tests is defined inside functions, as in a notebook, and
+therefore travels by value.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from types import ModuleType
 import pytest
 
 ENGINE = os.environ.get("RAYBOOK_TEST_ENGINE", "raybook")
+IS_THIN = ENGINE == "session"
+if IS_THIN:
+    ENGINE = "raybook"
 if ENGINE != "raybook":
     sys.modules["raybook"] = importlib.import_module(ENGINE)
 
@@ -43,13 +47,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def shutdown_after_module() -> Iterator[None]:
     yield
     ray.shutdown()
+    for stay in kept:
+        stay.stop()
+    kept.clear()
+
+
+kept: list[object] = []
+"""Clusters that outlive their driver."""
 
 
 @pytest.fixture
 def cluster(shutdown_after_module: None) -> ModuleType:
     """The shared cluster of a module: four CPUs and one (pretended) GPU, started again only if a test has ended it."""
     if not ray.is_initialized():
-        ray.init(num_cpus=4, num_gpus=1)
+        if IS_THIN:
+            ray.init(num_cpus=4, num_gpus=1, persist=True, session="tests")
+            kept.append(ray.api.context.current_runtime.cluster)
+        else:
+            ray.init(num_cpus=4, num_gpus=1)
     return ray
 
 

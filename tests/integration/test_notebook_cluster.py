@@ -104,6 +104,28 @@ def test_persistent_cluster_is_found_used_and_stopped_by_another_kernel(tmp_path
         assert "No cluster is running" in second.run("%ray_cluster status").text
 
 
+def test_results_of_a_killed_kernel_are_there_for_the_next_one(tmp_path):
+    with KernelProcess(tmp_path) as first:
+        first.run(DEFINITIONS)
+        started = first.run("%ray_cluster start --cpus 1 --name keep --persist")
+        assert started.error == ""
+        assert "Session('main', new, kept 24 h without a client)" in started.text
+        first.run("ref = square.remote(6); ray.current_session().keep('answer', square.remote(7))")
+        assert "36" in first.run("print(ray.get(ref))").text
+        first.kill()
+    with KernelProcess(tmp_path) as second:
+        second.run(DEFINITIONS)
+        connected = second.run("%ray_cluster connect keep --persist")
+        assert connected.error == ""
+        assert "Session('main', resumed" in connected.text
+        assert "answer" in connected.text and "square" in connected.text
+        second.run("session = ray.current_session()")
+        assert "49" in second.run("print(ray.get(session.get('answer')))").text
+        assert "[36]" in second.run("print([ray.get(session.get(r.id)) for r in session.list() if not r.name])").text
+        assert "Did you mean --persist other?" in second.run("%ray_cluster connect keep other").error
+        assert "Stopped keep." in second.run("%ray_cluster stop").text
+
+
 def test_cluster_whose_head_is_killed_is_shown_as_lost_and_can_be_replaced(kernel):
     kernel.run(DEFINITIONS)
     kernel.run("%ray_cluster start --cpus 1 --name fox")

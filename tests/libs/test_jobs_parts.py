@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from raybook.api.submitted_job import OVERRIDE_VARIABLES, VARIABLE, merged_environment
+from raybook.io.http_guard import Visitor, check_visitor, is_loopback, owner_of_connection
 from raybook.jobs import websocket
-from raybook.jobs.guard import Visitor, check_visitor, is_loopback, owner_of_connection
 from raybook.jobs.records import DriverInfo, JobDetails, JobErrorType, JobInfo, JobStatus, JobType
 from raybook.jobs.request import parse_request
 
@@ -54,7 +54,7 @@ def answer(visitor: Visitor, headers: dict[str, str], **more: Any) -> int:
 
 def test_the_server_answers_its_user_and_who_has_the_token(monkeypatch) -> None:
     owners: list[int | None] = []
-    monkeypatch.setattr("raybook.jobs.guard.owner_of_connection", lambda *ports: owners[0])
+    monkeypatch.setattr("raybook.io.http_guard.owner_of_connection", lambda *ports: owners[0])
     bearer = {"Authorization": f"Bearer {TOKEN}"}
     host = {"Host": "127.0.0.1:8265"}
     for owner, expected in ((os.getuid(), 200), (0, 200), (os.getuid() + 1, 401), (None, 401)):

@@ -17,6 +17,7 @@ from pathlib import Path
 from raybook.io.process import set_death_signal
 
 SUBNET = "10.213.7"
+NOBODY = "02:00:00:00:00:01"
 
 
 def why_not() -> str:
@@ -97,6 +98,40 @@ class Host:
     def unplug_the_cable(self) -> None:
         """Its processes live on, and are heard by nobody."""
         _run("ip", "-n", self.namespace, "link", "set", "eth0", "down")
+
+    def plug_it_in_again(self) -> None:
+        _run("ip", "-n", self.namespace, "link", "set", "eth0", "up")
+
+    def part_from(self, other: Host) -> None:
+        """Nothing reaches the other host from this one or back: what they send each other goes to a card that nobody has.
+        Everybody else still hears both."""
+        for here, there in ((self, other), (other, self)):
+            _run(
+                "ip",
+                "-n",
+                here.namespace,
+                "neigh",
+                "replace",
+                there.ip,
+                "lladdr",
+                NOBODY,
+                "dev",
+                "eth0",
+                "nud",
+                "permanent",
+            )
+
+    def meet(self, other: Host) -> None:
+        """As before ``part_from``."""
+        for here, there in ((self, other), (other, self)):
+            _run("ip", "-n", here.namespace, "neigh", "del", there.ip, "dev", "eth0")
+
+    def processes(self, what: str) -> list[int]:
+        """Processes of it whose command line has these words, by the host's own numbers."""
+        listed = self.run(
+            "sh", "-c", "for f in /proc/[0-9]*/cmdline; do echo $f $(tr '\\0' ' ' < $f); done 2>/dev/null"
+        )
+        return [int(line.split("/")[2]) for line in listed.splitlines() if what in line and "/cmdline" in line]
 
 
 class Network:

@@ -88,13 +88,17 @@ class CommandTable:
         if not given:
             return [name for name in self.commands if name.startswith(current)]
         command = self.commands.get(given[0])
-        if command is None or (given[-1] in {o.flag for o in command.options if o.convert}):
+        return [] if command is None else self._complete_rest(command, given[1:], current)
+
+    @staticmethod
+    def _complete_rest(command: Command, given: list[str], current: str) -> list[str]:
+        if given and given[-1] in {option.flag for option in command.options if option.convert}:
             return []
         if current.startswith("-") or not command.complete_word:
             flags = [option.flag for option in command.options if option.flag not in given] + [HELP_FLAGS[0]]
             return [flag for flag in flags if flag.startswith(current)]
         words = [word for word in command.complete_word() if word.startswith(current)]
-        return words if len([part for part in given[1:] if not part.startswith("-")]) < len(command.words) else []
+        return words if len([part for part in given if not part.startswith("-")]) < len(command.words) else []
 
     def help(self, command: Command | None = None) -> str:
         """The page for one command, or for all."""
@@ -137,7 +141,10 @@ class CommandTable:
         if not options:
             return f"`{command.name}` takes no options, but {flag} was given."
         hint = nearest(flag, options)
-        return f"`{command.name}` has no option {flag}.{hint} Type `%{self.magic} {command.name} --help`."
+        return f"`{command.name}` has no option {flag}.{hint} Type {self._help_of(command)}."
+
+    def _help_of(self, command: Command) -> str:
+        return f"`%{self.magic} {command.name} --help`"
 
     def _check_words(self, command: Command, words: list[str]) -> None:
         required = [word for word in command.words if not word.startswith("[")]
@@ -149,6 +156,35 @@ class CommandTable:
             extra = words[len(command.words)]
             hint = nearest("--" + extra, [option.flag for option in command.options])
             raise ArgumentMistake(f"`{command.name}` does not know what to do with {extra!r}.{hint}")
+
+
+class LineTable(CommandTable):
+    """A magic without sub-commands: its line is options and words."""
+
+    def __init__(self, magic: str, command: Command) -> None:
+        super().__init__(magic, command.text, ())
+        self.command = command
+
+    def parse(self, line: str) -> Request:
+        try:
+            parts = shlex.split(line)
+        except ValueError as error:
+            raise ArgumentMistake(f"Cannot read this line: {str(error).lower()}.") from None
+        return self._parse_rest(self.command, parts)
+
+    def complete(self, line: str) -> list[str]:
+        parts = line.split()
+        current = "" if line[-1:].isspace() else parts.pop()
+        return self._complete_rest(self.command, parts[1:], current)
+
+    def help(self, command: Command | None = None) -> str:
+        return super().help(self.command)
+
+    def _usage(self, command: Command) -> str:
+        return " ".join([*command.words, *(["[options]"] if command.options else [])])
+
+    def _help_of(self, command: Command) -> str:
+        return f"`%{self.magic} --help`"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from IPython.core.magic import Magics, line_magic, magics_class
 
 from raybook import install_as_ray
 from raybook.observe import ClusterRecord, find_cluster, view_text
+from raybook_kernel.cluster_access import DEFAULT_SESSION
 from raybook_kernel.cluster_table import cluster_table
 from raybook_kernel.completer import complete_line_magic
 from raybook_kernel.magics.arguments import ArgumentMistake, Command, CommandTable, Option, Request, nearest
@@ -69,9 +70,15 @@ class RayClusterMagics(Magics):
             install_as_ray()
             print("`import ray` means raybook from now on, here and in this cluster's workers.")
         self._session.start(_as_start_options(values))
+        self._tell_session()
 
     def _connect(self, request: Request) -> None:
-        (target,) = request.words
+        target, *rest = request.words
+        persists = bool(request.values.get("persist"))
+        if rest and not persists:
+            raise ArgumentMistake(
+                f"`connect` does not know what to do with {rest[0]!r}. Did you mean --persist {rest[0]}?"
+            )
         if self._session.is_connected:
             raise ArgumentMistake(
                 f"This kernel is already connected to {self._described()}. Type `%ray_cluster stop` first."
@@ -81,15 +88,24 @@ class RayClusterMagics(Magics):
             known = self._cluster_names()
             listed = f" Clusters: {', '.join(known)}." if known else " There is none: `%ray_cluster start`."
             raise ArgumentMistake(f"There is no cluster {target!r}.{nearest(target, known)}{listed}")
-        self._session.connect(record.node_socket if record else target)
+        session = (rest[0] if rest else DEFAULT_SESSION) if persists else ""
+        self._session.connect(record.node_socket if record else target, session, request.values.get("token_file", ""))
+        self._tell_session()
         if record is not None and not record.persist:
             print(f"{record.title} belongs to process {record.owner.pid if record.owner else '?'} and ends with it.")
+
+    def _tell_session(self) -> None:
+        """What this kernel's results outlive it in, and what is there of former kernels."""
+        text = self._session.access.session_text()
+        if text:
+            print(text)
 
     def _status(self, request: Request) -> None:
         mine = self._session.access.record()
         records = self._session.access.clusters()
         print(cluster_table(records, mine.cluster_id if mine else ""))
         if self._session.is_connected:
+            self._tell_session()
             self._session.settle()
             print()
             print(view_text(self._session.view()))
@@ -149,14 +165,28 @@ def _command_table(cluster_names: Callable[[], Iterable[str]]) -> CommandTable:
         Option("--name", "NAME", "what to call it; default: a name is made up", cluster_name),
         Option("--nodes", "N", "more than 1 is not in this version", _whole_number),
         Option("--as-ray", "", "`import ray` means raybook, in this kernel and in the cluster's workers"),
-        Option("--persist", "", "keep it when this kernel ends; stop it with `%ray_cluster stop NAME`"),
+        Option("--persist", "", "keep it, and results, when this kernel ends; stop it with `%ray_cluster stop NAME`"),
+    )
+    connect_options = (
+        Option(
+            "--persist",
+            "",
+            f"keep results when this kernel ends, in session SESSION ({DEFAULT_SESSION!r} unless given)",
+        ),
+        Option("--token-file", "FILE", "token of a cluster on another machine, copied from there", str),
     )
     return CommandTable(
         MAGIC,
         "Clusters of this notebook: %ray_cluster COMMAND",
         (
             Command("start", "Start a cluster and show it live. It ends with this kernel.", (), start_options),
-            Command("connect", "Use a running cluster, by name or address.", ("ADDRESS|NAME",), (), cluster_names),
+            Command(
+                "connect",
+                "Use a running cluster, by name or address.",
+                ("ADDRESS|NAME", "[SESSION]"),
+                connect_options,
+                cluster_names,
+            ),
             Command("status", "List all clusters of yours; this kernel's is marked.", ()),
             Command("stop", "End this kernel's cluster, or the one named.", ("[NAME]",), (), cluster_names),
             Command("scale", "Change the number of nodes (not in this version).", ("[N]",)),

@@ -26,6 +26,13 @@ def gpu_count(text: str) -> float:
     return value
 
 
+def positive_count(text: str) -> int:
+    """How many rows or lines: "20"."""
+    if not text.isdigit() or not int(text):
+        raise ValueError(f"a number such as 20 is needed, got {text!r}.")
+    return int(text)
+
+
 def size_bytes(text: str) -> int:
     """ "512MB" and "512MiB" → bytes. A unit without i is decimal (MB = 10^6), one with it binary; a single letter is
     binary, as in `-Xmx2g` and `docker -m 2g`."""

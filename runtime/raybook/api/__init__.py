@@ -2,6 +2,7 @@
 
 startup          init shutdown is_initialized      (options: init_options; engine: engine_factory; result: ray_context)
 context          the one current runtime           (connect makes an engine current)
+session          what outlives this process, of a thin client
 decorator        remote                            (remote_function, actor, actor_handle; signature checks arguments)
 options          every keyword and its check       (option_checks, strategies)
 placement_group  PlacementGroup and its verbs
@@ -46,6 +47,7 @@ from raybook.api.public_ids import (
 from raybook.api.ray_context import RayContext
 from raybook.api.remote_function import RemoteFunction
 from raybook.api.runtime_context import RuntimeContext, get_gpu_ids, get_runtime_context
+from raybook.api.session import current_session
 from raybook.api.startup import init, is_initialized, shutdown
 from raybook.api.state import available_resources, cluster_resources, list_actors, nodes
 from raybook.api.strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
@@ -83,6 +85,7 @@ __all__ = [
     "cancel",
     "cluster_resources",
     "current_runtime",
+    "current_session",
     "exit_actor",
     "get",
     "get_actor",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from raybook.api.context import DRIVER, LOCAL
-from raybook.api.init_options import InitOptions
+from raybook.api.init_options import InitOptions, split_host_port
 from raybook.api.worker_output import WorkerOutput
 from raybook.engines.engine import Engine
 from raybook.io.process import raise_file_limit
@@ -31,22 +31,19 @@ def start_engine(options: InitOptions, output: WorkerOutput | None) -> tuple[Eng
             namespace=options.namespace,
         )
         return engine, LOCAL, None
-    from raybook.api.local_cluster import find_cluster, start_local
+    from raybook.api.local_cluster import session_door_of, start_local
 
     # Every actor and worker that this process talks to is a socket, and 1,024 files are what many systems allow at first.
     raise_file_limit()
+    common = {
+        "namespace": options.namespace,
+        "kernel_id": options.kernel_id,
+        "environment": options.environment,
+        "logging": options.logging,
+        "on_output": output.take if output is not None else None,
+    }
     if options.address is not None:
-        found = find_cluster(options.address)
-        engine = _native_engine().connect(
-            found.node_socket,
-            found.token,
-            namespace=options.namespace,
-            kernel_id=options.kernel_id,
-            environment=options.environment,
-            logging=options.logging,
-            on_output=output.take if output is not None else None,
-        )
-        return engine, DRIVER, None
+        return _join(options, options.address, common), DRIVER, None
     cluster = start_local(
         num_cpus=options.num_cpus,
         num_gpus=options.num_gpus,
@@ -61,23 +58,47 @@ def start_engine(options: InitOptions, output: WorkerOutput | None) -> tuple[Eng
         name=options.name,
         kernel_id=options.kernel_id,
         # The engine's imports take as long as half the head's start, so they happen during it.
-        meanwhile=_native_engine,
+        meanwhile=_session_engine if options.session else _native_engine,
     )
     try:
-        engine = _native_engine().connect(
-            cluster.node_socket,
-            cluster.token,
-            namespace=options.namespace,
-            kernel_id=options.kernel_id,
-            stop_cluster=None if options.persist else cluster.stop,
-            environment=options.environment,
-            logging=options.logging,
-            on_output=output.take if output is not None else None,
-        )
+        if options.session:
+            door = session_door_of(cluster.session_dir)
+            engine = _session_engine().knock(door, cluster.token, session=options.session, **common)
+        else:
+            stop_cluster = None if options.persist else cluster.stop
+            engine = _native_engine().connect(cluster.node_socket, cluster.token, stop_cluster=stop_cluster, **common)
     except BaseException:
         cluster.stop()
         raise
     return engine, DRIVER, cluster
+
+
+def _join(options: InitOptions, address: str, common: dict[str, Any]) -> Engine:
+    """Become a driver of the cluster there: of its own, when a node of it runs here; else as a thin client."""
+    from raybook.api.local_cluster import find_cluster, read_token, session_door_of
+
+    distant = split_host_port(address)
+    try:
+        found = None if options.is_distant else find_cluster(address)
+    except ConnectionError:
+        if distant is None:
+            raise
+        found = None
+    if found is not None and not options.session:
+        engine: Engine = _native_engine().connect(found.node_socket, found.token, **common)
+        return engine
+    if found is not None:
+        door, token = session_door_of(found.session_dir), found.token
+    else:
+        door, token = f"tcp:{address}", read_token(address, options.token_file)
+    engine = _session_engine().knock(door, token, session=options.session, **common)
+    return engine
+
+
+def _session_engine() -> Any:
+    from raybook.engines.session import SessionEngine
+
+    return SessionEngine
 
 
 def _native_engine() -> Any:

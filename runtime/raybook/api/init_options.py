@@ -25,6 +25,9 @@ from raybook.base.config import AS_RAY_VARIABLE, read_environment
 from raybook.base.logging_config import LoggingConfig
 
 LOCAL_ADDRESS = "local"
+CLIENT_SCHEME = "ray://"
+TOKEN_VARIABLES = ("RAYBOOK_TOKEN_FILE",)
+"""File with the token of a cluster on another machine (mode 0600), copied from there."""
 ADDRESS_VARIABLES = ("RAYBOOK_ADDRESS", "RAY_ADDRESS")
 FOLDING_VARIABLES = ("RAYBOOK_DEDUP_LOGS", "RAY_DEDUP_LOGS")
 """Set to 0, every line of every worker is printed in full."""
@@ -63,6 +66,11 @@ class InitOptions(msgspec.Struct, frozen=True):
     """As ``LoggingConfig.to_json`` has it."""
     name: str = ""
     kernel_id: str = ""
+    session: str = ""
+    """Name of the session on the head that owns what this process makes; "" when this process owns it, or has none."""
+    is_distant: bool = False
+    """The address is one at which thin clients knock (``ray://``)."""
+    token_file: str = ""
 
 
 def make_init_options(address: str | None, environ: Mapping[str, str], asked: Mapping[str, Any]) -> InitOptions:
@@ -73,16 +81,21 @@ def make_init_options(address: str | None, environ: Mapping[str, str], asked: Ma
         address = next((environ[name] for name in ADDRESS_VARIABLES if environ.get(name)), None)
     if address is not None and not isinstance(address, str):
         raise wrong_type("address", "str or None", address)
-    if address is not None and address.startswith("ray://"):
-        raise ValueError(
-            f"address={address!r}: driving a cluster on another machine comes with a later version of raybook. "
-            "Leave the address out to start a cluster here."
-        )
+    is_distant = address is not None and address.startswith(CLIENT_SCHEME)
+    if address is not None and is_distant:
+        address = address.removeprefix(CLIENT_SCHEME).rstrip("/")
+        if split_host_port(address) is None:
+            raise ValueError(f"address={CLIENT_SCHEME + address!r} is not of the form {CLIENT_SCHEME}HOST:PORT.")
     if address in ("", LOCAL_ADDRESS):
         address = None
     _check_values(asked, environ)
     if address is not None:
         _refuse_cluster_settings(address, asked)
+    elif asked["session"] and not asked["persist"]:
+        raise ValueError(
+            f"session={asked['session']!r}: a session outlives this process only in a cluster that does. Give the address "
+            "of one, or persist=True to start one."
+        )
     return InitOptions(
         address=address,
         num_cpus=asked["num_cpus"],
@@ -107,7 +120,18 @@ def make_init_options(address: str | None, environ: Mapping[str, str], asked: Ma
         logging=asked["logging"],
         name=asked["name"] or "",
         kernel_id=asked["_kernel_id"],
+        session=asked["session"] or "",
+        is_distant=is_distant,
+        token_file=asked["token_file"] or next((environ[name] for name in TOKEN_VARIABLES if environ.get(name)), ""),
     )
+
+
+def split_host_port(address: str) -> tuple[str, int] | None:
+    """``HOST:PORT`` in two; None for what is none."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or "/" in host or not port.isdigit() or not 0 < int(port) < 65536:
+        return None
+    return host, int(port)
 
 
 def _pattern(environ: Mapping[str, str], names: Sequence[str]) -> str:
@@ -154,6 +178,8 @@ def _check_values(asked: Mapping[str, Any], environ: Mapping[str, str]) -> None:
     check_count(0, none=True)("dashboard_port", asked["dashboard_port"])
     check_name("dashboard_host", asked["dashboard_host"])
     check_name("name", asked["name"])
+    check_name("session", asked["session"])
+    check_name("token_file", asked["token_file"])
     if asked["namespace"] is not None:
         check_namespace(asked["namespace"])
     labels = asked["labels"]

@@ -29,6 +29,7 @@ START_TIMEOUT_S = 30.0
 
 STOP_TIMEOUT_S = 5.0
 READY_FD_UNSET = -1
+SESSIONS_SOCKET = "sessions.sock"
 
 
 class ClusterAddress(msgspec.Struct, frozen=True):
@@ -183,6 +184,28 @@ def _node_at(address: str) -> ClusterAddress | None:
     return ClusterAddress("", "", address, token, str(folder), persist=True)
 
 
+def session_door_of(folder: str) -> str:
+    """Where thin clients of this machine knock, of the head whose session folder this is."""
+    return f"unix:{Path(folder) / SESSIONS_SOCKET}"
+
+
+def read_token(address: str, token_file: str) -> bytes:
+    """The token for the head at ``address``, where thin clients knock: from that file; "": from the record of a cluster of
+    this machine. ConnectionError when there is none, ValueError for a file that holds none."""
+    if not token_file:
+        for record in list_clusters():
+            if record.session_address == address:
+                return _read_token(record.token_file)
+        raise ConnectionError(
+            f"The cluster at {address} runs on another machine, and asks for its token. Copy the file that `raybook start` "
+            f"names there to this machine (mode 0600), and give its path: init(..., token_file=...), or RAYBOOK_TOKEN_FILE."
+        )
+    try:
+        return _read_token(token_file)
+    except OSError as error:
+        raise ValueError(f"token_file={token_file!r} is no token of a cluster: {error}.") from None
+
+
 def stop_cluster(record: ClusterRecord, timeout_s: float = STOP_TIMEOUT_S) -> None:
     """End a cluster of the registry that this process did not start: the processes that its record and its session
     folder name, and no other. Idempotent; returns when they are gone."""
@@ -220,7 +243,7 @@ def _matches(record: ClusterRecord, address: str) -> bool:
     if not address:
         return False
     by_id = len(address) >= 4 and record.cluster_id.startswith(address)
-    return by_id or address in (record.name, record.node_socket, record.address)
+    return by_id or address in (record.name, record.node_socket, record.address, record.session_address)
 
 
 def _nothing_there(address: str, records: list[ClusterRecord]) -> str:

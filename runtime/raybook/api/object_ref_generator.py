@@ -25,10 +25,10 @@ class ObjectRefGenerator:
 
     __slots__ = ("__weakref__", "_next_index", "_ref", "_release", "_stream_id", "_task_id", "owner_address")
 
-    def __init__(self, ref: ObjectRef) -> None:
+    def __init__(self, ref: ObjectRef, next_index: int = 1) -> None:
         self._ref = ref
         self._task_id = ref.task_id()
-        self._next_index = 1
+        self._next_index = next_index
         self._stream_id = stream_id(self._task_id)
         self._release = ref._release
         self.owner_address = ref.owner_address

@@ -14,6 +14,9 @@ class RayContext(Mapping[str, Any]):
     dashboard_url = ""
     """host:port at which the head answers HTTP; empty unless ``init`` was asked for one: views live in the notebook."""
 
+    session: Any = None
+    """What outlives this process, of a thin client (``api.session.Session``); None when this process owns what it makes."""
+
     def __init__(
         self, address_info: dict[str, Any], raybook_version: str, python_version: str, disconnect: Callable[[], None]
     ) -> None:
@@ -46,7 +49,7 @@ class RayContext(Mapping[str, Any]):
     def __repr__(self) -> str:
         return (
             f"RayContext(address={self.address_info.get('address', '')!r}, raybook_version={self.raybook_version!r}, "
-            f"python_version={self.python_version!r})"
+            f"python_version={self.python_version!r}{f', session={self.session!r}' if self.session else ''})"
         )
 
     def _repr_html_(self) -> str:
@@ -54,7 +57,8 @@ class RayContext(Mapping[str, Any]):
             "raybook": self.raybook_version,
             "Python": self.python_version,
             "Address": self.address_info.get("address", ""),
-            "Session": self.address_info.get("session_dir", ""),
+            "Folder": self.address_info.get("session_dir", ""),
+            "Session": self.session.title if self.session else "",
         }
         cells = "".join(
             f"<tr><th style='text-align:left'>{html.escape(name)}</th>"

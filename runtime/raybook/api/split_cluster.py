@@ -17,6 +17,7 @@ import msgspec
 from raybook.api.local_cluster import READY_FD_UNSET, START_TIMEOUT_S, list_clusters
 from raybook.base import ids
 from raybook.base.errors import RaySystemError
+from raybook.base.tls_files import TlsFiles
 from raybook.base.version import VERSION
 from raybook.io import cluster_registry, daemon, session_dir
 from raybook.io.cluster_registry import ClusterRecord
@@ -47,11 +48,14 @@ def start_head(
     metrics_port: int | None = 0,
     http_host: str = "127.0.0.1",
     http_port: int | None = None,
+    tls: TlsFiles | None = None,
+    session_port: int | None = None,
 ) -> ClusterRecord:
     """Start a GCS and the raylet of its machine; returns the cluster's record when both serve. store: SQLite file, by
     default one in the session folder. ValueError for a taken name; RaySystemError, with the end of the log, when one of
     them does not start (the other one is ended then). metrics_port: of the page for Prometheus; 0: any free one, None: no
-    page. http_host, http_port: of the HTTP door, likewise."""
+    page. http_host, http_port: of the HTTP door, likewise. session_port: where thin clients knock, on ``host``, likewise.
+    tls: what is shown to other nodes and asked of them."""
     if name and any(record.name == name for record in list_clusters()):
         raise ValueError(f"A cluster named {name!r} is running already; stop it, or choose another name.")
     cluster_id = ids.random_id().hex()
@@ -71,6 +75,7 @@ def start_head(
             metrics_port,
             http_host,
             http_port,
+            tls=tls,
         )
         started.append(start_gcs(options))
         gcs = started[0].ready
@@ -84,6 +89,8 @@ def start_head(
             labels or {},
             host,
             is_head=True,
+            tls=tls,
+            session_port=session_port,
         )
         started.append(_start(RAYLET_MODULE, node, folder))
         record = _record(name, gcs, started[1].ready, amounts)
@@ -107,12 +114,13 @@ def join(
     amounts: NodeAmounts,
     host: str = "127.0.0.1",
     labels: dict[str, str] | None = None,
+    tls: TlsFiles | None = None,
 ) -> StartedProcess:
     """Start a raylet here that joins the cluster at ``gcs_address``. On a machine that knows nothing of that cluster yet,
     drivers find it by its address from then on, through this node. RaySystemError."""
     folder = session_dir.create(ids.random_id().hex())
     options = NodeOptions(
-        READY_FD_UNSET, str(folder), token_file, gcs_address, "", amounts, labels or {}, host, is_head=False
+        READY_FD_UNSET, str(folder), token_file, gcs_address, "", amounts, labels or {}, host, is_head=False, tls=tls
     )
     try:
         started = _start(RAYLET_MODULE, options, folder)
@@ -153,4 +161,5 @@ def _record(name: str, gcs: Ready, node: Ready, amounts: NodeAmounts) -> Cluster
         resources={"CPU": amounts.num_cpus} if amounts.num_cpus is not None else {},
         metrics_address=gcs.metrics_address,
         http_address=gcs.http_address,
+        session_address=node.session_address,
     )

@@ -23,6 +23,7 @@ from raybook.api.init_options import (
     python_version,
 )
 from raybook.api.ray_context import RayContext
+from raybook.api.session import Session
 from raybook.api.submitted_job import announce, merged_environment
 from raybook.api.worker_output import WorkerOutput
 from raybook.base.version import VERSION
@@ -55,6 +56,8 @@ def init(
     _temp_dir: str | None = None,
     name: str | None = None,
     persist: bool = False,
+    session: str | None = None,
+    token_file: str | None = None,
     _memory: float | None = None,
     _metrics_export_port: int | None = None,
     _kernel_id: str = "",
@@ -63,7 +66,11 @@ def init(
     """Start a cluster on this machine, or connect to one, and make it current.
 
     address: None or "local" starts one that lives and dies with this process (None looks at RAYBOOK_ADDRESS and
-    RAY_ADDRESS first); "auto" connects to the newest on this machine; a name, an id or a socket to that one.
+    RAY_ADDRESS first); "auto" connects to the newest on this machine; a name, an id or a socket to that one; HOST:PORT,
+    or ray://HOST:PORT, to one on another machine, as a thin client: a process of its head owns what this one makes, and a
+    connection that breaks is made again. token_file: the other cluster's token (else RAYBOOK_TOKEN_FILE names it).
+    session: a name for that process, which lives on without this one: ``init`` with the same name goes on with it, and the
+    context's ``session`` has what was made before.
     num_cpus, num_gpus, memory (bytes), resources, labels, object_store_memory (bytes): of the node that is started;
     found out where left out. name: by which others on this machine find the cluster; persist: it outlives this process.
     include_dashboard, dashboard_host, dashboard_port: where the head answers HTTP (the Jobs API); at no port unless one of
@@ -104,6 +111,8 @@ def init(
         "dashboard_port": dashboard_port,
         "logging": logging_config.to_json() if logging_config is not None else "",
         "name": name,
+        "session": session,
+        "token_file": token_file,
         "_kernel_id": _kernel_id or current_runtime.kernel_id,
     }
     with current_runtime.changing:
@@ -198,6 +207,8 @@ def _current_context(engine: Engine) -> RayContext:
         }
         context = current_runtime.context = RayContext(info, VERSION, python_version(), shutdown)
         context.dashboard_url = http_address
+        if engine.session is not None:
+            context.session = Session(engine)
     return context
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
@@ -43,7 +44,10 @@ class Config(msgspec.Struct, frozen=True, array_like=True):
     """Records of finished tasks, kept so that their results can be made again (Ray: ``max_lineage_bytes`` 1 GiB)."""
     default_max_retries: int = 3
     health_check_period_ms: int = 1_000
+    """A node reports at least this often; one that is silent for longer is asked (Ray: the same name, 3 s)."""
     health_check_timeout_ms: int = 10_000
+    """A node that has been silent for this long is dead (Ray: the same name, 10 s, five times in a row). One whose process
+    ends is found out at once. Sockets between nodes wait half as long again (``io/keepalive``)."""
     head_grace_ms: int = 0
     """How long an owned head outlives its driver's process: not at all, process death is certain knowledge."""
     fact_interval_ms: int = 250
@@ -77,10 +81,16 @@ class Config(msgspec.Struct, frozen=True, array_like=True):
     with ``max_retries=0`` are not."""
     task_oom_retry_delay_ms: int = 1_000
     """Before the first of these; doubled each time (Ray: ``task_oom_retry_delay_base_ms``)."""
+    session_idle_s: int = 120
+    """How long the session of a thin client lives without it (Ray: ``RAY_CLIENT_RECONNECT_GRACE_PERIOD`` 30)."""
+    session_kept_s: int = 86_400
+    """The same of a session that has a name: a notebook of yesterday finds its results."""
 
 
 RAY_VARIABLES = MappingProxyType(
     {
+        "health_check_period_ms": "RAY_health_check_period_ms",
+        "health_check_timeout_ms": "RAY_health_check_timeout_ms",
         "memory_usage_threshold": "RAY_memory_usage_threshold",
         "memory_monitor_refresh_ms": "RAY_memory_monitor_refresh_ms",
         "worker_log_bytes_max": "RAY_ROTATION_MAX_BYTES",
@@ -113,6 +123,14 @@ def read_environment(environ: Mapping[str, str], base: Config | None = None) -> 
         if field.name in SHARES and not 0 <= values[field.name] <= 1:
             raise ValueError(f"The environment variable {name} must be between 0 and 1, got {raw!r}.")
     return msgspec.structs.replace(defaults, **values) if values else defaults
+
+
+def environment_of(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Variables that say the same to a process that starts: of Ray's ``_system_config`` or of our own names. What is
+    neither is left out, as many of Ray's settings mean nothing here."""
+    known = {field: field for field in Config.__struct_fields__}
+    known |= {name.removeprefix("RAY_"): field for field, name in RAY_VARIABLES.items()}
+    return {f"{ENVIRONMENT_PREFIX}{known[key].upper()}": str(value) for key, value in settings.items() if key in known}
 
 
 def task_max_retries(environ: Mapping[str, str]) -> int:

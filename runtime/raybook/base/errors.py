@@ -295,6 +295,10 @@ class LocalRayletDiedError(RayError):
     default_text = "The task's local raylet died."
 
 
+class SessionLostError(RayError, ConnectionError):
+    """The session process on the head, which owns what this thin client refers to, has ended or is out of reach."""
+
+
 class RayActorError(RayError):
     """A call could not be made because of the actor's state."""
 

@@ -14,6 +14,7 @@ from raybook.api.survey import object_rows, task_rows
 from raybook.base.facts import Row
 from raybook.io.channel import RemoteError
 from raybook.io.cluster_registry import ClusterRecord
+from raybook.io.tls import load_tls
 from raybook.protocol.messages.gcs import GetFacts
 from raybook.protocol.messages.survey import TASKS, Survey
 
@@ -73,7 +74,8 @@ def _run(record: ClusterRecord, work: Any) -> Any:
 async def _ask(record: ClusterRecord, requests: tuple[Any, ...]) -> list[Any]:
     from raybook.io.rpc import GrpcChannel  # 100 ms of imports that `stop` and wrong usage need not pay.
 
-    channel = GrpcChannel("Gcs", record.address, Path(record.token_file).read_bytes(), TIMEOUT_S)
+    token, tls = Path(record.token_file).read_bytes(), load_tls(record.session_dir)
+    channel = GrpcChannel("Gcs", record.address, token, TIMEOUT_S, tls)
     try:
         return [await channel.call(type(request).__name__, request) for request in requests]
     finally:

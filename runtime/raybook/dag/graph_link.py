@@ -55,6 +55,7 @@ class GraphLink:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
                 listener.bind(f"{folder}/driver")
+                os.chmod(f"{folder}/driver", 0o600)
                 listener.listen(participants)
                 refs = [
                     actor.__ray_call__.remote(join, f"{folder}/driver", actor_plan)

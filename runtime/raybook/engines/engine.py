@@ -6,7 +6,7 @@ cross as bytes and records; user functions cross as ``FunctionBlob`` keys; nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -100,6 +100,22 @@ class RefHandle(Protocol):
         """The object's id."""
 
 
+class Unfinished(Protocol):
+    """What this process has submitted and is not over; ``engines/own_tasks`` has the rows."""
+
+    def unfinished(self) -> list[Any]:
+        """In the order of their submission."""
+
+    def unfinished_of(self, object_id: bytes) -> Any:
+        """The task that is to make this object; None when it is over, or another process's."""
+
+    def explain(self, object_id: bytes) -> str:
+        """Why an object is not ready, in a line."""
+
+    def cancel(self, task_ids: Iterable[bytes], force: bool, recursive: bool) -> None:
+        """Cancel these. Returns at once."""
+
+
 class Engine(Protocol):
     """One connection of this process to one cluster. Methods may be called from any user thread, none of them runs user
     code, and none blocks unless its text says so. Refs come back as ``ObjectRef``, made by ``make_ref``.
@@ -120,12 +136,19 @@ class Engine(Protocol):
     """Key of this process's runtime environment (``base/environments``), which what it starts inherits."""
     closed: bool
     """Whether ``shutdown`` was called, or this process was forked from the one that connected: calls raise then."""
+    session: Any
+    """What the owner's process keeps for others to come, when that is not this one (``engines.session.SessionView``);
+    else None."""
     make_ref: Callable[[bytes, str, Callable[[bytes], None]], Any]
     """The public ref class, called with (id, owner address, release). ``api`` sets it before the first submission."""
     serialization: SerializationContext
     """Every user value goes through it. ``api`` adds the reducers of refs and handles before the first submission."""
     release: Callable[[bytes], None]
     """Gives back one count of an object or actor id: one ``deque.append``, the same callable for the engine's life."""
+
+    @property
+    def own_tasks(self) -> Unfinished:
+        """What this process has submitted and is not over."""
 
     def adopt_ref(self, object_id: bytes, owner_address: str) -> Any:
         """A ref that arrived inside a value, counted: made by ``make_ref``."""

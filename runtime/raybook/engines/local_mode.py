@@ -41,6 +41,7 @@ from raybook.engines.local_resources import assign, physical_memory_bytes
 from raybook.engines.local_rows import actor_info, only_job, survey_reply, task_row
 from raybook.engines.local_streams import LocalStreams
 from raybook.engines.local_tasks import Ended, LocalCall, LocalRunner, cancelled
+from raybook.engines.own_tasks import NothingUnfinished
 from raybook.protocol import functions
 from raybook.protocol.messages import gcs
 from raybook.protocol.messages.survey import Survey
@@ -51,6 +52,8 @@ TIMELINE_EVENTS_MAX = 10_000
 
 class LocalModeEngine:
     """See ``engines.engine.Engine`` for the contract. Amounts are the user's numbers; None for what the machine has."""
+
+    session = None
 
     def __init__(
         self,
@@ -68,7 +71,7 @@ class LocalModeEngine:
         self.address = "local_mode"
         self.gcs_address = self.environment = ""
         self.session_dir = os.path.join(tempfile.gettempdir(), f"raybook-local-{self.client_id.hex()}")
-        self.closed = False
+        self.closed, self.own_tasks = False, NothingUnfinished()
         self.make_ref: Callable[[bytes, str, Callable[[bytes], None]], Any] = _no_factory
         self.serialization = SerializationContext({})
         self._totals: Shape = shape_of(

@@ -18,13 +18,9 @@ import msgspec
 
 from raybook.base.environments import PLAIN, merged_key
 from raybook.base.error_values import error_from_code
-from raybook.base.errors import (
-    GetTimeoutError,
-    LocalRayletDiedError,
-    StaleReferenceError,
-)
+from raybook.base.errors import GetTimeoutError, StaleReferenceError
 from raybook.base.facts import Fact
-from raybook.base.ids import FIRST_RETURN, IdFactory, is_actor_call, owner_of, return_id, task_of
+from raybook.base.ids import FIRST_RETURN, is_actor_call, owner_of, return_id, task_of
 from raybook.base.names import short
 from raybook.base.specs import DYNAMIC, END_OF_STREAM, ActorSpec, Job, PlacementGroupSpec, RefInfo, SchedulingClass
 from raybook.base.task_context import CURRENT_TASK
@@ -42,6 +38,8 @@ from raybook.core.owner.records import (
 )
 from raybook.engines.call_sites import recorder
 from raybook.engines.engine import ActorHandleState, ActorOptions, CallOptions, Function, TaskOptions
+from raybook.engines.function_table import FunctionTable
+from raybook.engines.own_tasks import OwnTasks
 from raybook.engines.pending_calls import PendingCalls
 from raybook.engines.placement_groups import PlacementGroups
 from raybook.protocol.messages import gcs
@@ -61,6 +59,8 @@ MEMORY_LOOK_S = 0.5
 class NativeEngine:
     """One membership of this process in one cluster. See ``engines.engine.Engine`` for the contract."""
 
+    session: Any = None
+
     def __init__(
         self, core: CoreProcess, job: Job, stop_cluster: Callable[[], None] | None = None, environment: str = PLAIN
     ) -> None:
@@ -71,16 +71,15 @@ class NativeEngine:
         """Scheduling classes as asked for → with this process's runtime environment."""
         self._submit = core.submit_soon
         self._stop_cluster = stop_cluster
-        self._ids = IdFactory(core.client_id)
+        self._ids = core.ids
         self.serialization = SerializationContext({})
-        self.values = Values(core, self.serialization)
+        self.values = self._make_values(core)
         self._inline_bytes_max = core.config.inline_bytes_max
-        self._stats: dict[bytes, FunctionStats] = {}
+        self._functions = FunctionTable(core)
+        self._known = self._functions.known
         self._method_stats: dict[tuple[str, str], FunctionStats] = {}
         self.placement_groups = PlacementGroups(core, self._ids)
         self._pending = PendingCalls(core.owner.actors.queues)
-        core.facts.largest_objects = lambda count: memory_report.largest(core.owner, count)
-        Surveyor(core, lambda: self.job.job_id)
         self.client_id = core.client_id
         self.node_id = core.registered.node_id
         self.set_job(job)
@@ -94,6 +93,13 @@ class NativeEngine:
         self._is_forked = False
         self._listeners_lock = threading.Lock()
         os.register_at_fork(after_in_child=self._after_fork)
+
+    def _make_values(self, core: CoreProcess) -> Values:
+        """What else this engine needs of the owner in this process: reports of it, and its values."""
+        self.own_tasks = OwnTasks(core)
+        core.facts.largest_objects = lambda count: memory_report.largest(core.owner, count)
+        Surveyor(core, lambda: self.job.job_id)
+        return Values(core, self.serialization)
 
     def _after_fork(self) -> None:
         self.closed = True
@@ -143,10 +149,7 @@ class NativeEngine:
         if self.closed:
             raise self._stale()
         key = function.key
-        stats = self._stats.get(key)
-        if stats is None:
-            stats = self._stats[key] = FunctionStats(options.name, function.payload, function.short_name)
-            self._core.facts.register(stats)
+        stats = self._known.get(key) or self._functions.enter(function, options.name)
         task_id = self._ids.task_id()
         spec = TaskSpec(task_id, key, options.name, arguments.NO_ARGUMENTS, options.num_returns)
         what = options.scheduling_class
@@ -489,7 +492,7 @@ class NativeEngine:
                 "Call raybook.init(address=...) here, or do the work with raybook tasks instead of fork."
             )
         if self._core.lost_reason:
-            return LocalRayletDiedError(self._core.lost_reason)
+            return self._core.lost_error()
         return StaleReferenceError("raybook was shut down; call raybook.init() to start or join a cluster again.")
 
 

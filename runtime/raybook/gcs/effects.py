@@ -74,6 +74,19 @@ class EffectRunner:
         outbox = self._outboxes.get(node_id)
         return None if outbox is None else outbox.channel
 
+    async def ask(self, node_id: bytes, request: Any, timeout_s: float) -> Any:
+        """A node's answer to such a question; None when there is none in time."""
+        channel = self.channel(node_id)
+        if channel is None:
+            return None
+        try:
+            return await asyncio.wait_for(channel.call(type(request).__name__, request), timeout_s)
+        except (ConnectionError, TimeoutError, asyncio.TimeoutError):
+            return None
+        except RemoteError as error:
+            logger.warning("Node %s could not give its account: %s", node_id.hex(), error)
+            return None
+
     def local_channel(self, node_id: bytes) -> LocalChannel | None:
         """The channel to a node on this very loop, which answers at once and cannot be out of reach."""
         channel = self.channel(node_id)

@@ -26,6 +26,7 @@ from raybook.io.process import raise_file_limit
 from raybook.io.rpc import GrpcChannel, serve_grpc
 from raybook.io.sqlite_storage import SqliteStorage
 from raybook.io.storage import MemoryStorage, Storage
+from raybook.io.tls import load_tls
 from raybook.protocol.messages.daemons import GcsOptions, Ready
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ def main() -> int:
     starter = daemon.Starter(options.ready_fd)
     try:
         asyncio.run(_run(options, starter))
-    except OSError as error:
+    except (OSError, ValueError) as error:
         logger.exception("The GCS could not run.")
         starter.tell({"error": f"The GCS could not start: {error}"})
         return 1
@@ -59,12 +60,15 @@ async def _run(options: GcsOptions, starter: daemon.Starter) -> None:
     session = Path(options.session_dir)
     session_dir.claim(session, os.getpid())
     token = Path(options.token_file).read_bytes()
+    if options.tls is not None:
+        session_dir.write_tls(session, options.tls)
+    tls = load_tls(session)
     storage: Storage = SqliteStorage(Path(options.store)) if options.store else MemoryStorage()
     gcs = GcsService(
         read_environment(os.environ),
         anchored_clock(),
         storage,
-        connect_raylet=lambda node: GrpcChannel("Raylet", node.raylet_address, token),
+        connect_raylet=lambda node: GrpcChannel("Raylet", node.raylet_address, token, tls=tls),
         cluster_id=bytes.fromhex(options.cluster_id),
         seed=int.from_bytes(ids.random_id(), "big"),
     )
@@ -72,10 +76,10 @@ async def _run(options: GcsOptions, starter: daemon.Starter) -> None:
     gcs.on_stop = lambda reason: None if ended.done() else ended.set_result(reason)
     loop.add_signal_handler(signal.SIGTERM, gcs.request_stop, "the GCS was terminated")
     await gcs.start()
-    server = await serve_grpc(gcs, "Gcs", f"{options.host}:{options.port}", token)
+    server = await serve_grpc(gcs, "Gcs", f"{options.host}:{options.port}", token, tls)
     page = None
     if options.metrics_port is not None:
-        page = MetricsPage(gcs, loop)
+        page = MetricsPage(gcs, loop, token)
         page.serve(options.host, options.metrics_port)
     door = HttpDoor(JOBS_SERVER, {"cluster_id": gcs.cluster_id.hex()}, session)
     door.open(options.http_host, options.http_port)

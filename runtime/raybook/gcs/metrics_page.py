@@ -1,26 +1,38 @@
 """Metrics page: what the cluster has and does, and what users' code counted, in Prometheus' text form.
 
-Served by prometheus-client's own HTTP thread; every scrape asks the GCS on its loop, so nothing is computed while nobody
-scrapes. Names and labels are Ray's where the figure is the same (``ray_tasks``, ``ray_actors``, ``ray_resources``,
+Served by threads of its own; every scrape asks the GCS on its loop, so nothing is computed while nobody scrapes. Who may
+read it is decided as for the jobs server (``io/http_guard``): without the token, this user on this machine. Names and
+labels are Ray's where the figure is the same (``ray_tasks``, ``ray_actors``, ``ray_resources``,
 ``ray_object_store_memory``); users' metrics get the prefix ``ray_``, as they do there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import http.server
+import logging
+import os
+import socket
+import threading
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
 
 from raybook.base.facts import Row
 from raybook.base.resources import to_user
 from raybook.gcs.service import GcsService
+from raybook.io.http_guard import check_visitor, visitor_of
+from raybook.io.http_server import BoundedServer
+from raybook.io.transport import cannot_listen
 from raybook.protocol.messages import gcs as messages
 from raybook.protocol.messages.node import NodeStats
 from raybook.protocol.messages.survey import FUNCTIONS, USAGE, ProcessAccount, Survey
+
+logger = logging.getLogger(__name__)
 
 SCRAPE_S_MAX = 8.0
 """Prometheus gives up after ten."""
@@ -36,21 +48,62 @@ STATES = {
 }
 
 
-class MetricsPage:
-    """One page. ``address``: host:port once it is served."""
+class PageHandler(http.server.BaseHTTPRequestHandler):
+    """One connection. ``registry``, ``token`` and ``host`` are set by who serves."""
 
-    def __init__(self, gcs: GcsService, loop: asyncio.AbstractEventLoop) -> None:
+    registry: CollectorRegistry
+    token: str
+    host: str
+    protocol_version = "HTTP/1.1"
+    server_version = "raybook"
+    sys_version = ""
+    timeout = 30
+
+    def do_GET(self) -> None:
+        visitor = visitor_of(self.connection, self.client_address)
+        refusal = check_visitor(visitor, self.headers, self.token, os.getuid(), self.host)
+        if refusal is not None:
+            self._send(refusal.status, "text/plain; charset=utf-8", refusal.text.encode())
+        elif self.path.partition("?")[0] not in ("/", "/metrics"):
+            self._send(404, "text/plain; charset=utf-8", b"The page is at /metrics.")
+        else:
+            encode, kind = choose_encoder(self.headers.get("Accept", ""))
+            self._send(200, kind, encode(self.registry))
+
+    def _send(self, status: int, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        logger.debug("%s", format % args)
+
+
+class MetricsPage:
+    """One page. ``address``: host:port once it is served. token: the cluster's."""
+
+    def __init__(self, gcs: GcsService, loop: asyncio.AbstractEventLoop, token: bytes) -> None:
         self._gcs = gcs
         self._loop = loop
+        self._token = token
         self.address = ""
         self._server: Any = None
 
     def serve(self, host: str, port: int) -> None:
-        """OSError when the port is taken."""
+        """OSError, saying why, when the port is taken."""
         registry = CollectorRegistry()
         registry.register(self)
-        self._server, _ = start_http_server(port, host, registry)
-        self.address = f"{host}:{self._server.server_port}"
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            listening = socket.create_server((host, port), family=family)
+        except OSError as error:
+            raise cannot_listen(error, f"{host}:{port}", "--metrics-export-port") from None
+        self.address = f"{host}:{listening.getsockname()[1]}"
+        settings = {"registry": registry, "token": self._token.hex(), "host": host}
+        self._server = BoundedServer(listening, type("BoundHandler", (PageHandler,), settings))
+        threading.Thread(target=self._server.serve_forever, daemon=True, name="raybook-metrics").start()
 
     def close(self) -> None:
         """Stop serving. Idempotent."""

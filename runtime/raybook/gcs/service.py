@@ -27,9 +27,11 @@ from raybook.gcs import facts, records
 from raybook.gcs.effects import EffectRunner
 from raybook.gcs.facts import FactDesk
 from raybook.gcs.inventory import Inventory
+from raybook.gcs.node_feed import NodeFeedDesk
 from raybook.gcs.placement_groups import PlacementGroupDesk
 from raybook.io.channel import Channel, RemoteError
 from raybook.io.clock import Clock
+from raybook.io.knock import is_refused
 from raybook.io.storage import Storage, Write
 from raybook.protocol.messages import gcs as messages
 from raybook.protocol.messages.node import GetNodeStats, NodeStats, PlaceActor, PlaceActorReply, SetObserved, StopNode
@@ -84,7 +86,8 @@ class GcsService:
         """Nodes of the store that have not registered with this process: it does not know what their clients watch."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self.inventory = Inventory(self._jobs, self._nodes, self._runner, self._ask)
+        self.inventory = Inventory(self._jobs, self._nodes, self._runner, self._runner.ask)
+        self._feed = NodeFeedDesk(self._nodes.get, self._disconnected)
         self._methods: dict[str, Callable[[Any], Awaitable[Any]]] = {
             "RegisterNode": self._register_node,
             "ReportNode": self._report_node,
@@ -108,6 +111,7 @@ class GcsService:
             "StopCluster": self._stop_cluster,
             **self._groups.methods,
             **self.inventory.methods,
+            **self._feed.methods,
         }
 
     async def start(self) -> None:
@@ -158,10 +162,9 @@ class GcsService:
 
     async def _register_node(self, request: messages.RegisterNode) -> messages.Empty:
         node = request.node
-        known = self._nodes.get(node.node_id)
-        if known is not None and not known.alive:
-            text = f"Node {node.node_id.hex()} was declared dead ({known.death_reason}); it must end and join anew."
-            raise RemoteError("NodeDiedError", text)
+        refusal = self._nodes.why_refused(node)
+        if refusal is not None:
+            raise RemoteError(*refusal)
         self._unconfirmed.pop(node.node_id, None)
         await self._decide_nodes(node_table.NodeRegistered(node, watched=bool(node.raylet_address)))
         return messages.Empty()
@@ -171,6 +174,7 @@ class GcsService:
             text = f"Node {request.node_id.hex()} is not among the living nodes of this cluster; register first."
             raise RemoteError("UnknownNode", text)
         has_grown = self._view.report(request.node_id, request.resources_available)
+        self._feed.reported(request.node_id, request.resources_available)
         await self._decide_nodes(node_table.NodeHeard(request.node_id))
         if request.node_id in self._unconfirmed:
             raise RemoteError("UnknownNode", "This GCS has been started anew; register again.")
@@ -200,6 +204,8 @@ class GcsService:
                 await self._node_died(effect.node_id, effect.reason)
             elif isinstance(effect, node_table.Probe):
                 self._spawn(self._probe(effect.node_id))
+            elif isinstance(effect, node_table.Knock):
+                self._spawn(self._knock(effect.node_id))
         self._arm("nodes", self._nodes.next_deadline_ms(), self._elapse_nodes)
 
     async def _elapse_nodes(self) -> None:
@@ -213,6 +219,7 @@ class GcsService:
         self._facts.refresh("node", node.node_id)
         if self._facts.is_observed:
             self._runner.send(node.node_id, "SetObserved", SetObserved(True))
+        self._feed.joined(node)
         await self._decide_actors(actor_events.NodeJoined(node.node_id), writes=[records.write_node(node)])
         await self._groups.room_changed(node.node_id)
 
@@ -220,6 +227,7 @@ class GcsService:
         logger.warning("Node %s is dead: %s", node_id.hex(), reason)
         self._runner.remove_node(node_id)
         self._view.remove(node_id)
+        self._feed.died(node_id)
         self._facts.refresh("node", node_id)
         # Before the actors, which must not look for their bundles there.
         await self._groups.decide(placement_group_events.GroupNodeLost(node_id, reason))
@@ -238,6 +246,12 @@ class GcsService:
         if await self._ask_stats(node_id, self._probe_timeout_s) is not None:
             await self._decide_nodes(node_table.NodeHeard(node_id))
 
+    async def _knock(self, node_id: bytes) -> None:
+        node = self._nodes.get(node_id)
+        if node is not None and await is_refused(node.raylet_address, self._probe_timeout_s):
+            text = f"its raylet has ended: nobody listens at {node.raylet_address} any more."
+            await self._decide_nodes(node_table.NodeLeft(node_id, text))
+
     async def _take_inventory(self, node_id: bytes) -> None:
         stats = await self._ask_stats(node_id, self._probe_timeout_s)
         if stats is not None:
@@ -245,20 +259,10 @@ class GcsService:
             await self._decide_actors(actor_events.InventoryTaken(node_id, present))
 
     async def _ask_stats(self, node_id: bytes, timeout_s: float) -> NodeStats | None:
-        return await self._ask(node_id, GetNodeStats(), timeout_s)
+        return await self._runner.ask(node_id, GetNodeStats(), timeout_s)
 
-    async def _ask(self, node_id: bytes, request: Any, timeout_s: float) -> Any:
-        """A node's answer; None when there is none in time."""
-        channel = self._runner.channel(node_id)
-        if channel is None:
-            return None
-        try:
-            return await asyncio.wait_for(channel.call(type(request).__name__, request), timeout_s)
-        except (ConnectionError, TimeoutError, asyncio.TimeoutError):
-            return None
-        except RemoteError as error:
-            logger.warning("Node %s could not give its account: %s", node_id.hex(), error)
-            return None
+    def _disconnected(self, node_id: bytes) -> None:
+        self._spawn(self._decide_nodes(node_table.NodeDisconnected(node_id)))
 
     def _unreachable(self, node_id: bytes) -> None:
         self._spawn(self._decide_nodes(node_table.NodeUnreachable(node_id)))
@@ -460,6 +464,7 @@ class GcsService:
 
     def request_stop(self, reason: str) -> None:
         """Tell the nodes of other processes to end, and this process by ``on_stop``."""
+        self._feed.close()
         for node in self._nodes.infos():
             if node.alive and node.raylet_address:
                 self._runner.send(node.node_id, "StopNode", StopNode(reason))

@@ -30,6 +30,7 @@ from raybook.io.clock import anchored_clock
 from raybook.io.descendants import end_descendants
 from raybook.io.http_door import HttpDoor
 from raybook.io.process import become_subreaper, raise_file_limit, start_time
+from raybook.io.session_door import SessionDoor
 from raybook.io.storage import MemoryStorage
 from raybook.io.watchdog import Watchdog
 from raybook.protocol.auth import new_token
@@ -139,9 +140,11 @@ class Head:
         door = HttpDoor(JOBS_SERVER, {"cluster_id": options.cluster_id}, self._session)
         door.open(options.http_host, options.http_port)
         node_socket = await raylet.start()
+        sessions = SessionDoor(self._session, token, config)
+        sessions.open(options.host, options.session_port)
         if resources.get(CPU):
             await raylet.wait_for_worker(FIRST_WORKER_S)
-        record = self._record(node_socket, str(token_file), _shown(resources), door.address)
+        record = self._record(node_socket, str(token_file), _shown(resources), door.address, sessions.address)
         cluster_registry.write_record(record, self._registry)
         self.was_ready = True
         self.starter.tell(msgspec.to_builtins(_ready(record, node_id)))
@@ -150,6 +153,7 @@ class Head:
         logger.info("The cluster ends: %s.", reason)
         background.cancel()
         door.close()
+        sessions.close()
         for step in (raylet.stop(reason), gcs.close()):
             task = self._loop.create_task(step)
             await asyncio.wait([task], timeout=STEP_STOP_S)
@@ -190,7 +194,7 @@ class Head:
             self.stop("its owner's driver has left")
 
     def _record(
-        self, node_socket: str, token_file: str, resources: dict[str, float], http_address: str
+        self, node_socket: str, token_file: str, resources: dict[str, float], http_address: str, session_address: str
     ) -> cluster_registry.ClusterRecord:
         options = self._options
         owner = options.owner
@@ -211,6 +215,7 @@ class Head:
             created_unix_ms=time.time_ns() // 1_000_000,
             resources=resources,
             http_address=http_address,
+            session_address=session_address,
         )
 
     async def _serve_others(self, gcs: GcsService, token: bytes, record: cluster_registry.ClusterRecord) -> None:
@@ -220,7 +225,7 @@ class Head:
         swept = await self._loop.run_in_executor(None, session_dir.sweep, self._session.parent)
         for folder in swept:
             logger.info("Removed %s, which a killed head had left.", folder)
-        page = await self._serve_metrics(gcs)
+        page = await self._serve_metrics(gcs, token)
         record.metrics_address = page.address if page is not None else ""
         try:
             await self._serve_grpc(gcs, token, record)
@@ -228,14 +233,14 @@ class Head:
             if page is not None:
                 page.close()
 
-    async def _serve_metrics(self, gcs: GcsService) -> Any:
+    async def _serve_metrics(self, gcs: GcsService, token: bytes) -> Any:
         """Prometheus' page, where it was asked for. Imported late: most clusters have none."""
         options = self._options
         if options.metrics_port is None:
             return None
         assert self._loop is not None
         module = await self._loop.run_in_executor(None, importlib.import_module, "raybook.gcs.metrics_page")
-        page = module.MetricsPage(gcs, self._loop)
+        page = module.MetricsPage(gcs, self._loop, token)
         try:
             page.serve(options.host, options.metrics_port)
         except OSError:
@@ -277,6 +282,7 @@ def _ready(record: cluster_registry.ClusterRecord, node_id: bytes) -> Ready:
         token_file=record.token_file,
         pid=record.head_pid,
         http_address=record.http_address,
+        session_address=record.session_address,
     )
 
 

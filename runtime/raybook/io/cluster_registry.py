@@ -50,6 +50,8 @@ class ClusterRecord(msgspec.Struct):
     """Of the page for Prometheus, host:port; "" when none is served."""
     http_address: str = ""
     """Of the HTTP door (jobs), host:port; "" when it listens only at its Unix socket in the session folder."""
+    session_address: str = ""
+    """Where thin clients on other machines knock, host:port; "" when there is only the Unix socket in the session folder."""
     version: int = RECORD_VERSION
 
     @property

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from raybook.io.daemon import daemon_environment
+from raybook.io.transport import cannot_listen
 
 logger = logging.getLogger(__name__)
 
@@ -55,10 +56,14 @@ class HttpDoor:
         local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._sockets.append(local)
         local.bind(self._unix_path)
+        os.chmod(self._unix_path, 0o600)
         local.listen(BACKLOG)
         if port is not None:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            public = socket.create_server((host, port), family=family, backlog=BACKLOG)
+            try:
+                public = socket.create_server((host, port), family=family, backlog=BACKLOG)
+            except OSError as error:
+                raise cannot_listen(error, f"{host}:{port}", "--dashboard-port") from None
             self._sockets.append(public)
             self.address = f"{host}:{public.getsockname()[1]}"
         self._listen()

@@ -33,3 +33,18 @@ def read_log(path: str | os.PathLike[str]) -> bytes:
     if begin and (line := data.find(b"\n") + 1):
         return data[line:]
     return data
+
+
+def log_names(folder: str) -> list[str]:
+    """Of the files in a folder of logs, sorted."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+
+
+def log_piece(folder: str, name: str, offset: int, count: int) -> bytes:
+    """Bytes of a file in that folder; fewer at its end. OSError; ValueError for a name that leads elsewhere."""
+    if os.path.basename(name) != name or name in ("", ".", ".."):
+        raise ValueError(f"{name!r} is no name of a log file.")
+    with open(os.path.join(folder, name), "rb") as file:
+        file.seek(offset)
+        return file.read(count)

@@ -23,6 +23,18 @@ def write_peer_host(session_dir: str, host: str) -> None:
     Path(session_dir, HOST_FILE).write_text(host)
 
 
+def home_of(address: str) -> str:
+    """What the addresses of all processes of one node have in common, and those of no other node's: the session folder,
+    and the host if others can reach it. Cost: 1 µs."""
+    local, _, distant = address.partition(ALTERNATIVE)
+    return node_home(local, distant.removeprefix("tcp:").rpartition(":")[0])
+
+
+def node_home(socket_address: str, host: str) -> str:
+    """The same of a node, by the Unix socket of its raylet."""
+    return f"{os.path.dirname(socket_address.removeprefix('unix:'))}{ALTERNATIVE}{host}"
+
+
 def listen_for_peers(session_dir: str, name: str) -> tuple[str, list[socket.socket]]:
     """Listen under this name; the address to tell others, and the sockets. OSError. Cost: 0.1 ms."""
     address = f"unix:{session_dir}/{name}.s"

@@ -1,16 +1,16 @@
 """gRPC form of services and channels: the same structs, carried as the protobuf messages with the same field names.
 
 Structs are turned into messages and back by field name, from plans made once for each type, so a method is added in two
-places only: the METHODS table and the .proto file (a contract test compares them). Every call carries the cluster's
-token, compared in constant time before its request is parsed. Importing this module imports grpc (100 ms), so whoever
-may not need it imports this module late.
+places only: the METHODS table and the .proto file (a contract test compares them). Every call proves the cluster's token
+before its request is received, and every answer does before it is read (``protocol/call_proof``). With ``Tls`` both sides
+show certificates as well. Importing this module imports grpc (100 ms), so whoever may not need it imports this module late.
 
 Weak: a field that an older peer does not send arrives as protobuf's zero, not as the struct's default.
 """
 
 from __future__ import annotations
 
-import hmac
+import socket
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -20,14 +20,21 @@ import grpc
 import msgspec
 from google.protobuf.message import DecodeError, Message
 
+from raybook.base.versions import OWN, parse_versions, why_apart
 from raybook.io.channel import RemoteError, Service
+from raybook.io.tls import Tls
+from raybook.io.transport import cannot_listen
+from raybook.protocol.call_proof import is_call_allowed, is_its_reply, is_its_request, sign_call, sign_reply
+from raybook.protocol.frames import UNDECODABLE
 from raybook.protocol.messages import gcs as gcs_messages
 from raybook.protocol.messages import node as node_messages
 from raybook.protocol.proto import gcs_pb2, raylet_pb2
 
 Methods = Mapping[str, tuple[type, type]]
 
-TOKEN_KEY = "raybook-token"
+VERSIONS_KEY = "raybook-versions"
+CODE_TRAVELS = frozenset({"RegisterNode"})
+"""Methods whose callers run the cluster's code, and need its Python for that; who only asks may have another."""
 ERROR_CODE_KEY = "raybook-error-code"
 ERROR_TEXT_CHARS_MAX = 4_000
 """Error texts travel in HTTP/2 trailers, whose size peers limit to 8 KiB."""
@@ -35,6 +42,8 @@ ERROR_TEXT_CHARS_MAX = 4_000
 MESSAGE_BYTES_MAX = 512 * 1024 * 1024
 """An actor's creation may carry large closures; gRPC's own limit is 4 MiB."""
 
+HANDSHAKE_TIMEOUT_MS = 10_000
+"""Who connects and says nothing is let go after this; gRPC's own limit is two minutes."""
 CALL_TIMEOUT_S = 30.0
 RECONNECT_MS = 200
 RECONNECT_MAX_MS = 1_000
@@ -74,6 +83,17 @@ class Converter:
     def read(self, message: Message, struct_type: type) -> Any:
         """A struct from a message."""
         return struct_type(**{field.name: field.read(message) for field in self._plan(struct_type)})
+
+    def decode(self, body: bytes, struct_type: type) -> Any:
+        """A struct from a message's bytes. ValueError for bytes that are none."""
+        try:
+            return self.read(message_class(struct_type.__name__).FromString(body), struct_type)
+        except (DecodeError, *UNDECODABLE) as error:
+            raise ValueError(f"This is no {struct_type.__name__}: {error}") from None
+
+    def encode(self, struct: Any) -> bytes:
+        """The bytes of its message."""
+        return self.fill(message_class(type(struct).__name__)(), struct).SerializeToString()
 
     def _plan(self, struct_type: type) -> list[FieldPlan]:
         plan = self._plans.get(struct_type)
@@ -182,48 +202,97 @@ class RpcServer:
         await self._server.stop(grace_s)
 
 
-async def serve_grpc(service: Service, name: str, address: str, token: bytes) -> RpcServer:
-    """Serve ``SERVICES[name]`` at ``host:port`` (port 0: any free one). OSError when it cannot be bound."""
+async def serve_grpc(service: Service, name: str, address: str, token: bytes, tls: Tls | None = None) -> RpcServer:
+    """Serve ``SERVICES[name]`` at ``host:port`` (port 0: any free one). OSError, saying why, when it cannot be bound."""
     methods, _ = SERVICES[name]
     converter = Converter()
-    proof = token.hex().encode()
     handlers = {
-        method: grpc.unary_unary_rpc_method_handler(_handler(service, method, request_type, converter, proof))
+        method: grpc.unary_unary_rpc_method_handler(_handler(service, method, request_type, converter, token))
         for method, (request_type, _) in methods.items()
     }
-    server = grpc.aio.server(options=_options() + [("grpc.so_reuseport", 0)])
+    limits = [("grpc.so_reuseport", 0), ("grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_MS)]
+    server = grpc.aio.server(options=_options() + limits, interceptors=(_Gate(token),))
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(f"raybook.{name}", handlers),))
-    host, _, _ = address.rpartition(":")
+    host, _, wanted = address.rpartition(":")
     try:
-        port = server.add_insecure_port(address)
+        if tls is None:
+            port = server.add_insecure_port(address)
+        else:
+            credentials = grpc.ssl_server_credentials([(tls.key, tls.cert)], tls.ca, require_client_auth=True)
+            port = server.add_secure_port(address, credentials)
     except RuntimeError as error:
-        raise OSError(f"Cannot listen for gRPC at {address}: {error}") from error
+        raise _why_not_bound(host, wanted, error) from None
     if port == 0:
-        raise OSError(f"Cannot listen for gRPC at {address}.")
+        raise _why_not_bound(host, wanted, None)
     await server.start()
     return RpcServer(server, f"{host}:{port}")
 
 
-def _handler(
-    service: Service, method: str, request_type: type, converter: Converter, proof: bytes
-) -> Callable[[bytes, Any], Any]:
-    request_class = message_class(request_type.__name__)
+def _why_not_bound(host: str, port: str, error: RuntimeError | None) -> OSError:
+    """gRPC says no more than that it failed, so the kernel is asked."""
+    try:
+        socket.create_server(
+            (host.strip("[]"), int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        ).close()
+    except OSError as reason:
+        return cannot_listen(reason, f"{host}:{port}", "--port")
+    except ValueError:
+        pass
+    return OSError(f"Cannot listen for gRPC at {host}:{port}" + (f": {error}." if error else "."))
 
+
+class _Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
+    """Refuses who does not know the token, or is of another version, before a byte of the request is received."""
+
+    def __init__(self, token: bytes) -> None:
+        self._token = token
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        metadata = dict(details.invocation_metadata or ())
+        if not is_call_allowed(self._token, details.method, metadata):
+            return _refusing(grpc.StatusCode.UNAUTHENTICATED, "This cluster's token was not shown.")
+        shown = str(metadata.get(VERSIONS_KEY, ""))
+        if shown != str(OWN):
+            method = details.method.rpartition("/")[2]
+            apart = why_apart(
+                parse_versions(shown), OWN, _CALLERS.get(method, "the caller"), "this cluster", method in CODE_TRAVELS
+            )
+            if apart:
+                return _refusing(grpc.StatusCode.FAILED_PRECONDITION, apart)
+        return await continuation(details)
+
+
+_CALLERS = {"RegisterNode": "the node"}
+
+
+def _refusing(status: Any, text: str) -> Any:
+    """A handler that reads nothing. As of a stream: a single request would be received first, all of it."""
+
+    async def refuse(requests: Any, context: Any) -> None:
+        await context.abort(status, text)
+
+    return grpc.stream_unary_rpc_method_handler(refuse)
+
+
+def _handler(
+    service: Service, method: str, request_type: type, converter: Converter, token: bytes
+) -> Callable[[bytes, Any], Any]:
     async def handle(body: bytes, context: Any) -> bytes:
-        shown = dict(context.invocation_metadata() or ()).get(TOKEN_KEY, "")
-        if not hmac.compare_digest(str(shown).encode(), proof):
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "This cluster's token was not shown.")
+        metadata = dict(context.invocation_metadata() or ())
+        if not is_its_request(metadata, body):
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "The request is not the one that was signed.")
         try:
-            request = converter.read(request_class.FromString(body), request_type)
-        except DecodeError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"This is no {request_type.__name__}: {error}")
+            request = converter.decode(body, request_type)
+        except ValueError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error)[:ERROR_TEXT_CHARS_MAX])
         try:
             reply = await service.call(method, request)
         except RemoteError as error:
             context.set_trailing_metadata(((ERROR_CODE_KEY, error.code),))
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, error.text[:ERROR_TEXT_CHARS_MAX])
-        message = converter.fill(message_class(type(reply).__name__)(), reply)
-        return message.SerializeToString()
+        answer = converter.encode(reply)
+        context.set_trailing_metadata(sign_reply(token, metadata, answer))
+        return answer
 
     return handle
 
@@ -231,28 +300,44 @@ def _handler(
 class GrpcChannel:
     """Calls a service in another process. Make it on a running loop."""
 
-    def __init__(self, name: str, address: str, token: bytes, timeout_s: float = CALL_TIMEOUT_S) -> None:
+    def __init__(
+        self, name: str, address: str, token: bytes, timeout_s: float = CALL_TIMEOUT_S, tls: Tls | None = None
+    ) -> None:
         self._methods, _ = SERVICES[name]
         self._name = name
         self._address = address
-        self._metadata = ((TOKEN_KEY, token.hex()),)
+        self._token = token
         self._timeout_s = timeout_s
         self._converter = Converter()
-        self._channel = grpc.aio.insecure_channel(address, options=_options())
+        self._has_tls = tls is not None
+        if tls is None:
+            self._channel = grpc.aio.insecure_channel(address, options=_options())
+        else:
+            credentials = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.cert)
+            named = [("grpc.ssl_target_name_override", tls.name_of(address.rpartition(":")[0]))]
+            self._channel = grpc.aio.secure_channel(address, credentials, options=_options() + named)
         self._calls: dict[str, Any] = {}
 
     async def call(self, method: str, request: Any) -> Any:
         """See ``io/channel``. Cost: about 0.5 ms on one machine."""
+        path = f"/raybook.{self._name}/{method}"
         call = self._calls.get(method)
         if call is None:
-            call = self._calls[method] = self._channel.unary_unary(f"/raybook.{self._name}/{method}")
-        message = self._converter.fill(message_class(type(request).__name__)(), request)
+            call = self._calls[method] = self._channel.unary_unary(path)
+        body = self._converter.encode(request)
+        nonce, proof = sign_call(self._token, path, body)
         try:
-            body = await call(message.SerializeToString(), timeout=self._timeout_s, metadata=self._metadata)
+            pending = call(body, timeout=self._timeout_s, metadata=(*proof, (VERSIONS_KEY, str(OWN))))
+            answer = await pending
+            trailers = dict(await pending.trailing_metadata() or ())
         except grpc.aio.AioRpcError as error:
             raise self._error_of(method, error) from None
-        reply_type = self._methods[method][1]
-        return self._converter.read(message_class(reply_type.__name__).FromString(body), reply_type)
+        if not is_its_reply(self._token, nonce, trailers, answer):
+            raise ConnectionError(
+                f"What answered {method} at {self._address} could not prove that it knows this cluster's token; its answer "
+                f"was not read. Another program has that address now."
+            )
+        return self._converter.decode(answer, self._methods[method][1])
 
     async def close(self) -> None:
         await self._channel.close()
@@ -263,10 +348,31 @@ class GrpcChannel:
             trailers = dict(error.trailing_metadata() or ())
             return RemoteError(str(trailers.get(ERROR_CODE_KEY, "RaySystemError")), text)
         if status is grpc.StatusCode.UNAUTHENTICATED:
-            return RemoteError("AuthenticationError", f"{self._name} at {self._address} refused the token.")
+            return RemoteError(
+                "AuthenticationError",
+                f"{self._name} at {self._address} refused the token: it is another cluster's, or of an earlier one at this "
+                f"address. Take the token file of the cluster that runs there now (in its session folder; --token-file).",
+            )
         if status in _UNREACHABLE:
-            return ConnectionError(f"{self._name} at {self._address} did not answer {method}: {text}")
+            return ConnectionError(
+                f"{self._name} at {self._address} did not answer {method}: {text}.{_advice(text, self._has_tls)}"
+            )
         return RemoteError("RaySystemError", f"{self._name} at {self._address} failed in {method}: {text}")
+
+
+def _advice(text: str, has_tls: bool) -> str:
+    """What to do about an address that cannot be spoken with."""
+    text = text.lower()
+    hung_up = "socket closed" in text or "reset" in text
+    if "certificate" in text or "ssl" in text or "handshake" in text or (has_tls and hung_up):
+        return " Both sides need a certificate of the same authority, in date, and --tls-* (or RAY_USE_TLS) on both."
+    if "refused" in text:
+        return " Nobody listens there: check host and port (`raybook status` on the head shows them) and that it runs."
+    if "resolution" in text or "dns" in text or "lookup" in text:
+        return " There is no host of that name."
+    if hung_up:
+        return " Something else than a GCS listens there, or it uses TLS (--tls-*, RAY_USE_TLS) and this side does not."
+    return ""
 
 
 _UNREACHABLE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})

@@ -15,10 +15,14 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import msgspec
+
+from raybook.base.tls_files import TlsFiles
 from raybook.io.process import is_alive, start_time
 
 HEAD_FILE = "head"
 TOKEN_FILE = "token"
+TLS_FILE = "tls.json"
 LOGS = "logs"
 UNCLAIMED_S = 600
 """A folder that names no process yet belongs to a cluster that is starting, if it is younger than this."""
@@ -108,6 +112,25 @@ def write_token(path: Path, token: bytes) -> Path:
     with os.fdopen(descriptor, "wb") as out:
         out.write(token)
     return file
+
+
+def write_tls(path: Path, files: TlsFiles) -> None:
+    """Say which certificate the node's processes use towards other nodes. Idempotent."""
+    descriptor = os.open(path / TLS_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as out:
+        out.write(msgspec.json.encode(files))
+
+
+def read_tls(path: Path) -> TlsFiles | None:
+    """What was written; None when the node uses none. ValueError for a file that is none of ours."""
+    try:
+        written = (path / TLS_FILE).read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        return msgspec.json.decode(written, type=TlsFiles)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"{path / TLS_FILE} does not say which certificate to use: {error}.") from None
 
 
 def remove(path: Path) -> None:

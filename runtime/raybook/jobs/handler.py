@@ -26,8 +26,8 @@ from typing import Any
 from raybook.api.archives import is_kept, keep
 from raybook.base.version import VERSION
 from raybook.io.archives import ADDRESS_START, ARCHIVE_BYTES_MAX
+from raybook.io.http_guard import check_visitor, visitor_of
 from raybook.jobs import websocket
-from raybook.jobs.guard import Visitor, check_visitor, is_loopback
 from raybook.jobs.manager import JobManager, JobNotFound
 from raybook.jobs.records import JobDetails, JobType
 from raybook.jobs.request import parse_request
@@ -71,7 +71,8 @@ class JobsHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = f"raybook/{VERSION}"
     sys_version = ""
-    timeout = 120
+    timeout = 30
+    """Who connects and says nothing, or stops in the middle, is let go after so many seconds."""
 
     def log_message(self, format: str, *args: Any) -> None:
         logger.info("%s", format % args)
@@ -94,7 +95,12 @@ class JobsHandler(BaseHTTPRequestHandler):
     def _answer(self, verb: str) -> None:
         site = self.site
         refusal = check_visitor(
-            self._visitor(), self.headers, site.token, os.getuid(), site.bound_host, site.needs_token
+            visitor_of(self.connection, self.client_address),
+            self.headers,
+            site.token,
+            os.getuid(),
+            site.bound_host,
+            site.needs_token,
         )
         if refusal is not None:
             self._refuse(refusal.status, refusal.text)
@@ -119,13 +125,6 @@ class JobsHandler(BaseHTTPRequestHandler):
         except Exception:  # noqa: BLE001 - a request must not end the server; the asker gets the story.
             logger.exception("%s failed.", self.requestline)
             self._refuse(500, traceback.format_exc())
-
-    def _visitor(self) -> Visitor:
-        if not isinstance(self.client_address, tuple):
-            return Visitor(0, True, 0)
-        own_host, own_port = self.connection.getsockname()[:2]
-        host, port = self.client_address[:2]
-        return Visitor(port, is_loopback(host) and is_loopback(own_host), own_port)
 
     # Answers
 
@@ -250,7 +249,10 @@ class JobsHandler(BaseHTTPRequestHandler):
             self._refuse(404, "This cluster serves no metrics; start it with --metrics-export-port.")
             return
         try:
-            with urllib.request.urlopen(f"http://{address}/metrics", timeout=ANSWER_S_MAX) as answer:
+            page = urllib.request.Request(
+                f"http://{address}/metrics", headers={"Authorization": f"Bearer {self.site.token}"}
+            )
+            with urllib.request.urlopen(page, timeout=ANSWER_S_MAX) as answer:
                 self._send(200, answer.read(), answer.headers["Content-Type"])
         except urllib.error.URLError as error:
             self._refuse(502, f"The metrics page does not answer: {error}")

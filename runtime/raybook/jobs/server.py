@@ -6,7 +6,6 @@ A driver of the cluster that it serves. It inherits the door's listening sockets
 from __future__ import annotations
 
 import asyncio
-import http.server
 import json
 import logging
 import os
@@ -20,8 +19,9 @@ from typing import Any
 
 from raybook.api import init, shutdown
 from raybook.io import cluster_registry, daemon
+from raybook.io.http_guard import is_loopback
+from raybook.io.http_server import BoundedServer
 from raybook.io.process import set_death_signal
-from raybook.jobs.guard import is_loopback
 from raybook.jobs.handler import JobsHandler, Site
 from raybook.jobs.manager import SUPERVISOR_NAMESPACE, JobManager
 
@@ -31,19 +31,6 @@ REGISTERED_S = 10.0
 """A cluster that was just started is in the registry by then."""
 TOKEN_VARIABLE = "RAYBOOK_JOBS_TOKEN"
 """Set to 1, the token is asked for on loopback, too."""
-
-
-class _Server(http.server.ThreadingHTTPServer):
-    """One of the door's sockets."""
-
-    daemon_threads = True
-
-    def __init__(self, listening: socket.socket, handler: type[JobsHandler]) -> None:
-        # Not the base's: it would make a socket of its own, and look its name up.
-        super(http.server.HTTPServer, self).__init__(("", 0), handler, bind_and_activate=False)
-        self.socket.close()
-        self.socket = listening
-        self.server_name, self.server_port = "raybook", 0
 
 
 def main() -> int:
@@ -73,7 +60,7 @@ async def _serve(options: dict[str, Any]) -> int:
     token = Path(record.token_file).read_bytes().hex()
     site = Site(manager, loop, token, host, needs_token, session.name, record.metrics_address)
     handler = type("BoundHandler", (JobsHandler,), {"site": site})
-    servers = [_Server(each, handler) for each in sockets]
+    servers = [BoundedServer(each, handler) for each in sockets]
     for server in servers:
         threading.Thread(target=server.serve_forever, daemon=True, name="raybook-http").start()
     logger.info("Jobs of cluster %s are served at %s.", record.cluster_id, [each.getsockname() for each in sockets])

@@ -25,6 +25,11 @@ class ProtocolError(ConnectionError):
     """The peer sent bytes that are no frame of this protocol."""
 
 
+UNDECODABLE = (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError)
+"""What msgspec's decoder raises for bytes that are no message: its own errors, and Python's for text that is not UTF-8, for
+dates that cannot be, for maps whose keys are maps, for nesting without end."""
+
+
 class Codec:
     """Encodes and splits frames of one conversation. One for each connection: ``out`` gathers what is to be sent,
     ``feed`` keeps the unfinished tail."""
@@ -87,7 +92,7 @@ class Codec:
                 break
             try:
                 messages.append(decode(view[start + 4 : stop]))
-            except msgspec.MsgspecError as error:
+            except UNDECODABLE as error:
                 raise ProtocolError(f"A frame of {length} bytes is no message of this protocol: {error}") from error
             start = stop
         if start < end:

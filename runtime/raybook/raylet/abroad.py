@@ -14,15 +14,21 @@ from typing import Any
 
 import msgspec
 
+from raybook.base.config import Config
 from raybook.core.node import lease_events as le
 from raybook.core.node import spillover as so
+from raybook.core.node.node_view import NodeDied
 from raybook.core.node.translation import LEASE_EVENTS
+from raybook.io.peer_address import node_home
+from raybook.io.transport import Security
 from raybook.protocol.messages import raylet as rm
 from raybook.protocol.messages import store as sm
-from raybook.protocol.messages.neighbours import ClientEnded, FromClient, ToClient
+from raybook.protocol.messages.neighbours import ClientEnded, FromClient, Parted, ToClient
 from raybook.raylet.clients import Client, ClientTable
 from raybook.raylet.effects import NodeDecider
+from raybook.raylet.gcs_link import GcsLink
 from raybook.raylet.neighbours import Neighbours
+from raybook.raylet.node_watch import NodeWatch
 from raybook.raylet.store_service import StoreService
 from raybook.raylet.transfer_service import TransferService
 
@@ -38,25 +44,31 @@ FOR_STORES = (sm.FreeRegions, sm.SpillObjects, sm.SpillDone, sm.DeleteSpilled)
 
 
 class Abroad:
-    """One for each raylet that has neighbours."""
+    """One for each raylet that has neighbours. host: where to listen for them, at ``address``. security: TLS, if the cluster
+    uses it."""
 
     def __init__(
         self,
         node_id: bytes,
         token: bytes,
-        neighbours: Neighbours,
+        config: Config,
+        host: str,
         clients: ClientTable,
         decider: NodeDecider,
         store: StoreService,
+        security: Security | None = None,
     ) -> None:
+        timeout_ms = config.health_check_timeout_ms
+        watch = self._watch = NodeWatch(node_id, timeout_ms)
+        neighbours = self._neighbours = Neighbours(node_id, token, host, watch, timeout_ms, security)
+        self.address = neighbours.address
         self._node_id = node_id
-        self._neighbours = neighbours
         self._clients = clients
         self._decider = decider
         self._store = store
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(rm.RayletMessage).decode
-        self._machine = so.Spillover(node_id, neighbours.view, decider.leases.available_for_reports)
+        self._machine = so.Spillover(node_id, watch.view, decider.leases.available_for_reports, watch.view.why_absent)
         self._leases: dict[int, tuple[bytes, bytes]] = {}
         """Leases of other nodes → (node, client of ours that has it)."""
         self._guests: dict[bytes, bytes] = {}
@@ -77,15 +89,24 @@ class Abroad:
         store.to_self = self._transfers.from_store
         store.client_joined(node_id, "copies of other nodes' objects")
         neighbours.on_message = self.received
-        neighbours.is_waiting = self._machine.is_waiting
-        neighbours.on_view = lambda: self._decide(so.ViewChanged())
-        neighbours.on_dead = self._node_died
+        neighbours.on_cut_off = self._cut_off
+        neighbours.on_healed = self._healed
+        watch.is_waiting = self._machine.is_waiting
+        watch.on_view = lambda: self._decide(so.ViewChanged())
+        watch.on_dead = self._node_died
         decider.abroad = self.send_guest
         decider.granted = lambda client_id, class_key: self._decide(so.GrantPassed(client_id, class_key, node_id))
+
+    def start(self, gcs: GcsLink) -> None:
+        """Look at the nodes from now on."""
+        # Whoever holds this node for dead has that from the GCS, which says so itself when it hears of us.
+        self._neighbours.on_fenced = lambda reason: gcs.resources_changed()
+        self._watch.start(gcs)
 
     def close(self) -> None:
         """Talk to no other node any more."""
         self._transfers.close()
+        self._watch.close()
         self._neighbours.close()
 
     # --- home side ----------------------------------------------------------------------------------------------------
@@ -115,7 +136,7 @@ class Abroad:
             so.DemandStated(client.client_id, message.class_key, message.scheduling_class, message.count, message.name)
         )
         if message.count:
-            self._neighbours.look_soon()
+            self._watch.look_soon()
 
     def _return_lease(self, client_id: bytes, message: rm.ReturnLease) -> bool:
         """True when the lease was another node's."""
@@ -175,18 +196,62 @@ class Abroad:
             self._decide(so.DemandEnded(client_id, message.class_key))
         self._decider.send(client_id, message)
 
-    def _node_died(self, node_id: bytes, reason: str) -> None:
+    # --- nodes that are gone ------------------------------------------------------------------------------------------
+
+    def _node_died(self, died: NodeDied) -> None:
         """Its leases are over, its clients are gone, what was asked of it is asked of others."""
-        text = f"Its node {node_id.hex()} died: {reason}"
-        for lease_id, (node, client_id) in list(self._leases.items()):
-            if node == node_id:
-                del self._leases[lease_id]
-                self._decider.send(client_id, rm.LeaseLost(lease_id, died=True, reason=text))
-        for guest in [guest for guest, home in self._guests.items() if home == node_id]:
+        node_id = died.node_id
+        if node_id == self._node_id:
+            # That is us. The GCS says so itself when we report, and then this node ends with all it runs.
+            self._neighbours.on_fenced(died.reason)
+            return
+        self._neighbours.node_died(died)
+        self._leases_over(node_id, f"Its node {node_id.hex()} died: {died.reason}")
+        for guest in self._guests_of(node_id):
             self._guest_gone(guest)
         self._decide(so.ViewChanged())
+        gone = rm.NodeGone(node_id, died.reason, node_home(died.info.socket_address, died.info.ip))
         for client in self._clients:
-            client.connection.send(rm.NodeGone(node_id, reason))
+            client.connection.send(gone)
+
+    def _cut_off(self, node_id: bytes, silence_ms: int) -> None:
+        """It lives, as far as the head knows, and cannot be reached from here. Nothing waits for it: leases there are over,
+        and those of its clients here. What was said to it is kept until it can be reached."""
+        text = (
+            f"Node {node_id.hex()} has been out of reach of node {self._node_id.hex()} for {silence_ms / 1000:.1f} s. The "
+            "head hears both: the network between the two is broken"
+        )
+        logger.warning("%s.", text)
+        self._watch.view.cut_off(node_id, text)
+        for lease_id, client_id in self._leases_over(node_id, f"{text}, so that the task may or may not have run."):
+            self._say(node_id, client_id, rm.ReturnLease(lease_id))
+        guests = self._guests_of(node_id)
+        for guest in guests:
+            self._decider.lease(le.ClientGone(guest))
+        if guests:
+            self._neighbours.send(node_id, Parted(f"{text}."))
+        self._decide(so.ViewChanged())
+
+    def _healed(self, node_id: bytes) -> None:
+        logger.info("Node %s can be reached again.", node_id.hex())
+        self._watch.view.healed(node_id)
+        self._decide(so.ViewChanged())
+
+    def _parted(self, node_id: bytes, reason: str) -> None:
+        """It could not reach us. What our clients had there is over."""
+        self._leases_over(node_id, f"{reason} The task may or may not have run.")
+        self._decide(so.PartsForgotten(node_id))
+
+    def _leases_over(self, node_id: bytes, text: str) -> list[tuple[int, bytes]]:
+        """Tell our clients that their leases there are lost. (Lease, client) of each."""
+        over = [(lease_id, client_id) for lease_id, (node, client_id) in self._leases.items() if node == node_id]
+        for lease_id, client_id in over:
+            del self._leases[lease_id]
+            self._decider.send(client_id, rm.LeaseLost(lease_id, died=True, reason=text))
+        return over
+
+    def _guests_of(self, node_id: bytes) -> list[bytes]:
+        return [guest for guest, home in self._guests.items() if home == node_id]
 
     # --- guest side ---------------------------------------------------------------------------------------------------
 
@@ -199,6 +264,8 @@ class Abroad:
             self._from_guest(message.client.client_id, self._decode(message.body))
         elif isinstance(message, ClientEnded):
             self._guest_gone(message.client_id)
+        elif isinstance(message, Parted):
+            self._parted(node_id, message.reason)
 
     def _from_guest(self, client_id: bytes, message: Any) -> None:
         if isinstance(message, (rm.SetDemand, rm.ReturnLease)):

@@ -1,149 +1,210 @@
-"""Neighbours: the connections of this raylet to the raylets of other nodes, and the view of what they have.
+"""Neighbours: the connections of this raylet to the raylets of other nodes.
 
-One connection a pair carries messages in order; who needs another raylet first connects. The view is asked of the GCS: now
-and then, and soon when somebody waits for what another node may have. Carries, and decides nothing.
+Each direction of a pair has a connection of its own, made by whoever has something to say: what is said when, and again, is
+the machine's (``core/node/links``). Connections on which bytes of objects move are handed over to whoever moves them.
+Carries, and decides nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
-from raybook.core.cluster.resource_view import ResourceView
-from raybook.io.channel import RemoteError
+from raybook.core.node import links
+from raybook.core.node.links import Heard, Links
+from raybook.core.node.node_view import NodeDied
+from raybook.io.keepalive import expect_answers
 from raybook.io.loop_transport import Connection, FrameServer
-from raybook.io.transport import connect_nowait
-from raybook.protocol.messages.gcs import ListNodes, NodeInfo
-from raybook.protocol.messages.neighbours import Greet, NeighbourMessage, ReadRange
-from raybook.raylet.gcs_link import GcsLink
+from raybook.io.transport import Security, connect_nowait
+from raybook.protocol.messages.neighbours import Fenced, Greet, NeighbourMessage, ReadRange, Received
+from raybook.raylet.node_watch import NodeWatch
 
 logger = logging.getLogger(__name__)
 
-LOOK_S = 1.0
-"""How old the view may be while nobody waits."""
-LOOK_SOON_S = 0.05
-"""And right after somebody began to; then less and less often."""
+CONFIRM_EVERY = 64
+CONFIRM_S = 0.2
+"""Messages are confirmed by the dozen, or after this time."""
+
+
+class _Out:
+    """Context of a connection of ours: whom it leads to, by which attempt."""
+
+    __slots__ = ("attempt", "node_id")
+
+    def __init__(self, node_id: bytes, attempt: int) -> None:
+        self.node_id = node_id
+        self.attempt = attempt
+
+
+class _In:
+    """Context of a neighbour's connection: who it is, and the number of its next message."""
+
+    __slots__ = ("is_confirming", "next_number", "node_id")
+
+    def __init__(self, node_id: bytes, next_number: int) -> None:
+        self.node_id = node_id
+        self.next_number = next_number
+        self.is_confirming = False
 
 
 class Neighbours:
-    """host: where to listen for others. on_message(node_id, message). on_range(connection, message): somebody reads an
-    object; the connection is handed over. on_view: the nodes have changed, or what they have free. on_dead(node_id,
-    reason). is_waiting: whether somebody here would gain by a fresh view."""
+    """host: where to listen for others; security: TLS, if the cluster uses it. on_message(node_id, message).
+    on_range(connection, message): somebody reads an object; the connection is handed over. on_fenced(reason): somebody
+    holds this node for dead. on_cut_off(node_id, silence_ms), on_healed(node_id): a node that lives is out of reach from
+    here, or is in reach again."""
 
-    def __init__(self, node_id: bytes, token: bytes, host: str) -> None:
-        self.view = ResourceView()
+    def __init__(
+        self,
+        node_id: bytes,
+        token: bytes,
+        host: str,
+        watch: NodeWatch,
+        health_timeout_ms: int,
+        security: Security | None = None,
+    ) -> None:
         self.on_message: Callable[[bytes, Any], None] = lambda node_id, message: None
         self.on_range: Callable[[Connection, ReadRange], None] = lambda connection, message: connection.close()
-        self.on_view: Callable[[], None] = lambda: None
-        self.on_dead: Callable[[bytes, str], None] = lambda node_id, reason: None
-        self.is_waiting: Callable[[], bool] = lambda: False
+        self.on_fenced: Callable[[str], None] = lambda reason: None
+        self.on_cut_off: Callable[[bytes, int], None] = lambda node_id, silence_ms: None
+        self.on_healed: Callable[[bytes], None] = lambda node_id: None
         self._node_id = node_id
         self._token = token
-        self._gateways: dict[bytes, str] = {}
-        self._dead: dict[bytes, str] = {}
-        self._connections: dict[bytes, Connection] = {}
-        self._server = FrameServer(f"tcp:{host}:0", token, NeighbourMessage, self._received, self._closed)
+        self._view = watch.view
+        self._health_timeout_ms = health_timeout_ms
+        self._machine = Links(health_timeout_ms)
+        self._out: dict[bytes, Connection] = {}
+        self._heard: dict[bytes, Heard] = {}
+        self.security = security
+        self._server = FrameServer(f"tcp:{host}:0", token, NeighbourMessage, self._received, self._closed, security)
         self.address = self._server.address
-        self._looking: asyncio.Task[None] | None = None
-        self._wake = asyncio.Event()
-
-    def start(self, gcs: GcsLink) -> None:
-        """Look at the nodes from now on."""
-        self._looking = gcs.spawn(self._look_for_ever(gcs))
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_ended = False
 
     def close(self) -> None:
-        if self._looking is not None:
-            self._looking.cancel()
+        self._is_ended = True
+        if self._timer is not None:
+            self._timer.cancel()
         self._server.close()
 
     def gateway(self, node_id: bytes) -> str:
         """Where a living node listens; "" when it is not known."""
-        return self._gateways.get(node_id, "")
+        info = self._view.info(node_id)
+        return "" if info is None else info.gateway_address
 
     def send(self, node_id: bytes, message: Any) -> bool:
-        """Send, in order. False when the node is not known or cannot be reached; its death is told by ``on_dead``."""
-        connection = self._connections.get(node_id)
-        if connection is None or connection.closed:
-            address = self._gateways.get(node_id)
-            if not address:
-                return False
-            try:
-                framed = connect_nowait(address, self._token, NeighbourMessage)
-            except OSError as error:
-                logger.warning("Node %s cannot be reached at %s: %s", node_id.hex(), address, error)
-                return False
-            connection = self._server.adopt(framed)
-            connection.context = node_id
-            self._connections[node_id] = connection
-            connection.send(Greet(self._node_id))
-        connection.send(message)
+        """Say it, in order and once, as long as both nodes live. False when there is no such node. One that has said
+        something is there, even if the GCS has not told us of it yet."""
+        if self._view.info(node_id) is None and node_id not in self._heard:
+            return False
+        self._decide(links.Said(node_id, message))
         return True
 
-    def look_soon(self) -> None:
-        """Somebody waits: look at the nodes now."""
-        self._wake.set()
+    def node_died(self, died: NodeDied) -> None:
+        """Nothing is said to it any more, and nothing heard from it."""
+        self._decide(links.LinkEnded(died.node_id))
+        self._heard.pop(died.node_id, None)
+        for connection in list(self._server.connections):
+            if connection.context is not None and connection.context.node_id == died.node_id:
+                connection.close()
+
+    # --- the machine --------------------------------------------------------------------------------------------------
+
+    def _decide(self, *events: Any) -> None:
+        if self._is_ended:
+            return
+        for effect in self._machine.handle(events, _now_ms()):
+            if isinstance(effect, links.Transmit):
+                connection = self._out.get(effect.node_id)
+                if connection is not None:  # Else it broke just now, and this is said on the next one.
+                    connection.send(effect.message)
+            elif isinstance(effect, links.Connect):
+                self._connect(effect)
+            elif isinstance(effect, links.CutOff):
+                self.on_cut_off(effect.node_id, effect.silence_ms)
+            elif isinstance(effect, links.Healed):
+                self.on_healed(effect.node_id)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline_ms = self._machine.next_deadline_ms()
+        if deadline_ms is not None:
+            self._timer = self._loop.call_later(max(0, deadline_ms - _now_ms()) / 1000, self._decide)
+
+    def _connect(self, effect: links.Connect) -> None:
+        node_id = effect.node_id
+        try:
+            framed = connect_nowait(self.gateway(node_id), self._token, NeighbourMessage, self.security)
+        except (OSError, ValueError) as error:
+            logger.info("Node %s cannot be reached: %s", node_id.hex(), error)
+            self._loop.call_soon(self._decide, links.Broken(node_id, effect.attempt))
+            return
+        expect_answers(framed.sock, self._health_timeout_ms)
+        connection = self._out[node_id] = self._server.adopt(framed)
+        connection.context = _Out(node_id, effect.attempt)
+        connection.send(Greet(self._node_id, effect.first))
+        for message in effect.messages:
+            connection.send(message)
 
     # --- connections --------------------------------------------------------------------------------------------------
 
     def _received(self, connection: Connection, message: Any) -> None:
-        if isinstance(message, Greet):
-            connection.context = message.node_id
-            self._connections.setdefault(message.node_id, connection)
+        who = connection.context
+        if isinstance(who, _Out):
+            if isinstance(message, Received):
+                self._decide(links.Confirmed(who.node_id, who.attempt, message.count))
+            elif isinstance(message, Fenced):
+                self.on_fenced(message.reason)
         elif isinstance(message, ReadRange):
             self.on_range(connection, message)
-        elif connection.context is None:
+        elif isinstance(message, Greet):
+            self._greeted(connection, message)
+        elif who is None:
             logger.warning("A raylet sent a %s before it said which one it is.", type(message).__name__)
             connection.close()
         else:
-            self.on_message(connection.context, message)
+            self._heard_from(connection, who, message)
+
+    def _greeted(self, connection: Connection, message: Greet) -> None:
+        reason = self._view.why_dead(message.node_id)
+        if reason:
+            logger.warning("Node %s is dead (%s), and not listened to.", message.node_id.hex(), reason)
+            connection.send(Fenced(reason))
+            connection.close()
+            return
+        connection.context = _In(message.node_id, message.first)
+        expect_answers(connection.framed.sock, self._health_timeout_ms)
+        heard = self._heard.setdefault(message.node_id, Heard())
+        connection.send(Received(heard.count))
+
+    def _heard_from(self, connection: Connection, who: _In, message: Any) -> None:
+        heard = self._heard[who.node_id]
+        number = who.next_number
+        who.next_number += 1
+        if heard.is_new(number):
+            self.on_message(who.node_id, message)
+        if number % CONFIRM_EVERY == 0:
+            connection.send(Received(heard.count))
+        elif not who.is_confirming:
+            who.is_confirming = True
+            self._loop.call_later(CONFIRM_S, self._confirm, connection, who)
+
+    def _confirm(self, connection: Connection, who: _In) -> None:
+        who.is_confirming = False
+        heard = self._heard.get(who.node_id)
+        if heard is not None:
+            connection.send(Received(heard.count))
 
     def _closed(self, connection: Connection) -> None:
-        node_id = connection.context
-        if node_id is not None and self._connections.get(node_id) is connection:
-            del self._connections[node_id]
-            self.look_soon()
+        who = connection.context
+        if isinstance(who, _Out):
+            if self._out.get(who.node_id) is connection:
+                del self._out[who.node_id]
+            self._decide(links.Broken(who.node_id, who.attempt))
 
-    # --- the view -----------------------------------------------------------------------------------------------------
 
-    async def _look_for_ever(self, gcs: GcsLink) -> None:
-        pause_s = LOOK_S
-        while True:
-            try:
-                reply = await gcs.call("ListNodes", ListNodes())
-            except (RemoteError, ConnectionError) as error:
-                logger.debug("The nodes are not known: %s", error)
-            else:
-                self._look(reply.nodes)
-            self._wake.clear()
-            try:
-                await asyncio.wait_for(self._wake.wait(), pause_s)
-                await asyncio.sleep(LOOK_SOON_S / 10)
-                pause_s = LOOK_SOON_S
-            except (TimeoutError, asyncio.TimeoutError):
-                # Who waits long is looked for less and less often: a backlog of an hour needs no twenty looks a second.
-                pause_s = min(1.2 * pause_s, LOOK_S / 4) if self.is_waiting() else LOOK_S
-
-    def _look(self, nodes: list[NodeInfo]) -> None:
-        for node in nodes:
-            if not node.alive:
-                self._has_died(node.node_id, node.death_reason)
-                continue
-            if node.node_id not in self._gateways:
-                self._gateways[node.node_id] = node.gateway_address
-                self.view.add(node.node_id, node.resources_total, node.resources_available, node.labels)
-            else:
-                self.view.report(node.node_id, node.resources_available)
-        self.on_view()
-
-    def _has_died(self, node_id: bytes, reason: str) -> None:
-        if node_id in self._dead:
-            return
-        self._dead[node_id] = reason
-        self.view.remove(node_id)
-        self._gateways.pop(node_id, None)
-        connection = self._connections.pop(node_id, None)
-        if connection is not None:
-            connection.close()
-        self.on_dead(node_id, reason)
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000

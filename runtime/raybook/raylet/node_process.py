@@ -23,6 +23,8 @@ from raybook.io.descendants import end_descendants
 from raybook.io.peer_address import write_peer_host
 from raybook.io.process import become_subreaper, raise_file_limit
 from raybook.io.rpc import GrpcChannel, serve_grpc
+from raybook.io.session_door import SessionDoor
+from raybook.io.tls import load_tls
 from raybook.io.watchdog import Watchdog
 from raybook.protocol.messages.daemons import NodeOptions, Ready
 from raybook.raylet.offer import offered_labels, offered_resources
@@ -86,7 +88,10 @@ async def _run(options: NodeOptions, zygote: ZygoteHandle, starter: daemon.Start
         session_dir.write_token(Path(options.session_dir), token)
     resources = offered_resources(config, options.amounts, options.host, options.is_head)
     node_id = ids.random_id()
-    gcs = GrpcChannel("Gcs", options.gcs_address, token)
+    if options.tls is not None:
+        session_dir.write_tls(Path(options.session_dir), options.tls)
+    tls = load_tls(options.session_dir)
+    gcs = GrpcChannel("Gcs", options.gcs_address, token, tls=tls)
     raylet = Raylet(
         node_id,
         config,
@@ -101,13 +106,17 @@ async def _run(options: NodeOptions, zygote: ZygoteHandle, starter: daemon.Start
         ip=options.host,
         gcs_address=options.gcs_address,
         gateway_host=options.host,
+        security=tls,
     )
     write_peer_host(options.session_dir, options.host)
     raylet.on_stop = stop
-    server = await serve_grpc(raylet.service, "Raylet", f"{options.host}:0", token)
+    server = await serve_grpc(raylet.service, "Raylet", f"{options.host}:0", token, tls)
     raylet.raylet_address = server.address
+    sessions = SessionDoor(Path(options.session_dir), token, config)
     try:
         node_socket = await raylet.start()
+        if options.is_head:
+            sessions.open(options.host, options.session_port)
         ready = Ready(
             cluster_id=raylet.cluster_id.hex(),
             node_id=node_id.hex(),
@@ -116,11 +125,13 @@ async def _run(options: NodeOptions, zygote: ZygoteHandle, starter: daemon.Start
             session_dir=options.session_dir,
             token_file=options.token_file,
             pid=os.getpid(),
+            session_address=sessions.address,
         )
         starter.tell(msgspec.to_builtins(ready))
         reason = await ended
         logger.info("The node ends: %s.", reason)
     finally:
+        sessions.close()
         await asyncio.wait([loop.create_task(raylet.stop("the node ends"))], timeout=STOP_S)
         await server.stop()
         await gcs.close()

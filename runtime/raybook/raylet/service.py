@@ -11,7 +11,6 @@ import asyncio
 import logging
 import os
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -22,8 +21,9 @@ from raybook.base.facts import Fact
 from raybook.base.ids import random_id
 from raybook.base.label_selector import NODE_ID_LABEL
 from raybook.base.resources import Shape
-from raybook.base.specs import PROTOCOL_VERSION, Endpoint
+from raybook.base.specs import Endpoint
 from raybook.base.strategies import node_target
+from raybook.base.versions import OWN, Versions, why_apart
 from raybook.core.cluster.actor_record import ALL_HANDLES_GONE
 from raybook.core.node import lease_events as le
 from raybook.core.node import worker_pool as wp
@@ -32,6 +32,7 @@ from raybook.core.node.translation import LEASE_EVENTS, STORE_EVENTS
 from raybook.io.channel import Channel, RemoteError
 from raybook.io.loop_transport import Connection, FrameServer
 from raybook.io.process import is_alive
+from raybook.io.transport import Security
 from raybook.protocol.messages import gcs as gcs_messages
 from raybook.protocol.messages import raylet as rm
 from raybook.protocol.messages.node import NodeStats, WorkerInfo
@@ -45,7 +46,6 @@ from raybook.raylet.followers import Followers
 from raybook.raylet.gcs_link import GcsLink
 from raybook.raylet.idle_probe import IdleProbe
 from raybook.raylet.memory_guard import MemoryGuard
-from raybook.raylet.neighbours import Neighbours
 from raybook.raylet.node_service import NodeService
 from raybook.raylet.notices import ERROR, NoticeBoard
 from raybook.raylet.offer import gpu_ids
@@ -85,10 +85,11 @@ class Raylet:
         gcs_address: str = "",
         worker_environment: dict[str, str] | None = None,
         gateway_host: str = "",
+        security: Security | None = None,
     ) -> None:
         """gcs: a channel that stays the caller's. resources: fixed-point totals. zygote: becomes this object's, ended
         by ``stop``. raylet_address: of its gRPC service, "" when embedded. worker_environment: set in every worker.
-        gateway_host: where to listen for other nodes, "" if there are none."""
+        gateway_host: where to listen for other nodes, "" if there are none; security: TLS between nodes."""
         self.node_id = node_id
         self.gcs_address = gcs_address
         self.service = NodeService(self)
@@ -107,6 +108,7 @@ class Raylet:
         self.raylet_address = raylet_address
         self._worker_environment = worker_environment or {}
         self._gateway_host = gateway_host
+        self._security = security
         self._abroad: Abroad | None = None
         self.cluster_id = b""
         self._socket = f"unix:{session_dir}/{SOCKET_NAME}"
@@ -157,7 +159,10 @@ class Raylet:
             self._misbehaved,
         )
         if self._gateway_host:
-            self._neighbours = Neighbours(self.node_id, self._token, self._gateway_host)
+            self._abroad = Abroad(
+                self.node_id, self._token, self._config, self._gateway_host, self._clients, self.decider, self._store,
+                self._security,
+            )  # fmt: skip
         self._probe = IdleProbe(self.decider)
         self.gcs = GcsLink(
             self._config,
@@ -168,8 +173,6 @@ class Raylet:
             self._probe.ask,
             lambda reason: self.on_stop(reason),
         )
-        if self._gateway_host:
-            self._abroad = Abroad(self.node_id, self._token, self._neighbours, self._clients, self.decider, self._store)
         self._followers = Followers(self.decider, self.gcs, self._abroad)
         self._guard = MemoryGuard(
             self._config, self.decider, self._clients, self._store, lambda text: self.output.announce("memory", text)
@@ -187,7 +190,7 @@ class Raylet:
         self.cluster_id = status.cluster_id
         await self.gcs.register()
         if self._abroad is not None:
-            self._neighbours.start(self.gcs)
+            self._abroad.start(self.gcs)
         self._guard.start()
         return self._socket
 
@@ -234,7 +237,7 @@ class Raylet:
             dict(self._resources),
             self._labels,
             self._is_head,
-            gateway_address=self._neighbours.address if self._gateway_host else "",
+            gateway_address=self._abroad.address if self._abroad is not None else "",
         )
 
     def _amounts(self) -> tuple[Shape, list[tuple[Shape, int]]]:
@@ -303,17 +306,10 @@ class Raylet:
         """Why this process cannot be served; "" when it can."""
         if self.is_stopping:
             return "This cluster is shutting down."
-        if message.protocol_version != PROTOCOL_VERSION:
-            return (
-                f"This raylet speaks protocol {PROTOCOL_VERSION}, the {message.kind} {message.protocol_version}: "
-                f"install the same version of raybook on both sides."
-            )
-        ours = f"{sys.version_info.major}.{sys.version_info.minor}"
-        theirs = ".".join(message.python_version.split(".")[:2])
-        if theirs != ours:
-            return (
-                f"This cluster runs Python {ours}, the {message.kind} runs {theirs}: code cannot travel between them."
-            )
+        theirs = Versions(message.protocol_version, message.python_version, message.raybook_version)
+        apart = why_apart(theirs, OWN, f"the {message.kind}", "this cluster", code_travels=True)
+        if apart:
+            return apart
         if self._clients.get(message.client_id) is not None:
             return f"A client {message.client_id.hex()} is registered already."
         if message.kind == WORKER:

@@ -198,7 +198,7 @@ class TransferService:
         """None: its node is out of reach."""
         source = effect.source
         try:
-            framed = connect(address, self._token, NeighbourMessage, TIMEOUT_S)
+            framed = connect(address, self._token, NeighbourMessage, TIMEOUT_S, self._neighbours.security)
         except (OSError, ConnectionError) as error:
             logger.info("Node %s cannot be reached: %s", source.node_id.hex(), error)
             return None

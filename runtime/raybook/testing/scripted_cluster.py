@@ -45,12 +45,16 @@ class ScriptedCluster:
         write_record(self._record, registry_dir())
         self.source = ScriptedFacts()
 
-    def connect(self, address: str) -> None:
+    def connect(self, address: str, session: str = "", token_file: str = "") -> None:
         """ConnectionError unless a record has this address."""
         record = find_cluster(address)
         if record is None:
             raise ConnectionError(f"Nobody answers at {address}. Nothing was changed. Check the address.")
         self._record, self.source = record, ScriptedFacts()
+
+    def session_text(self) -> str:
+        """There is none."""
+        return ""
 
     def leave(self) -> None:
         """Disconnect; an owned cluster ends."""

@@ -63,6 +63,7 @@ def set_trace(breakpoint_uuid: Any = None) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         # Under its name when somebody can connect, and not before: between the two a socket refuses.
         listener.bind(f"{path}.new")
+        os.chmod(f"{path}.new", 0o600)
         listener.listen(1)
         os.rename(f"{path}.new", path)
         try:

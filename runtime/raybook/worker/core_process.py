@@ -22,7 +22,8 @@ from typing import Any
 import msgspec
 
 from raybook.base.config import Config
-from raybook.base.ids import random_id
+from raybook.base.errors import LocalRayletDiedError
+from raybook.base.ids import IdFactory, random_id
 from raybook.base.specs import Endpoint
 from raybook.core.owner.locality import Locality
 from raybook.core.owner.owner import Owner
@@ -42,14 +43,9 @@ from raybook.core.owner.records import (
 from raybook.core.owner.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ticket
 from raybook.io.peer_address import close_listeners, listen_for_peers
 from raybook.io.shm_arena import Arena
+from raybook.io.tls import load_tls
 from raybook.io.transport import ConnectionClosed
-from raybook.protocol.messages.raylet import (
-    FactsDelta,
-    GcsReply,
-    ObjectFetched,
-    Observed,
-    Refused,
-)
+from raybook.protocol.messages.raylet import FactsDelta, GcsReply, NodeGone, ObjectFetched, Observed, Refused
 from raybook.protocol.messages.store import (
     ExtentGranted,
     ExtentRefused,
@@ -88,6 +84,7 @@ class CoreProcess:
     ) -> None:  # fmt: skip
         """Register with the raylet; blocks until it answers. ConnectionError when it refuses (with its reason)."""
         self.client_id = client_id or random_id()
+        self.ids = IdFactory(self.client_id)
         session_dir = os.path.dirname(raylet_address.removeprefix("unix:"))
         self.address, self._listeners = listen_for_peers(session_dir, self.client_id.hex())
         try:
@@ -119,7 +116,13 @@ class CoreProcess:
         self._copies = Copies(self.to_raylet, self.owner.objects, registered.node_id)
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
-        self._mail = Mail(self.me, token, self._listeners, self._epoll, self.owner.accepted, self.queue.append)
+        # Only who listens over TCP has peers on other nodes, and a file to look for.
+        security = load_tls(session_dir) if len(self._listeners) > 1 else None
+        self._mail = Mail(
+            self.me, token, self._listeners, self._epoll, self.owner.accepted, self.queue.append,
+            registered.config.health_check_timeout_ms, security,
+        )  # fmt: skip
+        self.forget_code = self._mail.forget
         self.unfinished = self.owner.tasks.tasks
         self.awaited = self.owner.waits.waiting
         self.deferred = DeferredSignals(self.wake)
@@ -175,17 +178,24 @@ class CoreProcess:
         self._mail.executor = self.executor
         self._thread.start()
 
-    def watch(self, fd: int, note: Callable[[], None]) -> None:
-        """Call ``note`` in the loop each time a descriptor becomes readable anew. From the thread that holds the baton, or
-        before the loop could see it."""
+    def watch(self, fd: int, note: Callable[[], None], mask: int = select.EPOLLIN | select.EPOLLET) -> None:
+        """Call ``note`` in the loop each time a descriptor becomes readable anew, or as ``mask`` says; again, to change
+        that. From the thread that holds the baton, or before the loop could see it."""
+        if fd in self._watched:
+            self._epoll.modify(fd, mask)
+        else:
+            self._epoll.register(fd, mask)
         self._watched[fd] = note
-        self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
 
     def unwatch(self, fd: int) -> None:
         """No more of that. Idempotent."""
         if self._watched.pop(fd, None) is not None:
             with contextlib.suppress(OSError, ValueError):
                 self._epoll.unregister(fd)
+
+    def lost_error(self) -> Exception:
+        """What to raise when ``lost_reason`` is set."""
+        return LocalRayletDiedError(self.lost_reason)
 
     def is_quiet(self) -> bool:
         """Nothing is in flight, or to be done, that would be late if the loop turned some milliseconds later."""
@@ -314,6 +324,7 @@ class CoreProcess:
         self.owner.wall_s = _wall_s()
         self._execute(self.owner.tick(now_ms))
         self._regions.look(now_ms)
+        self._mail.look(now_ms)
         if self.facts.is_due(now_ms):
             for message in self.facts.take(now_ms):
                 self.to_raylet(message)
@@ -368,6 +379,9 @@ class CoreProcess:
         if kind is SpillWanted:
             # What nothing lies in need not be made free.
             message.bytes_wanted -= self._regions.give_back_idle(EVERYTHING, RECALL_BYTES_MIN)
+        if kind is NodeGone:
+            self._mail.node_gone(message, inbox)
+            return
         if kind in self.owner.accepted_from_raylet:
             inbox.append(FromRaylet(message))
             return

@@ -24,7 +24,6 @@ from raybook.core.owner.records import CancelCommand, SealReply
 from raybook.core.worker.farewell import Farewell
 from raybook.core.worker.intake import Intake
 from raybook.core.worker.recent_results import has_refs, needs_seal
-from raybook.protocol import functions
 from raybook.protocol.messages.raylet import (
     ExitWorker,
     LeaseProbe,
@@ -36,6 +35,7 @@ from raybook.protocol.messages.raylet import (
 from raybook.protocol.messages.worker import (
     BindLease,
     CancelTask,
+    ForgetFunctions,
     PushCalls,
     PushTasks,
     SendFunction,
@@ -51,6 +51,7 @@ from raybook.worker.argument_reader import ArgumentReader
 from raybook.worker.core_process import CoreProcess
 from raybook.worker.executor_base import Executor
 from raybook.worker.fixed_items import END, is_taken_apart, take_items
+from raybook.worker.function_cache import FunctionCache
 from raybook.worker.interruption import Interruption
 from raybook.worker.item_streams import ItemStreams
 from raybook.worker.outcome import Outcome
@@ -76,8 +77,8 @@ class WorkerExecutor(Executor):
         """What has arrived and has not been taken."""
         self._assignment = Assignment({})
         self._exposed: Assignment | None = None
-        self._functions: dict[bytes, Any] = {}
-        self._payloads: dict[bytes, bytes] = {}
+        self._functions = FunctionCache()
+        self._loaded = self._functions.loaded
         self._run_us: dict[bytes, int] = {}
         self._calls_made: dict[bytes, int] = {}
         self.outcome = Outcome(core, values)
@@ -106,7 +107,11 @@ class WorkerExecutor(Executor):
             self.intake.add(peer, message.calls)
             self._tell_actor()
         elif kind is SendFunction:
-            self._payloads[message.key] = message.payload
+            self._functions.receive(peer.client_id, message)
+        elif kind is ForgetFunctions:
+            for key in self._functions.forget(peer.client_id, message):
+                self._run_us.pop(key, None)
+                self._calls_made.pop(key, None)
         elif kind is BindLease:
             if self.intake.bind(message):
                 self._assignment = message.assignment
@@ -264,11 +269,11 @@ class WorkerExecutor(Executor):
             return
         if self.replies.gathered and (spec.runs_once or self._run_us.get(key, SHORT_US) >= SHORT_US):
             self.replies.flush()
-        function = self._functions.get(key)
+        function = self._loaded.get(key)
         if function is None:
-            function = self._load(spec)
+            function = self._functions.load(key, spec.name)
             if function is None:
-                self.reply(peer, spec, self.outcome.of_error(spec, self._load_error, 0))
+                self.reply(peer, spec, self.outcome.of_error(spec, self._functions.error, 0))
                 return
         if self._exposed is not self._assignment:
             self._expose()
@@ -290,22 +295,6 @@ class WorkerExecutor(Executor):
         self._exposed = self._assignment
         expose_gpus(self._assignment)
         expose_cpus(self._assignment)
-
-    def _load(self, spec: TaskSpec) -> Any:
-        payload = self._payloads.pop(spec.function_key, None)
-        try:
-            if payload is None:
-                raise RuntimeError(f"The code of `{spec.name}` never arrived at this worker. Please report this.")
-            function = functions.load(payload)
-        except BaseException as error:  # noqa: BLE001 - unpickling imports the user's modules.
-            self._load_error = _unimportable(error) if isinstance(error, ImportError) else error
-            if payload is not None:
-                self._payloads[spec.function_key] = payload
-            return None
-        self._functions[spec.function_key] = function
-        return function
-
-    _load_error: BaseException = RuntimeError("never raised")
 
     def execute(self, peer: Peer, spec: TaskSpec, function: Callable[..., Any], context: TaskContext | None) -> int:
         """Run one task or call on this thread and answer; returns the run time in µs."""
@@ -430,14 +419,3 @@ class WorkerExecutor(Executor):
 
 def _now_ms() -> int:
     return int(time.monotonic() * 1000)
-
-
-def _unimportable(error: ImportError) -> RuntimeError:
-    """The code of a task needs a module that this worker does not find."""
-    wrapped = RuntimeError(
-        "The remote function failed to import on the worker. This may be because needed library dependencies are not "
-        f"installed in the worker environment: {error}. Add them with runtime_env={{'pip': [...]}}, or the folder they are "
-        "in with runtime_env={'py_modules': [...]}."
-    )
-    wrapped.__cause__ = error
-    return wrapped

@@ -35,7 +35,9 @@ class FactSource:
         """How many ended tasks there had been when it was last told of them."""
         self._suffix = "#" + owner.client_id.hex()
         self._node_id = node_id.hex()
-        self._stats: list[FunctionStats] = []
+        self._stats: dict[str, list[FunctionStats]] = {}
+        """Name → all that go by it: the versions of a function whose cell was run again. The first has the counts of those
+        that are forgotten."""
         self._observed = observed
         self._interval_ms = interval_ms
         self._due_ms = 0
@@ -49,13 +51,22 @@ class FactSource:
 
     def register(self, stats: FunctionStats) -> None:
         """A function that this process submits. Any thread."""
-        self._stats.append(stats)
+        self._stats.setdefault(stats.name, []).append(stats)
+
+    def retire(self, stats: FunctionStats) -> None:
+        """A version is forgotten; its counts stay with the name."""
+        versions = self._stats[stats.name]
+        if not versions[0].is_retired:
+            versions.insert(0, FunctionStats(stats.name))
+            versions[0].is_retired = True
+        versions.remove(stats)
+        versions[0].add(stats)
 
     def set_observed(self, active: bool) -> None:
         self._observed = active
         if active:
-            for stats in self._stats:
-                stats.changed = True
+            for versions in list(self._stats.values()):
+                versions[0].changed = True
             self._history = list(self._owner.ended)[-HISTORY_ROWS_MAX:]
             self._told = self._owner.ended_count
             self._objects.clear()
@@ -76,7 +87,7 @@ class FactSource:
         """The facts since the last time, as messages to send."""
         self._due_ms = now_ms + self._interval_ms
         self._was_asked = False
-        facts = [self._group(stats) for stats in self._stats if stats.changed]
+        facts = [self._group(versions) for versions in list(self._stats.values()) if any(v.changed for v in versions)]
         facts += [self._row(row) for row in (*self._history, *self._recent())]
         self._history = []
         if now_ms >= self._objects_due_ms:
@@ -101,7 +112,7 @@ class FactSource:
 
     def function_rows(self) -> list[dict[str, Any]]:
         """Counts of every function that this process submits, since it began."""
-        return [_counts(stats) for stats in list(self._stats)]
+        return [_counts(versions) for versions in list(self._stats.values())]
 
     def latency_row(self) -> dict[str, Any]:
         """How long the last ended tasks waited before they ran, as quantiles in seconds. Cost: 0.3 µs a task."""
@@ -113,9 +124,10 @@ class FactSource:
         at = {str(share): waits[min(len(waits) - 1, int(share * len(waits)))] for share in QUANTILES} if waits else {}
         return {"latency_s": at, "tasks": len(waits)}
 
-    def _group(self, stats: FunctionStats) -> Fact:
-        stats.changed = False
-        return Fact("task_group", stats.name + self._suffix, _counts(stats))
+    def _group(self, versions: list[FunctionStats]) -> Fact:
+        for stats in versions:
+            stats.changed = False
+        return Fact("task_group", versions[0].name + self._suffix, _counts(versions))
 
     def _row(self, task: EndedTask) -> Fact:
         ended_ms = int(task.end_s * 1000)
@@ -132,15 +144,18 @@ class FactSource:
         return Fact("task", key, row)
 
 
-def _counts(stats: FunctionStats) -> dict[str, Any]:
-    ended = stats.finished + stats.failed + stats.cancelled
-    running = min(stats.in_flight, stats.submitted - ended)
+def _counts(versions: list[FunctionStats]) -> dict[str, Any]:
+    finished = sum(stats.finished for stats in versions)
+    failed = sum(stats.failed for stats in versions)
+    cancelled = sum(stats.cancelled for stats in versions)
+    unfinished = sum(stats.submitted for stats in versions) - finished - failed - cancelled
+    running = min(sum(stats.in_flight for stats in versions), unfinished)
     return {
-        "name": stats.name,
-        "pending": stats.submitted - ended - running,
+        "name": versions[0].name,
+        "pending": unfinished - running,
         "running": running,
-        "finished": stats.finished,
-        "failed": stats.failed,
-        "cancelled": stats.cancelled,
-        "mean_us": max(0.0, round(stats.average_us, 1)),
+        "finished": finished,
+        "failed": failed,
+        "cancelled": cancelled,
+        "mean_us": max(0.0, round(versions[-1].average_us, 1)),
     }

@@ -7,12 +7,11 @@ this process's membership: everything that waits is released, and finds out why.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from raybook.base.ids import random_id
-from raybook.base.specs import PROTOCOL_VERSION
+from raybook.base.versions import OWN
 from raybook.io.process import start_time
 from raybook.io.transport import FramedSocket, connect
 from raybook.protocol.messages.raylet import GcsCall, GcsReply, RayletMessage, Refused, Register, Registered
@@ -85,12 +84,13 @@ class RayletLink:
                 start_time=start_time(pid) or 0,
                 address=my_address,
                 job_id=random_id(),
-                protocol_version=PROTOCOL_VERSION,
-                python_version=".".join(map(str, sys.version_info[:3])),
+                protocol_version=OWN.protocol,
+                python_version=OWN.python,
                 namespace=namespace,
                 kernel_id=kernel_id,
                 entrypoint=entrypoint,
                 wants_output=wants_output,
+                raybook_version=OWN.raybook,
             )
         )
         framed.flush()

@@ -15,7 +15,6 @@ from typing import Any
 from raybook.base.error_values import error_from_value
 from raybook.base.errors import (
     GetTimeoutError,
-    LocalRayletDiedError,
     ObjectLostError,
     ObjectStoreFullError,
     OutOfDiskError,
@@ -43,6 +42,8 @@ class Values:
         self._inline_bytes_max = core.config.inline_bytes_max
         self._ready = core.owner.objects.values
         self._spilled = SpillReader()
+        self.decode: Callable[..., Any] = deserialize
+        """Makes an object of the bytes of a value that lies in the arena or on disk."""
         self._file_numbers = itertools.count()
         self.before_block: Callable[[], None] | None = None
         self.after_block: Callable[[], None] | None = None
@@ -83,7 +84,7 @@ class Values:
         ticket = core.tickets.allocate(serialized.total_bytes)
         if ticket.offset < 0:
             if core.lost_reason:
-                raise LocalRayletDiedError(core.lost_reason)
+                raise core.lost_error()
             if not ticket.spill_dir:
                 raise ObjectStoreFullError(ticket.refusal)
             return self._write_to_disk(serialized, owner_id, ticket), ticket
@@ -144,7 +145,7 @@ class Values:
 
     def _read_from_arena(self, location: Location, unpin: Unpin) -> Any:
         view = self._core.arena.view(location.offset, location.size)
-        return deserialize(view, wrap_buffer=partial(_keep, self._core.queue.append, unpin))
+        return self.decode(view, wrap_buffer=partial(_keep, self._core.queue.append, unpin))
 
     def _read_copy(self, key: bytes, location: Location, owner_address: str) -> Any:
         """The object lies on another node: read a copy, which is made if there is none yet. Our caller's pin keeps the
@@ -169,7 +170,7 @@ class Values:
         """The node where it lay is dead. Its owner has it made again, or says why not."""
         core = self._core
         if core.lost_reason:
-            raise LocalRayletDiedError(core.lost_reason)
+            raise core.lost_error()
         if not core.owner.recovery.is_dead(location.node_id):
             raise ObjectLostError(
                 f"The object {ref.object_id.hex()} lies on node {location.node_id.hex()} and could not be read from "
@@ -181,7 +182,7 @@ class Values:
     def _read_from_disk(self, ref: RefInfo, location: Location) -> Any:
         key = ref.object_id
         try:
-            return deserialize(self._spilled.read(location), wrap_buffer=partial(self._hold_while_looked_at, ref))
+            return self.decode(self._spilled.read(location), wrap_buffer=partial(self._hold_while_looked_at, ref))
         except SpilledValueLost as error:
             damage = (
                 f"The object {key.hex()} was moved to disk because the object store was full, and is lost: {error}. "
@@ -254,7 +255,7 @@ class Values:
             value = self._ready.get(key)
             if value is not None and value.error is not None:
                 return error_from_value(value.error, deserialize)
-        return LocalRayletDiedError(self._core.lost_reason) if self._core.lost_reason else None
+        return self._core.lost_error() if self._core.lost_reason else None
 
     def _wait_for_all(self, keys: list[bytes], timeout_s: float | None) -> None:
         looks = 0
@@ -282,7 +283,7 @@ class Values:
         """Wait until the owner machine releases it. False on time-out. An interrupt withdraws the wait."""
         core = self._core
         if core.lost_reason:
-            raise LocalRayletDiedError(core.lost_reason)
+            raise core.lost_error()
         if timeout_s is not None and timeout_s <= 0:
             # What was submitted before this call must have been looked at once.
             timeout_s = 0.005
@@ -299,7 +300,7 @@ class Values:
         if not done:
             core.submit(CancelWait(wait))
         if core.lost_reason and not wait.done:
-            raise LocalRayletDiedError(core.lost_reason)
+            raise core.lost_error()
         return done
 
     def wait(self, refs: Sequence[Any], num_returns: int, timeout_s: float | None) -> tuple[list[Any], list[Any]]:

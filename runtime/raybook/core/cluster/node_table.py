@@ -1,4 +1,9 @@
-"""Node table: decides which nodes are alive. A node that says nothing is asked; one that does not answer is dead.
+"""Node table: decides which nodes are alive. A node that says nothing is asked; one that does not answer is dead, and so is
+one whose connection closed and at whose port nobody listens any more.
+
+No verdict depends on what a clock shows, and none falls on time in which nobody looked: the table has a time of its own,
+which stands still while the clock is set back, and while this process slept through a deadline (it was stopped, its machine
+was suspended, its loop was held up). Who could not be heard then is asked first.
 
 Knows no resources (``resource_view`` does) and no actors. Reports count as signs of life, so a healthy cluster asks
 nobody anything. Invariants: a dead node stays dead (its raylet must join anew under another id); every living node that
@@ -16,6 +21,8 @@ import msgspec
 from raybook.protocol.messages.gcs import NodeInfo
 
 STORY_LINES_MAX = 32
+LATE_SHARE = 0.25
+"""A deadline that is noticed later than this share of the time-out was slept through (and later than one period)."""
 
 
 class NodeRegistered(msgspec.Struct, frozen=True):
@@ -37,6 +44,12 @@ class NodeUnreachable(msgspec.Struct, frozen=True):
     node_id: bytes
 
 
+class NodeDisconnected(msgspec.Struct, frozen=True):
+    """Its connection closed. That may be the network's doing, or its end."""
+
+    node_id: bytes
+
+
 class NodeLeft(msgspec.Struct, frozen=True):
     """It ends on purpose, or is known to have ended."""
 
@@ -46,6 +59,12 @@ class NodeLeft(msgspec.Struct, frozen=True):
 
 class Probe(msgspec.Struct, frozen=True):
     """Ask the node for a sign of life; answer with NodeHeard."""
+
+    node_id: bytes
+
+
+class Knock(msgspec.Struct, frozen=True):
+    """See whether anybody listens at its port; answer with NodeLeft when its machine says that nobody does."""
 
     node_id: bytes
 
@@ -87,15 +106,21 @@ class NodeTable:
         self._dead: dict[bytes, None] = {}
         self._deadlines: list[tuple[int, bytes]] = []
         self._effects: list[Any] = []
+        self._late_ms_max = max(period_ms, int(LATE_SHARE * timeout_ms))
+        self._last_ms = 0
+        self._slept_ms = 0
+        """The clock less our own time."""
         self._edges: dict[type, Callable[[Any, int], None]] = {
             NodeRegistered: self._registered,
             NodeHeard: self._heard,
             NodeUnreachable: self._unreachable,
+            NodeDisconnected: self._disconnected,
             NodeLeft: self._left,
         }
 
     def handle(self, events: Iterable[Any], now_ms: int) -> list[Any]:
         """Apply events, then what time brings. Cost: 1 µs an event, O(log nodes) per elapsed deadline."""
+        now_ms = self._own_time(now_ms)
         for event in events:
             self._edges[type(event)](event, now_ms)
         self._elapse(now_ms)
@@ -103,7 +128,19 @@ class NodeTable:
         return effects
 
     def next_deadline_ms(self) -> int | None:
-        return self._deadlines[0][0] if self._deadlines else None
+        return self._deadlines[0][0] + self._slept_ms if self._deadlines else None
+
+    def _own_time(self, clock_ms: int) -> int:
+        """What the clock shows, less all jumps."""
+        now_ms = clock_ms - self._slept_ms
+        jump_ms = 0
+        if now_ms < self._last_ms:
+            jump_ms = now_ms - self._last_ms
+        elif self._deadlines and now_ms > self._deadlines[0][0] + self._late_ms_max:
+            jump_ms = now_ms - max(self._deadlines[0][0], self._last_ms)
+        self._slept_ms += jump_ms
+        self._last_ms = now_ms - jump_ms
+        return self._last_ms
 
     # ------------------------------------------------------------------ questions
 
@@ -114,6 +151,24 @@ class NodeTable:
     def is_alive(self, node_id: bytes) -> bool:
         node = self._nodes.get(node_id)
         return node is not None and node.info.alive
+
+    def why_refused(self, info: NodeInfo) -> tuple[str, str] | None:
+        """Why a node that asks to join may not: (name of an exception, text); None when it may. A node that joins again is
+        known by its address: two with one id would be taken for one that moves to and fro."""
+        known = self.get(info.node_id)
+        if known is None:
+            return None
+        name = info.node_id.hex()
+        if not known.alive:
+            text = f"Node {name} was declared dead ({known.death_reason}); it must end and join anew."
+            return "NodeDiedError", text
+        if known.raylet_address != info.raylet_address:
+            text = (
+                f"The id {name} is taken: the node at {known.raylet_address} ({known.hostname}, pid {known.pid}) has it and "
+                f"lives. Nothing was changed. The node at {info.raylet_address} must start anew, with an id of its own."
+            )
+            return "ValueError", text
+        return None
 
     def infos(self) -> list[NodeInfo]:
         return [node.info for node in self._nodes.values()]
@@ -169,6 +224,15 @@ class NodeTable:
             node.suspect = True
             self._tell(node, now_ms, "out of reach")
         if node.watched and not node.asked:
+            self._ask(node, now_ms)
+
+    def _disconnected(self, event: NodeDisconnected, now_ms: int) -> None:
+        node = self._nodes.get(event.node_id)
+        if node is None or not node.info.alive or not node.watched:
+            return
+        self._tell(node, now_ms, "its connection closed")
+        self._effects.append(Knock(event.node_id))
+        if not node.asked:
             self._ask(node, now_ms)
 
     def _left(self, event: NodeLeft, now_ms: int) -> None:

@@ -77,6 +77,12 @@ class PartUndelivered(msgspec.Struct, frozen=True):
     node_id: bytes
 
 
+class PartsForgotten(msgspec.Struct, frozen=True):
+    """A node has forgotten all that was asked of it."""
+
+    node_id: bytes
+
+
 class ClientLeft(msgspec.Struct, frozen=True):
     client: bytes
 
@@ -125,12 +131,20 @@ class _Demand(msgspec.Struct):
 
 class Spillover:
     """One for each raylet that has neighbours. here: its node. view: what the nodes have; somebody else keeps it, this
-    machine only reserves in it what was granted until the next report says so."""
+    machine only reserves in it what was granted until the next report says so. why_absent: what is known of a node that is
+    not in the view, as "which …"."""
 
-    def __init__(self, here: bytes, view: ResourceView, free_here: Callable[[], Shape]) -> None:
+    def __init__(
+        self,
+        here: bytes,
+        view: ResourceView,
+        free_here: Callable[[], Shape],
+        why_absent: Callable[[bytes], str] = lambda node_id: "",
+    ) -> None:
         self._here = here
         self._view = view
         self._free_here = free_here
+        self._why_absent = why_absent
         self._demands: dict[DemandKey, _Demand] = {}
         self._groups: dict[bytes, list[bytes]] = {}
         self._turn = 0
@@ -142,6 +156,7 @@ class Spillover:
             PartUndelivered: self._undelivered,
             ClientLeft: self._client_left,
             GroupPlaced: self._group_placed,
+            PartsForgotten: self._parts_forgotten,
             ViewChanged: lambda event: self._lay_out_all(),
         }
 
@@ -208,6 +223,12 @@ class Spillover:
             parts = dict(demand.parts)
             parts[self._here] = parts.get(self._here, 0) + count
             self._set_parts(key, demand, parts)
+
+    def _parts_forgotten(self, event: PartsForgotten) -> None:
+        """What is wanted there still, the next layout says anew."""
+        for demand in self._demands.values():
+            demand.parts.pop(event.node_id, None)
+        self._lay_out_all()
 
     def _client_left(self, event: ClientLeft) -> None:
         """The other nodes hear of its end, too: nothing need be withdrawn."""
@@ -293,12 +314,14 @@ class Spillover:
             return {target.node_id: demand.wanted}
         if target.soft:
             return None
-        if demand.looks < UNKNOWN_LOOKS:
+        why = self._why_absent(target.node_id)
+        if not why and demand.looks < UNKNOWN_LOOKS:
             # It may have joined a moment ago, and whoever names it may have heard of that first.
             return {}
+        why = why or "which is dead or was never in this cluster"
         text = (
-            f"`{demand.name}` must run on node {target.node_id.hex()}, which is dead or was never in this cluster. "
-            "It was not started; name a living node (raybook.nodes()), or pass soft=True."
+            f"`{demand.name}` must run on node {target.node_id.hex()}, {why}. It was not started; name a living node "
+            "(raybook.nodes()), or pass soft=True."
         )
         self._effects.append(RefuseDemand(*key, "TaskUnschedulableError", text))
         return None

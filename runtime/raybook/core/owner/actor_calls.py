@@ -72,6 +72,15 @@ class ActorCalls:
             self._release_creation(queue)
         return failed
 
+    def cut_off(self, client_id: bytes, reason: str) -> list[tuple[TaskRecord, ErrorValue]]:
+        """The network to a process is broken; the calls that fail by it. What comes next is tried anew."""
+        failed = []
+        for queue in list(self.queues.values()):
+            if queue.endpoint is not None and queue.endpoint.client_id == client_id:
+                failed += queue.cut_off(reason)
+                self.touched[queue.actor_id] = queue
+        return failed
+
     def out_of_scope(self, actor_id: bytes) -> None:
         """Nobody holds a handle of an actor of ours any more: it ends after its calls, unless it is detached."""
         queue = self.queues.get(actor_id)

@@ -123,6 +123,21 @@ class ActorQueue:
             self.endpoint = None
             self.ending = self.incarnation
 
+    def cut_off(self, reason: str) -> list[tuple[TaskRecord, ErrorValue]]:
+        """Its process lives, as far as the GCS has said, and the network to it is broken. Calls on their way may have run:
+        those with retries are sent again, first and in order, the others fail. Returns these."""
+        failed: list[tuple[TaskRecord, ErrorValue]] = []
+        again = []
+        for record in self._take_in_flight():
+            if record.retries_left and not record.cancelled:
+                record.retries_left -= 1 if record.retries_left > 0 else 0
+                record.spec.attempt += 1
+                again.append(record)
+            else:
+                failed.append((record, out_of_reach(self, reason)))
+        self.queue.extendleft(reversed(again))
+        return failed
+
     def update(self, update: ActorUpdate) -> list[tuple[TaskRecord, ErrorValue]]:
         """The GCS tells the actor's state. Returns the calls that fail by it, each with its error."""
         if update.incarnation < self.incarnation:
@@ -187,6 +202,17 @@ def unavailable(queue: ActorQueue, update: ActorUpdate | None = None) -> ErrorVa
         f"The actor {queue.actor_id.hex()} is unavailable: its process ended and it is being restarted. The task "
         f"may or may not have been executed on it. Call again, or set max_task_retries on the actor so that raybook "
         f"does.{cause}",
+        actor_id=queue.actor_id,
+    )
+
+
+def out_of_reach(queue: ActorQueue, reason: str) -> ErrorValue:
+    """The actor lives and cannot be reached."""
+    return ErrorValue(
+        "ActorUnavailableError",
+        f"The actor {queue.actor_id.hex()} is unavailable: its process {queue.pid} lives, as far as the head knows, and "
+        f"cannot be reached from here ({reason}). The task may or may not have been executed on it. Call again when the "
+        f"network is whole, or set max_task_retries on the actor so that raybook does.",
         actor_id=queue.actor_id,
     )
 

@@ -38,6 +38,8 @@ class Borrows:
         self._waiting: list[tuple[ToPeer, int]] = []
         self.taken: list[ToPeer] = []
         self._return_holds: dict[bytes, tuple[bytes, list[bytes]]] = {}
+        self._parted: dict[bytes, dict[bytes, None]] = {}
+        """Processes that are cut off → what of ours they had borrowed then."""
 
     # Holding
 
@@ -109,6 +111,8 @@ class Borrows:
         """Another process holds objects of ours."""
         for key in message.object_ids:
             self._references.add_borrower(key, client_id)
+            if self._parted and client_id in self._parted:
+                self._parted[client_id].pop(key, None)
         if message.ack_id:
             self._effects.append(ToPeer(client_id, "", BorrowsAdded(message.ack_id)))
 
@@ -145,6 +149,22 @@ class Borrows:
     def on_client_gone(self, client_id: bytes) -> None:
         """A process died: what it borrowed is given back, what it was to take is dropped, nothing waits for it."""
         self._references.drop_client(client_id)
+        self._parted.pop(client_id, None)
+        self._wait_no_longer(client_id)
+
+    def on_client_cut_off(self, client_id: bytes) -> None:
+        """The network to a process broke. Nothing waits for it; what it borrowed stays until ``give_up``."""
+        self._parted[client_id] = dict.fromkeys(
+            key for key, borrowers in self._references.borrowers.items() if client_id in borrowers
+        )
+        self._wait_no_longer(client_id)
+
+    def give_up(self, client_id: bytes) -> None:
+        """It has given up what it had borrowed then, by the same rule; not what it has borrowed again since."""
+        for key in self._parted.pop(client_id, ()):
+            self._references.drop_borrower(key, client_id)
+
+    def _wait_no_longer(self, client_id: bytes) -> None:
         for task_id in [task_id for task_id, (caller, _) in self._return_holds.items() if caller == client_id]:
             self.on_returns_taken(client_id, ReturnsTaken(task_id))
         for ack in [ack for ack, owner in self._acks.items() if owner == client_id]:

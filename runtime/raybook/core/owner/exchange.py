@@ -88,10 +88,18 @@ class Exchange:
         self._effects.append(ToPeer(client_id, "", ObjectReady(key, value)))
 
 
-def owner_died(key: bytes, client_id: bytes) -> Value:
-    """What a borrowed object becomes when its owner has died."""
-    text = (
-        f"The object {key.hex()} cannot be read: its owner, process {client_id.hex()}, has died, and with it what "
-        f"it knew of the object. Create objects that must outlive a worker from the driver or an actor."
-    )
+def owner_died(key: bytes, client_id: bytes, reason: str = "", is_cut_off: bool = False) -> Value:
+    """What a borrowed object becomes when its owner has died, or is out of reach. reason: what is known of why."""
+    because = f" ({reason})" if reason else ""
+    owner = f"The object {key.hex()} cannot be read: its owner, process {client_id.hex()},"
+    if is_cut_off:
+        text = (
+            f"{owner} is out of reach from here{because}, and only it knows where the object is. Look at the network "
+            f"between the two nodes; get the object where it was made, or make it again."
+        )
+    else:
+        text = (
+            f"{owner} has died{because}, and with it what it knew of the object. Create objects that must outlive a "
+            f"worker from the driver or an actor."
+        )
     return Value(error=ErrorValue("OwnerDiedError", text))

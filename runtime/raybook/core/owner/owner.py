@@ -30,6 +30,7 @@ from raybook.core.owner.lease_requester import LeaseRequester
 from raybook.core.owner.losses import Losses
 from raybook.core.owner.object_directory import ObjectDirectory
 from raybook.core.owner.oom_retries import OutOfMemoryRetries
+from raybook.core.owner.out_of_reach import OutOfReach
 from raybook.core.owner.pins import Pins
 from raybook.core.owner.records import (
     CancelCommand,
@@ -122,6 +123,10 @@ class Owner:
             self._become_ready, self.leases.enqueue, config.lineage_bytes_max,
         )  # fmt: skip
         self.garbage.on_forgotten = self.recovery.forget
+        self.out_of_reach = OutOfReach(
+            config.health_check_timeout_ms, self.references, self.borrows, self.leases, self.endings, self.actors,
+            self._fail, self._end_cancelled, self._lose_owner,
+        )  # fmt: skip
         self.ended: deque[EndedTask] = deque(maxlen=ENDED_ROWS_MAX)
         """The last tasks that ended: the source of panels and the timeline."""
         self.ended_count = 0
@@ -151,7 +156,7 @@ class Owner:
             SealItems: self.borrows.on_seal_items,
             TakeItem: self.generators.taken,
             FromRaylet: lambda event: self._raylet_dispatch[type(event.message)](event.message),
-            PeerGone: self._on_peer_gone,
+            PeerGone: lambda event: self.out_of_reach.peer_gone(event, self._now_ms),
         }
         self._peer_dispatch: dict[type, Any] = {
             TaskReplies: self._on_replies,
@@ -173,7 +178,7 @@ class Owner:
             LeaseLost: lambda message: self.endings.lost(message, self._now_ms),
             DemandInfeasible: self.losses.on_infeasible,
             DemandRefused: self.losses.on_refused,
-            NodeGone: lambda message: self.recovery.node_gone(message.node_id, message.reason),
+            NodeGone: self._on_node_gone,
             ActorUpdate: self.losses.on_actor_update,
             SpillWanted: self.relocations.on_spill_wanted,
             ObjectsSpilled: self.relocations.on_objects_spilled,
@@ -223,12 +228,14 @@ class Owner:
         for record in self.oom_retries.due(now_ms):
             self._requeue(record)
         self.leases.tick(now_ms, self._effects)
+        self.out_of_reach.tick(now_ms)
         self.endings.end(self.leases.overdue(now_ms), now_ms)
         return self.handle((), now_ms)
 
     def next_deadline_ms(self) -> int | None:
         rooms = self.leases, self.relocations, self.oom_retries
-        return earliest(rooms[0].next_deadline_ms(), rooms[1].next_deadline_ms(), rooms[2].next_deadline_ms())
+        found = earliest(rooms[0].next_deadline_ms(), rooms[1].next_deadline_ms(), rooms[2].next_deadline_ms())
+        return earliest(found, self.out_of_reach.next_deadline_ms())
 
     # Tasks
 
@@ -462,22 +469,18 @@ class Owner:
 
     # Peers
 
-    def _on_peer_gone(self, event: PeerGone) -> None:
-        """A process is out of reach: what it borrowed is given back, what it owned fails."""
-        client_id = event.client_id
-        self.endings.end(self.leases.out_of_reach(client_id), self._now_ms)
-        self.borrows.on_client_gone(client_id)
-        for key in [key for key in self.references.owners if owner_of(key) == client_id]:
-            self._lose_owner(key, client_id)
+    def _on_node_gone(self, message: NodeGone) -> None:
+        self.recovery.node_gone(message.node_id, message.reason)
+        self.out_of_reach.node_gone(message)
 
-    def _lose_owner(self, key: bytes, client_id: bytes) -> None:
-        """A borrowed object's owner died: unless its value came inline, it is lost, also when it was read before."""
+    def _lose_owner(self, key: bytes, event: PeerGone) -> None:
+        """A borrowed object's owner is gone: unless its value came inline, it is lost, also when it was read before."""
         self.exchange.stop_waiting(key)
         self.borrows.was_lost(key)
         known = self.objects.values.get(key)
         if known is not None and known.location is None:
             return
-        self._become_ready(key, owner_died(key, client_id), False)
+        self._become_ready(key, owner_died(key, event.client_id, event.reason, event.is_cut_off), False)
 
     # What there is
 

@@ -19,8 +19,8 @@ class FunctionStats:
     """What the owner has seen of one function: run time for pipelining, counts for panels."""
 
     __slots__ = (
-        "average_us", "cancelled", "changed", "failed", "finished", "function", "in_flight", "name", "payload",
-        "submitted",
+        "average_us", "cancelled", "changed", "failed", "finished", "function", "in_flight", "is_retired", "name",
+        "payload", "submitted",
     )  # fmt: skip
 
     def __init__(self, name: str, payload: bytes = b"", function: str = "") -> None:
@@ -35,6 +35,21 @@ class FunctionStats:
         self.failed = 0
         self.cancelled = 0
         self.changed = True
+        self.is_retired = False
+        """It stands for versions that are forgotten."""
+
+    def add(self, other: FunctionStats) -> None:
+        """Take over what another one has counted."""
+        self.submitted += other.submitted
+        self.finished += other.finished
+        self.failed += other.failed
+        self.cancelled += other.cancelled
+        self.changed = True
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a task of it is on its way."""
+        return self.in_flight > 0 or self.submitted > self.finished + self.failed + self.cancelled
 
     def ended(self, state: str) -> None:
         """One more is over: FINISHED, CANCELLED or FAILED."""
@@ -215,9 +230,13 @@ class FromRaylet(msgspec.Struct, gc=False):
 
 
 class PeerGone(msgspec.Struct):
-    """The connection to another process ended."""
+    """The connection to another process ended. reason: why, unless the process just closed it. is_cut_off: the network
+    broke it, and the process may live. home: its node (``io/peer_address``), "" for this one: that may have died, too."""
 
     client_id: bytes
+    reason: str = ""
+    is_cut_off: bool = False
+    home: str = ""
 
 
 # Effects.

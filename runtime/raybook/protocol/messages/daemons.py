@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
+from raybook.base.tls_files import TlsFiles
+
 
 class OwnerProcess(msgspec.Struct):
     """The process that a daemon lives and dies with."""
@@ -45,6 +47,8 @@ class HeadOptions(msgspec.Struct):
     http_host: str = "127.0.0.1"
     http_port: int | None = None
     """Where the HTTP door listens beside its Unix socket; 0: at any free port; None: at none."""
+    session_port: int | None = None
+    """Where thin clients knock, on ``host``, beside the Unix socket; 0: at any free port; None: at none."""
 
 
 class GcsOptions(msgspec.Struct):
@@ -61,6 +65,8 @@ class GcsOptions(msgspec.Struct):
     metrics_port: int | None = None
     http_host: str = "127.0.0.1"
     http_port: int | None = None
+    tls: TlsFiles | None = None
+    """What the GCS shows to nodes and asks of them; None: no TLS."""
 
 
 class NodeOptions(msgspec.Struct):
@@ -75,6 +81,9 @@ class NodeOptions(msgspec.Struct):
     labels: dict[str, str] = {}
     host: str = "127.0.0.1"
     is_head: bool = False
+    session_port: int | None = None
+    """Of a head: where thin clients knock, on ``host``; 0: at any free port; None: at the Unix socket only."""
+    tls: TlsFiles | None = None
 
 
 class Ready(msgspec.Struct):
@@ -91,3 +100,5 @@ class Ready(msgspec.Struct):
     """host:port of Prometheus' page, when it is served."""
     http_address: str = ""
     """host:port of the HTTP door, when it listens at a port."""
+    session_address: str = ""
+    """host:port at which thin clients knock, when it is a port."""

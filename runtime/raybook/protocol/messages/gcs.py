@@ -53,6 +53,36 @@ class NodeList(msgspec.Struct):
     nodes: list[NodeInfo]
 
 
+class WatchNodes(msgspec.Struct):
+    """raylet → GCS: what has changed among the nodes since version ``since`` of the GCS ``epoch``? While nothing has, the
+    answer is held back, ``hold_ms`` at most. amounts: also what nodes have free."""
+
+    node_id: bytes
+    epoch: bytes = b""
+    since: int = 0
+    hold_ms: int = 0
+    amounts: bool = False
+
+
+class FreeAmounts(msgspec.Struct):
+    """What a node has free."""
+
+    node_id: bytes
+    available: dict[str, int] = {}
+
+
+class NodesDelta(msgspec.Struct):
+    """What has changed between two versions. ``nodes``: who joined or died. ``reset``: these are all there are, for
+    instance because this GCS is another one."""
+
+    epoch: bytes
+    since: int
+    version: int
+    nodes: list[NodeInfo] = []
+    amounts: list[FreeAmounts] = []
+    reset: bool = False
+
+
 class RegisterJob(msgspec.Struct):
     job_id: bytes
     driver: Endpoint
@@ -346,6 +376,7 @@ METHODS: dict[str, tuple[type, type]] = {
     "RegisterNode": (RegisterNode, Empty),
     "ReportNode": (ReportNode, Empty),
     "ListNodes": (ListNodes, NodeList),
+    "WatchNodes": (WatchNodes, NodesDelta),
     "RegisterJob": (RegisterJob, Empty),
     "FinishJob": (FinishJob, Empty),
     "ListJobs": (ListJobs, JobList),

@@ -1,7 +1,9 @@
 """Raylet ⇄ raylet, over framed TCP sockets: the requests of one node's clients to another node, and objects on the move.
 
 A client speaks to its own raylet only. What it asks of another node travels inside ``FromClient``, and what that node has
-to say to it inside ``ToClient``; the bodies are messages of ``messages/raylet``. One connection carries them in order.
+to say to it inside ``ToClient``; the bodies are messages of ``messages/raylet``. One connection in each direction carries
+them in order, and is made again when it breaks (``core/node/links``): what follows ``Greet`` is numbered from ``first`` on,
+and the far end confirms how much it has heard.
 Bytes of objects have connections of their own, so that a large one delays no lease: ``ReadRange``, then the bytes.
 """
 
@@ -13,9 +15,11 @@ from raybook.base.specs import Endpoint
 
 
 class Greet(msgspec.Struct, tag=1, array_like=True):
-    """First message of the connecting raylet: which node it is."""
+    """First message of the connecting raylet: which node it is, and the number of the message that comes next. Answered
+    by ``Received`` at once, or by ``Fenced``."""
 
     node_id: bytes
+    first: int = 1
 
 
 class FromClient(msgspec.Struct, tag=2, array_like=True):
@@ -41,13 +45,15 @@ class ClientEnded(msgspec.Struct, tag=4, array_like=True):
 
 class ReadRange(msgspec.Struct, tag=5, array_like=True):
     """reader → the node where an object lies: send me these bytes of your arena, or of your file ``spill_path``.
-    Answered by ``RangeFollows`` and exactly ``size`` bytes, or by ``RangeRefused``."""
+    Answered by ``RangeFollows`` and exactly ``size`` bytes, or by ``RangeRefused``. ``origin``: to a node in between, whose
+    raylet passes it on to that one, and hands through what comes."""
 
     object_id: bytes
     offset: int
     size: int
     spill_path: str = ""
     checksum: int = 0
+    origin: bytes = b""
 
 
 class RangeFollows(msgspec.Struct, tag=6, array_like=True):
@@ -62,4 +68,25 @@ class RangeRefused(msgspec.Struct, tag=7, array_like=True):
     reason: str
 
 
-NeighbourMessage = Greet | FromClient | ToClient | ClientEnded | ReadRange | RangeFollows | RangeRefused
+class Fenced(msgspec.Struct, tag=20, array_like=True):
+    """I hold you for dead, as the GCS does: what you ran, others run. Ask it, and end."""
+
+    reason: str
+
+
+class Received(msgspec.Struct, tag=21, array_like=True):
+    """I have heard so many of your messages, over all connections."""
+
+    count: int
+
+
+class Parted(msgspec.Struct, tag=22, array_like=True):
+    """I could not reach you for so long that all leases of your clients here are over, and what they asked for here is
+    forgotten. Their objects are as they were."""
+
+    reason: str
+
+
+NeighbourMessage = (
+    Greet | FromClient | ToClient | ClientEnded | ReadRange | RangeFollows | RangeRefused | Fenced | Received | Parted
+)

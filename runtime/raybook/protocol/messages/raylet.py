@@ -51,6 +51,7 @@ class Register(msgspec.Struct, tag=1, array_like=True):
     entrypoint: str = ""
     wants_output: bool = False
     """A driver's: send it what its workers print."""
+    raybook_version: str = ""
 
 
 class Registered(msgspec.Struct, tag=2, array_like=True):
@@ -285,10 +286,12 @@ class DemandRefused(msgspec.Struct, tag=29, array_like=True):
 
 
 class NodeGone(msgspec.Struct, tag=30, array_like=True):
-    """raylet → client: this node is dead, and with it what lay there and who lived there."""
+    """raylet → client: this node is dead, and with it what lay there and who lived there: the processes whose addresses
+    have this ``home`` (``io/peer_address``)."""
 
     node_id: bytes
     reason: str
+    home: str = ""
 
 
 class FetchObject(msgspec.Struct, tag=31, array_like=True):

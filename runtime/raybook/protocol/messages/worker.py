@@ -94,6 +94,12 @@ class SendFunction(msgspec.Struct, tag=2, array_like=True):
     payload: bytes
 
 
+class ForgetFunctions(msgspec.Struct, tag=42, array_like=True):
+    """owner → worker: none of my tasks needs these any more. Should one, the code comes again before it."""
+
+    keys: list[bytes]
+
+
 class BindLease(msgspec.Struct, tag=3, array_like=True):
     """owner → worker: pushes of ``epoch`` may now come from me, with these resources assigned."""
 
@@ -234,6 +240,7 @@ class StreamCredit(msgspec.Struct, tag=41, array_like=True):
 WorkerMessage = (
     Hello
     | SendFunction
+    | ForgetFunctions
     | BindLease
     | PushTasks
     | PushCalls

@@ -49,6 +49,11 @@ class GcsStub:
                 request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.ListNodes.SerializeToString,
                 response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.NodeList.FromString,
                 _registered_method=True)
+        self.WatchNodes = channel.unary_unary(
+                '/raybook.Gcs/WatchNodes',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.WatchNodes.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.NodesDelta.FromString,
+                _registered_method=True)
         self.RegisterJob = channel.unary_unary(
                 '/raybook.Gcs/RegisterJob',
                 request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.RegisterJob.SerializeToString,
@@ -197,6 +202,12 @@ class GcsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListNodes(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchNodes(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -375,6 +386,11 @@ def add_GcsServicer_to_server(servicer, server):
                     servicer.ListNodes,
                     request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.ListNodes.FromString,
                     response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.NodeList.SerializeToString,
+            ),
+            'WatchNodes': grpc.unary_unary_rpc_method_handler(
+                    servicer.WatchNodes,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.WatchNodes.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.NodesDelta.SerializeToString,
             ),
             'RegisterJob': grpc.unary_unary_rpc_method_handler(
                     servicer.RegisterJob,
@@ -588,6 +604,33 @@ class Gcs:
             '/raybook.Gcs/ListNodes',
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.ListNodes.SerializeToString,
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.NodeList.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchNodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Gcs/WatchNodes',
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.WatchNodes.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.NodesDelta.FromString,
             options,
             channel_credentials,
             insecure,

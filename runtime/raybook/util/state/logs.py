@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from raybook.api import nodes
+from raybook.api.context import started_engine
 from raybook.api.inventory import worker_rows
-from raybook.api.logs import log_folder
+from raybook.api.logs import DistantLog, logs_here
 from raybook.util.state import sources
 from raybook.util.state.exception import RayStateApiException
 
@@ -22,15 +23,17 @@ _MARK = b"\x00"
 """How a line begins that says who prints what follows."""
 
 
-def log_files(node_id: str | None, node_ip: str | None) -> list[Path]:
+def log_files(node_id: str | None, node_ip: str | None) -> list[Path | DistantLog]:
     """The log files of a node (None: of this one, or the first at that address). RayStateApiException when it is on
     another machine, or there is none."""
     if node_id is None and node_ip is None:
-        return _files(log_folder())
+        return logs_here()
     for node in nodes():
         if node_id in (None, node["NodeID"]) and node_ip in (None, node["NodeManagerAddress"]) and node["Alive"]:
             socket: str = node["ObjectStoreSocketName"]
             folder = Path(socket.removeprefix("unix:")).parent / LOGS
+            if node["NodeID"] == started_engine().node_id.hex():
+                return logs_here()
             if not folder.is_dir():
                 raise RayStateApiException(
                     f"The logs of node {node['NodeID']} are on its machine ({node['NodeManagerAddress']}). Run `raybook "
@@ -40,7 +43,7 @@ def log_files(node_id: str | None, node_ip: str | None) -> list[Path]:
     raise RayStateApiException(f"There is no living node {node_id or node_ip}. raybook.nodes() lists those there are.")
 
 
-def grouped(files: list[Path], pattern: str) -> dict[str, list[str]]:
+def grouped(files: list[Path | DistantLog], pattern: str) -> dict[str, list[str]]:
     """Names that match, by who writes them."""
     found: dict[str, list[str]] = {}
     for path in files:
@@ -53,8 +56,13 @@ def grouped(files: list[Path], pattern: str) -> dict[str, list[str]]:
 
 
 def find_file(
-    files: list[Path], filename: str | None, actor_id: str | None, task_id: str | None, pid: int | None, suffix: str
-) -> Path:
+    files: list[Path | DistantLog],
+    filename: str | None,
+    actor_id: str | None,
+    task_id: str | None,
+    pid: int | None,
+    suffix: str,
+) -> Path | DistantLog:
     """The one file that is meant. RayStateApiException when there is none."""
     if suffix not in ("out", "err"):
         raise RayStateApiException(f"The suffix of a log is 'out' or 'err', got {suffix!r}.")
@@ -76,9 +84,9 @@ def find_file(
     raise RayStateApiException(f"There is no log {filename!r}. list_logs() names the files there are.")
 
 
-def lines_of(path: Path, tail: int, follow: bool, without_colours: bool) -> Iterator[bytes]:
+def lines_of(path: Path | DistantLog, tail: int, follow: bool, without_colours: bool) -> Iterator[bytes]:
     """The last ``tail`` lines (-1: all), and those that come later with ``follow``, until the file is gone."""
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         kept = [line for line in file if not line.startswith(_MARK)]
         for line in kept[-tail:] if tail > 0 else kept:
             yield _ANSI.sub(b"", line) if without_colours else line
@@ -90,8 +98,8 @@ def lines_of(path: Path, tail: int, follow: bool, without_colours: bool) -> Iter
                 yield _ANSI.sub(b"", line) if without_colours else line
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*") if path.is_file())
+def _files(folder: Path) -> list[Path | DistantLog]:
+    return [path for path in sorted(folder.glob("*")) if path.is_file()]
 
 
 def decoded(lines: Iterator[bytes], encoding: str | None, errors: str) -> Iterator[Any]:

@@ -1,4 +1,5 @@
-"""Guard: whom the jobs server answers. Whoever may submit a job may run anything as this user.
+"""HTTP guard: whom the HTTP servers of a cluster answer. Whoever may submit a job may run anything as this user, and the
+page of metrics tells what runs.
 
     over the Unix socket     whoever can open it: the folder is this user's
     with the cluster's token everybody
@@ -12,10 +13,12 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 Headers = Mapping[str, str] | Message
@@ -40,6 +43,15 @@ class Visitor:
     own_port: int
 
 
+def visitor_of(connection: socket.socket, peer: Any) -> Visitor:
+    """Who is at the other end. peer: its address as the server was told."""
+    if not isinstance(peer, tuple):
+        return Visitor(0, True, 0)
+    own_host, own_port = connection.getsockname()[:2]
+    host, port = peer[:2]
+    return Visitor(port, is_loopback(host) and is_loopback(own_host), own_port)
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches that address."""
     if host in LOOPBACK_NAMES:
@@ -56,12 +68,15 @@ def check_visitor(
     """None for who may ask. token: in hexadecimal. needs_token: also on loopback."""
     if visitor.port == 0:
         return None
-    host = headers.get("Host", "")
-    name = urlsplit(f"//{host}").hostname or ""
+    host, origin = headers.get("Host", ""), headers.get("Origin", "")
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        site = urlsplit(origin).netloc
+    except ValueError as error:
+        return Refusal(400, f"Host or Origin is no address: {error}.")
     if visitor.is_local and not is_loopback(name) and name != bound_host:
         return Refusal(403, f"This server is not {host!r}. Ask it by its address.")
-    origin = headers.get("Origin", "")
-    if origin and urlsplit(origin).netloc != host:
+    if origin and site != host:
         return Refusal(403, f"Pages of {origin} may not ask this server.")
     if headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
         return Refusal(403, "Pages of other sites may not ask this server.")
