@@ -1,8 +1,7 @@
-"""Abroad: a simulated raylet among others: its view of the nodes, its connections to their raylets, what its clients ask of
-them, and what it does for theirs.
+"""Abroad: a simulated raylet among others: what its clients ask of other nodes, and what it does for theirs.
 
-As ``raylet/neighbours`` and ``raylet/abroad``, around the shipped ``core/node/spillover``. Bytes of objects are the business
-of ``transfers``. Decides nothing.
+As ``raylet/abroad``, around the shipped ``core/node/spillover``. What it knows of the nodes is in ``node_watch``, what it
+says to them goes through ``neighbours``, and bytes of objects are the business of ``transfers``. Decides nothing.
 """
 
 from __future__ import annotations
@@ -11,25 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from raybook.core.cluster.resource_view import ResourceView
 from raybook.core.node import lease_events as le
 from raybook.core.node import spillover as so
+from raybook.core.node.node_view import NodeDied
 from raybook.core.node.translation import LEASE_EVENTS
 from raybook.protocol.messages import raylet as rm
 from raybook.protocol.messages import store as sm
-from raybook.protocol.messages.gcs import ListNodes, NodeInfo
-from raybook.protocol.messages.neighbours import ClientEnded, FromClient, Greet, ToClient
-from raybook.sim.calls import Refusal
-from raybook.sim.network import TO_NEIGHBOUR, Port
-from raybook.sim.timeline import Timer
+from raybook.protocol.messages.neighbours import ClientEnded, FromClient, Parted, ToClient
+from raybook.sim.neighbours import Neighbours
+from raybook.sim.node_watch import NodeWatch
 from raybook.sim.transfers import Transfers
 
 if TYPE_CHECKING:
     from raybook.sim.node import Client, Node
 
-LOOK_US = 1_000_000
-LOOK_SOON_US = 50_000
-"""As in ``raylet/neighbours``."""
 LEASE_PREFIX_BYTES = 3
 LEASE_COUNT_BITS = 38
 """As in ``raylet/abroad``."""
@@ -41,135 +35,98 @@ class Abroad:
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        self.name = node.name
         self.place = node.node_id
-        self.view = ResourceView()
-        self.machine = so.Spillover(node.node_id, self.view, node.leases.available_for_reports)
+        self.watch = NodeWatch(node)
+        self.view = self.watch.view
+        self.neighbours = Neighbours(node, self.view)
+        free_here = node.leases.available_for_reports
+        self.machine = so.Spillover(node.node_id, self.view, free_here, self.view.why_absent)
         self.guests: dict[bytes, bytes] = {}
         """Clients of other nodes that this one serves → their node."""
         self.transfers = Transfers(node, self)
-        self._known: dict[bytes, None] = {}
-        self._dead: dict[bytes, str] = {}
-        self._connections: dict[bytes, Port] = {}
-        self._names: dict[Port, bytes] = {}
         self._leases: dict[int, tuple[bytes, bytes]] = {}
         self._told: dict[bytes, dict[bytes, bool]] = {}
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(rm.RayletMessage).decode
-        self._pause_us = LOOK_US
-        self._next_look: Timer | None = None
-        self._is_looking = False
         self._is_closed = False
         node.leases.last_lease_id = int.from_bytes(node.node_id[:LEASE_PREFIX_BYTES], "big") << LEASE_COUNT_BITS
+        self.neighbours.on_message = self._received
+        self.neighbours.on_fenced = node.gcs.resources_changed
+        self.neighbours.on_cut_off = self._cut_off
+        self.neighbours.on_healed = self._healed
+        self.watch.is_waiting = self.machine.is_waiting
+        self.watch.on_view = lambda: self.decide(so.ViewChanged())
+        self.watch.on_dead = self._node_died
+
+    def start(self) -> None:
+        """Look at the nodes from now on."""
+        self.watch.start()
 
     def close(self) -> None:
         """The node is gone."""
         self._is_closed = True
-        for port in list(self._names):
-            port.close()
-
-    # The view
-
-    def start(self) -> None:
-        """Look at the nodes from now on."""
-        self._is_looking = True
-        self.node.gcs.ask("ListNodes", ListNodes(), self._looked)
-
-    def look_soon(self) -> None:
-        """Somebody waits: look at the nodes now."""
-        self._pause_us = LOOK_SOON_US
-        if not self._is_looking and not self._is_closed:
-            self._look_after(LOOK_SOON_US // 10)
-
-    def _look_after(self, delay_us: int) -> None:
-        if self._next_look is not None:
-            self._next_look.cancel()
-        self._next_look = self.node.world.timeline.after(delay_us, self.start)
-
-    def _looked(self, reply: Any) -> None:
-        if self._is_closed:
-            return
-        self._is_looking = False
-        if reply is not None and not isinstance(reply, Refusal):
-            self._take(reply.nodes)
-        self._look_after(self._pause_us)
-        self._pause_us = min(self._pause_us * 6 // 5, LOOK_US // 4) if self.machine.is_waiting() else LOOK_US
-
-    def _take(self, nodes: list[NodeInfo]) -> None:
-        for info in nodes:
-            if not info.alive:
-                self._has_died(info.node_id, info.death_reason)
-            elif info.node_id not in self._known:
-                self._known[info.node_id] = None
-                self.view.add(info.node_id, info.resources_total, info.resources_available, info.labels)
-            else:
-                self.view.report(info.node_id, info.resources_available)
-        self.decide(so.ViewChanged())
+        self.neighbours.close()
 
     def knows(self, node_id: bytes) -> bool:
         """Whether the node is alive, as far as one knows here."""
-        return node_id in self._known
+        return self.view.info(node_id) is not None
 
     def is_dead(self, node_id: bytes) -> bool:
         """Whether it is known to be dead."""
-        return node_id in self._dead
+        return bool(self.view.why_dead(node_id))
 
-    def _has_died(self, node_id: bytes, reason: str) -> None:
-        if node_id in self._dead:
+    def look_soon(self) -> None:
+        """Somebody waits."""
+        self.watch.look_soon()
+
+    def send(self, node_id: bytes, message: Any) -> bool:
+        """In order and once. False when the node is not known."""
+        return self.neighbours.send(node_id, message)
+
+    # Ends and cuts
+
+    def _node_died(self, died: NodeDied) -> None:
+        node_id = died.node_id
+        if node_id == self.place:
+            # That is us. The GCS says so itself when we report, and then this node ends with all it runs.
+            self.node.gcs.resources_changed()
             return
-        self._dead[node_id] = reason
-        self.view.remove(node_id)
-        self._known.pop(node_id, None)
-        self._connections.pop(node_id, None)
-        for port in [port for port, name in self._names.items() if name == node_id]:
-            del self._names[port]
-            port.close()
-        text = f"Its node {node_id.hex()} died: {reason}"
-        for lease_id, (node, client_id) in list(self._leases.items()):
-            if node == node_id:
-                del self._leases[lease_id]
-                self.node.send(client_id, rm.LeaseLost(lease_id, died=True, reason=text))
-        for guest in [guest for guest, home in self.guests.items() if home == node_id]:
+        self.neighbours.node_died(node_id)
+        self._leases_over(node_id, f"Its node {node_id.hex()} died: {died.reason}")
+        for guest in self._guests_of(node_id):
             self._guest_gone(guest)
         self.decide(so.ViewChanged())
         for client in self.node.clients.values():
-            client.port.send(rm.NodeGone(node_id, reason))
+            client.port.send(rm.NodeGone(node_id, died.reason, node_id.hex()))
 
-    # Connections
+    def _cut_off(self, node_id: bytes, silence_ms: int) -> None:
+        self.node.world.ledger.count("cut off")
+        text = f"Node {node_id.hex()} has been out of reach for {silence_ms} ms; the network between the two is broken"
+        self.view.cut_off(node_id, text)
+        for lease_id, client_id in self._leases_over(node_id, text):
+            self._say(node_id, client_id, rm.ReturnLease(lease_id))
+        guests = self._guests_of(node_id)
+        for guest in guests:
+            self.node.tell(self.node.leases, le.ClientGone(guest))
+        if guests:
+            self.send(node_id, Parted(text))
+        self.decide(so.ViewChanged())
 
-    def send(self, node_id: bytes, message: Any) -> bool:
-        """In order. False when the node is not known or cannot be reached."""
-        port = self._connections.get(node_id)
-        if port is None or port.is_closed:
-            other = self.node.world.nodes.get(node_id)
-            if node_id not in self._known or other is None or other.abroad is None:
-                return False
-            port, far = self.node.world.network.connect(self, other.abroad, TO_NEIGHBOUR)
-            self._connections[node_id] = port
-            self._names[port] = node_id
-            other.abroad.connected(far)
-            port.send(Greet(self.place))
-        port.send(message)
-        return True
+    def _healed(self, node_id: bytes) -> None:
+        self.view.healed(node_id)
+        self.decide(so.ViewChanged())
 
-    def connected(self, port: Port) -> None:
-        """Another raylet called; which one comes with its greeting."""
-        self._names[port] = b""
+    def _leases_over(self, node_id: bytes, text: str) -> list[tuple[int, bytes]]:
+        over = [(lease_id, client_id) for lease_id, (node, client_id) in self._leases.items() if node == node_id]
+        for lease_id, client_id in over:
+            del self._leases[lease_id]
+            self.node.send(client_id, rm.LeaseLost(lease_id, died=True, reason=text))
+        return over
 
-    def arrived(self, port: Port, message: Any) -> None:
-        """The network brings a message."""
-        if self._is_closed or port.is_closed or port not in self._names:
-            return
-        if isinstance(message, Greet) and message.node_id in self._dead:
-            # Whoever is held for dead is not listened to: what it says would never be taken back.
-            self._names.pop(port)
-            port.close()
-            return
-        if isinstance(message, Greet):
-            self._names[port] = message.node_id
-            self._connections.setdefault(message.node_id, port)
-            return
-        node_id = self._names[port]
+    def _guests_of(self, node_id: bytes) -> list[bytes]:
+        return [guest for guest, home in self.guests.items() if home == node_id]
+
+    def _received(self, node_id: bytes, message: Any) -> None:
         if isinstance(message, ToClient):
             self._from_other_node(node_id, message.client_id, self._decode(message.body))
         elif isinstance(message, FromClient):
@@ -177,14 +134,9 @@ class Abroad:
             self._from_guest(message.client.client_id, self._decode(message.body))
         elif isinstance(message, ClientEnded):
             self._guest_gone(message.client_id)
-
-    def ended(self, port: Port) -> None:
-        """The network brings the end of a connection."""
-        node_id = self._names.pop(port, b"")
-        port.close()
-        if self._connections.get(node_id) is port:
-            del self._connections[node_id]
-            self.look_soon()
+        elif isinstance(message, Parted):
+            self._leases_over(node_id, message.reason)
+            self.decide(so.PartsForgotten(node_id))
 
     # Home side
 
@@ -193,7 +145,7 @@ class Abroad:
         what, count = message.scheduling_class, message.count
         self.decide(so.DemandStated(client.process.client_id, message.class_key, what, count, message.name))
         if message.count:
-            self.look_soon()
+            self.watch.look_soon()
 
     def passes_on(self, client: Client, message: Any) -> bool:
         """True when a client's message was for another node, or for what moves between nodes."""

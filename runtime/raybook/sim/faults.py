@@ -48,11 +48,11 @@ class Fault(NamedTuple):
 Schedule = tuple[Fault, ...]
 NO_FAULTS: Schedule = ()
 KINDS = ("crash", "owner", "gcs", "slow", "forks")
-NODE_KINDS = ("node", "part", "lone", "split")
+NODE_KINDS = ("node", "part", "lone", "split", "lose", "jump")
 """Drawn where there are several nodes."""
 SPANS = ("gcs", "part", "lone", "split")
 """Those that last for ``amount`` milliseconds."""
-ALL_KINDS = (*KINDS, *NODE_KINDS, "kill", "lose", "jump")
+ALL_KINDS = (*KINDS, *NODE_KINDS, "kill")
 
 
 def draw_schedule(seed: int, span_ms: int, kinds: tuple[str, ...] = KINDS) -> Schedule:
@@ -140,7 +140,7 @@ class Faults:
 
     def may_look_dead(self, node_id: bytes) -> bool:
         """Whether the GCS may take the node for dead although it lives."""
-        return node_id in self._out_of_reach_ms or any(fault.kind == "jump" for fault in self.schedule)
+        return node_id in self._out_of_reach_ms
 
     def heal(self) -> None:
         """What goes on going wrong ends."""

@@ -19,6 +19,7 @@ from raybook.core.cluster import placement_group_events as group_events
 from raybook.core.cluster.actor_record import ActorRecord
 from raybook.core.cluster.actor_table import ActorTable
 from raybook.core.cluster.job_table import JobRecord, JobTable
+from raybook.core.cluster.node_feed import NodeFeed
 from raybook.core.cluster.node_table import NodeTable
 from raybook.core.cluster.resource_view import ResourceView
 from raybook.core.scheduling.policy import Choice, choose_among
@@ -53,7 +54,7 @@ class Gcs:
         self._methods: dict[str, Callable[[Any], Any]] = {
             "RegisterNode": self._register_node,
             "ReportNode": self._report_node,
-            "ListNodes": lambda r: gm.NodeList([self._with_available(node) for node in self.nodes.infos()]),
+            "WatchNodes": self._watch_nodes,
             "RegisterJob": self._register_job,
             "FinishJob": self._finish_job,
             "OwnerGone": lambda r: self._actors_hear(actor_events.OwnerLost(r.client_id, r.reason)),
@@ -74,6 +75,8 @@ class Gcs:
         config = self._world.config
         self._view = ResourceView()
         self.nodes = NodeTable(config.health_check_period_ms, config.health_check_timeout_ms)
+        self._feed = NodeFeed()
+        self._epoch = b"gcs%05d" % self.life
         self.actors = ActorTable(self._choose)
         self._jobs = JobTable()
         self.groups = Groups(self._world, self._view, self._group_rows, self._send, self._group_turned)
@@ -132,16 +135,22 @@ class Gcs:
         if not self.nodes.is_alive(request.node_id):
             raise Refusal("UnknownNode", "register first")
         has_grown = self._view.report(request.node_id, request.resources_available)
+        self._feed.reported(request.node_id, request.resources_available)
         self._nodes_hear(node_table.NodeHeard(request.node_id))
         if request.node_id in self._unconfirmed:
             raise Refusal("UnknownNode", "This GCS has been started anew; register again.")
         self.groups.room_changed(request.node_id, has_grown)
 
-    def _with_available(self, node: gm.NodeInfo) -> gm.NodeInfo:
-        resources = self._view.get(node.node_id)
-        if resources is not None:
-            node.resources_available = dict(resources.available)
-        return node
+    def _watch_nodes(self, request: gm.WatchNodes) -> gm.NodesDelta:
+        since = request.since if request.epoch == self._epoch else 0
+        changes = self._feed.since(since, request.amounts)
+        if changes is None:
+            return gm.NodesDelta(self._epoch, since, self._feed.version)
+        rows = [row for node_id in changes.members if (row := self.nodes.get(node_id)) is not None]
+        for row in rows:
+            row.resources_available = self._feed.available(row.node_id)
+        amounts = [gm.FreeAmounts(node_id, self._feed.available(node_id)) for node_id in changes.amounts]
+        return gm.NodesDelta(self._epoch, since, changes.version, rows, amounts, changes.reset)
 
     def _nodes_hear(self, *events: Any) -> None:
         for effect in self.nodes.handle(events, self._now_ms()):
@@ -154,6 +163,8 @@ class Gcs:
             elif isinstance(effect, node_table.Probe):
                 delay_us = 2 * self._world.network.latency_us()
                 self._world.timeline.after(delay_us, self._probed, effect.node_id, self.life)
+            elif isinstance(effect, node_table.Knock):
+                self._world.timeline.after(self._world.network.latency_us(), self._knocked, effect.node_id, self.life)
             elif isinstance(effect, node_table.AnnounceDead):
                 self._node_died(effect.node_id, effect.reason)
         self._arm("nodes", self.nodes.next_deadline_ms(), self._nodes_hear)
@@ -164,6 +175,16 @@ class Gcs:
     def _probed(self, node_id: bytes, life: int) -> None:
         if life == self.life and self._reaches(node_id):
             self._nodes_hear(node_table.NodeHeard(node_id))
+
+    def _knocked(self, node_id: bytes, life: int) -> None:
+        is_cut = self._world.network.is_cut(node_id, GCS_PLACE)
+        if life == self.life and not is_cut and node_id in self._world.dead_nodes:
+            self._nodes_hear(node_table.NodeLeft(node_id, "its raylet has ended: nobody listens there any more."))
+
+    def node_disconnected(self, node_id: bytes) -> None:
+        """The connection of its question broke, as it does when its process ends."""
+        if self.is_up and not self._world.network.is_cut(node_id, GCS_PLACE):
+            self._nodes_hear(node_table.NodeDisconnected(node_id))
 
     def _node_joined(self, node: gm.NodeInfo) -> None:
         node_id, world = node.node_id, self._world
@@ -178,6 +199,7 @@ class Gcs:
             )  # fmt: skip
         self._view.add(node_id, node.resources_total, node.resources_available, node.labels)
         self._node_rows[node_id] = _encode(node)
+        self._feed.joined(node_id, node.resources_available)
         self._actors_hear(actor_events.NodeJoined(node_id))
         self.groups.room_changed(node_id)
 
@@ -187,6 +209,7 @@ class Gcs:
         if outbox is not None:
             outbox.close()
         self._view.remove(node_id)
+        self._feed.died(node_id)
         self._node_rows.pop(node_id, None)
         self.groups.hear(group_events.GroupNodeLost(node_id, reason))
         events: list[Any] = [actor_events.NodeLost(node_id, reason)]

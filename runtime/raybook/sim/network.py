@@ -51,6 +51,9 @@ class Listener(Protocol):
     def ended(self, port: Port) -> None:
         """The other side closed, and all it had sent has been read."""
 
+    def broke(self, port: Port) -> None:
+        """The network is broken, or was reset: what was on its way is lost, and the other side may live."""
+
 
 class Port:
     """One end of a connection."""
@@ -114,6 +117,10 @@ class Network:
         self._cuts: dict[Link, int] = {}
         """Two places → how often they are cut off from each other."""
         self._held: list[tuple[Port, Callable[..., None]]] = []
+        self.broken: set[Link] = set()
+        """Places between which a connection broke: those there may have held each other for out of reach."""
+        self.silence_us = 15_000_000
+        """As ``io/keepalive`` asks the kernel for."""
         self.watch: Callable[[Port, Any], None] | None = None
 
     def connect(self, near: Listener, far: Listener, carries: str = TO_PEER) -> tuple[Port, Port]:
@@ -122,6 +129,8 @@ class Network:
         ports[0].far, ports[1].far = ports[1], ports[0]
         for port in ports:
             self._ports[port] = carries
+        if self.is_cut(near.place, far.place):
+            self._timeline.after(self.silence_us, self._give_up, ports[0])
         return ports
 
     # Cuts
@@ -130,6 +139,25 @@ class Network:
         """From now on nothing passes between two places."""
         link = frozenset((here, there))
         self._cuts[link] = self._cuts.get(link, 0) + 1
+        for port in list(self._ports):
+            if port.listener.place == here and port.far.listener.place == there:
+                self._timeline.after(self.silence_us, self._give_up, port)
+
+    def _give_up(self, port: Port) -> None:
+        """Nothing came for so long: if nothing can come still, the kernels say so at both ends."""
+        if self.is_cut(port.listener.place, port.far.listener.place):
+            self._break(port)
+
+    def _break(self, port: Port) -> None:
+        self.broken.add(frozenset((port.listener.place, port.far.listener.place)))
+        for end in (port, port.far):
+            end._pending.clear()
+            if not end.is_closed:
+                self._timeline.after(self.latency_us(), self._tell_broken, end)
+
+    def _tell_broken(self, port: Port) -> None:
+        if not port.is_closed:
+            port.listener.broke(port)
 
     def heal(self, here: bytes, there: bytes) -> None:
         """One cut less; after the last one everything arrives that was sent meanwhile."""
@@ -162,9 +190,7 @@ class Network:
         if not across:
             return ""
         port = across[number % len(across)]
-        for end in (port, port.far):
-            end._pending.clear()
-            self._in_order(end, self._tell_end, end)
+        self._break(port)
         return f"{port.listener.name} – {port.far.listener.name}"
 
     # Messages

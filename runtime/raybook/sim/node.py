@@ -236,6 +236,8 @@ class Node:
         else:
             self.tell(self.leases, le.WorkerWithdrawn(client.process.client_id))
 
+    broke = ended
+
     def _driver_gone(self, client: Client) -> None:
         if not self.is_alive or self.clients.get(client.process.client_id) is not client:
             return

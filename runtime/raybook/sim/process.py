@@ -33,7 +33,7 @@ from raybook.core.owner.records import (
     WakeUp,
 )
 from raybook.core.owner.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ticket
-from raybook.protocol.messages.raylet import GcsCall, GcsReply, ObjectFetched
+from raybook.protocol.messages.raylet import GcsCall, GcsReply, NodeGone, ObjectFetched
 from raybook.protocol.messages.store import (
     ExtentGranted,
     ExtentRefused,
@@ -61,6 +61,8 @@ TURN_US = 30
 WAKE_US = 50
 """The same for a user thread."""
 CLOSED: Any = object()
+BROKEN: Any = object()
+"""In the place of a message: the far end closed, or the network broke."""
 
 
 class Lock:
@@ -107,6 +109,7 @@ class Process:
         self._arrived: list[tuple[Port, Any]] = []
         self._unsent: dict[Port, list[Any]] = {}
         self._unsent_link: list[Any] = []
+        self._dead_nodes: dict[bytes, str] = {}
         self._timer_ms = 0
         self._alarm: Timer | None = None
         self._is_due = False
@@ -205,8 +208,8 @@ class Process:
         for port, message in arrived:
             if port.is_closed:
                 continue
-            if message is CLOSED:
-                self._port_ended(port, inbox)
+            if message is CLOSED or message is BROKEN:
+                self._port_ended(port, inbox, is_cut_off=message is BROKEN)
             elif port is self.link:
                 self._on_raylet(message, inbox)
             else:
@@ -273,10 +276,17 @@ class Process:
         """The network brings the end of a connection."""
         self.arrived(port, CLOSED)
 
+    def broke(self, port: Port) -> None:
+        """The network brings the news that it is broken."""
+        self.arrived(port, BROKEN)
+
     def _on_peer(self, port: Port, message: Any, inbox: list[Any]) -> None:
         if type(message) in self.owner.accepted:
             inbox.append(FromPeer(port.peer_id, message))
         elif type(message) is Hello:
+            if message.endpoint.node_id in self._dead_nodes:
+                self._drop(port)
+                return
             port.peer_id = message.endpoint.client_id
             self.by_client.setdefault(port.peer_id, port)
         elif self.executor is not None:
@@ -287,7 +297,11 @@ class Process:
         if kind is SpillWanted:
             message.bytes_wanted -= self.regions.give_back_idle(EVERYTHING, RECALL_BYTES_MIN)
         handler = self._raylet_handlers.get(kind)
-        if kind in self.owner.accepted_from_raylet:
+        if kind is NodeGone:
+            gone = self._node_gone(message, inbox)
+            inbox.append(FromRaylet(message))
+            inbox += gone
+        elif kind in self.owner.accepted_from_raylet:
             inbox.append(FromRaylet(message))
         elif handler is not None:
             handler(message)
@@ -299,10 +313,24 @@ class Process:
     def _on_gcs_reply(self, message: GcsReply) -> None:
         self._calls.pop(message.call_id)(message)
 
-    def _port_ended(self, port: Port, inbox: list[Any]) -> None:
-        gone = self._drop(port)
+    def _port_ended(self, port: Port, inbox: list[Any], *, is_cut_off: bool) -> None:
+        gone = self._drop(port, "the network is broken" if is_cut_off else "", is_cut_off)
         if gone is not None:
             inbox.append(gone)
+
+    def _node_gone(self, message: NodeGone, inbox: list[Any]) -> list[PeerGone]:
+        """Answers that had come from there count, and then its processes are gone."""
+        node_id = message.node_id
+        self._dead_nodes[node_id] = f"its node {node_id.hex()} died: {message.reason}"
+        ended = []
+        for port in [port for port in self.ports if port.far.listener.place == node_id]:
+            for arrived, said in self._arrived:
+                if arrived is port and said is not CLOSED and said is not BROKEN:
+                    self._on_peer(port, said, inbox)
+            gone = self._drop(port, self._dead_nodes[node_id])
+            if gone is not None:
+                ended.append(gone)
+        return ended
 
     # Out
 
@@ -315,7 +343,7 @@ class Process:
         if port is not None or not address:
             return port
         other = self.world.process_at(address)
-        if other is None:
+        if other is None or other.place in self._dead_nodes:
             return None
         port, far = self.world.network.connect(self, other)
         port.peer_id = client_id
@@ -378,7 +406,7 @@ class Process:
                 self.die("its fuse burned down")
         return self.is_alive
 
-    def _drop(self, port: Port) -> PeerGone | None:
+    def _drop(self, port: Port, reason: str = "", is_cut_off: bool = False) -> PeerGone | None:
         self._unsent.pop(port, None)
         port.close()
         self.ports.pop(port, None)
@@ -392,7 +420,7 @@ class Process:
                 return None
         if self.executor is not None:
             self.executor.on_peer_gone(client_id)
-        return PeerGone(client_id)
+        return PeerGone(client_id, reason, is_cut_off)
 
     # Memory
 

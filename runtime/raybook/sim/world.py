@@ -38,6 +38,8 @@ CHECK_EVERY = 64
 REST_MS = 12_000
 """After everybody has let go: longer than all time-outs that the end of leases, actors and workers may take, and than the
 longest pause of a pool whose forks have failed."""
+SILENCE_SHARE_PERCENT = 150
+"""Of the health check's time-out, as in ``io/keepalive``."""
 EVENTS_A_STEP_MAX = 3_000
 """A step of a program costs 20 to 300 events; more than this is somebody who turns in circles."""
 MIB = 1 << 20
@@ -89,6 +91,7 @@ class World:
         self.rng = random.Random(seed)
         self.timeline = Timeline()
         self.network = Network(self.timeline, self.rng)
+        self.network.silence_us = SILENCE_SHARE_PERCENT * self.config.health_check_timeout_ms * 10
         self.ledger = Ledger()
         self.nodes: dict[bytes, Node] = {}
         """Those that live, in the order in which they joined."""
@@ -214,6 +217,7 @@ class World:
         for process in list(self.processes.values()):
             if process.node is node:
                 process.die(reason)
+        self.timeline.after(self.network.latency_us(), self.gcs.node_disconnected, node.node_id)
 
     def note_node_dead(self, node_id: bytes, reason: str) -> None:
         """The GCS says so."""

@@ -2,7 +2,8 @@
 
 Reachable is what a handle in a living process refers to, or a view looks at. Excused are references whose way led
 through a process that crashed, and objects whose owner is dead: those may be lost; so may what lies on a node that the GCS
-holds for dead. A copy of another node's object is there as long as somebody looks at it.
+holds for dead, and what was borrowed from a place to which the network broke. A copy of another node's object is there as
+long as somebody looks at it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ class Memory:
         self._ledger: Ledger = world.ledger
 
     def _is_excused(self, handle: Handle) -> bool:
-        if handle.process.node.node_id in self._ledger.dead_nodes or self._is_held_for_dead(owner_of(handle.key)):
+        here, owner = handle.process.place, self._world.processes.get(owner_of(handle.key))
+        if here in self._ledger.dead_nodes or self._is_held_for_dead(owner_of(handle.key)):
+            return True
+        if owner is not None and frozenset((here, owner.place)) in self._world.network.broken:
             return True
         return not self._ledger.crashed.isdisjoint(handle.via) or owner_of(handle.key) in self._ledger.crashed
 
@@ -84,6 +88,9 @@ class Memory:
         crashed = self._ledger.crashed
         owner = owner_of(view.region.key)
         if self._is_held_for_dead(owner) or self._is_held_for_dead(view.holder):
+            return True
+        places = [p.place for p in map(self._world.processes.get, (owner, view.holder)) if p is not None]
+        if frozenset(places) in self._world.network.broken:
             return True
         return owner in crashed or not crashed.isdisjoint(view.via)
 

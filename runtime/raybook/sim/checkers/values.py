@@ -72,6 +72,8 @@ class Values:
             return True
         if code == "OwnerDiedError":
             gone = {process.hex() for process in self._ledger.crashed | self._ledger.ended_actors}
+            if "is out of reach from here" in text:
+                return bool(self._world.network.broken)
             named = re.search("process ([0-9a-f]{16}), has died", text)
             return named is not None and named[1] in gone
         if code in NODE_LOSSES and self._ledger.dead_nodes:
