@@ -446,3 +446,15 @@ def test_a_node_with_more_room_is_of_use_only_to_groups_of_which_a_bundle_fits_o
     assert tried == [small]
     table.handle([on.RoomChanged()], 3)
     assert tried == [small, small, large]
+
+
+def test_a_group_of_a_job_that_has_ended_is_refused_unless_it_is_detached():
+    table = PlacementGroupTable(lambda spec, bundles, taken: Placing(dict.fromkeys(bundles, b"node0001")))
+    table.handle([on.GroupJobEnded(b"job", "its node is gone.")], 0)
+    spec = PlacementGroupSpec(b"g" * 16, b"job", [Bundle({"CPU": 1})])
+
+    (refusal,) = table.handle([on.GroupRequested(1, spec)], 1)
+    assert isinstance(refusal, on.RefuseGroup) and "its node is gone" in refusal.text
+
+    spec.detached = True
+    assert not any(isinstance(each, on.RefuseGroup) for each in table.handle([on.GroupRequested(2, spec)], 2))

@@ -173,7 +173,8 @@ class Raylet:
             self._probe.ask,
             lambda reason: self.on_stop(reason),
         )
-        self._followers = Followers(self.decider, self.gcs, self._abroad)
+        self._followers = Followers(self.node_id, self.decider, self.gcs, self._abroad)
+        self.gcs.on_registered_again = self._followers.look_at_bundles
         self._guard = MemoryGuard(
             self._config, self.decider, self._clients, self._store, lambda text: self.output.announce("memory", text)
         )

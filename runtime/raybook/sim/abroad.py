@@ -107,6 +107,7 @@ class Abroad:
             self._say(node_id, client_id, rm.ReturnLease(lease_id))
         guests = self._guests_of(node_id)
         for guest in guests:
+            self.node.world.check.grants.parted(self.node, guest)
             self.node.tell(self.node.leases, le.ClientGone(guest))
         if guests:
             self.send(node_id, Parted(text))

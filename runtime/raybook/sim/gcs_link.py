@@ -144,6 +144,11 @@ class GcsLink:
         if reply is not None and watched:
             self.ask("WatchActors", gm.WatchActors(self._node.node_id, watched), self._rewatched)
 
+    def _registered_again(self, reply: Any) -> None:
+        self._registered(reply)
+        if reply is not None and not isinstance(reply, Refusal):
+            self._node.followers.look_at_bundles()
+
     def _rewatched(self, reply: Any) -> None:
         for info in reply.actors if reply is not None else ():
             self.actor_changed(info)
@@ -170,7 +175,7 @@ class GcsLink:
     def _reported(self, reply: Any) -> None:
         self._is_reporting = False
         if isinstance(reply, Refusal) and reply.code == "UnknownNode":
-            self.ask("RegisterNode", self._registration(), self._registered)
+            self.ask("RegisterNode", self._registration(), self._registered_again)
         if self._is_dirty:
             self.resources_changed()
 

@@ -92,11 +92,11 @@ class Node:
         self.gcs = GcsLink(self)
         self.service = NodeService(self)
         self.abroad = Abroad(self) if has_others else None
-        self._followers = Followers(self)
+        self.followers = Followers(self)
         self._carry_out: dict[type, Callable[[Any], None]] = {
             **{kind: self._pass_on for kind in LEASE_MESSAGES},
             le.Grant: self._grant,
-            le.FollowGroup: lambda effect: self._followers.group(effect.group_id),
+            le.FollowGroup: lambda effect: self.followers.group(effect.group_id),
             le.ActorGone: self._actor_gone,
             le.KillWorker: self._kill_worker,
             le.StartWorkers: lambda e: self.tell(self.pool, wp.WorkersLacking(e.environment, e.count)),

@@ -12,6 +12,7 @@ from raybook.base.facts import GROUP_CREATED, GROUP_REMOVED
 from raybook.base.resources import missing
 from raybook.base.strategies import group_target
 from raybook.core.node import lease_events as le
+from raybook.core.node.bundle_keeper import outdated
 from raybook.protocol.messages import gcs as gm
 from raybook.protocol.messages import node as nm
 from raybook.sim.calls import Away, Refusal
@@ -99,6 +100,23 @@ class Followers:
         if group_id not in self._groups:
             self._groups[group_id] = None
             self._node.world.timeline.after(0, self._look, group_id)
+
+    def look_at_bundles(self) -> None:
+        """The GCS was started anew."""
+        node = self._node
+        for group_id, held in node.leases.pools.groups().items():
+            node.gcs.ask("GetPlacementGroup", gm.GetPlacementGroup(group_id), self._told(group_id, held))
+
+    def _told(self, group_id: bytes, held: list[int]) -> Callable[[Any], None]:
+        node = self._node
+
+        def told(reply: Any) -> None:
+            event = None if reply is None else outdated(group_id, held, node.node_id, reply.group)
+            if event is not None:
+                node.world.check.groups.outdated(node, event)
+                node.tell(node.leases, event)
+
+        return told
 
     def _look(self, group_id: bytes) -> None:
         node = self._node

@@ -98,6 +98,8 @@ class PlacementGroupTable:
         self._of_job: dict[bytes, dict[bytes, None]] = {}
         self._of_actor: dict[bytes, dict[bytes, None]] = {}
         self._removed: dict[bytes, None] = {}
+        self._ended_jobs: dict[bytes, str] = {}
+        """What their drivers had said before they were given up may arrive later."""
         self._attempts = 0
         self._effects: list[Any] = []
         self._now_ms = 0
@@ -245,6 +247,13 @@ class PlacementGroupTable:
             )
             self._effects.append(on.RefuseGroup(event.request, "ValueError", text))
             return
+        if spec.job_id in self._ended_jobs and not spec.detached:
+            text = (
+                f"The placement group was not created: its job {spec.job_id.hex()} has ended: "
+                f"{self._ended_jobs[spec.job_id]}"
+            )
+            self._effects.append(on.RefuseGroup(event.request, "RuntimeError", text))
+            return
         group = GroupRecord(spec, nodes=[NOT_PLACED] * len(spec.bundles), created_ms=self._now_ms)
         self._groups[spec.group_id] = group
         self._index(group)
@@ -359,6 +368,7 @@ class PlacementGroupTable:
                 self._remove(group, f"the actor that made it is dead: {event.reason}")
 
     def _job_ended(self, event: on.GroupJobEnded) -> None:
+        self._ended_jobs[event.job_id] = event.reason
         for group_id in list(self._of_job.get(event.job_id, ())):
             group = self._groups[group_id]
             if not group.spec.detached:

@@ -28,6 +28,8 @@ class Grants:
         self._blocked: dict[bytes, None] = {}
         """Workers that have lent out their CPU, and those that took it back beyond the total."""
         self._ever_blocked: dict[bytes, None] = {}
+        self._orphans: dict[bytes, None] = {}
+        """Workers whose client is out of reach."""
 
     def granted(self, node: Node, grant: le.Grant) -> None:
         """A worker is promised."""
@@ -47,6 +49,7 @@ class Grants:
         if worker not in node.clients:
             raise Violation("grants", f"worker {worker!r} was given away after its end", worker)
         leases[worker] = grant
+        self._orphans.pop(worker, None)
         self._ever_blocked.pop(worker, None)
         self._check_amounts(node)
 
@@ -63,13 +66,20 @@ class Grants:
         elif isinstance(message, rm.RevokeAnswer) and message.idle:
             grant = self._leases.get(node.node_id, {}).get(client_id)
             # The worker of a vanished client agrees, and nobody is told.
-            if isinstance(grant, le.Grant) and grant.epoch == message.epoch and not node.serves(grant.client):
+            is_orphan = isinstance(grant, le.Grant) and (client_id in self._orphans or not node.serves(grant.client))
+            if is_orphan and grant.epoch == message.epoch:
                 del self._leases[node.node_id][client_id]
         elif isinstance(message, rm.Blocked):
             self._blocked[client_id] = None
             self._ever_blocked[client_id] = None
         elif isinstance(message, rm.Unblocked):
             self._blocked.pop(client_id, None)
+
+    def parted(self, node: Node, client_id: bytes) -> None:
+        """A client of another node is out of reach: what it has here is over."""
+        for worker, grant in self._leases.get(node.node_id, {}).items():
+            if isinstance(grant, le.Grant) and grant.client == client_id:
+                self._orphans[worker] = None
 
     def died(self, node: Node, worker: bytes) -> None:
         """Its process has ended."""

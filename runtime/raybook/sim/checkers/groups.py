@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from raybook.base.facts import GROUP_CREATED
 from raybook.base.resources import Shape
 from raybook.core.cluster.placement_groups import PlacementGroupTable
+from raybook.core.node.lease_events import BundlesReturned, GroupRemoved
 from raybook.core.scheduling.bundles import STRICT_PACK, STRICT_SPREAD
 from raybook.protocol.messages.node import CommitBundles, PrepareBundles, ReturnBundles
 from raybook.sim.checkers.violation import Violation
@@ -74,12 +75,20 @@ class Groups:
 
     def returned(self, node: Node, request: ReturnBundles) -> None:
         """The node has given back."""
-        key = (request.group_id, node.node_id)
+        self._return(node, request.group_id, request.attempt, None if request.removed else request.indices)
+
+    def outdated(self, node: Node, event: GroupRemoved | BundlesReturned) -> None:
+        """It gives back what a GCS that was started anew knows nothing of."""
+        indices = event.indices if isinstance(event, BundlesReturned) else None
+        self._return(node, event.group_id, event.attempt, indices)
+
+    def _return(self, node: Node, group_id: bytes, attempt: int, indices: list[int] | None) -> None:
+        key = (group_id, node.node_id)
         attempts = self._held.pop(key, [])
-        if not request.removed:
+        if indices is not None:
             for held in attempts:
-                if held.attempt <= request.attempt:
-                    held.shapes = {i: shape for i, shape in held.shapes.items() if i not in request.indices}
+                if held.attempt <= attempt:
+                    held.shapes = {i: shape for i, shape in held.shapes.items() if i not in indices}
             left = [held for held in attempts if held.shapes]
             if left:
                 self._held[key] = left
