@@ -375,7 +375,9 @@ class ActorTable:
                 self._life_ended(actor, "Its process ended while the GCS was down.", may_restart=True)
         for actor in map(self._actors.get, event.actor_ids):
             if actor is not None and actor.state == ACTOR_DEAD:  # The GCS before wrote that down, and told nobody.
-                self._stop(actor, actor.death, graceful=False, node_id=event.node_id)
+                self._effects.append(
+                    on.StopOn(event.node_id, actor.spec.actor_id, actor.incarnation, False, actor.death)
+                )
 
     def _life_ended(self, actor: ActorRecord, reason: str, *, may_restart: bool) -> None:
         limit = actor.spec.max_restarts
@@ -446,10 +448,8 @@ class ActorTable:
         self._effects.append(on.PersistActor(actor_id))
         self._effects.append(on.Publish(actor.info, self._watchers.of(actor_id)))
 
-    def _stop(self, actor: ActorRecord, reason: str, *, graceful: bool, node_id: bytes = b"") -> None:
-        self._effects.append(
-            on.StopOn(node_id or actor.node_id, actor.spec.actor_id, actor.incarnation, graceful, reason)
-        )
+    def _stop(self, actor: ActorRecord, reason: str, *, graceful: bool) -> None:
+        self._effects.append(on.StopOn(actor.node_id, actor.spec.actor_id, actor.incarnation, graceful, reason))
 
     # ------------------------------------------------------------------ books
 
