@@ -374,10 +374,9 @@ class ActorTable:
             if actor.state == ACTOR_ALIVE and actor_id not in present:
                 self._life_ended(actor, "Its process ended while the GCS was down.", may_restart=True)
         for actor in map(self._actors.get, event.actor_ids):
-            if actor is not None and actor.state == ACTOR_DEAD:  # The GCS before wrote that down, and told nobody.
-                self._effects.append(
-                    on.StopOn(event.node_id, actor.spec.actor_id, actor.incarnation, False, actor.death)
-                )
+            if actor is not None and actor.state == ACTOR_DEAD:
+                actor_id, life = actor.spec.actor_id, actor.incarnation
+                self._effects.append(on.StopOn(event.node_id, actor_id, life, False, actor.death))
 
     def _life_ended(self, actor: ActorRecord, reason: str, *, may_restart: bool) -> None:
         limit = actor.spec.max_restarts
