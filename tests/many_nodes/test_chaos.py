@@ -27,7 +27,7 @@ def test_three_minutes_of_kills_leave_every_result_of_twenty_thousand_tasks_righ
 def test_same_seed_means_the_same_kills():
     kills = plan(7, SECONDS)
     assert kills == plan(7, SECONDS) != plan(8, SECONDS)
-    assert {kill.kind for kill in kills} == {"worker", "node", "gcs"}
+    assert {kill.kind for kill in kills} == {"kill", "node", "gcs"}
 
 
 @pytest.mark.slow

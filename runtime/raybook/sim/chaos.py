@@ -15,9 +15,9 @@ from typing import TypeVar
 
 from raybook.sim.faults import Fault, Schedule
 
-EVERY_MS = {"kill": 700, "node": 7_000, "gcs": 20_000}
+EVERY_MS = {"kill": 700, "node": 7_000, "gcs": 12_000}
 """Half as often to one and a half times as often."""
-GCS_AWAY_MS = (200, 1_000, 3_000)
+GCS_AWAY_MS = (200, 600, 3_000)
 ORDINALS = 1 << 16
 
 Victim = TypeVar("Victim")

@@ -373,10 +373,10 @@ class ActorTable:
             actor = self._actors[actor_id]
             if actor.state == ACTOR_ALIVE and actor_id not in present:
                 self._life_ended(actor, "Its process ended while the GCS was down.", may_restart=True)
-        for actor in map(self._actors.get, event.actor_ids):
-            if actor is not None and actor.state == ACTOR_DEAD:
-                actor_id, life = actor.spec.actor_id, actor.incarnation
-                self._effects.append(on.StopOn(event.node_id, actor_id, life, False, actor.death))
+        for actor_id in event.actor_ids:
+            known = self._actors.get(actor_id)
+            if known is not None and known.state == ACTOR_DEAD:
+                self._effects.append(on.StopOn(event.node_id, actor_id, known.incarnation, False, known.death))
 
     def _life_ended(self, actor: ActorRecord, reason: str, *, may_restart: bool) -> None:
         limit = actor.spec.max_restarts

@@ -66,9 +66,10 @@ class Grants:
         elif isinstance(message, rm.RevokeAnswer) and message.idle:
             grant = self._leases.get(node.node_id, {}).get(client_id)
             # The worker of a vanished client agrees, and nobody is told.
-            is_orphan = isinstance(grant, le.Grant) and (client_id in self._orphans or not node.serves(grant.client))
-            if is_orphan and grant.epoch == message.epoch:
-                del self._leases[node.node_id][client_id]
+            if isinstance(grant, le.Grant) and grant.epoch == message.epoch:
+                is_orphan = client_id in self._orphans or not node.serves(grant.client)
+                if is_orphan:
+                    del self._leases[node.node_id][client_id]
         elif isinstance(message, rm.Blocked):
             self._blocked[client_id] = None
             self._ever_blocked[client_id] = None
