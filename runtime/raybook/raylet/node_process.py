@@ -113,7 +113,7 @@ async def _run(options: NodeOptions, zygote: ZygoteHandle, starter: daemon.Start
     raylet.on_gcs_moved = lambda address: _follow(gcs, raylet, address)
     server = await serve_grpc(raylet.service, "Raylet", f"{options.host}:0", token, tls)
     raylet.raylet_address = server.address
-    sessions = SessionDoor(Path(options.session_dir), token, config)
+    sessions = SessionDoor(Path(options.session_dir), token, config, tls)
     try:
         node_socket = await raylet.start()
         if options.is_head:

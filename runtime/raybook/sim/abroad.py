@@ -155,7 +155,7 @@ class Abroad:
             node_id, _ = self._leases.pop(message.lease_id, (b"", b""))
         elif isinstance(message, FOR_STORES):
             node_id = message.node_id if message.node_id != self.place else b""
-        elif isinstance(message, (rm.FetchObject, rm.DropCopies)):
+        elif isinstance(message, (rm.FetchObject, rm.DropCopies, rm.CopiesRecalled)):
             self.transfers.heard(client_id, message)
             return True
         else:

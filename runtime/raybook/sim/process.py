@@ -33,7 +33,8 @@ from raybook.core.owner.records import (
     WakeUp,
 )
 from raybook.core.owner.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ticket
-from raybook.protocol.messages.raylet import GcsCall, GcsReply, NodeGone, ObjectFetched
+from raybook.core.worker.copies import Copies, CopyTicket
+from raybook.protocol.messages.raylet import GcsCall, GcsReply, NodeGone
 from raybook.protocol.messages.store import (
     ExtentGranted,
     ExtentRefused,
@@ -43,7 +44,6 @@ from raybook.protocol.messages.store import (
     SpillWanted,
 )
 from raybook.protocol.messages.worker import Hello
-from raybook.sim.copies import Copies, CopyTicket
 from raybook.sim.fiber import Fiber, Program
 from raybook.sim.network import Port
 from raybook.sim.timeline import Timer
@@ -88,7 +88,8 @@ class Process:
         self.address = f"unix:/{self.name}.s"
         self.me = Endpoint(client_id, node.node_id, self.address)
         self.owner = Owner(client_id, world.config)
-        self.copies = Copies(self.to_raylet, self.owner.objects, node.node_id)
+        owner = self.owner
+        self.copies = Copies(self.to_raylet, self.submit, owner.objects, owner.references, owner.pins, node.node_id)
         if node.abroad is not None:
             self.owner.recovery.is_on = True
             self.owner.leases.locality = Locality(node.node_id)
@@ -127,7 +128,7 @@ class Process:
         }
         self._raylet_handlers: dict[type, Callable[[Any], None]] = {
             GcsReply: self._on_gcs_reply,
-            ObjectFetched: self.copies.answered,
+            **self.copies.handlers,
             ExtentGranted: self.regions.granted,
             ExtentRefused: self.regions.refused,
             RegionsFreed: self._regions_freed,

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from raybook.core.node import pull_manager as pm
+from raybook.core.node import pull_events as pe
 from raybook.core.node.arena_allocator import Extent, LocalAllocator
+from raybook.core.node.pull_manager import PullManager
 from raybook.protocol.messages import raylet as rm
 from raybook.protocol.messages import store as sm
 from raybook.sim.arena import Region
@@ -26,13 +27,14 @@ RETRY_US = 200_000
 BYTES_A_US = 1_000
 """A gigabyte a second."""
 GARBAGE = b"garbage"
+NODE_DIED = "NodeDiedError"
 
 
 class Transfers:
     """One per node."""
 
     def __init__(self, node: Node, abroad: Abroad) -> None:
-        self.machine = pm.PullManager(int(node.store_bytes * IN_FLIGHT_SHARE))
+        self.machine = PullManager(int(node.store_bytes * IN_FLIGHT_SHARE))
         self._node = node
         self._abroad = abroad
         self._timeline = node.world.timeline
@@ -42,23 +44,27 @@ class Transfers:
         self._sending: dict[int, tuple[int, int]] = {}
         self._next_sending = 1
         self._reclaims: list[sm.ReclaimQuery] = []
+        self._recalls: dict[int, Any] = {}
+        self._next_recall = 1
 
     # Readers
 
-    def heard(self, client_id: bytes, message: rm.FetchObject | rm.DropCopies) -> None:
+    def heard(self, client_id: bytes, message: rm.FetchObject | rm.DropCopies | rm.CopiesRecalled) -> None:
         """A client of this node wants a copy, or some no longer."""
         if isinstance(message, rm.FetchObject):
-            self._decide(pm.FetchWanted(client_id, message.request_id, message.object_id, message.location))
+            self._decide(pe.FetchWanted(client_id, message.request_id, message.object_id, message.location))
+        elif isinstance(message, rm.DropCopies):
+            self._decide(pe.CopiesDropped(client_id, message.object_ids))
         else:
-            self._decide(pm.CopiesDropped(client_id, message.object_ids))
+            self._decide(pe.CopiesRecalled(client_id, message.recall_id))
 
     def client_gone(self, client_id: bytes) -> None:
         """It is dead."""
-        self._decide(pm.ReaderGone(client_id))
+        self._decide(pe.ReaderGone(client_id))
 
     def give_up_all(self) -> None:
         """Make room as if all of it were needed."""
-        self._give_room(1 << 62)
+        self._give_room(1 << 62, None)
 
     def region_count(self) -> int:
         """How many copies lie here, or are about to."""
@@ -68,16 +74,23 @@ class Transfers:
         if not self._node.is_alive:
             return
         for effect in self.machine.handle(events):
-            if isinstance(effect, pm.AllocateCopy):
+            if isinstance(effect, pe.AllocateCopy):
                 self._allocate(effect.object_id, effect.size)
-            elif isinstance(effect, pm.StartTransfer):
+            elif isinstance(effect, pe.StartTransfer):
                 self._start(effect)
-            elif isinstance(effect, pm.FreeCopy):
+            elif isinstance(effect, pe.FreeCopy):
                 self._node.world.check.memory.copy_freed(self._node, effect.offset)
                 self._room.free(effect.offset)
+            elif isinstance(effect, pe.FetchDelayed):
+                self._node.send(effect.client, rm.FetchDelayed(effect.request_id, effect.reason))
+            elif isinstance(effect, pe.RecallCopies):
+                self._node.send(effect.client, rm.RecallCopies(effect.recall_id))
+            elif isinstance(effect, pe.RoomAnswered):
+                self._timeline.after(0, self._room_answered, effect.recall_id)
             else:
-                assert isinstance(effect, pm.Fetched), f"nobody carries out a {type(effect).__name__}"
-                self._node.send(effect.client, rm.ObjectFetched(effect.request_id, effect.offset, effect.reason))
+                assert isinstance(effect, pe.Fetched), f"nobody carries out a {type(effect).__name__}"
+                fetched = rm.ObjectFetched(effect.request_id, effect.offset, effect.reason, effect.code)
+                self._node.send(effect.client, fetched)
         self.machine.check_invariants()
 
     # Room
@@ -85,7 +98,7 @@ class Transfers:
     def _allocate(self, object_id: bytes, size: int) -> None:
         offset = self._room.allocate(size)
         if offset is not None:
-            self._timeline.after(0, self._decide, pm.RoomGranted(object_id, offset))
+            self._timeline.after(0, self._decide, pe.RoomGranted(object_id, offset))
             return
         number = self._next_request
         self._next_request += 1
@@ -105,25 +118,36 @@ class Transfers:
             return
         if isinstance(message, sm.ExtentGranted):
             self._room.add_extent(Extent(message.offset, message.size, message.warm_bytes))
-            object_id, size = self._requests.pop(message.request_id)
-            self._decide(pm.RoomGranted(object_id, self._room.allocate(size) or 0))
+            self._allocate(*self._requests.pop(message.request_id))
         elif isinstance(message, sm.ExtentRefused):
             object_id, _ = self._requests.pop(message.request_id)
-            self._decide(pm.RoomGranted(object_id, -1, message.text))
+            self._decide(pe.RoomGranted(object_id, -1, message.text))
         elif isinstance(message, sm.RecallIdle):
-            self._give_room(message.bytes_wanted)
-            self._to_store(sm.RecallAnswered(message.query_id))
+            self._give_room(message.bytes_wanted, sm.RecallAnswered(message.query_id))
         elif isinstance(message, sm.SpillWanted):
-            self._give_room(message.bytes_wanted)
-            self._to_store(sm.SpillObjects(message.query_id, []))
+            self._give_room(message.bytes_wanted, sm.SpillObjects(message.query_id, []))
         elif isinstance(message, sm.ReclaimQuery):
             self._reclaims.append(message)
             self._answer_reclaims()
 
-    def _give_room(self, bytes_wanted: int) -> None:
-        self._decide(pm.RoomWanted(bytes_wanted))
-        for extent in self._room.give_up_idle(1 << 62, GIVE_BACK_BYTES_MIN):
+    def _give_room(self, bytes_wanted: int, answer: Any) -> None:
+        number = self._next_recall
+        self._next_recall += 1
+        self._recalls[number] = answer
+        self._decide(pe.RoomWanted(bytes_wanted - self._give_back(), number))
+        self._give_back()
+
+    def _room_answered(self, recall_id: int) -> None:
+        self._give_back()
+        answer = self._recalls.pop(recall_id)
+        if answer is not None:
+            self._to_store(answer)
+
+    def _give_back(self) -> int:
+        given = self._room.give_up_idle(1 << 62, GIVE_BACK_BYTES_MIN)
+        for extent in given:
             self._to_store(sm.ReturnExtent(extent.offset, extent.size, extent.warm_bytes))
+        return sum(extent.size for extent in given)
 
     def _answer_reclaims(self) -> None:
         waiting = []
@@ -136,13 +160,13 @@ class Transfers:
 
     # In
 
-    def _start(self, effect: pm.StartTransfer) -> None:
+    def _start(self, effect: pe.StartTransfer) -> None:
         node_id = effect.source.node_id
         if not self._node.is_alive:
             return
         if self._abroad.is_dead(node_id):
             text = f"its node {node_id.hex()} is not in the cluster any more"
-            self._timeline.after(0, self._decide, pm.TransferEnded(effect.object_id, text))
+            self._timeline.after(0, self._decide, pe.TransferEnded(effect.object_id, text, NODE_DIED))
             return
         source = self._reachable(node_id) if self._abroad.knows(node_id) else None
         if source is None or source.abroad is None:
@@ -158,7 +182,7 @@ class Transfers:
         world = self._node.world
         return None if world.network.is_cut(self._node.node_id, node_id) else world.nodes.get(node_id)
 
-    def _arrived(self, effect: pm.StartTransfer, number: int) -> None:
+    def _arrived(self, effect: pe.StartTransfer, number: int) -> None:
         source = self._node.world.nodes.get(effect.source.node_id)
         found = None if source is None or source.abroad is None else source.abroad.transfers.end_sending(effect, number)
         if not self._node.is_alive:
@@ -167,16 +191,16 @@ class Transfers:
             # It broke off.
             self._timeline.after(RETRY_US, self._start, effect)
         elif isinstance(found, str):
-            self._decide(pm.TransferEnded(effect.object_id, found))
+            self._decide(pe.TransferEnded(effect.object_id, found))
         else:
             key, payload = found
             size = effect.source.size
             self._node.arena.write(Region(effect.offset, size, key, payload, self._node.node_id))
-            self._decide(pm.TransferEnded(effect.object_id))
+            self._decide(pe.TransferEnded(effect.object_id))
 
     # Out
 
-    def begin_sending(self, effect: pm.StartTransfer) -> int:
+    def begin_sending(self, effect: pe.StartTransfer) -> int:
         """A reader has connected."""
         number = self._next_sending
         self._next_sending += 1
@@ -184,7 +208,7 @@ class Transfers:
             self._sending[number] = (effect.source.offset, effect.source.size)
         return number
 
-    def end_sending(self, effect: pm.StartTransfer, number: int) -> tuple[bytes, bytes] | str:
+    def end_sending(self, effect: pe.StartTransfer, number: int) -> tuple[bytes, bytes] | str:
         """(object, payload) that the reader got, or why there was nothing to send."""
         self._sending.pop(number, None)
         self._answer_reclaims()

@@ -38,6 +38,7 @@ from raybook.core.owner.records import (
     Unpin,
     Wait,
 )
+from raybook.core.worker.copies import CopyTicket
 from raybook.protocol.messages.gcs import CreateActor, KillActor
 from raybook.protocol.messages.worker import ActorCreation, ArgRef, StreamOrder, TaskSpec
 from raybook.sim.arena import Region, View
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from raybook.sim.process import Process
 
 READ_AGAIN_US = 20_000
+NODE_DIED = "NodeDiedError"
 Payload = tuple[int, list[tuple[bytes, str]]]
 _encode = msgspec.msgpack.encode
 _decoder = msgspec.msgpack.Decoder(Payload)
@@ -384,23 +386,29 @@ class User:
 
     def _read_copy(self, key: bytes, location: Location, address: str, via: frozenset[bytes]) -> Program:
         """The object lies on another node: read a copy, which is made if there is none yet."""
-        process = self.process
-        copy = process.owner.objects.copies.get(key)
-        if copy is None:
-            assert self.fiber is not None
-            ticket = yield from process.fetch_copy(self.fiber, key, location)
-            if ticket.copy is None:
-                return (yield from self._read_again(RefInfo(key, address), location, ticket.reason, via))
-            copy = ticket.copy
-        unpin = Unpin(key, copy.offset)
-        process.append(Pin(RefInfo(key, address), copy.offset))
-        return self._view(key, copy.offset, unpin, via)
+        process, copies = self.process, self.process.owner.objects.copies
+        while True:
+            copy = copies.get(key)
+            if copy is None:
+                assert self.fiber is not None
+                ticket = yield from process.fetch_copy(self.fiber, key, location)
+                copy = ticket.copy
+                if copy is None:
+                    return (yield from self._read_again(RefInfo(key, address), location, ticket, via))
+            # First pinned, then looked at: the raylet may ask for the copy back between the two.
+            unpin = Unpin(key, copy.offset)
+            process.append(Pin(RefInfo(key, address), copy.offset))
+            if copies.get(key) is copy:
+                return self._view(key, copy.offset, unpin, via)
+            process.append(unpin)
 
-    def _read_again(self, ref: RefInfo, location: Location, reason: str, via: frozenset[bytes]) -> Program:
+    def _read_again(self, ref: RefInfo, location: Location, ticket: CopyTicket, via: frozenset[bytes]) -> Program:
         """The node where it lay is dead. Its owner has it made again, or says why not."""
         process, key = self.process, ref.object_id
-        if not process.owner.recovery.is_dead(location.node_id):
-            text = f"it lies on node {location.node_id.hex()} and could not be read: {reason}. The node is alive."
+        if ticket.code != NODE_DIED and not process.owner.recovery.is_dead(location.node_id):
+            text = (
+                f"it lies on node {location.node_id.hex()} and could not be read: {ticket.reason}. The node is alive."
+            )
             return Got(0, [], ErrorValue("unreadable", text))
         process.append(SourceLost(key, location))
         process.submit(HoldRef(ref))

@@ -54,6 +54,10 @@ class ResourceView:
     def get(self, node_id: bytes) -> NodeResources | None:
         return self._nodes.get(node_id)
 
+    def most(self, names: Iterable[str]) -> Shape:
+        """The most that one node has of each of these in all, not necessarily the same node. Cost: a look at each node."""
+        return {name: max((node.total.get(name, 0) for node in self), default=0) for name in names}
+
     def add(self, node_id: bytes, total: Shape, available: Shape, labels: dict[str, str]) -> None:
         """A node joined, or came back with other amounts (it keeps its age then)."""
         old = self._nodes.get(node_id)

@@ -118,7 +118,6 @@ class Memory:
     def copies_at_end(self, node: Node) -> None:
         """Nobody refers to a copy any more: all of them go when their room is needed."""
         if node.abroad is not None:
-            node.abroad.transfers.give_up_all()
             left = node.abroad.transfers.region_count()
             if left:
                 raise Violation("memory", f"{node.name} still keeps {left} copies of other nodes' objects")
