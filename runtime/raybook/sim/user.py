@@ -391,10 +391,10 @@ class User:
             copy = copies.get(key)
             if copy is None:
                 assert self.fiber is not None
-                ticket = yield from process.fetch_copy(self.fiber, key, location)
-                copy = ticket.copy
-                if copy is None:
+                ticket: CopyTicket = yield from process.fetch_copy(self.fiber, key, location)
+                if ticket.copy is None:
                     return (yield from self._read_again(RefInfo(key, address), location, ticket, via))
+                copy = ticket.copy
             # First pinned, then looked at: the raylet may ask for the copy back between the two.
             unpin = Unpin(key, copy.offset)
             process.append(Pin(RefInfo(key, address), copy.offset))
