@@ -331,6 +331,19 @@ def test_inventory_after_a_gcs_restart_finds_the_dead():
     assert state_of(second, spec_of(2)) == ACTOR_RESTARTING
 
 
+def test_an_actor_that_was_killed_as_the_gcs_went_down_is_stopped_when_its_node_still_has_it():
+    first = ActorTable(FirstNode(NODE_A))
+    create(first, spec_of(1))
+    bring_alive(first, spec_of(1))
+    first.handle([on.KillRequested(spec_of(1).actor_id)], 2)
+    second = ActorTable(FirstNode(NODE_A))
+    second.load([first.record(spec_of(1).actor_id)])
+
+    (stop,) = second.handle([on.InventoryTaken(NODE_A, (spec_of(1).actor_id,))], 5)
+
+    assert (stop.node_id, stop.actor_id, stop.incarnation, stop.graceful) == (NODE_A, spec_of(1).actor_id, 0, False)
+
+
 def test_story_tells_every_step():
     table = ActorTable(FirstNode(NODE_A))
     create(table, spec_of())

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
+
+from raybook.base.facts import GROUP_CREATED, GROUP_REMOVED
 from raybook.base.resources import shape_of
-from raybook.base.specs import SchedulingClass
+from raybook.base.specs import Bundle, PlacementGroupSpec, SchedulingClass
 from raybook.base.strategies import GroupTarget
 from raybook.core.node import lease_events as le
+from raybook.core.node.bundle_keeper import outdated
 from raybook.core.node.lease_manager import LeaseManager
 from raybook.core.node.local_resources import LocalResources
+from raybook.protocol.messages.gcs import PlacementGroupInfo
+
+HERE = b"here"
 
 GROUP = b"g" * 16
 DRIVER = b"driver--"
@@ -143,3 +150,25 @@ def test_request_for_labels_this_node_lacks_waits_and_says_so():
     told = only(scene.demand(index=None, labels={"gpu": "A100"}), le.Infeasible)
     assert "gpu=A100" in told.text and "T4" in told.text
     only(scene.demand(index=None, class_key=1, labels={"gpu": "!A100"}), le.Grant)
+
+
+@pytest.mark.parametrize(
+    ("state", "nodes", "expected"),
+    [
+        (GROUP_CREATED, [HERE, HERE], None),
+        (GROUP_CREATED, [HERE, b"there"], le.BundlesReturned(b"group", 3, [1], "Its bundle moved away.")),
+        (GROUP_REMOVED, [b"", b""], le.GroupRemoved(b"group", 3, "it was removed")),
+        ("PREPARING", [HERE, b"there"], None),
+    ],
+)
+def test_what_a_gcs_that_was_started_anew_says_of_a_group_decides_about_its_bundles_here(state, nodes, expected):
+    spec = PlacementGroupSpec(b"group", b"job", [Bundle({"CPU": 1})] * 2)
+    row = PlacementGroupInfo(spec, state, nodes, attempt=3, death="it was removed" if state == GROUP_REMOVED else "")
+
+    assert outdated(b"group", [0, 1], HERE, row) == expected
+
+
+def test_bundles_of_a_group_that_nobody_knows_are_given_back():
+    event = outdated(b"group", [0], HERE, None)
+
+    assert isinstance(event, le.GroupRemoved) and event.group_id == b"group"

@@ -16,7 +16,15 @@ from raybook.core.cluster.placement_groups import GroupRecord, PlacementGroupTab
 from raybook.core.cluster.resource_view import ResourceView
 from raybook.core.node.local_resources import LocalResources
 from raybook.core.node.resource_pools import ResourcePools
-from raybook.core.scheduling.bundles import PACK, SPREAD, STRATEGIES, STRICT_PACK, STRICT_SPREAD, place_bundles
+from raybook.core.scheduling.bundles import (
+    PACK,
+    SPREAD,
+    STRATEGIES,
+    STRICT_PACK,
+    STRICT_SPREAD,
+    Placing,
+    place_bundles,
+)
 
 JOB = b"job....."
 
@@ -416,3 +424,37 @@ class GroupWorld(RuleBasedStateMachine):
 
 GroupWorld.TestCase.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
 test_any_order_of_everything = GroupWorld.TestCase
+
+
+def test_a_node_with_more_room_is_of_use_only_to_groups_of_which_a_bundle_fits_on_it():
+    tried: list[bytes] = []
+    room = {b"node0001": 1, b"node0002": 0}
+
+    def place(group, bundles, taken):
+        tried.append(group.group_id)
+        return Placing(None, "no room")
+
+    table = PlacementGroupTable(place, fits_on=lambda bundle, node_id: bundle.shape["CPU"] <= room[node_id] * 10_000)
+    for number, cpus in ((1, 1), (2, 2)):
+        spec = PlacementGroupSpec(b"g" * 15 + bytes([number]), b"job", [Bundle({"CPU": cpus * 10_000})])
+        table.handle([on.GroupRequested(number, spec)], 0)
+    small, large = tried
+    tried.clear()
+
+    table.handle([on.RoomChanged(b"node0001")], 1)
+    table.handle([on.RoomChanged(b"node0002")], 2)
+    assert tried == [small]
+    table.handle([on.RoomChanged()], 3)
+    assert tried == [small, small, large]
+
+
+def test_a_group_of_a_job_that_has_ended_is_refused_unless_it_is_detached():
+    table = PlacementGroupTable(lambda spec, bundles, taken: Placing(dict.fromkeys(bundles, b"node0001")))
+    table.handle([on.GroupJobEnded(b"job", "its node is gone.")], 0)
+    spec = PlacementGroupSpec(b"g" * 16, b"job", [Bundle({"CPU": 1})])
+
+    (refusal,) = table.handle([on.GroupRequested(1, spec)], 1)
+    assert isinstance(refusal, on.RefuseGroup) and "its node is gone" in refusal.text
+
+    spec.detached = True
+    assert not any(isinstance(each, on.RefuseGroup) for each in table.handle([on.GroupRequested(2, spec)], 2))

@@ -112,9 +112,17 @@ def test_a_named_node_gets_it_all_whether_it_has_room_or_not():
 def test_a_named_node_that_is_not_there_refuses_unless_it_is_soft():
     scene = Scene()
     assert scene.demand(1, NodeTarget(b"gone----").encode()) == {}
+    assert scene.tell(so.ViewChanged()) == {} == scene.tell(so.ViewChanged())
     (refusal,) = scene.effects
     assert refusal.code == "TaskUnschedulableError" and "soft=True" in refusal.text
     assert Scene().demand(1, NodeTarget(b"gone----", soft=True).encode()) == {HERE: 1}
+
+
+def test_a_named_node_that_has_just_joined_is_waited_for():
+    scene = Scene()
+    assert scene.demand(2, NodeTarget(b"fresh---").encode()) == {}
+    scene.view.add(b"fresh---", shape_of({"CPU": 2}), shape_of({"CPU": 2}), {})
+    assert scene.tell(so.ViewChanged()) == {b"fresh---": 2}
 
 
 def test_the_first_fallback_that_a_node_meets_takes_the_place_of_labels_that_none_meets():
@@ -183,3 +191,71 @@ def test_two_demands_of_one_pass_do_not_count_on_the_same_room():
 
 def test_tasks_that_ask_for_nothing_stay_here():
     assert Scene().demand(1_000, CPU=0) == {HERE: 1_000}
+
+
+class Crowd(Scene):
+    """This node and a thousand others with two CPUs each."""
+
+    def __init__(self, free: int = 2) -> None:
+        super().__init__(b={}, c={})
+        self.others = [b"n%07d" % number for number in range(1_000)]
+        for node_id in self.others:
+            self.view.add(node_id, shape_of({"CPU": 2}), shape_of({"CPU": free} if free else {}), {"zone": "z"})
+
+
+def test_of_a_thousand_nodes_as_many_are_asked_as_are_needed():
+    parts = Crowd().demand(40)
+    assert parts.pop(HERE) == 2
+    assert sum(parts.values()) == 38 and all(count == 2 for count in parts.values())
+
+
+def test_two_demands_of_one_pass_share_a_thousand_nodes():
+    scene = Crowd()
+    scene.free = {}
+    scene.demand(100, class_key=0)
+    scene.demand(100, class_key=1)
+    scene.tell(so.ViewChanged())
+    asked: dict[bytes, int] = {}
+    for key in (0, 1):
+        for node_id, count in scene.machine.parts_of(DRIVER, key).items():
+            asked[node_id] = asked.get(node_id, 0) + count
+    assert sum(asked.values()) == 200 and max(asked.values()) == 2
+
+
+def test_spread_over_a_thousand_nodes_takes_other_nodes_each_time():
+    scene = Crowd()
+    first, second = scene.demand(300, SPREAD, class_key=0), scene.demand(300, SPREAD, class_key=1)
+    assert set(first.values()) == set(second.values()) == {1}
+    assert len(first.keys() & second.keys()) < 50
+    assert sum(scene.demand(2_002, SPREAD, class_key=2).values()) == 2_002
+
+
+def test_what_has_room_on_none_of_a_thousand_nodes_queues_here_and_leaves_when_one_has():
+    scene = Crowd(free=0)
+    scene.free = {}
+    assert scene.demand(3) == {HERE: 3}
+    scene.view.report(scene.others[700], shape_of({"CPU": 2}))
+    assert scene.tell(so.ViewChanged()) == {HERE: 1, scene.others[700]: 2}
+
+
+def test_what_only_others_of_a_thousand_can_hold_queues_at_one_of_them_until_there_is_room():
+    scene = Crowd(free=0)
+    scene.view.remove(HERE)
+    (node_id,) = scene.demand(3)
+    assert node_id in scene.others
+    assert scene.tell(so.ViewChanged()) == {}
+    scene.view.report(scene.others[700], shape_of({"CPU": 2}))
+    parts = scene.tell(so.ViewChanged())
+    assert parts[scene.others[700]] == 2
+
+
+def test_a_label_of_few_among_a_thousand_nodes_is_looked_up():
+    scene = Crowd()
+    for number in range(3):
+        scene.view.add(b"gpu%05d" % number, shape_of({"CPU": 2}), shape_of({"CPU": 2}), {"kind": "gpu"})
+    assert set(scene.demand(6, labels=(("kind", "gpu"),))) == {b"gpu%05d" % number for number in range(3)}
+
+
+def test_near_one_of_a_thousand_nodes_means_there_first():
+    scene = Crowd()
+    assert scene.demand(3, near_node(scene.others[500])) == {scene.others[500]: 2, HERE: 1}

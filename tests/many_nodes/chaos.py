@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import signal
 import sys
 import threading
@@ -26,59 +25,31 @@ import numpy
 import raybook as ray
 from raybook.cluster_utils import Cluster, ClusterNode
 from raybook.io.process import descendants
-from raybook.sim.cases import SPAN_MS
-from raybook.sim.faults import KINDS, Fault, Schedule, describe
+from raybook.sim.chaos import draw_chaos
 from raybook.util import placement_group, remove_placement_group
 
 COUNT = 200_000
 """Numbers of a large object: 1.6 MB."""
-WORKER_EVERY_S = 0.7
-NODE_EVERY_S = 7.0
-GCS_EVERY_S = 9.0
-GCS_AWAY_MS = 600
-"""About how long one that was killed is away, for the simulator."""
 SMALL_BATCH = 300
 PATIENCE_S = 90
 
 
 @dataclass(frozen=True)
 class Kill:
-    """One stroke. draw: 0 … 1, which of those that live then."""
+    """One stroke. ordinal: which of those that live then, nodes first."""
 
     at_s: float
     kind: str
-    draw: float
+    ordinal: int
 
-    def choose(self, living: list[Any]) -> Any:
-        return living[int(self.draw * len(living))]
+    def choose(self, living: list[Any], chosen_among: int = 1) -> Any:
+        """chosen_among: so many were chosen among before, by the same number (``raybook.sim.chaos.victim``)."""
+        return living[self.ordinal // chosen_among % len(living)]
 
 
 def plan(seed: int, seconds: float) -> list[Kill]:
-    """The same seed, the same strokes: a worker often, a whole node and the GCS now and then."""
-    rng = random.Random(seed)
-    kills = []
-    at_s, next_node_s, next_gcs_s = 0.0, NODE_EVERY_S / 2, GCS_EVERY_S / 2
-    while True:
-        at_s += rng.uniform(0.5, 1.5) * WORKER_EVERY_S
-        if at_s >= seconds:
-            return kills
-        kind = "worker"
-        if at_s >= next_node_s:
-            kind, next_node_s = "node", next_node_s + NODE_EVERY_S
-        elif at_s >= next_gcs_s:
-            kind, next_gcs_s = "gcs", next_gcs_s + GCS_EVERY_S
-        kills.append(Kill(at_s, kind, rng.random()))
-
-
-def in_the_simulator(kills: list[Kill], span_ms: int = SPAN_MS) -> Schedule:
-    """The same strokes in a world of virtual time, whose programs are over within ``span_ms``."""
-    seconds = kills[-1].at_s
-    faults = []
-    for kill in kills:
-        kind, amount = {"worker": ("crash", 0), "node": ("node", 0), "gcs": ("gcs", GCS_AWAY_MS / 10)}[kill.kind]
-        if kind in KINDS:
-            faults.append(Fault(int(kill.at_s / seconds * span_ms), kind, amount))
-    return tuple(sorted(faults))
+    """The strokes that ``python -m raybook.sim --chaos SEED`` has: a worker often, a whole node and the GCS now and then."""
+    return [Kill(fault.at_ms / 1000, fault.kind, int(fault.amount)) for fault in draw_chaos(seed, seconds)]
 
 
 @dataclass
@@ -99,6 +70,7 @@ class Report:
     nodes: int = 0
     """That joined in the place of those that were killed."""
     seconds: float = 0.0
+    planned_s: float = 0.0
     kills: list[Kill] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -110,7 +82,7 @@ class Report:
                 f"{self.nodes} nodes, {self.gcs_returns} GCS.",
                 *(f"  {line}" for line in self.killed),
                 "the same in virtual time:",
-                f'  python -m raybook.sim --seed {self.seed} --faults "{describe(in_the_simulator(self.kills))}"',
+                f"  python -m raybook.sim --chaos {self.seed} --seconds {self.planned_s:g}",
             ]
         )
 
@@ -147,7 +119,7 @@ class Hand:
         self._report.killed.append(f"{time.monotonic() - self._begin:5.1f} s  {what}")
 
     def _run(self) -> None:
-        strokes = {"worker": self._kill_worker, "node": self._kill_node, "gcs": self._kill_gcs}
+        strokes = {"kill": self._kill_worker, "node": self._kill_node, "gcs": self._kill_gcs}
         late_s = 0.0
         try:
             for kill in self._kills:
@@ -161,11 +133,12 @@ class Hand:
             self._error = error
 
     def _kill_worker(self, kill: Kill) -> None:
-        node = kill.choose(list(self._cluster.worker_nodes))
+        nodes = list(self._cluster.worker_nodes)
+        node = kill.choose(nodes)
         # The raylet's children are the zygote and, below it, the workers.
         workers = [pid for child in descendants(node.pid)[:1] for pid in descendants(child)]
         if workers:
-            pid = kill.choose(sorted(workers))
+            pid = kill.choose(sorted(workers), len(nodes))
             self._note(f"worker {pid} of node {node.node_id}")
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -212,7 +185,7 @@ class Echo:
 
 def run(seconds: float, seed: int) -> Report:
     """One run on a cluster of its own. AssertionError when a result is wrong, an exception when one is lost."""
-    report = Report(seed, kills=plan(seed, seconds))
+    report = Report(seed, planned_s=seconds, kills=plan(seed, seconds))
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     for _ in range(3):
         cluster.add_node(num_cpus=2, resources={"store": 10})

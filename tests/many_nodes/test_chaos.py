@@ -2,8 +2,8 @@
 
 import pytest
 
-from raybook.sim.cases import make_world, violation_of
-from tests.many_nodes.chaos import in_the_simulator, plan, run
+from raybook.sim.cases import make_chaos_world, violation_of
+from tests.many_nodes.chaos import plan, run
 
 SECONDS = 60
 
@@ -27,11 +27,11 @@ def test_three_minutes_of_kills_leave_every_result_of_twenty_thousand_tasks_righ
 def test_same_seed_means_the_same_kills():
     kills = plan(7, SECONDS)
     assert kills == plan(7, SECONDS) != plan(8, SECONDS)
-    assert {kill.kind for kill in kills} == {"worker", "node", "gcs"}
+    assert {kill.kind for kill in kills} == {"kill", "node", "gcs"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_same_kills_leave_every_result_right_in_virtual_time(seed: int):
-    violation = violation_of(make_world(seed, schedule=in_the_simulator(plan(seed, SECONDS))))
+    violation = violation_of(make_chaos_world(seed, SECONDS))
     assert violation is None, str(violation)

@@ -10,21 +10,32 @@ from typing import Any
 
 import pytest
 
+from raybook.base.strategies import SPREAD
+from raybook.core.node.lease_manager import LeaseManager
 from raybook.core.node.lease_table import LeaseTable, Worker, WorkerState
 from raybook.core.node.local_resources import LocalResources
+from raybook.core.node.pull_manager import PullManager
+from raybook.core.node.spillover import Spillover
 from raybook.core.owner.actor_queue import ActorQueue
 from raybook.core.owner.borrows import Borrows
 from raybook.core.owner.exchange import Exchange
 from raybook.core.owner.garbage import Garbage
 from raybook.core.owner.pins import Pins
+from raybook.core.owner.recovery import Recovery
 from raybook.core.owner.reference_counter import ReferenceCounter
 from raybook.core.owner.regions import Regions
 from raybook.core.owner.task_manager import TaskManager
 from raybook.core.owner.wait_set import WaitSet
+from raybook.core.scheduling import bundles
 from raybook.core.worker.intake import Intake
 from raybook.core.worker.recent_results import RecentResults
 from raybook.protocol.messages.store import ReclaimAck
 from raybook.sim.cases import make_world, violation_of
+from raybook.sim.checkers.violation import Violation
+from raybook.sim.fiber import Program
+from raybook.sim.plans import CPU, TaskPlan
+from raybook.sim.user import User
+from raybook.sim.world import Setting, World
 
 pytestmark = pytest.mark.slow
 SEEDS = range(40)
@@ -158,6 +169,67 @@ def calls_overtake(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ActorQueue, "send_ready", broken)
 
 
+# On several nodes
+
+
+def strict_spread_is_packed(patch: pytest.MonkeyPatch) -> None:
+    """groups: bundles that may not share a node do."""
+    patch.setattr(bundles._Planner, "_one_node_each", bundles._Planner._on_one_node)
+
+
+def all_is_lost_with_any_node(patch: pytest.MonkeyPatch) -> None:
+    """lineage: an owner does not look which node it was."""
+    node_gone = Recovery.node_gone
+
+    def broken(self: Recovery, node_id: bytes, reason: str) -> None:
+        node_gone(self, node_id, reason)
+        values = self._objects.values
+        for key in [key for key, value in values.items() if value.location and key not in self._objects.own_regions]:
+            if key in values:
+                self._lose(key)
+
+    patch.setattr(Recovery, "node_gone", broken)
+
+
+def older_lives_go_on(patch: pytest.MonkeyPatch) -> None:
+    """lives: a killed actor's process stays, and whoever has its address goes on calling it."""
+    cancelled, update = LeaseManager._actor_cancelled, ActorQueue.update
+
+    def is_not_ended(self: LeaseManager, event: Any, now_ms: int) -> None:
+        if event.graceful or self._actors.get(event.actor_id, (0, None))[1] is None:
+            cancelled(self, event, now_ms)
+
+    def is_not_heard(self: ActorQueue, news: Any) -> list[Any]:
+        if self.endpoint is not None and news.incarnation >= self.incarnation:
+            return []
+        return update(self, news)
+
+    patch.setattr(LeaseManager, "_actor_cancelled", is_not_ended)
+    patch.setattr(ActorQueue, "update", is_not_heard)
+
+
+def readers_of_copies_are_not_counted(patch: pytest.MonkeyPatch) -> None:
+    """memory: a copy goes while somebody looks at it."""
+    told = PullManager._tell
+
+    def broken(self: PullManager, copy: Any, client: bytes, request_id: int) -> None:
+        told(self, copy, client, request_id)
+        copy.users.clear()
+
+    patch.setattr(PullManager, "_tell", broken)
+
+
+def copies_are_kept_for_ever(patch: pytest.MonkeyPatch) -> None:
+    """memory: a leak of copies."""
+    patch.setattr(PullManager, "_dropped", lambda self, event: None)
+    patch.setattr(PullManager, "_reader_gone", lambda self, event: None)
+
+
+def parts_of_dead_nodes_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """liveness: what was asked of a node is not asked of others when it dies."""
+    patch.setattr(Spillover, "_lay_out_all", lambda self: None)
+
+
 PLANTED: list[tuple[str, Plant, bool]] = [
     ("grants", a_busy_worker_is_picked, True),
     ("grants", amounts_are_not_compared, True),
@@ -173,16 +245,63 @@ PLANTED: list[tuple[str, Plant, bool]] = [
     ("values", retries_are_not_counted, True),
     ("order", calls_overtake, True),
 ]
+PLANTED_IN_MANY: list[tuple[str, Plant, bool]] = [
+    ("groups", strict_spread_is_packed, True),
+    ("lineage", all_is_lost_with_any_node, False),
+    ("memory", readers_of_copies_are_not_counted, True),
+    ("memory", copies_are_kept_for_ever, True),
+    ("liveness", parts_of_dead_nodes_are_forgotten, False),
+]
 
 
 @pytest.mark.parametrize(("checker", "plant", "calm"), PLANTED, ids=lambda value: getattr(value, "__name__", None))
 def test_a_planted_bug_is_caught_by_its_checker(
     checker: str, plant: Plant, calm: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    _catch(checker, plant, calm, monkeypatch, wide=False)
+
+
+@pytest.mark.parametrize(("checker", "plant", "calm"), PLANTED_IN_MANY, ids=lambda v: getattr(v, "__name__", None))
+def test_a_bug_planted_in_several_nodes_is_caught_by_its_checker(
+    checker: str, plant: Plant, calm: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _catch(checker, plant, calm, monkeypatch, wide=True)
+
+
+def _play_a_restart_elsewhere(seed: int) -> World:
+    """An actor that fills a node is killed and lives again on another one, while a task goes on calling it."""
+    world = World(seed, Setting(steps=0, nodes=3))
+    user = User(world.driver)
+
+    def program() -> Program:
+        actor = user.create_actor(TaskPlan(seed, "Actor", 300), [], 5, {"CPU": 3 * CPU}, 1)
+        asking = user.submit(TaskPlan(seed, "ask", 300, asks=9), [], [actor], SPREAD)
+        yield from user.work(800_000)
+        yield from user.kill(actor, False)
+        for step in range(8):
+            yield from user.get(user.call(actor, TaskPlan(step, "m", 300), [], [], 3))
+            yield from user.work(600_000)
+        yield from user.get(asking)
+        user.close()
+
+    user.fiber = world.driver.spawn(program())
+    world.advance(9_000_000)
+    return world
+
+
+def test_an_older_life_of_an_actor_that_goes_on_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    _play_a_restart_elsewhere(1).finish()
+    with monkeypatch.context() as patch:
+        older_lives_go_on(patch)
+        with pytest.raises(Violation, match="^lives: life 0 of actor .* executes a call on"):
+            _play_a_restart_elsewhere(1)
+
+
+def _catch(checker: str, plant: Plant, calm: bool, monkeypatch: pytest.MonkeyPatch, *, wide: bool) -> None:
     with monkeypatch.context() as patch:
         plant(patch)
         for seed in reversed(SEEDS):
-            violation = violation_of(make_world(seed, calm=calm))
+            violation = violation_of(make_world(seed, calm=calm, wide=wide))
             if violation is not None and violation.checker == checker:
                 break
         else:
@@ -190,4 +309,4 @@ def test_a_planted_bug_is_caught_by_its_checker(
     text = str(violation)
     assert f"--seed {seed}" in text and "faults:" in text
 
-    assert violation_of(make_world(seed, calm=calm)) is None
+    assert violation_of(make_world(seed, calm=calm, wide=wide)) is None

@@ -61,6 +61,11 @@ def matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
     return True
 
 
+def is_equality(condition: str) -> bool:
+    """Whether this condition asks for one value: an index by values can answer it."""
+    return condition not in (EXISTS, DOES_NOT_EXIST) and _parse(condition) == (True, frozenset({condition}))
+
+
 def check_fallbacks(name: str, value: Any) -> None:
     """The check of ``fallback_strategy``: None, or a list of dicts that each hold a label selector."""
     if value is None:

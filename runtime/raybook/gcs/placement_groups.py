@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from raybook.base.facts import GROUP_CREATED, GROUP_REMOVED
-from raybook.base.resources import Shape
+from raybook.base.label_selector import matches
+from raybook.base.resources import Shape, fits
 from raybook.base.specs import Bundle, PlacementGroupSpec
 from raybook.base.strategies import ANY_BUNDLE, GroupTarget
 from raybook.core.cluster import placement_group_events as on
@@ -52,7 +53,7 @@ class PlacementGroupDesk:
         changed: Callable[[bytes], None],
         turned: Turned,
     ) -> None:
-        self.table = PlacementGroupTable(self._place)
+        self.table = PlacementGroupTable(self._place, fits_on=self._fits_on)
         self.methods: dict[str, Callable[[Any], Awaitable[Any]]] = {
             "CreatePlacementGroup": self._create,
             "RemovePlacementGroup": self._remove,
@@ -68,6 +69,8 @@ class PlacementGroupDesk:
         self._turned = turned
         self._waiters: dict[bytes, dict[asyncio.Future[None], None]] = {}
         self._next_request = 0
+        self._was_refused = False
+        """A node has refused since the waiting groups were tried last."""
 
     # ------------------------------------------------------------------ methods
 
@@ -137,16 +140,20 @@ class PlacementGroupDesk:
         """Tell the table. Returns answers to requests."""
         return await self.act(self.table.handle(events, self._clock()))
 
-    async def room_changed(self) -> None:
-        """A node joined or reported."""
-        if self.table.has_waiting():
-            await self.decide(on.RoomChanged())
+    async def room_changed(self, node_id: bytes, has_grown: bool = True) -> None:
+        """A node joined or reported. has_grown: something is free there that was not; else nothing fits that did not fit
+        before, but what a node refused although it looked free."""
+        if (has_grown or self._was_refused or self.table.is_behind()) and self.table.has_waiting():
+            event = on.RoomChanged() if self._was_refused else on.RoomChanged(node_id)
+            self._was_refused = False
+            await self.decide(event)
 
     def answer_of(self, node_id: bytes, request: Any, reply: Any) -> Any:
         """The event that a node's answer means; None when it means nothing."""
         if not isinstance(request, PrepareBundles):
             return None
         accepted = isinstance(reply, PrepareBundlesReply) and reply.accepted
+        self._was_refused = self._was_refused or not accepted
         reason = "" if accepted else getattr(reply, "reason", "") or str(reply)
         return on.PrepareAnswered(request.group_id, request.attempt, node_id, accepted, reason)
 
@@ -166,6 +173,10 @@ class PlacementGroupDesk:
         return Choice(None, "; ".join(refused.values()))
 
     # ------------------------------------------------------------------ effects
+
+    def _fits_on(self, bundle: Bundle, node_id: bytes) -> bool:
+        node = self._view.get(node_id)
+        return node is not None and fits(bundle.shape, node.available) and matches(bundle.selector, node.labels)
 
     def _place(self, spec: PlacementGroupSpec, bundles: Mapping[int, Bundle], taken: Mapping[int, bytes]) -> Placing:
         placing = place_bundles(bundles, spec.strategy, self._view, taken)

@@ -198,7 +198,7 @@ class GcsService:
         if not self._nodes.is_alive(request.node_id):
             text = f"Node {request.node_id.hex()} is not among the living nodes of this cluster; register first."
             raise RemoteError("UnknownNode", text)
-        self._view.report(request.node_id, request.resources_available)
+        has_grown = self._view.report(request.node_id, request.resources_available)
         self._scaling.reported(request)
         if self._view.get(request.node_id) is None and (node := self._nodes.get(request.node_id)) is not None:
             node.resources_available = request.resources_available  # It drains: shown, and chosen by nobody.
@@ -207,7 +207,7 @@ class GcsService:
         if request.node_id in self._unconfirmed:
             raise RemoteError("UnknownNode", "This GCS has been started anew; register again.")
         self._facts.refresh("node", request.node_id)
-        await self._groups.room_changed()
+        await self._groups.room_changed(request.node_id, has_grown)
         return messages.Empty()
 
     async def _list_nodes(self, request: messages.ListNodes) -> messages.NodeList:
@@ -258,7 +258,7 @@ class GcsService:
             self._runner.send(node.node_id, "SetObserved", SetObserved(True))
         self._feed.joined(node)
         await self._decide_actors(actor_events.NodeJoined(node.node_id), writes=[records.write_node(node)])
-        await self._groups.room_changed()
+        await self._groups.room_changed(node.node_id)
 
     async def _node_died(self, node_id: bytes, reason: str) -> None:
         logger.warning("Node %s is dead: %s", node_id.hex(), reason)
@@ -269,9 +269,9 @@ class GcsService:
         self._facts.refresh("node", node_id)
         # Before the actors, which must not look for their bundles there.
         await self._groups.decide(placement_group_events.GroupNodeLost(node_id, reason))
-        node = self._nodes.get(node_id)
-        events: list[Any] = [actor_events.NodeLost(node_id, reason, node is not None and bool(node.draining))]
-        writes = [records.write_node(node) for node in self._nodes.infos() if node.node_id == node_id]
+        known = self._nodes.get(node_id)
+        events: list[Any] = [actor_events.NodeLost(node_id, reason, known is not None and bool(known.draining))]
+        writes = [] if known is None else [records.write_node(known)]
         for record in self._jobs.running():
             if record.job.driver.node_id == node_id:
                 because = f"its node {node_id.hex()} is gone."

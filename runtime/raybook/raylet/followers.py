@@ -2,6 +2,7 @@
 
     a placement group without a bundle here   until a bundle comes, or the group is removed and its tasks fail
     a node that a task must run on            once: a task for a node that is dead fails, and says so
+And, when the GCS was started anew, of the groups that have bundles here: whether they still are.
 Carries questions and answers; what they mean, the lease manager decides.
 """
 
@@ -13,8 +14,9 @@ from typing import Any
 from raybook.base.facts import GROUP_CREATED, GROUP_REMOVED
 from raybook.base.strategies import NodeTarget
 from raybook.core.node import lease_events as le
+from raybook.core.node.bundle_keeper import outdated
 from raybook.io.channel import RemoteError
-from raybook.protocol.messages.gcs import ListNodes, WaitPlacementGroup
+from raybook.protocol.messages.gcs import GetPlacementGroup, ListNodes, WaitPlacementGroup
 from raybook.raylet.abroad import Abroad
 from raybook.raylet.effects import NodeDecider
 from raybook.raylet.gcs_link import RETRY_MS, GcsLink
@@ -28,7 +30,8 @@ ELSEWHERE_S = 1.0
 class Followers:
     """``group`` and ``node`` may be called as often as you like: one question about each is under way at a time."""
 
-    def __init__(self, decider: NodeDecider, gcs: GcsLink, abroad: Abroad | None = None) -> None:
+    def __init__(self, node_id: bytes, decider: NodeDecider, gcs: GcsLink, abroad: Abroad | None = None) -> None:
+        self._node_id = node_id
         self._decider = decider
         self._gcs = gcs
         self._abroad = abroad
@@ -43,6 +46,17 @@ class Followers:
     def node(self, demand: le.DemandSet, target: NodeTarget) -> None:
         """A client's tasks must run on another node."""
         self._gcs.spawn(self._look_at_node(demand, target))
+
+    def look_at_bundles(self) -> None:
+        """The GCS was started anew: what it knows of the groups that have bundles here."""
+        self._gcs.spawn(self._look_at_bundles())
+
+    async def _look_at_bundles(self) -> None:
+        for group_id, held in self._decider.leases.pools.groups().items():
+            reply = await self._ask("GetPlacementGroup", GetPlacementGroup(group_id))
+            event = None if reply is None else outdated(group_id, held, self._node_id, reply.group)
+            if event is not None:
+                self._decider.lease(event)
 
     async def _follow(self, group_id: bytes) -> None:
         try:

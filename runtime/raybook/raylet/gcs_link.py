@@ -69,6 +69,8 @@ class GcsLink:
         self._report = report
         self._refresh = refresh
         self._disowned = disowned
+        self.on_registered_again: Callable[[], None] = lambda: None
+        """The GCS has been away, and knows this node again."""
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._dirty = False
@@ -211,6 +213,7 @@ class GcsLink:
     async def _register_again(self) -> None:
         try:
             await self.register()
+            self.on_registered_again()
         except RemoteError as error:
             # Its actors run elsewhere by now: going on would mean two of each.
             logger.error("The GCS refuses this node: %s", error)

@@ -176,7 +176,8 @@ class Raylet:
             self._probe.ask,
             lambda reason: self.on_stop(reason),
         )
-        self._followers = Followers(self.decider, self.gcs, self._abroad)
+        self._followers = Followers(self.node_id, self.decider, self.gcs, self._abroad)
+        self.gcs.on_registered_again = self._followers.look_at_bundles
         parts = self.decider, self._clients, self._store, self.gcs
         self.drain = DrainService(self.node_id, *parts, self.gcs.begin_draining, lambda reason: self.on_stop(reason))
         self._guard = MemoryGuard(

@@ -9,12 +9,14 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from raybook.base.ids import ACTOR_ID_BYTES
 from raybook.base.specs import STREAMING
 from raybook.sim.fiber import Program
 from raybook.sim.handles import Handle
 from raybook.sim.plans import SIZES, TaskPlan, draw_call, draw_task
 from raybook.sim.user import User, UserError
 
+ASK_PAUSE_US = 600_000
 HANDLES_MAX = 24
 """A driver lets go of some when it holds more."""
 
@@ -30,6 +32,8 @@ def run_body(user: User, plan: TaskPlan, attempt: int, given: list[Handle], stat
     inside: list[Handle] = []
     if plan.depth:
         inside = yield from _nested(user, rng, plan.depth, [h for h in given if len(h.key) == 20])
+    for _ in range(plan.asks):
+        yield from _ask(user, rng, [h for h in given if len(h.key) == ACTOR_ID_BYTES])
     if plan.keeps_refs:
         for handle in given[:2]:
             user.give(handle, state)
@@ -58,6 +62,16 @@ def _nested(user: User, rng: random.Random, depth: int, given: list[Handle]) -> 
     elif refs:
         yield from user.wait(refs, 1, None)
     return refs
+
+
+def _ask(user: User, rng: random.Random, actors: list[Handle]) -> Program:
+    """Call actors whose handles were handed on."""
+    for actor in actors:
+        answers = user.call(actor, TaskPlan(rng.getrandbits(48), "asked", 300), [], [], 1)
+        yield from user.get(answers)
+        for answer in answers:
+            user.drop(answer)
+    yield from user.work(ASK_PAUSE_US)
 
 
 class Driver:
@@ -100,7 +114,11 @@ class Driver:
                 self._let_go(self._rng.choice(self._refs))
         for handle in self._refs:
             yield from self.user.get([handle])
+        self.finish()
         self.user.close()
+
+    def finish(self) -> None:
+        """What must be given back that has no handle."""
 
     def _keep(self, handles: list[Handle]) -> None:
         self._refs += handles

@@ -47,13 +47,27 @@ def copied(record: Any) -> Any:
     return msgspec.msgpack.decode(msgspec.msgpack.encode(record), type=type(record))
 
 
-class Outbox:
-    """Calls to one service. latency_us: how long each way takes."""
+def _always() -> bool:
+    return True
 
-    def __init__(self, timeline: Timeline, service: Service, latency_us: Callable[[], int]) -> None:
+
+class Outbox:
+    """Calls to one service. latency_us: how long each way takes. reach: whether anything passes. unreachable: called when a
+    call fails for lack of that, and then nothing is sent until ``resume``; without it, it is tried again and again."""
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        service: Service,
+        latency_us: Callable[[], int],
+        reach: Callable[[], bool] = _always,
+        unreachable: Callable[[], None] | None = None,
+    ) -> None:
         self._timeline = timeline
         self._service = service
         self._latency_us = latency_us
+        self._reach = reach
+        self._unreachable = unreachable
         self._queue: deque[tuple[str, Any, Callable[[Any], None]]] = deque()
         self._is_busy = False
         self._is_closed = False
@@ -61,39 +75,82 @@ class Outbox:
     def send(self, method: str, request: Any, answered: Callable[[Any], None] = lambda reply: None) -> None:
         """Queue a call. answered: with the reply, or the Refusal."""
         self._queue.append((method, copied(request), answered))
-        self._go_on()
+        self.resume()
+
+    def resume(self) -> None:
+        """Go on. Harmless when nothing was in the way."""
+        if self._queue and not self._is_busy and not self._is_closed:
+            self._is_busy = True
+            self._timeline.after(self._latency_us(), self._arrive)
 
     def close(self) -> None:
         """Whoever sends is gone, and what it had not sent with it."""
         self._is_closed = True
         self._queue.clear()
 
-    def _go_on(self) -> None:
-        if self._queue and not self._is_busy:
-            self._is_busy = True
-            self._timeline.after(self._latency_us(), self._arrive)
-
     def _arrive(self) -> None:
         if self._is_closed:
             return
         method, request, _ = self._queue[0]
         try:
+            if not self._reach():
+                raise Away
             reply = copied(self._service.call(method, request))
         except Refusal as refusal:
             reply = refusal
         except Away:
-            self._timeline.after(RETRY_MS * 1000, self._again)
+            self._fail()
             return
         self._timeline.after(self._latency_us(), self._answered, reply, self._service.life)
 
+    def _fail(self) -> None:
+        if self._unreachable is None:
+            self._timeline.after(RETRY_MS * 1000, self._again)
+            return
+        self._is_busy = False
+        self._unreachable()
+
     def _again(self) -> None:
         self._is_busy = False
-        self._go_on()
+        self.resume()
 
     def _answered(self, reply: Any, life: int) -> None:
         if self._is_closed:
+            return
+        if not self._reach():
+            self._fail()
             return
         if life == self._service.life:
             _, _, answered = self._queue.popleft()
             answered(reply)
         self._again()
+
+
+def ask(
+    timeline: Timeline,
+    service: Service,
+    latency_us: Callable[[], int],
+    reach: Callable[[], bool],
+    method: str,
+    request: Any,
+    answered: Callable[[Any], None],
+) -> None:
+    """One call that keeps no order with others and is not tried again. answered: with the reply, the Refusal, or None when
+    there is none."""
+
+    def arrive() -> None:
+        reply: Any
+        try:
+            if not reach():
+                raise Away
+            reply = copied(service.call(method, copied(request)))
+        except Refusal as refusal:
+            reply = refusal
+        except Away:
+            reply = None
+        timeline.after(latency_us(), back, reply, service.life)
+
+    def back(reply: Any, life: int) -> None:
+        answered(reply if reach() and life == service.life else None)
+
+    timeline.after(latency_us(), arrive)

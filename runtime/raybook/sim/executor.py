@@ -292,7 +292,7 @@ class SimExecutor:
         values: list[Value] = []
         held: list[Any] = []
         try:
-            arguments, digests = self._read_arguments(user, spec, boxed)
+            arguments, digests = yield from self._read_arguments(user, spec, boxed)
             running.in_user_code = True
             if running.is_cancelled:
                 raise Cancelled
@@ -333,17 +333,20 @@ class SimExecutor:
         if self.actor is not None:
             actor = self.actor.spec
             self.world.check.order.begins(self.process, actor, spec)
+            self.world.check.lives.begins(self.process, actor.actor_id, self.actor.restarts)
 
-    def _read_arguments(
-        self, user: User, spec: TaskSpec, boxed: list[tuple[bytes, str]]
-    ) -> tuple[list[Any], list[int]]:
+    def _read_arguments(self, user: User, spec: TaskSpec, boxed: list[tuple[bytes, str]]) -> Program:
+        """(handles inside and boxed, digests)."""
         handles: list[Any] = []
         digests = []
         via = frozenset([owner_of(spec.task_id)])
         for slot in spec.slots or ():
             assert slot.value is not None, "a task began with an argument that has no value"
-            got = user.unpack(slot.ref.object_id, slot.value, slot.ref.owner_address, via)
+            got = yield from user.unpack(slot.ref.object_id, slot.value, slot.ref.owner_address, via)
             self.world.check.values.got(self.process, slot.ref.object_id, got, via)
+            if got.error is not None:
+                # It was there when the task was pushed, and was lost since.
+                raise UserError(f"an argument: {got.error.text}")
             digests.append(got.digest)
             handles += got.inside
         handles += [user.adopt(key, address, via) for key, address in boxed]
@@ -364,6 +367,7 @@ class SimExecutor:
         value = yield from user.pack(user.fiber, digest, inside, size, key)
         if value.location is not None:
             location = value.location
+            self.world.check.lineage.made(key, location)
             self.process.submit(ToRaylet(Sealed(key, owner_of(spec.task_id), location.offset, location.size)))
         return value
 

@@ -3,17 +3,29 @@
     crash N       at a moment, a worker (chosen then) is killed outright, or with its N-th next message
     owner N       the same for a second driver
     gcs D         the GCS is gone for D milliseconds
-    slow S D      from then on a share S of messages is up to D milliseconds late
+    slow S        from then on a share S of messages is up to 30 ms late
     forks S       from then on a share S of forks fails
+And where there are several nodes:
+    kill N        worker number N is killed, as ``sim/chaos`` counts
+    node N        node number N is gone with everything on it, and another one joins
+    part D        two nodes are cut off from each other for D milliseconds
+    lone D        a node is cut off from the GCS for so long; longer than the health check allows: it is held for dead
+    split D       a node is cut off from everybody
+    lose N        connection number N between two nodes breaks; both ends live
+    jump D        the GCS's clock jumps ahead by D milliseconds
 Knows nothing of machines.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from raybook.sim.network import GCS_PLACE
+
 if TYPE_CHECKING:
+    from raybook.sim.node import Node
     from raybook.sim.world import World
 
 
@@ -27,10 +39,20 @@ class Fault(NamedTuple):
     def __str__(self) -> str:
         return f"{self.at_ms} ms: {self.kind} {self.amount:g}"
 
+    @property
+    def end_ms(self) -> int:
+        """When it is over."""
+        return self.at_ms + (int(self.amount) if self.kind in SPANS else 0)
+
 
 Schedule = tuple[Fault, ...]
 NO_FAULTS: Schedule = ()
 KINDS = ("crash", "owner", "gcs", "slow", "forks")
+NODE_KINDS = ("node", "part", "lone", "split", "lose", "jump")
+"""Drawn where there are several nodes."""
+SPANS = ("gcs", "part", "lone", "split")
+"""Those that last for ``amount`` milliseconds."""
+ALL_KINDS = (*KINDS, *NODE_KINDS, "kill")
 
 
 def draw_schedule(seed: int, span_ms: int, kinds: tuple[str, ...] = KINDS) -> Schedule:
@@ -48,6 +70,10 @@ def draw_schedule(seed: int, span_ms: int, kinds: tuple[str, ...] = KINDS) -> Sc
             amount = rng.choice((0.01, 0.1, 0.5))
         elif kind == "forks":
             amount = rng.choice((0.1, 0.5))
+        elif kind in ("part", "lone", "split", "jump"):
+            amount = rng.choice((50, 300, 1_000, 4_000))
+        elif kind in ("node", "kill", "lose"):
+            amount = rng.randrange(1_000)
         faults.append(Fault(int(span_ms * rng.random() ** 2), kind, amount))
     return tuple(sorted(faults))
 
@@ -58,9 +84,9 @@ def parse_schedule(text: str) -> Schedule:
     for part in filter(None, (part.strip() for part in text.split(";"))):
         at_ms, _, rest = part.partition(" ms: ")
         kind, _, amount = rest.partition(" ")
-        if kind not in KINDS or not at_ms.isdigit():
+        if kind not in ALL_KINDS or not at_ms.isdigit():
             raise ValueError(
-                f"{part!r} is no fault; write for example '250 ms: crash 3', with one of {', '.join(KINDS)}."
+                f"{part!r} is no fault; write for example '250 ms: crash 3', with one of {', '.join(ALL_KINDS)}."
             )
         faults.append(Fault(int(at_ms), kind, float(amount or 0)))
     return tuple(sorted(faults))
@@ -79,6 +105,23 @@ class Faults:
         self._world = world
         self._rng = random.Random(world.seed ^ 0xFA17)
         self._failing_forks = 0.0
+        self._out_of_reach_ms: dict[bytes, int] = {}
+        """Node → until when the GCS cannot reach it, or could not."""
+        self._gcs_away_ms = 0
+        self._strikes: dict[str, Callable[[float], None]] = {
+            "crash": lambda amount: self._crash("worker", amount),
+            "owner": lambda amount: self._crash("driver", amount),
+            "gcs": self._gcs,
+            "slow": self._slow,
+            "forks": self._forks,
+            "kill": self._kill,
+            "node": self._node,
+            "part": self._part,
+            "lone": lambda amount: self._alone(amount, [GCS_PLACE]),
+            "split": lambda amount: self._alone(amount, [GCS_PLACE, *self._world.nodes]),
+            "lose": self._lose,
+            "jump": self._jump,
+        }
         self.is_disturbed = False
         """Whether something has gone wrong already: then some errors are right answers."""
 
@@ -91,29 +134,89 @@ class Faults:
         """Whether this fork fails."""
         return bool(self._failing_forks) and self._rng.random() < self._failing_forks
 
+    def out_of_reach_until_ms(self, node_id: bytes) -> int:
+        """Since when the GCS reaches the node, or will."""
+        return max(self._gcs_away_ms, self._out_of_reach_ms.get(node_id, 0))
+
+    def may_look_dead(self, node_id: bytes) -> bool:
+        """Whether the GCS may take the node for dead although it lives."""
+        return node_id in self._out_of_reach_ms
+
     def heal(self) -> None:
         """What goes on going wrong ends."""
         self._failing_forks = 0.0
+        self._world.network.heal_all()
 
     def _strike(self, fault: Fault) -> None:
+        if fault.kind not in ("slow", "forks"):
+            self.is_disturbed = True
+        self._strikes[fault.kind](fault.amount)
+
+    # What may happen
+
+    def _slow(self, share: float) -> None:
+        self._world.network.slow_share, self._world.network.slow_us = share, 30_000
+
+    def _forks(self, share: float) -> None:
+        self._failing_forks = share
+
+    def _gcs(self, away_ms: float) -> None:
         world = self._world
-        if fault.kind == "slow":
-            world.network.slow_share, world.network.slow_us = fault.amount, 30_000
-        elif fault.kind == "forks":
-            self._failing_forks = fault.amount
-        elif fault.kind == "gcs":
-            self.is_disturbed = True
-            if world.gcs.is_up:
-                world.gcs.crash()
-                world.timeline.after(int(fault.amount) * 1000, world.gcs.start)
-        else:
-            kind = "worker" if fault.kind == "crash" else "driver"
-            victims = [p for p in world.processes.values() if p.is_alive and p.kind == kind and p is not world.driver]
-            if not victims:
-                return
-            self.is_disturbed = True
+        if world.gcs.is_up:
+            world.gcs.crash()
+            world.timeline.after(int(away_ms) * 1000, world.gcs.start)
+            self._gcs_away_ms = world.timeline.now_ms + int(away_ms)
+
+    def _jump(self, span_ms: float) -> None:
+        self._world.gcs.jump(int(span_ms))
+
+    def _crash(self, kind: str, fuse: float) -> None:
+        world = self._world
+        victims = [p for p in world.processes.values() if p.is_alive and p.kind == kind and p is not world.driver]
+        if victims:
             victim = self._rng.choice(victims)
-            if fault.amount:
-                victim.fuse = int(fault.amount)
+            if fuse:
+                victim.fuse = int(fuse)
             else:
                 victim.die("a fault of the schedule")
+
+    def _mortal(self) -> list[Node]:
+        """All nodes but the first driver's, in the order in which they joined."""
+        return [node for node in self._world.nodes.values() if node is not self._world.driver.node]
+
+    def _kill(self, ordinal: float) -> None:
+        nodes = self._mortal()
+        if nodes:
+            number, index = divmod(int(ordinal), len(nodes))
+            workers = [c.process for c in nodes[index].clients.values() if c.process.executor is not None]
+            if workers:
+                workers[number % len(workers)].die("a fault of the schedule")
+
+    def _node(self, ordinal: float) -> None:
+        nodes = self._mortal()
+        if nodes:
+            self._world.add_node()
+            nodes[int(ordinal) % len(nodes)].stop("a fault of the schedule")
+
+    def _part(self, span_ms: float) -> None:
+        if len(self._world.nodes) > 1:
+            here, there = self._rng.sample(list(self._world.nodes), 2)
+            self._cut(here, there, span_ms)
+
+    def _alone(self, span_ms: float, others: list[bytes]) -> None:
+        nodes = self._mortal()
+        if nodes:
+            node_id = self._rng.choice(nodes).node_id
+            until_ms = self._world.timeline.now_ms + int(span_ms)
+            self._out_of_reach_ms[node_id] = max(self._out_of_reach_ms.get(node_id, 0), until_ms)
+            for other in others:
+                if other != node_id:
+                    self._cut(node_id, other, span_ms)
+
+    def _cut(self, here: bytes, there: bytes, span_ms: float) -> None:
+        network = self._world.network
+        network.cut(here, there)
+        self._world.timeline.after(int(span_ms) * 1000, network.heal, here, there)
+
+    def _lose(self, number: float) -> None:
+        self._world.network.lose(int(number))

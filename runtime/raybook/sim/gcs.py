@@ -1,4 +1,4 @@
-"""GCS: the shipped actor, node and job tables and resource view in virtual time, with a store that outlives a crash.
+"""GCS: the shipped actor, node, job and group tables and resource view in virtual time, with a store that outlives a crash.
 
 As ``gcs/service``: requests become events, effects become calls of nodes, what is to be persisted is written first.
 A crash loses everything else; questions from then on find nobody until ``start``. Decides nothing.
@@ -11,18 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from raybook.base.facts import ACTOR_DEAD
+from raybook.base.facts import ACTOR_DEAD, GROUP_CREATED
 from raybook.base.specs import ActorSpec
+from raybook.base.strategies import group_target
 from raybook.core.cluster import actor_events, node_table
+from raybook.core.cluster import placement_group_events as group_events
 from raybook.core.cluster.actor_record import ActorRecord
 from raybook.core.cluster.actor_table import ActorTable
 from raybook.core.cluster.job_table import JobRecord, JobTable
+from raybook.core.cluster.node_feed import NodeFeed
 from raybook.core.cluster.node_table import NodeTable
 from raybook.core.cluster.resource_view import ResourceView
-from raybook.core.scheduling.policy import Choice, choose_node
+from raybook.core.scheduling.policy import Choice, choose_among
 from raybook.protocol.messages import gcs as gm
 from raybook.protocol.messages import node as nm
 from raybook.sim.calls import Away, Outbox, Refusal
+from raybook.sim.groups import Groups
+from raybook.sim.network import GCS_PLACE
 from raybook.sim.timeline import Timer
 
 if TYPE_CHECKING:
@@ -37,15 +42,19 @@ class Gcs:
     def __init__(self, world: World) -> None:
         self.life = 0
         self.is_up = False
+        self.clock_ahead_ms = 0
+        """By how much its clock has jumped."""
         self._world = world
         self._actor_rows: dict[bytes, bytes] = {}
         self._job_rows: dict[bytes, bytes] = {}
         self._node_rows: dict[bytes, bytes] = {}
+        self._group_rows: dict[bytes, bytes] = {}
         self._outboxes: dict[bytes, Outbox] = {}
         self._timers: dict[str, Timer] = {}
         self._methods: dict[str, Callable[[Any], Any]] = {
             "RegisterNode": self._register_node,
             "ReportNode": self._report_node,
+            "WatchNodes": self._watch_nodes,
             "RegisterJob": self._register_job,
             "FinishJob": self._finish_job,
             "OwnerGone": lambda r: self._actors_hear(actor_events.OwnerLost(r.client_id, r.reason)),
@@ -65,19 +74,33 @@ class Gcs:
         self.is_up = True
         config = self._world.config
         self._view = ResourceView()
-        self._nodes = NodeTable(config.health_check_period_ms, config.health_check_timeout_ms)
+        self.nodes = NodeTable(config.health_check_period_ms, config.health_check_timeout_ms)
+        self._feed = NodeFeed()
+        self._epoch = b"gcs%05d" % self.life
         self.actors = ActorTable(self._choose)
         self._jobs = JobTable()
+        self.groups = Groups(self._world, self._view, self._group_rows, self._send, self._group_turned)
         self._next_request = 0
         self._unconfirmed: dict[bytes, None] = {}
         self._jobs.load([_decode(row, type=JobRecord) for row in self._job_rows.values()])
         self.actors.load([_decode(row, type=ActorRecord) for row in self._actor_rows.values()])
+        called_off = self.groups.load()
         for row in list(self._node_rows.values()):
             info = _decode(row, type=gm.NodeInfo)
             self._unconfirmed[info.node_id] = None
             self._nodes_hear(node_table.NodeRegistered(info))
             self._world.timeline.after(self._world.network.latency_us(), self._take_inventory, info.node_id, self.life)
-        self._execute(self.actors.resume(self._world.timeline.now_ms))
+        self.groups.act(called_off)
+        self._execute(self.actors.resume(self._now_ms()))
+
+    def _now_ms(self) -> int:
+        return self._world.timeline.now_ms + self.clock_ahead_ms
+
+    def jump(self, span_ms: int) -> None:
+        """Its clock reads so much more from now on: the process was stopped, or its machine was."""
+        self.clock_ahead_ms += span_ms
+        if self.is_up:
+            self._nodes_hear()
 
     def crash(self) -> None:
         """Everything in memory is gone."""
@@ -94,68 +117,129 @@ class Gcs:
         """Answer one request. Refusal, Away."""
         if not self.is_up:
             raise Away
-        reply = self._methods[method](request)
+        handler = self._methods.get(method) or self.groups.methods[method]
+        reply = handler(request)
         self._world.check.after_gcs(self)
         return gm.Empty() if reply is None else reply
 
     # Nodes
 
     def _register_node(self, request: gm.RegisterNode) -> None:
-        known = self._nodes.get(request.node.node_id)
+        known = self.nodes.get(request.node.node_id)
         if known is not None and not known.alive:
-            raise Refusal("NodeDiedError", "it was declared dead")
+            raise Refusal("NodeDiedError", f"it was declared dead ({known.death_reason})")
         self._unconfirmed.pop(request.node.node_id, None)
         self._nodes_hear(node_table.NodeRegistered(request.node))
 
     def _report_node(self, request: gm.ReportNode) -> None:
-        if not self._nodes.is_alive(request.node_id):
+        if not self.nodes.is_alive(request.node_id):
             raise Refusal("UnknownNode", "register first")
-        self._view.report(request.node_id, request.resources_available)
+        has_grown = self._view.report(request.node_id, request.resources_available)
+        self._feed.reported(request.node_id, request.resources_available)
         self._nodes_hear(node_table.NodeHeard(request.node_id))
         if request.node_id in self._unconfirmed:
             raise Refusal("UnknownNode", "This GCS has been started anew; register again.")
+        self.groups.room_changed(request.node_id, has_grown)
+
+    def _watch_nodes(self, request: gm.WatchNodes) -> gm.NodesDelta:
+        since = request.since if request.epoch == self._epoch else 0
+        changes = self._feed.since(since, request.amounts)
+        if changes is None:
+            return gm.NodesDelta(self._epoch, since, self._feed.version)
+        rows = [row for node_id in changes.members if (row := self.nodes.get(node_id)) is not None]
+        for row in rows:
+            row.resources_available = self._feed.available(row.node_id)
+        amounts = [gm.FreeAmounts(node_id, self._feed.available(node_id)) for node_id in changes.amounts]
+        return gm.NodesDelta(self._epoch, since, changes.version, rows, amounts, changes.reset)
 
     def _nodes_hear(self, *events: Any) -> None:
-        for effect in self._nodes.handle(events, self._world.timeline.now_ms):
+        for effect in self.nodes.handle(events, self._now_ms()):
             if isinstance(effect, node_table.AnnounceJoined):
                 self._node_joined(effect.node)
+            elif isinstance(effect, node_table.AnnounceReachable):
+                outbox = self._outboxes.get(effect.node_id)
+                if outbox is not None:
+                    outbox.resume()
             elif isinstance(effect, node_table.Probe):
-                node = self._world.nodes.get(effect.node_id)
-                if node is not None:
-                    delay_us = 2 * self._world.network.latency_us()
-                    self._world.timeline.after(delay_us, self._probed, effect.node_id, self.life)
+                delay_us = 2 * self._world.network.latency_us()
+                self._world.timeline.after(delay_us, self._probed, effect.node_id, self.life)
+            elif isinstance(effect, node_table.Knock):
+                self._world.timeline.after(self._world.network.latency_us(), self._knocked, effect.node_id, self.life)
             elif isinstance(effect, node_table.AnnounceDead):
-                raise AssertionError(f"liveness: the GCS took the living node {effect.node_id!r} for dead")
-        self._arm("nodes", self._nodes.next_deadline_ms(), self._nodes_hear)
+                self._node_died(effect.node_id, effect.reason)
+        self._arm("nodes", self.nodes.next_deadline_ms(), self._nodes_hear)
+
+    def _reaches(self, node_id: bytes) -> bool:
+        return node_id in self._world.nodes and not self._world.network.is_cut(node_id, GCS_PLACE)
 
     def _probed(self, node_id: bytes, life: int) -> None:
-        if life == self.life:
+        if life == self.life and self._reaches(node_id):
             self._nodes_hear(node_table.NodeHeard(node_id))
 
+    def _knocked(self, node_id: bytes, life: int) -> None:
+        is_cut = self._world.network.is_cut(node_id, GCS_PLACE)
+        if life == self.life and not is_cut and node_id in self._world.dead_nodes:
+            self._nodes_hear(node_table.NodeLeft(node_id, "its raylet has ended: nobody listens there any more."))
+
+    def node_disconnected(self, node_id: bytes) -> None:
+        """The connection of its question broke, as it does when its process ends."""
+        if self.is_up and not self._world.network.is_cut(node_id, GCS_PLACE):
+            self._nodes_hear(node_table.NodeDisconnected(node_id))
+
     def _node_joined(self, node: gm.NodeInfo) -> None:
-        if node.node_id not in self._outboxes:
-            service = self._world.nodes[node.node_id]
-            self._outboxes[node.node_id] = Outbox(self._world.timeline, service, self._world.network.latency_us)
-        self._view.add(node.node_id, node.resources_total, node.resources_available, node.labels)
-        self._node_rows[node.node_id] = _encode(node)
-        self._actors_hear(actor_events.NodeJoined(node.node_id))
+        node_id, world = node.node_id, self._world
+        outbox = self._outboxes.get(node_id)
+        if outbox is not None:
+            outbox.resume()
+        elif node_id in world.nodes or node_id in world.dead_nodes:
+            service = world.node(node_id).service
+            self._outboxes[node_id] = Outbox(
+                world.timeline, service, world.network.latency_us, lambda: self._reaches(node_id),
+                lambda: self._nodes_hear(node_table.NodeUnreachable(node_id)),
+            )  # fmt: skip
+        self._view.add(node_id, node.resources_total, node.resources_available, node.labels)
+        self._node_rows[node_id] = _encode(node)
+        self._feed.joined(node_id, node.resources_available)
+        self._actors_hear(actor_events.NodeJoined(node_id))
+        self.groups.room_changed(node_id)
+
+    def _node_died(self, node_id: bytes, reason: str) -> None:
+        self._world.note_node_dead(node_id, reason)
+        outbox = self._outboxes.pop(node_id, None)
+        if outbox is not None:
+            outbox.close()
+        self._view.remove(node_id)
+        self._feed.died(node_id)
+        self._node_rows.pop(node_id, None)
+        self.groups.hear(group_events.GroupNodeLost(node_id, reason))
+        events: list[Any] = [actor_events.NodeLost(node_id, reason)]
+        for record in self._jobs.running():
+            if record.job.driver.node_id == node_id:
+                self._end_job(record.job.job_id, "its node is gone.")
+                events.append(actor_events.JobEnded(record.job.job_id, "its node is gone."))
+                self.groups.hear(group_events.GroupJobEnded(record.job.job_id, "its node is gone."))
+        self._actors_hear(*events)
 
     def _take_inventory(self, node_id: bytes, life: int) -> None:
-        if life == self.life:
+        if life == self.life and self._reaches(node_id):
             present = self._world.nodes[node_id].running_actors()
             self._actors_hear(actor_events.InventoryTaken(node_id, present))
 
     # Jobs
 
     def _register_job(self, request: gm.RegisterJob) -> None:
-        record = self._jobs.register(request, self._world.timeline.now_ms)
+        record = self._jobs.register(request, self._now_ms())
         self._job_rows[request.job_id] = _encode(record)
 
     def _finish_job(self, request: gm.FinishJob) -> None:
-        record = self._jobs.finish(request.job_id, request.reason, self._world.timeline.now_ms)
-        if record is not None:
-            self._job_rows[request.job_id] = _encode(record)
+        self._end_job(request.job_id, request.reason)
         self._actors_hear(actor_events.JobEnded(request.job_id, request.reason))
+        self.groups.hear(group_events.GroupJobEnded(request.job_id, request.reason))
+
+    def _end_job(self, job_id: bytes, reason: str) -> None:
+        record = self._jobs.finish(job_id, reason, self._now_ms())
+        if record is not None:
+            self._job_rows[job_id] = _encode(record)
 
     # Actors
 
@@ -172,16 +256,30 @@ class Gcs:
         return gm.ActorList([self.actors.info(actor_id) for actor_id in request.actor_ids if request.watch])
 
     def _choose(self, spec: ActorSpec, refused: Mapping[bytes, str]) -> Choice:
-        draw = self._world.rng.randrange
-        choice = choose_node(spec.placement, spec.strategy, self._view, draw, refused, spec.labels)
+        target = group_target(spec.strategy)
+        if target is not None:
+            return self.groups.choose(target, refused)
+        choice = choose_among(spec, self._view, self._world.rng.randrange, refused)
         if choice.node_id is not None:
             self._view.reserve(choice.node_id, spec.placement)
         return choice
 
+    def _group_turned(self, info: gm.PlacementGroupInfo) -> None:
+        group_id = info.spec.group_id
+        if self.actors.lives_in(group_id):
+            created = info.state == GROUP_CREATED
+            self._actors_hear(
+                actor_events.GroupCreated(group_id) if created else actor_events.GroupRemoved(group_id, info.death)
+            )
+
     def _actors_hear(self, *events: Any) -> list[Any]:
-        effects = self.actors.handle(events, self._world.timeline.now_ms)
+        effects = self.actors.handle(events, self._now_ms())
         self._execute(effects)
         self._arm("actors", self.actors.next_deadline_ms(), self._actors_hear)
+        for effect in effects:
+            if isinstance(effect, actor_events.Publish) and effect.info.state == ACTOR_DEAD:
+                if self.groups.table.is_creator(effect.info.actor_id):
+                    self.groups.hear(group_events.CreatorActorDied(effect.info.actor_id, effect.info.death))
         return effects
 
     def _execute(self, effects: list[Any]) -> None:
@@ -225,4 +323,4 @@ class Gcs:
         if timer is not None:
             timer.cancel()
         if deadline_ms is not None:
-            self._timers[name] = self._world.timeline.at(deadline_ms * 1000, elapsed)
+            self._timers[name] = self._world.timeline.at((deadline_ms - self.clock_ahead_ms) * 1000, elapsed)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from raybook.base.specs import RefInfo
+from raybook.base.specs import PlacementGroupSpec, RefInfo
 
 if TYPE_CHECKING:
     from raybook.sim.process import Process
@@ -75,6 +75,10 @@ class Ledger:
         """Processes that were killed or crashed; those that left in good order are not here."""
         self.ended_actors: set[bytes] = set()
         """Actors that ended in good order: their objects went with them, as Ray has it."""
+        self.dead_nodes: dict[bytes, str] = {}
+        """Nodes that the GCS has declared dead, with its reason, and those that have ended."""
+        self.groups: dict[bytes, PlacementGroupSpec] = {}
+        """Placement groups that were ever asked for."""
         self.ends: dict[str, int] = {}
         """How results ended, by what: a run in which nothing happens shows here."""
 

@@ -1,7 +1,8 @@
 """Node: a raylet in virtual time: the shipped lease manager, worker pool and object table, wired as in ``raylet/``.
 
 Messages become events by ``core/node/translation``, effects become messages, forks, kills or calls of the GCS. What of
-``raylet/service`` and ``raylet/worker_keeper`` is the order in which a death is told is repeated here. Decides nothing.
+``raylet/service`` and ``raylet/worker_keeper`` is the order in which a death is told is repeated here. Its side of the GCS
+is in ``gcs_link``, that of other nodes in ``abroad``. Decides nothing.
 """
 
 from __future__ import annotations
@@ -11,23 +12,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from raybook.base.facts import ACTOR_ALIVE, ACTOR_DEAD
-from raybook.base.resources import missing
+from raybook.base.label_selector import NODE_ID_LABEL
 from raybook.base.specs import Endpoint
-from raybook.base.strategies import group_target
 from raybook.core.node import lease_events as le
 from raybook.core.node import worker_pool as wp
 from raybook.core.node.lease_manager import LeaseManager
 from raybook.core.node.local_resources import LocalResources
 from raybook.core.node.translation import LEASE_EVENTS, LEASE_MESSAGES, lease_granted
 from raybook.protocol.messages import gcs as gm
-from raybook.protocol.messages import node as nm
 from raybook.protocol.messages import raylet as rm
+from raybook.sim.abroad import Abroad
 from raybook.sim.arena import Arena
-from raybook.sim.calls import Outbox, Refusal
-from raybook.sim.network import Port
+from raybook.sim.gcs_link import GcsLink
+from raybook.sim.network import TO_RAYLET, Port
+from raybook.sim.node_service import Followers, NodeService
 from raybook.sim.store import Disk, Store
 from raybook.sim.timeline import Timer
 
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 FORK_US = 4_000
 REAP_US = 3_000
 """How long a death may take to be reported."""
-REPORT_INTERVAL_MS = 10
-KEEPS_ORDER = frozenset({"CreateActor", "KillActor"})
 
 
 @dataclass(slots=True, eq=False)
@@ -65,19 +62,24 @@ class Child:
 
 
 class Node:
-    """resources: fixed-point totals. store_bytes: budget of the arena."""
+    """resources: fixed-point totals. store_bytes: budget of the arena. has_others: there are other nodes, or may be."""
 
-    def __init__(self, world: World, node_id: bytes, resources: dict[str, int], store_bytes: int) -> None:
+    def __init__(
+        self, world: World, node_id: bytes, resources: dict[str, int], store_bytes: int, *, has_others: bool = False
+    ) -> None:
         self.world = world
-        self.node_id = node_id
+        self.node_id = self.place = node_id
         self.name = node_id.decode("ascii", "replace")
-        self.life = 0
+        self.is_alive = True
         self.arena = Arena()
         self.disk = Disk()
         cpus = resources.get("CPU", 0) // 10_000
         config = world.config
         self.resources = resources
-        self.leases = LeaseManager(LocalResources(resources), max(16, 4 * cpus))
+        self.store_bytes = store_bytes
+        self.labels = {NODE_ID_LABEL: node_id.hex()}
+        self.gateway = f"tcp:{self.name}" if has_others else ""
+        self.leases = LeaseManager(LocalResources(resources), max(16, 4 * cpus), self.labels)
         self.pool = wp.WorkerPool(cpus, cpus, 8, config.worker_idle_ms, config.worker_start_timeout_ms)
         self.store = Store(world, self, store_bytes)
         self.clients: dict[bytes, Client] = {}
@@ -87,29 +89,29 @@ class Node:
         self._queue: deque[tuple[Any, tuple[Any, ...]]] = deque()
         self._is_running = False
         self._timers: dict[int, Timer] = {}
-        self._latest: dict[bytes, gm.ActorInfo] = {}
-        self._is_dirty = False
-        self._is_reporting = False
-        self.gcs = Outbox(world.timeline, world.gcs, world.network.latency_us)
+        self.gcs = GcsLink(self)
+        self.service = NodeService(self)
+        self.abroad = Abroad(self) if has_others else None
+        self.followers = Followers(self)
         self._carry_out: dict[type, Callable[[Any], None]] = {
             **{kind: self._pass_on for kind in LEASE_MESSAGES},
             le.Grant: self._grant,
-            le.FollowGroup: lambda effect: None,
+            le.FollowGroup: lambda effect: self.followers.group(effect.group_id),
             le.ActorGone: self._actor_gone,
             le.KillWorker: self._kill_worker,
             le.StartWorkers: lambda e: self.tell(self.pool, wp.WorkersLacking(e.environment, e.count)),
             le.WorkerTaken: lambda e: self.tell(self.pool, wp.WorkerBusy(e.worker, e.dedicated)),
             le.WorkerReleased: lambda e: self.tell(self.pool, wp.WorkerIdle(e.worker)),
-            le.ReportResources: lambda effect: self._resources_changed(),
+            le.ReportResources: lambda effect: self.gcs.resources_changed(),
             wp.StartWorker: self._start_worker,
             wp.AbandonStart: lambda e: self._kill(self._by_start[e.start_id], "it had not registered in time"),
             wp.EndWorker: lambda e: self.tell(self.leases, le.WorkerWithdrawn(e.worker)),
             wp.WorkerStayed: lambda e: self.tell(self.leases, le.WorkerReady(e.worker)),
         }
         self._handlers: dict[type, Callable[[Client, Any], None]] = {
-            rm.GcsCall: self._relay,
-            rm.WatchActor: self._watch,
-            rm.ActorDown: lambda c, m: self.gcs.send(
+            rm.GcsCall: lambda c, m: self.gcs.relay(c, m),
+            rm.WatchActor: lambda c, m: self.gcs.watch(c, m),
+            rm.ActorDown: lambda c, m: self.gcs.tell(
                 "KillActor", gm.KillActor(m.actor_id, m.no_restart, m.graceful, "its last handle went")
             ),
             rm.ActorStarted: self._actor_started,
@@ -118,14 +120,30 @@ class Node:
 
     def start(self) -> None:
         """Order the first workers, and make the node known."""
-        self._register()
-        self._heartbeat()
+        self.gcs.start()
+        if self.abroad is not None:
+            self.store.joined(self.node_id, "copies of other nodes' objects")
+            self.abroad.start()
         self.tell(self.pool)
+
+    def stop(self, reason: str) -> None:
+        """Everything on this node ends at once: the machine is lost, its raylet was killed, or the GCS holds it for dead."""
+        if self.is_alive:
+            self.is_alive = False
+            self.service.life += 1
+            self.gcs.close()
+            if self.abroad is not None:
+                self.abroad.close()
+            for timer in self._timers.values():
+                timer.cancel()
+            self.world.node_ended(self, reason)
 
     # The deciders
 
     def tell(self, machine: Any, *events: Any) -> None:
         """Events that arise while effects are carried out wait for their turn, so that effects stay in order."""
+        if not self.is_alive:
+            return
         self._queue.append((machine, events))
         if self._is_running:
             return
@@ -150,15 +168,25 @@ class Node:
             self._timers[id(machine)] = self.world.timeline.at((deadline_ms + 1) * 1000, self.tell, machine)
 
     def send(self, client_id: bytes, message: Any) -> None:
-        """To a client, if it is connected."""
+        """To a client, if it is connected, here or to another node; or to this node as a client of its own store."""
         client = self.clients.get(client_id)
         if client is not None:
             client.port.send(message)
+        elif self.abroad is not None and client_id == self.node_id:
+            self.abroad.transfers.from_store(message)
+        elif self.abroad is not None:
+            self.abroad.send_guest(client_id, message)
+
+    def serves(self, client_id: bytes) -> bool:
+        """Whether this is a client of this node, or one of another node that is served here."""
+        return client_id in self.clients or (self.abroad is not None and client_id in self.abroad.guests)
 
     def _grant(self, effect: le.Grant) -> None:
         worker = self.clients[effect.worker]
         self.world.check.grants.granted(self, effect)
         self.send(effect.client, lease_granted(effect, worker.endpoint, worker.process.pid))
+        if self.abroad is not None:
+            self.abroad.granted(effect.client, effect.class_key)
 
     def _pass_on(self, effect: Any) -> None:
         self.world.check.grants.passed_on(self, effect)
@@ -168,24 +196,30 @@ class Node:
 
     def join(self, process: Process) -> None:
         """A process has connected and registered."""
-        near, far = self.world.network.connect(process, self, to_raylet=True)
+        near, far = self.world.network.connect(process, self, TO_RAYLET)
         process.link = near
         client = Client(process, far, process.me)
         self.clients[process.client_id] = client
         self._by_port[far] = client
-        self.store.joined(process)
+        self.store.joined(process.client_id, process.name)
         if process.kind == "driver":
-            self.gcs.send("RegisterJob", gm.RegisterJob(process.job_id, process.me, process.pid))
+            self.gcs.tell("RegisterJob", gm.RegisterJob(process.job_id, process.me, process.pid))
 
     def arrived(self, port: Port, message: Any) -> None:
         """One message of a client."""
         client = self._by_port.get(port)
-        if client is None:
+        if client is None or not self.is_alive:
             return
         kind = type(message)
+        if self.abroad is not None:
+            if kind is rm.SetDemand:
+                self.abroad.set_demand(client, message)
+                return
+            if self.abroad.passes_on(client, message):
+                return
         to_leases = LEASE_EVENTS.get(kind)
         if to_leases is not None:
-            self.world.check.grants.heard(self, client.process, message)
+            self.world.check.grants.heard(self, client.process.client_id, message)
             self.tell(self.leases, to_leases(client.process.client_id, message))
         elif kind in self._handlers:
             self._handlers[kind](client, message)
@@ -202,20 +236,24 @@ class Node:
         else:
             self.tell(self.leases, le.WorkerWithdrawn(client.process.client_id))
 
+    broke = ended
+
     def _driver_gone(self, client: Client) -> None:
-        if self.clients.get(client.process.client_id) is not client:
+        if not self.is_alive or self.clients.get(client.process.client_id) is not client:
             return
         client.port.read_all()
         self._forget(client)
-        self.gcs.send("FinishJob", gm.FinishJob(client.process.job_id, "The driver is gone."))
+        self.gcs.tell("FinishJob", gm.FinishJob(client.process.job_id, "The driver is gone."))
         self._client_gone(client, "The driver is gone.")
 
     def _client_gone(self, client: Client, reason: str) -> None:
         client_id = client.process.client_id
         self.tell(self.leases, le.ClientGone(client_id))
         self.store.died(client_id)
-        self.gcs.send("OwnerGone", gm.OwnerGone(client_id, reason))
-        self._unwatch(list(client.watched))
+        if self.abroad is not None:
+            self.abroad.client_gone(client_id)
+        self.gcs.tell("OwnerGone", gm.OwnerGone(client_id, reason))
+        self.gcs.unwatch(list(client.watched))
 
     def _forget(self, client: Client) -> None:
         self.clients.pop(client.process.client_id, None)
@@ -232,6 +270,8 @@ class Node:
         self.world.timeline.after(delay_us, self._forked, child)
 
     def _forked(self, child: Child) -> None:
+        if not self.is_alive:
+            return
         if child.kill_reason or self.world.faults.fails_to_start():
             self._child_gone(child)
             self.tell(self.pool, wp.WorkerStartFailed(child.start_id))
@@ -256,6 +296,8 @@ class Node:
         self.world.timeline.after(int(self.world.rng.random() * REAP_US), told, *args)
 
     def _worker_exited(self, client: Client, reason: str) -> None:
+        if not self.is_alive:
+            return
         client_id = client.process.client_id
         child = self.children[client_id]
         client.port.read_all()
@@ -295,7 +337,7 @@ class Node:
         report = gm.ActorStateReport(
             effect.actor_id, effect.incarnation, ACTOR_DEAD, reason=effect.reason, intended=effect.intended
         )
-        self.gcs.send("ActorStateReport", report)
+        self.gcs.tell("ActorStateReport", report)
 
     def _actor_started(self, client: Client, message: rm.ActorStarted) -> None:
         actor = self.leases.actor_of(client.process.client_id)
@@ -306,111 +348,15 @@ class Node:
             report = gm.ActorStateReport(
                 actor_id, life, ACTOR_DEAD, reason=message.error_text, creation_failed=True, payload=message.error
             )
-            self.gcs.send("ActorStateReport", report)
+            self.gcs.tell("ActorStateReport", report)
             self.tell(self.leases, le.ActorFailed(client.process.client_id, message.error_text))
             return
         self.tell(self.leases, le.ActorReady(client.process.client_id))
-        self.gcs.send(
+        self.gcs.tell(
             "ActorStateReport",
             gm.ActorStateReport(actor_id, life, ACTOR_ALIVE, client.endpoint, client.process.pid),
         )
 
-    def call(self, method: str, request: Any) -> Any:
-        """What the GCS asks of a node (``raylet/node_service``)."""
-        if method == "PlaceActor":
-            wanted = le.wanted_by(request.spec)
-            if self.leases.pools.missing_for_ever(wanted, group_target(request.spec.strategy)):
-                return nm.PlaceActorReply(False, f"it lacks {missing(wanted, self.resources)}")
-            self.tell(self.leases, le.ActorRequested(request.spec, request.incarnation, request.restarts))
-            return nm.PlaceActorReply(True)
-        if method == "StopActor":
-            stop = le.ActorCancelled(request.actor_id, request.incarnation, request.graceful, request.reason)
-            self.tell(self.leases, stop)
-            return gm.Empty()
-        assert method == "ActorChanged", f"a node of the simulator has no method {method}"
-        self._actor_changed(request.actor)
-        return gm.Empty()
-
     def running_actors(self) -> tuple[bytes, ...]:
         """What an inventory finds."""
         return tuple(actor_id for _, _, _, actor_id in self.leases.worker_states() if actor_id)
-
-    # The GCS (``raylet/gcs_link``)
-
-    def _relay(self, client: Client, message: rm.GcsCall) -> None:
-        kind: Any = gm.METHODS[message.method][0]
-
-        def answered(reply: Any) -> None:
-            client.port.send(_answer(message, reply))
-
-        self.gcs.send(message.method, msgspec.msgpack.decode(message.request, type=kind), answered)
-
-    def _watch(self, client: Client, message: rm.WatchActor) -> None:
-        actor_id = message.actor_id
-        if message.watch:
-            client.watched[actor_id] = None
-            request = gm.WatchActors(self.node_id, [actor_id])
-            self.gcs.send("WatchActors", request, lambda reply: self._watched(client, reply))
-        elif client.watched.pop(actor_id, 0) is None:
-            self._unwatch([actor_id])
-
-    def _unwatch(self, actor_ids: list[bytes]) -> None:
-        gone = [key for key in actor_ids if not any(key in other.watched for other in self.clients.values())]
-        for actor_id in gone:
-            self._latest.pop(actor_id, None)
-        if gone:
-            self.gcs.send("WatchActors", gm.WatchActors(self.node_id, gone, watch=False))
-
-    def _watched(self, client: Client, reply: gm.ActorList) -> None:
-        for info in reply.actors:
-            client.port.send(_update_of(self._latest.get(info.actor_id, info)))
-
-    def _actor_changed(self, info: gm.ActorInfo) -> None:
-        for client in self.clients.values():
-            if info.actor_id in client.watched:
-                self._latest[info.actor_id] = info
-                client.port.send(_update_of(info))
-
-    def _register(self) -> None:
-        available = self.leases.available_for_reports()
-        node = gm.NodeInfo(self.node_id, "tcp:node", resources_total=self.resources, resources_available=available)
-        self.gcs.send("RegisterNode", gm.RegisterNode(node))
-        watched = list({key: None for client in self.clients.values() for key in client.watched})
-        if watched:
-            self.gcs.send("WatchActors", gm.WatchActors(self.node_id, watched), self._rewatched)
-
-    def _rewatched(self, reply: gm.ActorList) -> None:
-        for info in reply.actors:
-            self._actor_changed(info)
-
-    def _resources_changed(self) -> None:
-        self._is_dirty = True
-        if not self._is_reporting:
-            self._is_reporting = True
-            self.world.timeline.after(REPORT_INTERVAL_MS * 1000, self._report)
-
-    def _heartbeat(self) -> None:
-        self._resources_changed()
-        self.world.timeline.after(self.world.config.health_check_period_ms * 1000, self._heartbeat)
-
-    def _report(self) -> None:
-        self._is_reporting = self._is_dirty = False
-        request = gm.ReportNode(self.node_id, self.leases.available_for_reports())
-        self.gcs.send("ReportNode", request, self._reported)
-
-    def _reported(self, reply: Any) -> None:
-        if isinstance(reply, Refusal) and reply.code == "UnknownNode":
-            self._register()
-
-
-def _answer(message: rm.GcsCall, reply: Any) -> rm.GcsReply:
-    if isinstance(reply, Refusal):
-        return rm.GcsReply(message.call_id, error_code=reply.code, error_text=reply.text)
-    return rm.GcsReply(message.call_id, msgspec.msgpack.encode(reply))
-
-
-def _update_of(info: gm.ActorInfo) -> rm.ActorUpdate:
-    return rm.ActorUpdate(
-        info.actor_id, info.state, info.endpoint, info.incarnation, info.restarts_left, info.death,
-        info.death_payload, info.pid, info.death_code,
-    )  # fmt: skip

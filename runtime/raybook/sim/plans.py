@@ -59,6 +59,8 @@ class TaskPlan(msgspec.Struct, frozen=True, array_like=True):
     max_calls: int = 0
     exits: bool = False
     """A method: its process ends, as by ``os._exit``."""
+    asks: int = 0
+    """How often it calls the actors that it is given, with a pause each time."""
 
     @property
     def scheduling_class(self) -> SchedulingClass:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from raybook.base.ids import IdFactory
-from raybook.base.specs import Endpoint
+from raybook.base.specs import Endpoint, Location
+from raybook.core.owner.locality import Locality
 from raybook.core.owner.owner import Owner
 from raybook.core.owner.records import (
     FreeOwn,
@@ -32,7 +33,8 @@ from raybook.core.owner.records import (
     WakeUp,
 )
 from raybook.core.owner.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ticket
-from raybook.protocol.messages.raylet import GcsCall, GcsReply
+from raybook.core.worker.copies import Copies, CopyTicket
+from raybook.protocol.messages.raylet import GcsCall, GcsReply, NodeGone
 from raybook.protocol.messages.store import (
     ExtentGranted,
     ExtentRefused,
@@ -59,6 +61,8 @@ TURN_US = 30
 WAKE_US = 50
 """The same for a user thread."""
 CLOSED: Any = object()
+BROKEN: Any = object()
+"""In the place of a message: the far end closed, or the network broke."""
 
 
 class Lock:
@@ -84,6 +88,11 @@ class Process:
         self.address = f"unix:/{self.name}.s"
         self.me = Endpoint(client_id, node.node_id, self.address)
         self.owner = Owner(client_id, world.config)
+        owner = self.owner
+        self.copies = Copies(self.to_raylet, self.submit, owner.objects, owner.references, owner.pins, node.node_id)
+        if node.abroad is not None:
+            self.owner.recovery.is_on = True
+            self.owner.leases.locality = Locality(node.node_id)
         self.ids = IdFactory(client_id)
         self.queue: deque[Any] = deque()
         self.regions = Regions(self.to_raylet, self.owner.pins.touches)
@@ -101,6 +110,7 @@ class Process:
         self._arrived: list[tuple[Port, Any]] = []
         self._unsent: dict[Port, list[Any]] = {}
         self._unsent_link: list[Any] = []
+        self._dead_nodes: dict[bytes, str] = {}
         self._timer_ms = 0
         self._alarm: Timer | None = None
         self._is_due = False
@@ -118,12 +128,18 @@ class Process:
         }
         self._raylet_handlers: dict[type, Callable[[Any], None]] = {
             GcsReply: self._on_gcs_reply,
+            **self.copies.handlers,
             ExtentGranted: self.regions.granted,
             ExtentRefused: self.regions.refused,
             RegionsFreed: self._regions_freed,
             ReclaimQuery: self.regions.reclaim_asked,
             RecallIdle: self.regions.recalled,
         }
+
+    @property
+    def place(self) -> bytes:
+        """The node that it is on."""
+        return self.node.node_id
 
     # User threads
 
@@ -159,6 +175,13 @@ class Process:
             raise
         return ticket
 
+    def fetch_copy(self, fiber: Fiber, key: bytes, location: Location) -> Program:
+        """A copy of another node's object; a ticket with ``copy``, or with the ``reason`` why there is none."""
+        ticket = CopyTicket(key, location, fiber.waker())
+        self.submit(ticket)
+        yield
+        return ticket
+
     def call_gcs(self, method: str, request: Any, on_reply: Callable[[Any], None] = lambda reply: None) -> None:
         """Ask the GCS through the raylet."""
         self.submit(lambda: self._call(method, request, on_reply))
@@ -186,8 +209,8 @@ class Process:
         for port, message in arrived:
             if port.is_closed:
                 continue
-            if message is CLOSED:
-                self._port_ended(port, inbox)
+            if message is CLOSED or message is BROKEN:
+                self._port_ended(port, inbox, is_cut_off=message is BROKEN)
             elif port is self.link:
                 self._on_raylet(message, inbox)
             else:
@@ -218,6 +241,8 @@ class Process:
         kind = type(event)
         if kind is Ticket:
             self.regions.allocate(event)
+        elif kind is CopyTicket:
+            self.copies.ask(event)
         elif kind is ToRaylet:
             self.to_raylet(event.message)
         elif callable(event):
@@ -252,10 +277,17 @@ class Process:
         """The network brings the end of a connection."""
         self.arrived(port, CLOSED)
 
+    def broke(self, port: Port) -> None:
+        """The network brings the news that it is broken."""
+        self.arrived(port, BROKEN)
+
     def _on_peer(self, port: Port, message: Any, inbox: list[Any]) -> None:
         if type(message) in self.owner.accepted:
             inbox.append(FromPeer(port.peer_id, message))
         elif type(message) is Hello:
+            if message.endpoint.node_id in self._dead_nodes:
+                self._drop(port)
+                return
             port.peer_id = message.endpoint.client_id
             self.by_client.setdefault(port.peer_id, port)
         elif self.executor is not None:
@@ -266,7 +298,11 @@ class Process:
         if kind is SpillWanted:
             message.bytes_wanted -= self.regions.give_back_idle(EVERYTHING, RECALL_BYTES_MIN)
         handler = self._raylet_handlers.get(kind)
-        if kind in self.owner.accepted_from_raylet:
+        if kind is NodeGone:
+            gone = self._node_gone(message, inbox)
+            inbox.append(FromRaylet(message))
+            inbox += gone
+        elif kind in self.owner.accepted_from_raylet:
             inbox.append(FromRaylet(message))
         elif handler is not None:
             handler(message)
@@ -278,10 +314,24 @@ class Process:
     def _on_gcs_reply(self, message: GcsReply) -> None:
         self._calls.pop(message.call_id)(message)
 
-    def _port_ended(self, port: Port, inbox: list[Any]) -> None:
-        gone = self._drop(port)
+    def _port_ended(self, port: Port, inbox: list[Any], *, is_cut_off: bool) -> None:
+        gone = self._drop(port, "the network is broken" if is_cut_off else "", is_cut_off)
         if gone is not None:
             inbox.append(gone)
+
+    def _node_gone(self, message: NodeGone, inbox: list[Any]) -> list[PeerGone]:
+        """Answers that had come from there count, and then its processes are gone."""
+        node_id = message.node_id
+        self._dead_nodes[node_id] = f"its node {node_id.hex()} died: {message.reason}"
+        ended = []
+        for port in [port for port in self.ports if port.far.listener.place == node_id]:
+            for arrived, said in self._arrived:
+                if arrived is port and said is not CLOSED and said is not BROKEN:
+                    self._on_peer(port, said, inbox)
+            gone = self._drop(port, self._dead_nodes[node_id])
+            if gone is not None:
+                ended.append(gone)
+        return ended
 
     # Out
 
@@ -294,7 +344,7 @@ class Process:
         if port is not None or not address:
             return port
         other = self.world.process_at(address)
-        if other is None:
+        if other is None or other.place in self._dead_nodes:
             return None
         port, far = self.world.network.connect(self, other)
         port.peer_id = client_id
@@ -357,7 +407,7 @@ class Process:
                 self.die("its fuse burned down")
         return self.is_alive
 
-    def _drop(self, port: Port) -> PeerGone | None:
+    def _drop(self, port: Port, reason: str = "", is_cut_off: bool = False) -> PeerGone | None:
         self._unsent.pop(port, None)
         port.close()
         self.ports.pop(port, None)
@@ -371,7 +421,7 @@ class Process:
                 return None
         if self.executor is not None:
             self.executor.on_peer_gone(client_id)
-        return PeerGone(client_id)
+        return PeerGone(client_id, reason, is_cut_off)
 
     # Memory
 

@@ -26,7 +26,6 @@ from raybook.sim.timeline import Timer
 
 if TYPE_CHECKING:
     from raybook.sim.node import Node
-    from raybook.sim.process import Process
     from raybook.sim.world import World
 
 WRITE_US = 20_000
@@ -58,13 +57,21 @@ class Store:
         self.table = ObjectTable(budget_bytes * OVERCOMMIT, budget_bytes, spill_bytes=spill_bytes)
         self._timers: dict[str, Timer] = {}
 
-    def joined(self, process: Process) -> None:
+    def joined(self, client_id: bytes, name: str) -> None:
         """A client."""
-        self._decide(ev.ClientJoined(process.client_id, process.name))
+        self._decide(ev.ClientJoined(client_id, name))
 
     def died(self, client_id: bytes) -> None:
         """Its last message has been read."""
         self._decide(ev.ClientDied(client_id))
+        self._files_of_dead(client_id)
+
+    def owner_died(self, owner_id: bytes) -> None:
+        """An owner on another node is gone; what it had here is garbage."""
+        self._decide(ev.OwnerDied(owner_id))
+        self._files_of_dead(owner_id)
+
+    def _files_of_dead(self, client_id: bytes) -> None:
         self._spill(sp.OwnerDied(client_id))
         for path in [path for path in self._node.disk.files if path.startswith(client_id.hex())]:
             del self._node.disk.files[path]
@@ -88,6 +95,8 @@ class Store:
             files.get(path, {}).pop(offset, None)
 
     def _decide(self, *events: Any) -> None:
+        if not self._node.is_alive:
+            return
         for effect in self.table.handle(events, self._world.timeline.now_ms):
             self._execute(effect)
         self._arm("store", self.table.next_deadline_ms(), self._decide)

@@ -32,11 +32,13 @@ from raybook.core.owner.records import (
     KnowActor,
     Pin,
     Put,
+    SourceLost,
     TakeItem,
     TaskRecord,
     Unpin,
     Wait,
 )
+from raybook.core.worker.copies import CopyTicket
 from raybook.protocol.messages.gcs import CreateActor, KillActor
 from raybook.protocol.messages.worker import ActorCreation, ArgRef, StreamOrder, TaskSpec
 from raybook.sim.arena import Region, View
@@ -47,6 +49,8 @@ from raybook.sim.plans import TaskPlan, digest_of
 if TYPE_CHECKING:
     from raybook.sim.process import Process
 
+READ_AGAIN_US = 20_000
+NODE_DIED = "NodeDiedError"
 Payload = tuple[int, list[tuple[bytes, str]]]
 _encode = msgspec.msgpack.encode
 _decoder = msgspec.msgpack.Decoder(Payload)
@@ -128,11 +132,16 @@ class User:
 
     # Tasks
 
-    def submit(self, plan: TaskPlan, args: Sequence[Handle], boxed: Sequence[Handle]) -> list[Handle]:
-        """args: top-level arguments; boxed: references inside another one."""
+    def submit(
+        self, plan: TaskPlan, args: Sequence[Handle], boxed: Sequence[Handle], strategy: str = ""
+    ) -> list[Handle]:
+        """args: top-level arguments; boxed: references inside another one. strategy: of ``base/strategies``."""
         task_id = self.process.ids.task_id()
         spec = TaskSpec(task_id, b"f", plan.name, b"", plan.num_returns)
-        record = TaskRecord(spec, self._stats(plan.name), plan.scheduling_class, b"", plan.retries)
+        what = plan.scheduling_class
+        if strategy:
+            what = msgspec.structs.replace(what, strategy=strategy)
+        record = TaskRecord(spec, self._stats(plan.name), what, b"", plan.retries)
         return self._submit(record, plan, args, boxed, plan.retries)
 
     def _submit(
@@ -185,7 +194,13 @@ class User:
     # Actors
 
     def create_actor(
-        self, plan: TaskPlan, args: Sequence[Handle], max_restarts: int, resources: dict[str, int], concurrency: int
+        self,
+        plan: TaskPlan,
+        args: Sequence[Handle],
+        max_restarts: int,
+        resources: dict[str, int],
+        concurrency: int,
+        strategy: str = "",
     ) -> Handle:
         """An actor without a name; plan: its ``__init__``."""
         process = self.process
@@ -197,7 +212,7 @@ class User:
         placement = resources or {"CPU": 10_000}
         actor = ActorSpec(
             actor_id, process.job_id, plan.name, process.me, resources, placement, _encode(creation),
-            max_restarts=max_restarts, max_concurrency=concurrency,
+            max_restarts=max_restarts, max_concurrency=concurrency, strategy=strategy,
         )  # fmt: skip
         self.ledger.tasks[actor_id] = TaskEntry(spec.name, 1 << 30, raises=plan.raises)
         process.call_gcs("CreateActor", CreateActor(actor))
@@ -264,15 +279,21 @@ class User:
         is_done = True
         if any(key not in values for key in keys):
             is_done = yield from self._block(Wait(keys, len(keys), True, None), timeout_ms)
+        found: list[Value | None] = []
+        for key in (handle.key for handle in handles):
+            while key not in values and is_done and not self._has_failed(keys):
+                # It was there, and was lost with its node a moment ago: it is on its way again.
+                is_done = yield from self._block(Wait([key], 1, True, None), timeout_ms)
+            found.append(values.get(key))
         got: list[Got | None] = []
-        for handle in handles:
-            value = values.get(handle.key)
-            if value is None:
-                got.append(None)
-                continue
-            got.append(self.read(handle, value))
+        for handle, value in zip(handles, found, strict=True):
+            got.append(None if value is None else (yield from self.read(handle, value)))
         self.world.check.liveness.got(self.process, handles, is_done, got)
         return got
+
+    def _has_failed(self, keys: Sequence[bytes]) -> bool:
+        values = self.process.owner.objects.values
+        return any(key in values and values[key].error is not None for key in keys)
 
     def wait(self, handles: Sequence[Handle], count: int, timeout_ms: int | None) -> Program:
         """Which of them are ready."""
@@ -305,10 +326,10 @@ class User:
             self.process.submit(CancelWait(wait))
         return is_done
 
-    def read(self, handle: Handle, value: Value) -> Got:
+    def read(self, handle: Handle, value: Value) -> Program:
         """What ``get`` makes of a value that is there."""
         via = handle.via | frozenset(self._makers(handle.key))
-        got = self.unpack(handle.key, value, handle.address, via)
+        got = yield from self.unpack(handle.key, value, handle.address, via)
         self.world.check.values.got(self.process, handle.key, got, via)
         return got
 
@@ -316,37 +337,92 @@ class User:
         entry = self.ledger.tasks.get(task_of(key))
         return [owner_of(key), *(entry.ran_on if entry is not None else ())]
 
-    def unpack(self, key: bytes, value: Value, address: str, via: frozenset[bytes]) -> Got:
+    def unpack(self, key: bytes, value: Value, address: str, via: frozenset[bytes]) -> Program:
         """The digest, and the references inside, adopted."""
         if value.error is not None:
             value.error.seen = True
             return Got(0, [], value.error)
-        payload = value.inline if value.inline is not None else self._look(key, value, address, via)
+        payload = value.inline
+        if payload is None:
+            payload = yield from self._look(key, value, address, via)
+        if isinstance(payload, Got):
+            return payload
         if payload is None:
             return Got(0, [], ErrorValue("garbage", f"what lies at {value.location} is another object."))
         digest, inside = _decoder.decode(payload)
         return Got(digest, [self.adopt(key, address, via | self._via) for key, address in inside])
 
-    def _look(self, key: bytes, value: Value, address: str, via: frozenset[bytes]) -> bytes | None:
-        """First pinned, then looked at, as ``worker/values`` does."""
+    def _look(self, key: bytes, value: Value, address: str, via: frozenset[bytes]) -> Program:
+        """First pinned, then looked at, as ``worker/values`` does. Bytes; None for garbage; a Got that took its place."""
         location = value.location
         assert location is not None, "a value is neither inline, nor located, nor an error"
-        arena = self.process.node.arena
-        while not location.spill_path:
+        here = self.process.node.node_id
+        while not location.spill_path or location.node_id != here:
             unpin = Unpin(key, location.offset)
             self.process.append(Pin(RefInfo(key, address), location.offset))
-            if value.location is location:
-                region = arena.read(location.offset)
-                if region is None or region.key not in (key, b""):
+            if value.location is not location:
+                self.process.append(unpin)
+            elif location.node_id == here:
+                return self._view(key, location.offset, unpin, via)
+            else:
+                try:
+                    return (yield from self._read_copy(key, location, address, via))
+                finally:
                     self.process.append(unpin)
-                    return None
-                if self.process.is_alive:
-                    self._views.append((arena.view(region, self.process.client_id, via), unpin))
-                return region.payload
-            self.process.append(unpin)
             location = value.location
             assert location is not None, "a located value has lost its location"
         return self.process.node.disk.read(location, key)
+
+    def _view(self, key: bytes, offset: int, unpin: Unpin, via: frozenset[bytes]) -> bytes | None:
+        """Look at a place that is pinned, until the views are closed."""
+        arena = self.process.node.arena
+        region = arena.read(offset)
+        if region is None or region.key not in (key, b""):
+            self.process.append(unpin)
+            return None
+        if self.process.is_alive:
+            self._views.append((arena.view(region, self.process.client_id, via), unpin))
+        return region.payload
+
+    def _read_copy(self, key: bytes, location: Location, address: str, via: frozenset[bytes]) -> Program:
+        """The object lies on another node: read a copy, which is made if there is none yet."""
+        process, copies = self.process, self.process.owner.objects.copies
+        while True:
+            copy = copies.get(key)
+            if copy is None:
+                assert self.fiber is not None
+                ticket: CopyTicket = yield from process.fetch_copy(self.fiber, key, location)
+                if ticket.copy is None:
+                    return (yield from self._read_again(RefInfo(key, address), location, ticket, via))
+                copy = ticket.copy
+            # First pinned, then looked at: the raylet may ask for the copy back between the two.
+            unpin = Unpin(key, copy.offset)
+            process.append(Pin(RefInfo(key, address), copy.offset))
+            if copies.get(key) is copy:
+                return self._view(key, copy.offset, unpin, via)
+            process.append(unpin)
+
+    def _read_again(self, ref: RefInfo, location: Location, ticket: CopyTicket, via: frozenset[bytes]) -> Program:
+        """The node where it lay is dead. Its owner has it made again, or says why not."""
+        process, key = self.process, ref.object_id
+        if ticket.code != NODE_DIED and not process.owner.recovery.is_dead(location.node_id):
+            text = (
+                f"it lies on node {location.node_id.hex()} and could not be read: {ticket.reason}. The node is alive."
+            )
+            return Got(0, [], ErrorValue("unreadable", text))
+        process.append(SourceLost(key, location))
+        process.submit(HoldRef(ref))
+        values = process.owner.objects.values
+        try:
+            # Its owner may not have heard of the death yet, and would name the same place again.
+            yield from self.work(READ_AGAIN_US)
+            value = values.get(key)
+            if value is None:
+                yield from self._block(Wait([key], 1, False, None), None)
+                value = values[key]
+            return (yield from self.unpack(key, value, ref.owner_address, via))
+        finally:
+            process.append(key)
 
     def fetch(self, info: RefInfo) -> Program:
         """An object that is not held here yet: arguments of an actor's ``__init__``."""
@@ -356,7 +432,7 @@ class User:
         try:
             if key not in values:
                 yield from self._block(Wait([key], 1, False, None), None)
-            got = self.unpack(key, values[key], info.owner_address, self._via)
+            got = yield from self.unpack(key, values[key], info.owner_address, self._via)
             self.world.check.values.got(self.process, key, got, self._via, self.task_id)
             return got
         finally:

@@ -41,6 +41,7 @@ from raybook.core.owner.records import (
     WakeUp,
 )
 from raybook.core.owner.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ticket
+from raybook.core.worker.copies import Copies, CopyTicket
 from raybook.io.peer_address import close_listeners, listen_for_peers
 from raybook.io.shm_arena import Arena
 from raybook.io.transport import ConnectionClosed
@@ -54,7 +55,6 @@ from raybook.protocol.messages.store import (
     SpillWanted,
 )
 from raybook.worker.baton import Baton
-from raybook.worker.copies import Copies, CopyTicket
 from raybook.worker.deferred_signals import DeferredSignals
 from raybook.worker.doorbell import Doorbell
 from raybook.worker.executor_base import Executor

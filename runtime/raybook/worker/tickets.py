@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from raybook.base.specs import Location
 from raybook.core.owner.regions import Regions, Ticket
-from raybook.worker.copies import CopyTicket
+from raybook.core.worker.copies import CopyTicket
 from raybook.worker.leading import Leading
 
 

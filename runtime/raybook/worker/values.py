@@ -25,10 +25,10 @@ from raybook.base.errors import (
 from raybook.base.specs import Location, RefInfo, Value
 from raybook.core.owner.records import CancelWait, HoldRef, Pin, Put, SourceLost, Unpin, Wait
 from raybook.core.owner.regions import Ticket
+from raybook.core.worker.copies import CopyTicket
 from raybook.io.shm_arena import pinned_buffer
 from raybook.io.spill_files import SpilledValueLost, SpillReader, file_path, write_objects
 from raybook.protocol.serialization import SerializationContext, Serialized, deserialize, serialize
-from raybook.worker.copies import CopyTicket
 from raybook.worker.core_process import CoreProcess
 
 logger = logging.getLogger(__name__)

@@ -368,6 +368,10 @@ class ActorTable:
             actor = self._actors[actor_id]
             if actor.state == ACTOR_ALIVE and actor_id not in present:
                 self._life_ended(actor, "Its process ended while the GCS was down.", may_restart=True)
+        for actor_id in event.actor_ids:
+            known = self._actors.get(actor_id)
+            if known is not None and known.state == ACTOR_DEAD:
+                self._effects.append(on.StopOn(event.node_id, actor_id, known.incarnation, False, known.death))
 
     def _life_ended(self, actor: ActorRecord, reason: str, *, may_restart: bool, counts: bool = True) -> None:
         """counts: against ``max_restarts``; an actor that may live again at all survives a drained node, as in Ray."""

@@ -31,7 +31,10 @@ class PrepareAnswered(msgspec.Struct, frozen=True, gc=False):
 
 
 class RoomChanged(msgspec.Struct, frozen=True):
-    """A node joined or reported, or something was given back: what waits tries again."""
+    """A node joined or reported, or something was given back: what waits tries again. node_id: the only node that has more
+    room than before; b"": any may."""
+
+    node_id: bytes = b""
 
 
 class GroupNodeLost(msgspec.Struct, frozen=True):

@@ -43,11 +43,14 @@ MOVES: dict[str, frozenset[str]] = {
 
 STORY_LINES_MAX = 32
 TRIES_MAX = 64
-"""So many waiting groups try at each news: a thousand that never fit must not cost a thousand placings a report."""
+"""So many waiting groups try at each news, the others at the next: a thousand that never fit must not cost a thousand
+placings a report."""
 NOT_PLACED = b""
 
 Placer = Callable[[PlacementGroupSpec, Mapping[int, Bundle], Mapping[int, bytes]], Placing]
 """(spec, bundles to place, bundle index → node of the others) → a plan, or why there is none."""
+FitsOn = Callable[[Bundle, bytes], bool]
+"""Whether a node has room for a bundle now."""
 
 
 class GroupRecord(msgspec.Struct):
@@ -81,17 +84,22 @@ class GroupStatistics(msgspec.Struct, frozen=True):
 class PlacementGroupTable:
     """The machine; see the module's text. ``removed_max``: how many removed groups are remembered."""
 
-    def __init__(self, place: Placer, removed_max: int = 1_000) -> None:
+    def __init__(self, place: Placer, removed_max: int = 1_000, fits_on: FitsOn = lambda bundle, node_id: True) -> None:
         self._place = place
+        self._fits_on = fits_on
         self._removed_max = removed_max
         self._groups: dict[bytes, GroupRecord] = {}
         self._names: dict[tuple[str, str], bytes] = {}
         # Insertion-ordered dictionaries stand in for sets everywhere: iteration must not depend on hashes.
         self._waiting: dict[bytes, None] = {}
+        self._due: dict[bytes, None] = {}
+        """Those that may have room now, and have not tried since."""
         self._on_node: dict[bytes, dict[bytes, None]] = {}
         self._of_job: dict[bytes, dict[bytes, None]] = {}
         self._of_actor: dict[bytes, dict[bytes, None]] = {}
         self._removed: dict[bytes, None] = {}
+        self._ended_jobs: dict[bytes, str] = {}
+        """What their drivers had said before they were given up may arrive later."""
         self._attempts = 0
         self._effects: list[Any] = []
         self._now_ms = 0
@@ -153,6 +161,10 @@ class PlacementGroupTable:
 
     def has_waiting(self) -> bool:
         return bool(self._waiting)
+
+    def is_behind(self) -> bool:
+        """Whether some groups have had news, and not their turn."""
+        return bool(self._due)
 
     def is_creator(self, actor_id: bytes) -> bool:
         """Whether groups go with this actor."""
@@ -243,6 +255,13 @@ class PlacementGroupTable:
             )
             self._effects.append(on.RefuseGroup(event.request, "ValueError", text))
             return
+        if spec.job_id in self._ended_jobs and not spec.detached:
+            text = (
+                f"The placement group was not created: its job {spec.job_id.hex()} has ended: "
+                f"{self._ended_jobs[spec.job_id]}"
+            )
+            self._effects.append(on.RefuseGroup(event.request, "RuntimeError", text))
+            return
         group = GroupRecord(spec, nodes=[NOT_PLACED] * len(spec.bundles), created_ms=self._now_ms)
         self._groups[spec.group_id] = group
         self._index(group)
@@ -313,11 +332,18 @@ class PlacementGroupTable:
         self._changed(group)
 
     def _room_changed(self, event: on.RoomChanged) -> None:
-        for group_id in list(islice(self._waiting, TRIES_MAX)):
-            if not self._try(self._groups[group_id]) and len(self._waiting) > TRIES_MAX:
-                # To the end of the line, so that the rest gets its turn at the next news.
-                del self._waiting[group_id]
-                self._waiting[group_id] = None
+        for group_id in self._waiting:
+            if self._may_gain(self._groups[group_id], event.node_id):
+                self._due[group_id] = None
+        for group_id in list(islice(self._due, TRIES_MAX)):
+            del self._due[group_id]
+            if group_id in self._waiting:
+                self._try(self._groups[group_id])
+
+    def _may_gain(self, group: GroupRecord, node_id: bytes) -> bool:
+        """Where only one node has more room, a plan that there was not before has a bundle on it."""
+        missing = (bundle for bundle, node in zip(group.spec.bundles, group.nodes, strict=True) if not node)
+        return not node_id or any(self._fits_on(bundle, node_id) for bundle in missing)
 
     def _removal_requested(self, event: on.RemovalRequested) -> None:
         group = self._groups.get(event.group_id)
@@ -350,6 +376,7 @@ class PlacementGroupTable:
                 self._remove(group, f"the actor that made it is dead: {event.reason}")
 
     def _job_ended(self, event: on.GroupJobEnded) -> None:
+        self._ended_jobs[event.job_id] = event.reason
         for group_id in list(self._of_job.get(event.job_id, ())):
             group = self._groups[group_id]
             if not group.spec.detached:

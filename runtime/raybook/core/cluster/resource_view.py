@@ -1,17 +1,25 @@
 """Resource view: what every living node has and has free, as last reported, less what was placed since.
 
 Decides nothing. Amounts are fixed point. A placement is subtracted at once, so that a burst of actors does not pile up
-on one node between two reports; the next report of the node replaces the guess.
-Invariants: a node is in the pool of each resource it has, and in no other; totals are positive.
+on one node between two reports; the next report of the node replaces the guess. Nodes are found by index (which resource,
+which label, how much in all, how much free), so that a question costs the same among ten nodes and ten thousand
+(benchmarks/simulator.py).
+Invariants: a node is in the pool of each resource and label it has, and in no other; totals are positive.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
-from raybook.base.resources import Shape
+from raybook.base.label_selector import NO_LABELS, is_equality, matches
+from raybook.base.resources import Shape, fits
+from raybook.core.cluster.room_index import Pool, RoomIndex
+
+LOOKS_MAX = 512
+"""Nodes that are looked at for room at most. It is few who have enough of the rarest resource asked for and not of another
+one, and the next look goes on where this one ended."""
 
 
 class NodeResources(msgspec.Struct):
@@ -25,34 +33,16 @@ class NodeResources(msgspec.Struct):
     queued: int = 0
 
 
-class _Pool:
-    """A list that can be sampled and that forgets a member in one step (the last one takes its place)."""
-
-    __slots__ = ("nodes", "position")
-
-    def __init__(self) -> None:
-        self.nodes: list[NodeResources] = []
-        self.position: dict[bytes, int] = {}
-
-    def add(self, node: NodeResources) -> None:
-        self.position[node.node_id] = len(self.nodes)
-        self.nodes.append(node)
-
-    def remove(self, node_id: bytes) -> None:
-        index = self.position.pop(node_id)
-        last = self.nodes.pop()
-        if last.node_id != node_id:
-            self.nodes[index] = last
-            self.position[last.node_id] = index
-
-
 class ResourceView:
     """The index that policies choose from."""
 
     def __init__(self) -> None:
         self._nodes: dict[bytes, NodeResources] = {}
-        self._all = _Pool()
-        self._with: dict[str, _Pool] = {}
+        self._all: Pool[NodeResources] = Pool()
+        self._with: dict[str, Pool[NodeResources]] = {}
+        self._labelled: dict[tuple[str, str], Pool[NodeResources]] = {}
+        self._totals: RoomIndex[NodeResources] = RoomIndex()
+        self._free: RoomIndex[NodeResources] = RoomIndex()
         self._next_order = 0
 
     def __len__(self) -> int:
@@ -82,7 +72,11 @@ class ResourceView:
         self._nodes[node_id] = node
         self._all.add(node)
         for name in total:
-            self._with.setdefault(name, _Pool()).add(node)
+            self._with.setdefault(name, Pool()).add(node)
+        for label in node.labels.items():
+            self._labelled.setdefault(label, Pool()).add(node)
+        self._totals.file(node, total)
+        self._free.file(node, node.available)
 
     def remove(self, node_id: bytes) -> None:
         """Forget a node. Idempotent."""
@@ -94,24 +88,41 @@ class ResourceView:
             self._with[name].remove(node_id)
             if not self._with[name].nodes:
                 del self._with[name]
+        for label in node.labels.items():
+            self._labelled[label].remove(node_id)
+            if not self._labelled[label].nodes:
+                del self._labelled[label]
+        self._totals.forget(node, node.total)
+        self._free.forget(node, node.available)
 
-    def report(self, node_id: bytes, available: Shape) -> None:
-        """The node's own figure; replaces what was guessed. Unknown nodes are ignored."""
+    def report(self, node_id: bytes, available: Shape) -> bool:
+        """The node's own figure; replaces what was guessed. Unknown nodes are ignored. True when more of something is free
+        than was believed: what waits may fit now. Cost: 0.2 µs when nothing changed, 3 µs else."""
         node = self._nodes.get(node_id)
-        if node is not None:
-            node.available = dict(available)
-            node.queued = 0
+        if node is None:
+            return False
+        has_grown = bool(node.queued)
+        node.queued = 0
+        if node.available == available:
+            return has_grown
+        before = node.available
+        has_grown = has_grown or any(amount > before.get(name, 0) for name, amount in available.items())
+        gone = {name: 0 for name in before if name not in available}
+        node.available = dict(available)
+        self._free.file(node, available | gone if gone else available)
+        return has_grown
 
     def reserve(self, node_id: bytes, shape: Shape) -> None:
         """Something was placed there: subtract it until the node reports, or count it as queued."""
         node = self._nodes.get(node_id)
         if node is None:
             return
-        if any(node.available.get(name, 0) < amount for name, amount in shape.items()):
+        if not fits(shape, node.available):
             node.queued += 1
             return
         for name, amount in shape.items():
             node.available[name] -= amount
+        self._free.file(node, {name: node.available[name] for name in shape})
 
     def give_back(self, node_id: bytes, shape: Shape) -> None:
         """What was reserved there is free again, until the node's next report says so itself."""
@@ -119,19 +130,60 @@ class ResourceView:
         if node is not None:
             for name, amount in shape.items():
                 node.available[name] = min(node.available.get(name, 0) + amount, node.total.get(name, 0))
+            self._free.file(node, {name: node.available[name] for name in shape})
 
-    def pool(self, request: Shape) -> list[NodeResources]:
-        """The smallest group that surely contains every feasible node: those with the rarest requested resource.
-        Read-only for the caller. Cost: one look-up per requested resource."""
-        smallest = self._all.nodes
-        for name, amount in request.items():
-            if amount > 0:
-                pool = self._with.get(name)
-                if pool is None:
-                    return []
-                if len(pool.nodes) < len(smallest):
-                    smallest = pool.nodes
+    # --- finding ------------------------------------------------------------------------------------------------------
+
+    def pool(self, request: Shape, labels: Mapping[str, str] = NO_LABELS) -> list[NodeResources]:
+        """The smallest group that surely contains every feasible node: those with the rarest requested resource or label.
+        Read-only for the caller. Cost: one look-up per requested resource and label."""
+        return self._pool(request, labels).nodes
+
+    def _pool(self, request: Shape, labels: Mapping[str, str]) -> Pool[NodeResources]:
+        pools = [self._with.get(name) for name, amount in request.items() if amount > 0]
+        pools += [self._labelled.get(label) for label in labels.items() if is_equality(label[1])]
+        smallest = self._all
+        for pool in pools:
+            if pool is None:
+                return Pool()
+            if len(pool) < len(smallest):
+                smallest = pool
         return smallest
+
+    def with_room(self, request: Shape, count_max: int, labels: Mapping[str, str] = NO_LABELS) -> list[NodeResources]:
+        """Up to so many nodes with these labels that have all of the request free now, those with most of it first. Empty
+        means: none was found among ``LOOKS_MAX``, which is all but in odd cases. Cost: 3 µs, and 1 µs for each that is
+        found."""
+        return self._find(self._free, request, labels, lambda node: fits(request, node.available), count_max, LOOKS_MAX)
+
+    def able(self, request: Shape, count_max: int, labels: Mapping[str, str] = NO_LABELS) -> list[NodeResources]:
+        """Up to so many nodes with these labels that could hold the request when empty, others at each call. Empty is
+        certain. Cost: as ``with_room``; where only a few can, and by two resources, one look at each that has one."""
+        return self._find(self._totals, request, labels, lambda node: fits(request, node.total), count_max, len(self))
+
+    def _find(
+        self,
+        index: RoomIndex[NodeResources],
+        request: Shape,
+        labels: Mapping[str, str],
+        has_it: Callable[[NodeResources], bool],
+        count_max: int,
+        looks_max: int,
+    ) -> list[NodeResources]:
+        pool = self._pool(request, labels)
+        candidates = index.candidates(request)
+        nodes: Iterable[NodeResources] = pool.in_turns()
+        if candidates is not None and candidates[0] <= len(pool):
+            nodes = candidates[1]
+        found = []
+        for looks, node in enumerate(nodes):
+            if looks >= looks_max:
+                break
+            if has_it(node) and (not labels or matches(labels, node.labels)):
+                found.append(node)
+                if len(found) >= count_max:
+                    break
+        return found
 
     def largest(self) -> Shape:
         """For each resource, the most that one node has. Cost: one pass over the nodes."""
@@ -142,13 +194,21 @@ class ResourceView:
         return most
 
     def check_invariants(self) -> None:
+        """Raise AssertionError naming the first broken invariant. Cost: a look at each node."""
         assert len(self._all.nodes) == len(self._nodes), "The pool of all nodes is not all nodes."
+        for pools in (self._with, self._labelled):
+            for name, pool in pools.items():
+                assert pool.nodes, f"The pool of {name} is empty but kept."
+                assert len(pool.nodes) == len(pool.position), f"The pool of {name} is torn."
         for name, pool in self._with.items():
-            assert pool.nodes, f"The pool of {name} is empty but kept."
-            assert len(pool.nodes) == len(pool.position), f"The pool of {name} is torn."
             for node in pool.nodes:
                 assert node.total.get(name, 0) > 0, f"Node {node.node_id.hex()} has no {name} but is in its pool."
         for node in self._nodes.values():
+            self._totals.check_invariants(node, node.total)
+            self._free.check_invariants(node, node.available)
             for name in node.total:
                 pool = self._with[name]
                 assert pool.nodes[pool.position[node.node_id]] is node, f"A node is missing from the pool of {name}."
+            for label in node.labels.items():
+                pool = self._labelled[label]
+                assert pool.nodes[pool.position[node.node_id]] is node, f"A node is missing from those with {label}."

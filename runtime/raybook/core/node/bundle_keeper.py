@@ -7,9 +7,10 @@ no task goes on waiting for it.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
+from raybook.base.facts import GROUP_CREATED, GROUP_REMOVED
 from raybook.core.node.lease_events import (
     BundlesCommitted,
     BundlesRequested,
@@ -22,8 +23,25 @@ from raybook.core.node.lease_events import (
 from raybook.core.node.lease_table import LeaseTable, WorkerState
 from raybook.core.node.request_queue import Group, RequestQueue, shortage
 from raybook.core.node.resource_pools import ResourcePools
+from raybook.protocol.messages.gcs import PlacementGroupInfo
 
 GROUP_REMOVED_CODE = "TaskPlacementGroupRemoved"
+ATTEMPTS_ALL = 1 << 62
+
+
+def outdated(
+    group_id: bytes, held: Sequence[int], here: bytes, group: PlacementGroupInfo | None
+) -> GroupRemoved | BundlesReturned | None:
+    """What becomes of the bundles that this node holds of a group, by what a GCS that was started anew knows of it: the one
+    before may have ended between writing a removal down and telling this node. group: None when it is not known."""
+    if group is None:
+        return GroupRemoved(group_id, ATTEMPTS_ALL, "the cluster does not know it any more")
+    if group.state == GROUP_REMOVED:
+        return GroupRemoved(group_id, group.attempt, group.death)
+    elsewhere = [index for index in held if group.nodes[index] not in (here, b"")]
+    if group.state == GROUP_CREATED and elsewhere:
+        return BundlesReturned(group_id, group.attempt, elsewhere, "Its bundle moved away.")
+    return None
 
 
 class BundleKeeper:

@@ -167,6 +167,10 @@ class ResourcePools:
 
     # --- questions ----------------------------------------------------------------------------------------------------
 
+    def groups(self) -> dict[bytes, list[int]]:
+        """Placement group → which of its bundles are reserved here."""
+        return {group_id: list(bundles) for group_id, bundles in self._bundles.items()}
+
     def missing_for_ever(self, shape: Mapping[str, int], target: GroupTarget | None = None) -> Shape:
         """What a request asks beyond all it could ever draw from; empty when it can be served some day. A bundle that is
         not here may come, so nothing is missing of it."""

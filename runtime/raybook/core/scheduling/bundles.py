@@ -11,11 +11,11 @@ packing; STRICT_SPREAD is a matching and is found whenever there is one among th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
+from operator import attrgetter
 
 import msgspec
 
-from raybook.base.label_selector import describe_selector, matches
+from raybook.base.label_selector import NO_LABELS, describe_selector, matches
 from raybook.base.resources import Shape, describe, fits
 from raybook.base.specs import Bundle
 from raybook.core.cluster.resource_view import NodeResources, ResourceView
@@ -27,8 +27,9 @@ STRICT_PACK = "STRICT_PACK"
 STRICT_SPREAD = "STRICT_SPREAD"
 STRATEGIES = (PACK, SPREAD, STRICT_PACK, STRICT_SPREAD)
 
-NODES_LOOKED_AT = 128
-"""Nodes with room that are compared for one bundle. A group of more nodes than this looks at as many as it needs."""
+NODES_LOOKED_AT = 32
+"""Nodes with room that are compared for one bundle, the emptiest there are. A group of more nodes than this looks at as many
+as it needs."""
 
 TAKEN = -1
 """Stands for the bundles that have a place already, where nodes are matched."""
@@ -50,12 +51,12 @@ def place_bundles(
 ) -> Placing:
     """Choose a node for each of these bundles. taken: bundle index → node of the group's other bundles.
 
-    Cost: one pass over the nodes that have the rarest resource of each bundle, cut short at ``NODES_LOOKED_AT`` nodes with
-    room; asked once when a group is made and again while it waits."""
-    plan = _Planner(bundles, view, taken, _free_of).plan(strategy)
+    Cost: for each bundle a look at ``NODES_LOOKED_AT`` nodes with room, which the view finds by index; asked once when a
+    group is made and again while it waits."""
+    plan = _Planner(bundles, view, taken, view.with_room, _free_of).plan(strategy)
     if plan is not None:
         return Placing(plan)
-    possible = _Planner(bundles, view, taken, _total_of).plan(strategy) is not None
+    possible = _Planner(bundles, view, taken, view.able, _total_of).plan(strategy) is not None
     return Placing(None, _why_not(bundles, strategy, view, possible), possible)
 
 
@@ -67,20 +68,27 @@ def _total_of(node: NodeResources) -> Shape:
     return node.total
 
 
+Look = Callable[[Shape, int, Mapping[str, str]], list[NodeResources]]
+"""(shape, how many at most, labels) → nodes that have it to give."""
+
+
 class _Planner:
-    """One attempt: what is left on each node is counted down while bundles are laid out. ``amounts`` says what a node has
-    to give, which is what it has free, or everything to find out whether the group can ever be placed."""
+    """One attempt: what is left on each node is counted down while bundles are laid out. ``look`` finds nodes and
+    ``amounts`` says what a node has to give, which is what it has free, or everything to find out whether the group can
+    ever be placed."""
 
     def __init__(
         self,
         bundles: Mapping[int, Bundle],
         view: ResourceView,
         taken: Mapping[int, bytes],
+        look: Look,
         amounts: Callable[[NodeResources], Shape],
     ) -> None:
         self._bundles = bundles
         self._view = view
         self._taken = taken
+        self._look = look
         self._amounts = amounts
         self._left: dict[bytes, Shape] = {}
         self._count: dict[bytes, int] = {}
@@ -163,12 +171,17 @@ class _Planner:
     # --- nodes --------------------------------------------------------------------------------------------------------
 
     def _nodes_with_room(self, shape: Shape, selectors: Sequence[Mapping[str, str]]) -> list[NodeResources]:
-        fitting = (
+        """Oldest first: the nodes of the group, and as many others as may be needed, beside those that are full of it."""
+        count_max = max(NODES_LOOKED_AT, len(self._bundles) + len(self._taken)) + len(self._left)
+        labels = selectors[0] if selectors else NO_LABELS
+        ours = filter(None, map(self._view.get, self._count))
+        nodes = {node.node_id: node for node in (*ours, *self._look(shape, count_max, labels))}
+        fitting = [
             node
-            for node in self._view.pool(shape)
+            for node in nodes.values()
             if fits(shape, self._left_on(node)) and all(matches(selector, node.labels) for selector in selectors)
-        )
-        return list(islice(fitting, max(NODES_LOOKED_AT, len(self._bundles) + len(self._taken))))
+        ]
+        return sorted(fitting, key=attrgetter("order"))
 
     def _left_on(self, node: NodeResources) -> Shape:
         return self._left.get(node.node_id) or self._amounts(node)

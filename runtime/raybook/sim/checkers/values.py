@@ -22,6 +22,16 @@ LOSSES = frozenset(
     {"WorkerCrashedError", "ActorDiedError", "ActorUnavailableError", "OwnerDiedError", "ObjectLostError"}
 )
 """What a fault may cause."""
+NODE_LOSSES = frozenset(
+    {
+        "ObjectLostError",
+        "ObjectReconstructionFailedMaxAttemptsExceededError",
+        "TaskUnschedulableError",
+        "ActorUnschedulableError",
+    }
+)
+"""What the death of a node may cause."""
+GROUP_ENDS = frozenset({"TaskPlacementGroupRemoved", "ActorPlacementGroupRemoved"})
 
 
 class Values:
@@ -35,6 +45,9 @@ class Values:
         """User code has read an object. via: whose hands it came through. actor_id: for its ``__init__``, whose arguments
         go when nobody wants it."""
         error = got.error
+        if process.node.node_id in self._ledger.dead_nodes:
+            # It has not heard that others hold it for dead, and have freed what it refers to; nobody listens to it.
+            return
         if error is not None and actor_id and not any(handle.key == actor_id for handle in self._ledger.handles):
             return
         if error is None:
@@ -59,8 +72,14 @@ class Values:
             return True
         if code == "OwnerDiedError":
             gone = {process.hex() for process in self._ledger.crashed | self._ledger.ended_actors}
+            if "is out of reach from here" in text:
+                return bool(self._world.network.broken)
             named = re.search("process ([0-9a-f]{16}), has died", text)
             return named is not None and named[1] in gone
+        if code in NODE_LOSSES and self._ledger.dead_nodes:
+            return True
+        if code in GROUP_ENDS:
+            return self._world.has_removed_group
         if code == "ObjectLostError":
             return "At least one" in text or not self._ledger.crashed.isdisjoint(via)
         return code in LOSSES and (self._world.faults.is_disturbed or bool(self._ledger.crashed))
