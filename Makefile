@@ -3,7 +3,7 @@
 #   make lab    open the notebooks in JupyterLab
 #   make test   everything the checks run, in order, stopping at the first red suite
 #   make bench, make soak   the table of benchmarks; ten minutes of everything at once, after which nothing may have grown
-# Variables: PYTHON (3.10 or newer), VENV (.venv), CHROMIUM (path of a Chromium), PIP_ARGS (passed to every pip
+# Variables: PYTHON (3.10 or newer), VENV (.venv), CHROMIUM, REDIS_SERVER (paths of a Chromium, a Redis), PIP_ARGS (passed to every pip
 # install, for instance an index with the torch build you want; README "Choosing torch"), BENCH_ARGS (--quick, --rows).
 
 SHELL := /bin/bash
@@ -17,6 +17,7 @@ VENV ?= .venv
 PIP_ARGS ?=
 SOAK_MINUTES ?= 10
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || echo /usr/bin/chromium)
+REDIS_SERVER ?= $(shell command -v redis-server || echo /usr/bin/redis-server)
 QUICKSTART := notebooks/01_quickstart.ipynb
 
 BIN := $(abspath $(VENV))/bin
@@ -34,7 +35,7 @@ SUITES := $(filter $(SUITES_FOUND),$(SUITE_ORDER)) $(filter-out $(SUITE_ORDER) b
 # What notebooks and JupyterLab are run with: this environment's own settings, no person's.
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=120 -o timeout=180
 
-.PHONY: help install demo lab test lint types suites notebooks browser leftovers chromium bench soak chaos clean
+.PHONY: help install demo lab test lint types suites notebooks browser leftovers chromium redis bench soak chaos clean
 
 help:
 	@sed -n '2,7p' Makefile | sed 's/^# \{0,1\}//'
@@ -68,7 +69,7 @@ lab: $(VENV)/.installed
 	@$(BIN)/jupyter lab --ServerApp.root_dir=notebooks --LabApp.default_url=/lab/tree/$(notdir $(QUICKSTART)) \
 	  $$([ "$$(id -u)" = 0 ] && echo --allow-root)
 
-test: $(VENV)/.installed-test chromium
+test: $(VENV)/.installed-test chromium redis
 	@started=$$SECONDS; since=$$(date +%s); \
 	for step in lint types suites notebooks browser; do \
 	  step_started=$$SECONDS; $(MAKE) $$step; echo "== $$step: $$((SECONDS - step_started)) s"; done; \
@@ -83,8 +84,8 @@ types: $(VENV)/.installed-test
 	@$(BIN)/mypy --no-error-summary
 	@cd labextension && said=$$(PATH="$(BIN):$$PATH" $(BIN)/jlpm run test 2>&1) || { echo "$$said"; exit 1; }
 
-suites: $(VENV)/.installed-test
-	@for suite in $(SUITES); do echo "== tests/$$suite"; $(BIN)/python -m pytest -q -m "not soak" tests/$$suite; done
+suites: $(VENV)/.installed-test redis
+	@for suite in $(SUITES); do echo "== tests/$$suite"; REDIS_SERVER="$(REDIS_SERVER)" $(BIN)/python -m pytest -q -m "not soak" tests/$$suite; done
 
 notebooks: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -q $(NBVAL) notebooks
@@ -102,15 +103,26 @@ chromium:
 	    echo "raybook: the browser tests need Chromium. Install the package chromium, or set CHROMIUM to its path." >&2; \
 	    exit 1; fi; fi
 
+# A real Redis for the stores of the GCS: each test starts its own at a socket of its own. RUNLEVEL=1: the package is not
+# to start one for the whole machine.
+redis:
+	@if ! [ -x "$(REDIS_SERVER)" ]; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "== installing redis-server for the tests of the GCS's stores"; \
+	    apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server >/dev/null; \
+	  else \
+	    echo "raybook: the tests of the GCS's stores need a Redis. Install the package redis-server, or set REDIS_SERVER to its path." >&2; \
+	    exit 1; fi; fi
+
 bench: $(VENV)/.installed
 	@$(BIN)/python benchmarks/core.py $(BENCH_ARGS)
 
 soak: $(VENV)/.installed
 	@$(BIN)/python benchmarks/soak.py --minutes $(SOAK_MINUTES) --report docs/soak.md $(SOAK_ARGS)
 
-# Minutes of killed workers and nodes, whatever else is marked soak, and new cases for the tests of properties.
-chaos: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest -q -m soak -o timeout=0 tests
+# Minutes of killed workers, nodes and GCS, whatever else is marked soak, and new cases for the tests of properties.
+chaos: $(VENV)/.installed-test redis
+	@REDIS_SERVER="$(REDIS_SERVER)" $(BIN)/python -m pytest -q -m soak -o timeout=0 tests
 	@HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -q -o timeout=0 tests/core tests/protocol tests/sim tests/libs
 
 clean:

@@ -15,8 +15,8 @@ os.environ["RAYBOOK_REGISTRY_DIR"] = _folder.name
 
 # The same cases at every run, so that a red run is red again for whoever looks; HYPOTHESIS_PROFILE=explore tries new
 # ones, `make chaos` does.
-settings.register_profile("same", derandomize=True, database=None)
-settings.register_profile("explore", database=None)
+settings.register_profile("same", derandomize=True, database=None, deadline=None)
+settings.register_profile("explore", database=None, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 

@@ -27,6 +27,7 @@ from raybook.commands.tables import cell
 from raybook.commands.tls import tls as tls_group
 from raybook.io import session_dir
 from raybook.io.cluster_registry import ClusterRecord
+from raybook.io.store_address import parse_store
 from raybook.io.tls import usable_tls
 from raybook.protocol.messages.daemons import NodeAmounts
 from raybook.protocol.messages.gcs import ClusterStatus, ClusterStatusReply
@@ -56,7 +57,14 @@ def main() -> None:
 @click.option("--memory", type=click.IntRange(0), metavar="BYTES")
 @click.option("--object-store-memory", type=click.IntRange(0), metavar="BYTES")
 @click.option("--resources", default="{}", metavar="JSON", help="Custom resources, as in '{\"licence\": 2}'.")
-@click.option("--store", default="", metavar="FILE", help="Where the GCS keeps its tables; in its session by default.")
+@click.option(
+    "--store",
+    default="",
+    metavar="STORE",
+    callback=lambda context, option, text: _checked_store(text),
+    help="Where the GCS keeps its tables: sqlite:PATH, redis://[:PASSWORD@]HOST:PORT[/DB], or memory (nothing outlives it "
+    "then). By default a file in its session, which outlives the GCS and not the cluster.",
+)
 @click.option("--token-file", metavar="FILE", help="Of the cluster to join, when it runs on another machine.")
 @click.option(
     "--tls-cert", default="", metavar="FILE", help="This node's certificate: other nodes are spoken with by TLS."
@@ -118,14 +126,13 @@ def start(
     try:
         tls = usable_tls(choose_tls(os.environ, tls_cert, tls_key, tls_ca))
         if head:
-            store_path = str(Path(store).resolve()) if store else ""
             metrics_port = metrics_export_port if metrics_export_port >= 0 else None
             record = split_cluster.start_head(
                 amounts,
                 name=name,
                 host=host,
                 port=port,
-                store=store_path,
+                store=store,
                 metrics_port=metrics_port,
                 http_host=dashboard_host,
                 http_port=_free_port(dashboard_host, dashboard_port, DASHBOARD_PORT) if include_dashboard else None,
@@ -191,6 +198,15 @@ def stop(cluster: str | None, everything: bool) -> None:
         click.echo(f"Left {kept} alone that belong to a notebook or script; --all ends them too.")
     elif not chosen:
         click.echo("No cluster is running on this machine.")
+
+
+def _checked_store(text: str) -> str:
+    try:
+        if text:
+            parse_store(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return text
 
 
 def _free_port(host: str, wanted: int | None, usual: int) -> int:

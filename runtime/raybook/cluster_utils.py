@@ -36,6 +36,7 @@ from raybook.protocol.messages.daemons import NodeAmounts
 from raybook.protocol.messages.gcs import ListNodes, NodeInfo
 
 GRACE_S = 5.0
+GCS_MODULE = "raybook.gcs.main"
 _AMOUNTS = {
     "num_cpus": "num_cpus",
     "num_gpus": "num_gpus",
@@ -76,6 +77,25 @@ class ClusterNode:
     def kill_raylet(self, check_alive: bool = True) -> None:
         """SIGKILL to the raylet: its workers end with it, and nobody says goodbye."""
         self._signal(signal.SIGKILL)
+
+    def kill_gcs_server(self, check_alive: bool = True) -> None:
+        """SIGKILL to the head's GCS; its keeper starts it again. RuntimeError on a node that has none."""
+        pid = self.gcs_server_pid()
+        if pid is None:
+            if check_alive:
+                raise RuntimeError(f"{self!r} runs no GCS now.")
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    def gcs_server_pid(self) -> int | None:
+        """The pid of the head's GCS; None on other nodes, and for the moment between two of them."""
+        for pid, _ in session_dir.claimants(Path(self.session_dir)):
+            with contextlib.suppress(OSError):
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                if GCS_MODULE.encode() in words:
+                    return pid
+        return None
 
     def end(self, graceful: bool) -> None:
         """End it and wait until every process of it is gone, ``GRACE_S`` at most before it is killed."""
@@ -140,9 +160,10 @@ class Cluster:
 
     def add_node(self, wait: bool = True, **node_args: Any) -> ClusterNode:
         """Start a node, the first one as the head. node_args: num_cpus, num_gpus, memory and object_store_memory in bytes,
-        resources, labels; ``_system_config`` of the head: settings of the whole cluster (``base/config``). wait: until the
-        cluster knows it. Cost: 0.5 s. TypeError for an unknown argument."""
-        unknown = node_args.keys() - _AMOUNTS.keys() - _ACCEPTED - {"resources", "labels", "_system_config"}
+        resources, labels; of the head also store (see ``raybook start --store``) and ``_system_config``, settings of the
+        whole cluster (``base/config``). wait: until the cluster knows it. Cost: 0.5 s. TypeError for an unknown argument."""
+        own = {"resources", "labels", "_system_config"} | ({"store"} if self._record is None else set())
+        unknown = node_args.keys() - _AMOUNTS.keys() - _ACCEPTED - own
         if unknown:
             raise TypeError(f"add_node() got an unexpected keyword argument {sorted(unknown)[0]!r}.")
         amounts = NodeAmounts(
@@ -153,7 +174,7 @@ class Cluster:
         if self._record is None:
             self._settings = environment_of(node_args.get("_system_config") or {})
             with _environment(self._settings):
-                node = self._start_head(amounts, labels)
+                node = self._start_head(amounts, labels, node_args.get("store", ""))
         else:
             with _environment(self._settings):
                 started = split_cluster.join(
@@ -168,10 +189,11 @@ class Cluster:
             self.wait_for_nodes()
         return node
 
-    def _start_head(self, amounts: NodeAmounts, labels: dict[str, str]) -> ClusterNode:
-        self._record = split_cluster.start_head(amounts, labels=labels, metrics_port=None, tls=self._tls)
+    def _start_head(self, amounts: NodeAmounts, labels: dict[str, str], store: str) -> ClusterNode:
+        self._record = split_cluster.start_head(amounts, labels=labels, metrics_port=None, store=store, tls=self._tls)
         record = self._record
-        (found,) = [node for node in self._nodes() if node.is_head]
+        # A store may know of a head that was here before.
+        (found,) = [node for node in self._nodes() if node.is_head and node.socket_address == record.node_socket]
         self.head_node = ClusterNode(
             found.node_id.hex(), record.head_pid, record.node_socket, record.session_dir, True, record.address
         )
@@ -191,7 +213,9 @@ class Cluster:
         wanted = {node.node_id for node in self.list_all_nodes() if node.is_alive()}
         deadline = time.monotonic() + timeout
         while True:
-            alive = {node.node_id.hex() for node in self._nodes() if node.alive}
+            alive: set[str] = set()
+            with contextlib.suppress(ConnectionError):  # Its GCS may be on its way back.
+                alive = {node.node_id.hex() for node in self._nodes() if node.alive}
             if alive == wanted:
                 return
             if time.monotonic() > deadline:

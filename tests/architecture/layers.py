@@ -111,6 +111,8 @@ LAZY_EDGES: tuple[tuple[str, str], ...] = (
     # Engines are named in one place, and a script that only defines functions loads none.
     ("raybook.api.engine_factory", "raybook.engines."),
     ("raybook.api.engine_factory", "raybook.api.local_cluster"),
+    # ssl costs 10 ms, and few drivers are on other machines.
+    ("raybook.api.engine_factory", "raybook.io.tls"),
     # Graphs are written down with `.bind`; programs that write none load none of it.
     ("raybook.api.binding", "raybook.dag."),
     # zipfile and its kin cost 5 ms, and few environments have folders.

@@ -16,7 +16,7 @@ from raybook.gcs.service import GcsService
 from raybook.io.channel import Channel, LocalChannel, RemoteError
 from raybook.io.rpc import GrpcChannel, serve_grpc
 from raybook.io.sqlite_storage import SqliteStorage
-from raybook.io.storage import MemoryStorage, Storage, Write
+from raybook.io.storage import MemoryStorage, Storage
 from raybook.protocol.messages import gcs as messages
 from raybook.protocol.messages.node import ActorChanged, PlaceActor, SetObserved, StopActor, StopNode
 from raybook.testing.fake_raylet import FakeRaylet
@@ -319,30 +319,6 @@ def test_gcs_that_restarts_on_its_file_knows_names_actors_keys_and_finds_the_dea
         storage.close()
 
     asyncio.run(asyncio.wait_for(main(), 10))
-
-
-@pytest.mark.parametrize("make", [lambda folder: MemoryStorage(), lambda folder: SqliteStorage(folder / "s")])
-def test_storage_applies_batches_in_order(make, tmp_path):
-    async def main() -> None:
-        storage = make(tmp_path)
-        await asyncio.gather(
-            storage.write([Write("kv", b"a", b"1"), Write("kv", b"b", b"1")]),
-            storage.write([Write("kv", b"a", b"2")]),
-            storage.write([Write("kv", b"b", None), Write("jobs", b"j", b"")]),
-        )
-        assert storage.load("kv") == {b"a": b"2"}
-        assert storage.load("jobs") == {b"j": b""}
-        storage.close()
-        storage.close()
-
-    asyncio.run(main())
-
-
-def test_store_that_cannot_be_opened_names_its_path(tmp_path):
-    path = tmp_path / "gcs.sqlite"
-    path.write_bytes(b"no database at all, and long enough to be read as a header by SQLite" * 20)
-    with pytest.raises(OSError, match=r"gcs\.sqlite"):
-        SqliteStorage(path)
 
 
 def test_wrong_token_is_refused_before_anything_is_read(tmp_path):

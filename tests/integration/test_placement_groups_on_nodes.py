@@ -12,7 +12,7 @@ import pytest
 import raybook as ray
 from raybook.util import get_placement_group, placement_group, placement_group_table, remove_placement_group
 from raybook.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-from tests.integration.test_split_form import kill_gcs, own_world, restart_gcs, run, start_head, wait_until
+from tests.integration.test_split_form import kill_gcs, own_world, run, start_head, wait_for_another_gcs, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_world", "session_over")]
 _FIXTURES = own_world
@@ -73,13 +73,12 @@ def test_group_outlives_the_gcs_and_can_be_removed_by_the_next_one():
     assert group.wait(PATIENCE_S)
     actor = actor_in(group, 0)
     here = ray.get(actor.node.remote(), timeout=PATIENCE_S)
-    kill_gcs(record)
+    killed = kill_gcs(record)
     assert ray.get(actor.node.remote(), timeout=PATIENCE_S) == here
-    again = restart_gcs(record)
+    wait_for_another_gcs(record, killed)
     found = get_placement_group("kept")
     assert found == group and placement_group_table(found)["state"] == "CREATED"
     remove_placement_group(found)
     wait_until(lambda: ray.available_resources().get("CPU") == 2)
     ray.shutdown()
     assert run("stop").exit_code == 0
-    again.process.wait(5)

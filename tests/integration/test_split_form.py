@@ -16,13 +16,13 @@ from click.testing import CliRunner, Result
 
 import raybook as ray
 from raybook import cli
-from raybook.api import local_cluster, split_cluster
+from raybook.api import local_cluster
+from raybook.cluster_utils import ClusterNode
 from raybook.io import session_dir
 from raybook.io.process import descendants, is_alive, start_time
 from raybook.io.rpc import GrpcChannel
 from raybook.job_submission import JobStatus, JobSubmissionClient
 from raybook.protocol.messages import gcs as messages
-from raybook.protocol.messages.daemons import GcsOptions
 
 pytestmark = pytest.mark.slow
 
@@ -86,10 +86,10 @@ def whole_tree(record: local_cluster.ClusterRecord) -> list[tuple[int, int]]:
     return roots + [(pid, started) for pid in below if (started := start_time(pid)) is not None]
 
 
-def test_started_head_is_two_processes_that_answer_over_grpc_and_stop_leaves_nothing(own_world):
+def test_started_head_is_three_processes_that_answer_over_grpc_and_stop_leaves_nothing(own_world):
     record = start_head("--resources", '{"licence": 2}')
     tree = whole_tree(record)
-    assert len(session_dir.claimants(Path(record.session_dir))) == 2
+    assert len(session_dir.claimants(Path(record.session_dir))) == 3  # GCS, its keeper, raylet.
     (node,) = alive_nodes(record)
     assert (node.is_head, node.resources_total["licence"]) == (True, 20_000)
     output = run("status").output
@@ -149,37 +149,46 @@ def test_killed_node_is_declared_dead_and_the_cluster_goes_on(own_world):
     assert "1 dead" in run("status").output
 
 
-def restart_gcs(record: local_cluster.ClusterRecord) -> split_cluster.StartedProcess:
-    """The same GCS again: same address, same store."""
-    host, _, port = record.address.rpartition(":")
-    store = Path(record.session_dir) / split_cluster.STORE_FILE
-    return split_cluster.start_gcs(
-        GcsOptions(-1, "00" * 8, record.session_dir, record.token_file, "split", host, int(port), str(store))
-    )
+def gcs_of(record: local_cluster.ClusterRecord) -> int | None:
+    return ClusterNode(
+        "", record.head_pid, record.node_socket, record.session_dir, True, record.address
+    ).gcs_server_pid()
 
 
-def kill_gcs(record: local_cluster.ClusterRecord) -> None:
-    pid = session_dir.claimants(Path(record.session_dir))[0][0]
-    assert pid != record.head_pid
+def kill_gcs(record: local_cluster.ClusterRecord) -> int:
+    """The pid of what was killed."""
+    pid = gcs_of(record)
+    assert pid is not None and pid != record.head_pid
     os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def wait_for_another_gcs(record: local_cluster.ClusterRecord, than: int) -> None:
+    """Until one answers that is not the one that was killed."""
+    wait_until(lambda: gcs_of(record) not in (None, than))
+
+    def answers() -> bool:
+        try:
+            return bool(ask(record, messages.ListNodes()))
+        except ConnectionError:
+            return False
+
+    wait_until(answers)
 
 
 def test_killed_gcs_comes_back_from_its_file_and_the_node_finds_it_again(own_world):
     record = start_head()
     ask(record, messages.KvPut("ns", b"key", b"value"))
     (node,) = alive_nodes(record)
-    kill_gcs(record)
-    again = restart_gcs(record)
-    assert again.ready.cluster_id == record.cluster_id
+    wait_for_another_gcs(record, kill_gcs(record))
     value, status = ask(record, messages.KvGet("ns", b"key"), messages.ClusterStatus())
-    assert value.value == b"value"
+    assert value.value == b"value" and status.cluster_id.hex() == record.cluster_id
     assert [n.node_id for n in status.nodes if n.alive] == [node.node_id]
     # Each report of a node renews its row, so a newer version means that the raylet has found the new process.
     seen = ask(record, messages.GetFacts())[0].version
     wait_until(lambda: ask(record, messages.GetFacts())[0].version > seen)
     assert [n.node_id for n in alive_nodes(record)] == [node.node_id]
     assert run("stop").exit_code == 0
-    again.process.wait(5)
     wait_until(lambda: list(own_world.iterdir()) == [])
 
 
@@ -208,12 +217,16 @@ def test_tasks_and_actors_go_on_without_a_gcs_and_one_that_died_meanwhile_lives_
         lost = Counter.options(name="lost", lifetime="detached").remote()
         assert ray.get([kept.increase.remote(), lost.increase.remote()]) == [1, 1]
         victim = ray.get(lost.pid.remote())
-        kill_gcs(record)
+        # Its keeper starts it again within a second; until then there is none.
+        keeper = session_dir.claimants(Path(record.session_dir))[0][0]
+        os.kill(keeper, signal.SIGSTOP)
+        killed = kill_gcs(record)
         assert ray.get([kept.increase.remote() for _ in range(3)], timeout=5) == [2, 3, 4]
         assert ray.get([square.remote(i) for i in range(4)], timeout=5) == [0, 1, 4, 9]
         os.kill(victim, signal.SIGKILL)
         made_meanwhile = Counter.remote().increase.remote()
-        again = restart_gcs(record)
+        os.kill(keeper, signal.SIGCONT)
+        wait_for_another_gcs(record, killed)
         assert ray.get(ray.get_actor("kept").increase.remote(), timeout=10) == 5
         assert ray.get(made_meanwhile, timeout=10) == 1
         wait_until(lambda: state_of(record, "lost") == ("ALIVE", 1))
@@ -221,7 +234,6 @@ def test_tasks_and_actors_go_on_without_a_gcs_and_one_that_died_meanwhile_lives_
     finally:
         ray.shutdown()
     local_cluster.stop_cluster(record)
-    again.process.wait(5)
 
 
 def state_of(record: local_cluster.ClusterRecord, name: str) -> tuple[str, int]:
@@ -275,11 +287,18 @@ def test_jobs_of_a_started_head_go_on_when_the_gcs_is_killed(own_world, tmp_path
     job = client.submit_job(entrypoint=f"while [ ! -e {gate} ]; do sleep 0.02; done; echo done")
     wait_until(lambda: client.get_job_status(job) is JobStatus.RUNNING)
 
-    kill_gcs(record)
-    restarted = restart_gcs(record)
+    wait_for_another_gcs(record, kill_gcs(record))
     gate.touch()
 
     again = JobSubmissionClient(record.session_dir)
     wait_until(lambda: again.get_job_status(job).is_terminal())
     assert again.get_job_info(job).status is JobStatus.SUCCEEDED and again.get_job_logs(job) == "done\n"
-    assert restarted.ready.http_address == ""
+    # At the same port, too, once the killed one's server has let go of it.
+    wait_until(lambda: is_answered(record.http_address))
+
+
+def is_answered(address: str) -> bool:
+    try:
+        return JobSubmissionClient(f"http://{address}").get_version() is not None
+    except (ConnectionError, RuntimeError, OSError):
+        return False

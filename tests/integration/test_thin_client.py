@@ -21,6 +21,7 @@ from raybook.api.context import current_runtime
 from raybook.api.own_tasks import cancel_tasks, unfinished_tasks
 from raybook.base.errors import SessionLostError
 from raybook.engines.session import SessionEngine
+from raybook.io.certificates import make_authority, make_member
 from raybook.io.cluster_registry import ClusterRecord
 from raybook.io.process import descendants
 from raybook.protocol.messages.daemons import NodeAmounts
@@ -242,6 +243,21 @@ def test_logs_of_the_head_are_read_from_afar(connect, monkeypatch):
         engine().session.read_log("../token", 0, 100)
 
 
+def test_an_interrupt_ends_a_wait_and_nothing_else(connect):
+    connect()
+
+    @ray.remote
+    def slow():
+        time.sleep(1.0)
+        return "done"
+
+    ref = slow.remote()
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        ray.get(ref)
+    assert ray.get(ref, timeout=20) == "done"
+
+
 def test_a_small_call_is_not_held_up_by_a_large_value(connect):
     connect()
     big = ray.put(numpy.zeros(64 << 20, dtype=numpy.uint8))
@@ -345,7 +361,7 @@ def test_large_values_survive_a_cut_in_their_midst(connect, line):
     assert line.connections >= 3
 
 
-def test_a_silent_line_is_told_of_and_an_interrupt_ends_the_wait(connect, line, monkeypatch):
+def test_a_lost_line_is_told_of_once_and_so_is_its_return(connect, line):
     connect()
     said: list[str] = []
     engine()._core.on_log = said.append
@@ -556,8 +572,36 @@ def test_another_version_is_refused_in_two_columns(head, monkeypatch):
     with pytest.raises(ConnectionError) as caught:
         ray.init(f"ray://{head.session_address}", token_file=head.token_file)
     text = str(caught.value)
-    assert "this process" in text and "the cluster" in text and "protocol  99" in text
-    assert "pip install raybook==" in text
+    assert "this process" in text and "the cluster" in text and "differs" in text
+    assert "99" in text and "pip install raybook==" in text
+
+
+def test_a_thin_client_speaks_tls_where_the_head_does(tmp_path, monkeypatch):
+    ray.shutdown()
+    make_authority(tmp_path / "ours")
+    files = make_member(tmp_path / "ours", "node")
+    record = split_cluster.start_head(NodeAmounts(num_cpus=1), session_port=0, metrics_port=None, tls=files)
+    line = CutLine(record.session_address)
+    try:
+        monkeypatch.setenv("RAY_USE_TLS", "1")
+        for name, path in (("SERVER_CERT", files.cert), ("SERVER_KEY", files.key), ("CA_CERT", files.ca)):
+            monkeypatch.setenv(f"RAY_TLS_{name}", path)
+        ray.init(f"ray://{line.address}", token_file=record.token_file)
+
+        @ray.remote
+        def add(a, b):
+            return a + b
+
+        array = numpy.arange(3_000_000)
+        ref = ray.put(array)
+        line.cut()
+        assert ray.get(add.remote(1, 2), timeout=20) == 3
+        assert numpy.array_equal(ray.get(ref), array)
+        assert line.connections >= 2
+    finally:
+        ray.shutdown()
+        line.close()
+        local_cluster.stop_cluster(record)
 
 
 def test_nobody_at_the_address_is_told(head):

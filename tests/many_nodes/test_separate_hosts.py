@@ -19,6 +19,11 @@ def where(seconds=0.0):
     return ray.get_runtime_context().get_node_id()
 """
 
+KILL_GCS = (
+    "for each in /proc/[0-9]*; do grep -qs raybook[.]gcs[.]main $each/cmdline && kill -KILL ${each#/proc/}; done; true"
+)
+"""The brackets keep the pattern from finding itself."""
+
 
 @pytest.fixture(scope="module")
 def three() -> Iterator[tuple[list[Host], str]]:
@@ -64,6 +69,41 @@ print(ray.get(check.remote(made), timeout=60), int(ray.get(made, timeout=60)[-1]
 """
     )
     assert hosts[0].python(program.format(address=address), 120) == "(True, 500000000) 62499999\n"
+
+
+def test_the_gcs_is_killed_in_the_middle_of_a_sweep_and_every_result_is_right(three: tuple[list[Host], str]):
+    hosts, address = three
+    program = (
+        CONNECT
+        + """
+@ray.remote
+def trial(number):
+    time.sleep(0.2)
+    return numpy.full(100_000, number)
+@ray.remote(num_cpus=0)
+class Counter:
+    count = 0
+    def increase(self):
+        self.count += 1
+        return self.count
+kept = Counter.options(name="kept", resources={{"host1": 0.1}}).remote()
+assert ray.get(kept.increase.remote(), timeout=30) == 1
+refs = [trial.remote(number) for number in range(40)]
+ray.wait(refs, num_returns=5, timeout=30)
+print("go", flush=True)
+assert [ray.get(kept.increase.remote(), timeout=30) for _ in range(100)] == list(range(2, 102))
+fresh = Counter.options(resources={{"host2": 0.1}}).remote()
+assert ray.get(fresh.increase.remote(), timeout=30) == 1
+assert ray.get(ray.get_actor("kept").increase.remote(), timeout=30) == 102
+print([int(array[0]) for array in ray.get(refs, timeout=60)] == list(range(40)), len(ray.nodes()))
+"""
+    )
+    running = hosts[0].start_python(program.format(address=address))
+    assert running.stdout is not None
+    assert running.stdout.readline() == "go\n"
+    hosts[0].run("sh", "-c", KILL_GCS)
+    assert running.stdout.read() == "True 3\n"
+    assert running.wait(30) == 0
 
 
 def test_a_host_loses_its_power_in_the_middle_of_a_sweep_and_every_result_is_right(three: tuple[list[Host], str]):

@@ -11,6 +11,7 @@ from typing import Any
 from raybook.api.context import DRIVER, LOCAL
 from raybook.api.init_options import InitOptions, split_host_port
 from raybook.api.worker_output import WorkerOutput
+from raybook.base.tls_files import TlsFiles
 from raybook.engines.engine import Engine
 from raybook.io.process import raise_file_limit
 
@@ -91,8 +92,15 @@ def _join(options: InitOptions, address: str, common: dict[str, Any]) -> Engine:
         door, token = session_door_of(found.session_dir), found.token
     else:
         door, token = f"tcp:{address}", read_token(address, options.token_file)
-    engine = _session_engine().knock(door, token, session=options.session, **common)
+    security = _tls(options.tls) if options.tls is not None and door.startswith("tcp:") else None
+    engine = _session_engine().knock(door, token, session=options.session, security=security, **common)
     return engine
+
+
+def _tls(files: TlsFiles) -> Any:
+    from raybook.io.tls import Tls
+
+    return Tls(files)
 
 
 def _session_engine() -> Any:

@@ -23,6 +23,7 @@ from raybook.api.option_checks import (
 )
 from raybook.base.config import AS_RAY_VARIABLE, read_environment
 from raybook.base.logging_config import LoggingConfig
+from raybook.base.tls_files import TlsFiles, choose_tls
 
 LOCAL_ADDRESS = "local"
 CLIENT_SCHEME = "ray://"
@@ -71,6 +72,8 @@ class InitOptions(msgspec.Struct, frozen=True):
     is_distant: bool = False
     """The address is one at which thin clients knock (``ray://``)."""
     token_file: str = ""
+    tls: TlsFiles | None = None
+    """What is shown to a head on another machine, and asked of it."""
 
 
 def make_init_options(address: str | None, environ: Mapping[str, str], asked: Mapping[str, Any]) -> InitOptions:
@@ -122,6 +125,7 @@ def make_init_options(address: str | None, environ: Mapping[str, str], asked: Ma
         kernel_id=asked["_kernel_id"],
         session=asked["session"] or "",
         is_distant=is_distant,
+        tls=choose_tls(environ),
         token_file=asked["token_file"] or next((environ[name] for name in TOKEN_VARIABLES if environ.get(name)), ""),
     )
 

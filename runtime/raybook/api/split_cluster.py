@@ -22,12 +22,14 @@ from raybook.base.version import VERSION
 from raybook.io import cluster_registry, daemon, session_dir
 from raybook.io.cluster_registry import ClusterRecord
 from raybook.io.process import start_time
+from raybook.io.store_address import SQLITE, parse_store
 from raybook.protocol.auth import new_token
 from raybook.protocol.messages.daemons import GcsOptions, NodeAmounts, NodeOptions, Ready
 
-GCS_MODULE = "raybook.gcs.main"
+KEEPER_MODULE = "raybook.gcs.keeper"
 RAYLET_MODULE = "raybook.raylet.main"
 STORE_FILE = "gcs.sqlite"
+STORE_SECRET_FILE = "store"
 
 
 class StartedProcess(msgspec.Struct):
@@ -50,19 +52,25 @@ def start_head(
     http_port: int | None = None,
     tls: TlsFiles | None = None,
     session_port: int | None = None,
+    token: bytes | None = None,
 ) -> ClusterRecord:
-    """Start a GCS and the raylet of its machine; returns the cluster's record when both serve. store: SQLite file, by
-    default one in the session folder. ValueError for a taken name; RaySystemError, with the end of the log, when one of
-    them does not start (the other one is ended then). metrics_port: of the page for Prometheus; 0: any free one, None: no
-    page. http_host, http_port: of the HTTP door, likewise. session_port: where thin clients knock, on ``host``, likewise.
-    tls: what is shown to other nodes and asked of them."""
+    """Start a GCS with its keeper, and the raylet of its machine; returns the cluster's record when both serve. store: an
+    address (``io/store_address``), by default a SQLite file in the session folder. ValueError for a taken name or for no
+    address of a store; RaySystemError, with the end of the log, when one of them does not start (the other one is ended
+    then). metrics_port: of the page for Prometheus; 0: any free one, None: no page. http_host, http_port: of the HTTP door,
+    likewise. session_port: where thin clients knock, on ``host``, likewise. token: of a cluster whose nodes this head finds
+    again by its store; a fresh one by default. tls: what is shown to other nodes and asked of them."""
     if name and any(record.name == name for record in list_clusters()):
         raise ValueError(f"A cluster named {name!r} is running already; stop it, or choose another name.")
+    address = parse_store(store) if store else None
+    if address is not None and address.kind == SQLITE:
+        store = address.target
     cluster_id = ids.random_id().hex()
     folder = session_dir.create(cluster_id)
     started: list[StartedProcess] = []
     try:
-        token_file = session_dir.write_token(folder, new_token())
+        token_file = session_dir.write_token(folder, token or new_token())
+        secret = address is not None and address.has_password
         options = GcsOptions(
             READY_FD_UNSET,
             cluster_id,
@@ -71,13 +79,14 @@ def start_head(
             name,
             host,
             port,
-            store or str(folder / STORE_FILE),
+            "" if secret else store or str(folder / STORE_FILE),
             metrics_port,
             http_host,
             http_port,
+            store_file=str(session_dir.write_secret(folder, STORE_SECRET_FILE, store.encode())) if secret else "",
             tls=tls,
         )
-        started.append(start_gcs(options))
+        started.append(_start(KEEPER_MODULE, options, folder))
         gcs = started[0].ready
         node = NodeOptions(
             READY_FD_UNSET,
@@ -101,11 +110,6 @@ def start_head(
             daemon.stop(each.process, timeout_s=3.0)
         session_dir.remove(folder)
         raise
-
-
-def start_gcs(options: GcsOptions) -> StartedProcess:
-    """Start a GCS; also one that takes over from the store of one that died. RaySystemError."""
-    return _start(GCS_MODULE, options, Path(options.session_dir))
 
 
 def join(

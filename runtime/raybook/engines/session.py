@@ -30,9 +30,11 @@ from raybook.core.owner.records import Wait
 from raybook.engines.engine import ActorHandleState, ActorOptions, CallOptions, Function
 from raybook.engines.native import NativeEngine
 from raybook.engines.own_tasks import OwnTasks, UnfinishedTask
-from raybook.engines.session_core import Order, SessionCore
+from raybook.engines.session_core import SessionCore
 from raybook.engines.session_mirror import EndedCalls
+from raybook.engines.session_orders import Order
 from raybook.engines.session_values import SessionValues
+from raybook.io.transport import Security
 from raybook.protocol.messages import session as m
 from raybook.protocol.messages.output import WorkerLine, WorkerLines
 from raybook.session.client_link import KnockRefused, knock_at
@@ -65,11 +67,12 @@ class SessionEngine(NativeEngine):
         cls, address: str, token: bytes, *, session: str = "", namespace: str | None = None, kernel_id: str = "",
         environment: str = PLAIN, stop_cluster: Callable[[], None] | None = None,
         on_output: Callable[[list[WorkerLine]], None] | None = None, logging: str = "",
+        security: Security | None = None,
     ) -> SessionEngine:  # fmt: skip
         """Connect this process, as a thin client, to the head whose session door is at ``address`` (``tcp:host:port`` or
         ``unix:/path``). session: the name of the session to begin or go on with; "": one that ends with this process.
-        ConnectionError, with the head's words, when it cannot be. Cost: 0.4 s for a new session, 5 ms for one that is
-        there."""
+        security: TLS, to a port. ConnectionError, with the head's words, when it cannot be. Cost: 0.4 s for a new
+        session, 5 ms for one that is there."""
         knock = m.Knock(
             process_id=random_id(),
             session_id=b"",
@@ -87,11 +90,11 @@ class SessionEngine(NativeEngine):
             who=f"{_user()}@{socket.gethostname()}, process {os.getpid()}",
         )
         try:
-            first = knock_at(address, token, knock)
+            first = knock_at(address, token, knock, security)
         except KnockRefused as refused:
             raise ConnectionError(f"The head at {address.removeprefix('tcp:')} refused: {refused}") from None
         welcome = first[1]
-        core = SessionCore(address, token, knock, first)
+        core = SessionCore(address, token, knock, first, security)
         if on_output is not None:
             core.raylet_handlers[WorkerLines] = lambda message: on_output(message.lines)
         job = Job(welcome.job_id, welcome.namespace, knock.import_paths, logging)

@@ -5,89 +5,57 @@ orders to the session (``protocol/messages/session``), in the same order; answer
 here has looked at. Decides nothing: what a record does is decided by the session's owner machine, when a connection is made
 by ``core/session/client``.
 
-Invariants: only the link's thread touches the mirror's waits; a value leaves the mirror when a reference to it goes or the
+Invariants: only turns of the link touch the mirror's waits; a value leaves the mirror when a reference to it goes or the
 mirror is full, and is then looked at again by whoever needs it.
 """
 
 from __future__ import annotations
 
+import _thread
+import logging
 import sys
+import threading
 import time
 import types
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from raybook.base.errors import SessionLostError
-from raybook.base.ids import IdFactory, return_id
-from raybook.base.specs import STREAMING, Value
+from raybook.base.ids import IdFactory
 from raybook.core.owner.records import (
-    CancelCommand,
-    CancelWait,
-    CreateActorCommand,
-    Fulfil,
-    FunctionStats,
-    HoldRef,
-    KillingActor,
-    KnowActor,
-    Put,
-    TakeItem,
-    TaskRecord,
     ToRaylet,
     Wait,
 )
 from raybook.core.owner.wait_set import WaitSet
 from raybook.core.session.client import OPEN
 from raybook.engines.session_mirror import MirroredOwner, NoFacts
+from raybook.engines.session_orders import Order, OrderWriter, Question, wake
 from raybook.engines.session_transfers import Transfers
-from raybook.io.transport import FramedSocket
+from raybook.io.transport import FramedSocket, Security
 from raybook.protocol.messages import session as m
 from raybook.protocol.messages.output import WorkerLines
-from raybook.protocol.messages.raylet import FactsDelta, GcsReply, PublishFacts, Subscribe
+from raybook.protocol.messages.raylet import FactsDelta, GcsReply
 from raybook.session.client_link import ClientLink
-from raybook.worker.leading import shut_lock
+from raybook.worker.baton import Baton
+from raybook.worker.deferred_signals import DeferredSignals
+from raybook.worker.doorbell import Doorbell
+from raybook.worker.leading import Leading
 from raybook.worker.raylet_link import GcsRequest
 
 LOST_CODE = "SessionLostError"
-LOOK_S = 5.0
-"""How often a thread that waits looks whether there is anything left to wait for."""
+STOP_S = 3.0
+LINGER_S = 0.1
 
-encode_body = m.encode_body
-
-
-class Question:
-    """One ``Ask`` from a user thread, which waits on ``lock``."""
-
-    __slots__ = ("body", "done", "lock", "told", "what")
-
-    def __init__(self, what: str, body: bytes) -> None:
-        self.what = what
-        self.body = body
-        self.told: m.Told | None = None
-        self.done = False
-        self.lock = shut_lock()
-
-    def answer(self, told: m.Told | None) -> None:
-        if not self.done:
-            self.told = told
-            self.done = True
-            self.lock.release()
-
-
-class Order:
-    """An order as it is."""
-
-    __slots__ = ("message",)
-
-    def __init__(self, message: Any) -> None:
-        self.message = message
+logger = logging.getLogger(__name__)
 
 
 class SessionCore:
     """One membership of a thin client in one session. first: the welcomed connection."""
 
     def __init__(
-        self, address: str, token: bytes, knock: m.Knock, first: tuple[FramedSocket, m.Welcome, list[Any]]
-    ) -> None:
+        self, address: str, token: bytes, knock: m.Knock, first: tuple[FramedSocket, m.Welcome, list[Any]],
+        security: Security | None = None,
+    ) -> None:  # fmt: skip
         self.registered = self.welcome = welcome = first[1]
         self.config = welcome.config
         self.me = welcome.me
@@ -102,43 +70,27 @@ class SessionCore:
         self.raylet_handlers: dict[type, Callable[[Any], None]] = {}
         self.facts = NoFacts()
         self.owner = MirroredOwner(self._explain)
-        self.leading = self
+        self.is_ending = False
+        self._stopping = False
+        self._goodbye = m.Goodbye(True)
+        self._stop_reason = ""
+        self.baton = Baton()
+        self.doorbell = bell = Doorbell(self.baton)
+        self.queue = bell.queue
+        self.deferred = DeferredSignals(bell.ring)
         self.transfers = Transfers(lambda order: self.submit(Order(order)))
         self.tickets = _Tickets(self)
         self.noted: set[bytes] = set()
         """Actors whose handles the session has."""
-        self._functions: set[bytes] = set()
         self._waits = WaitSet()
-        self._looked: set[bytes] = set()
-        self._calls: dict[int, GcsRequest] = {}
-        self._questions: dict[int, Question] = {}
-        self._next_number = 1
-        self._out: list[bytes] = []
-        self._to_look: list[bytes] = []
-        self._released: list[bytes] = []
-        self._link = ClientLink(address, token, knock, first, self._encode, self._deliver, self._say, self._ended)
-        self.queue = self._link.queue
-        self.submit = self.submit_soon = self._link.submit
-        self._encoders: dict[type, Callable[[Any], None]] = {
-            bytes: self._released.append,
-            TaskRecord: self._on_record,
-            Put: lambda event: self._on_value(m.Store, event),
-            Fulfil: lambda event: self._on_value(m.Resolve, event),
-            HoldRef: self._on_hold,
-            TakeItem: self._on_take,
-            CreateActorCommand: lambda event: self._send(m.NoteActor(event.actor_id, event.held, event.detached)),
-            KnowActor: lambda event: self._send(m.MeetActor(event.actor_id, event.owner_address)),
-            KillingActor: lambda event: self._send(m.WillKill(event.actor_id)),
-            CancelCommand: lambda event: self._send(m.CancelTask(event.task_id, event.force, event.recursive)),
-            Wait: self._on_wait,
-            CancelWait: lambda event: self._waits.cancel(event.wait),
-            GcsRequest: self._on_gcs_request,
-            ToRaylet: self._on_to_raylet,
-            Question: self._on_question,
-            Order: lambda event: self._send(event.message),
-            types.FunctionType: lambda event: event(),
-            types.MethodType: lambda event: event(),
-        }
+        self._writer = OrderWriter(self.owner, self._waits)
+        self._link = self.unfinished = ClientLink(
+            address, token, knock, first, bell, self._encode, self._deliver, self._say, self._ended, self._has_signals,
+            security,
+        )  # fmt: skip
+        self.awaited = self._waits.waiting
+        self.leading = Leading(self, self._link.turn, self._fail, self.deferred)  # type: ignore[arg-type]
+        self._thread = threading.Thread(target=self._run, name="raybook-io", daemon=True)
         self._handlers: dict[type, Callable[[Any], None]] = {
             m.Arrived: self._on_arrived,
             m.GcsAnswered: self._on_gcs_answered,
@@ -156,11 +108,18 @@ class SessionCore:
     # Called by user threads; names and meanings are the core process's.
 
     def start(self) -> None:
-        self._link.start()
+        self._thread.start()
 
     def stop(self, ends_session: bool = True) -> None:
-        reason = "This process has left its cluster (shutdown was called)."
-        self._link.stop(m.Goodbye(ends_session), reason)
+        """Leave: what was ordered goes out first, for a moment at most. Idempotent; blocks until it is done."""
+        if not self._stopping:
+            self._goodbye = m.Goodbye(ends_session)
+            self._stop_reason = "This process has left its cluster (shutdown was called)."
+            self._stopping = True
+            self.doorbell.ring()
+            self.baton.unpark()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(STOP_S)
 
     def close_in_child(self) -> None:
         self._link.close_in_child()
@@ -168,24 +127,21 @@ class SessionCore:
     def lost_error(self) -> Exception:
         return SessionLostError(self.lost_reason)
 
+    def submit(self, event: Any) -> None:
+        """Hand an event over. Blocks while far more has been ordered than the network took."""
+        self.doorbell.submit(event)
+        if self._link.is_full and self.baton.leader != _thread.get_ident():
+            self._link.wait_for_room()
+
+    def submit_soon(self, event: Any) -> None:
+        """As ``submit``, for what the same thread will probably wait for next."""
+        self.doorbell.submit_soon(event)
+        if self._link.is_full and self.baton.leader != _thread.get_ident():
+            self._link.wait_for_room()
+
     def wait_for(self, event: Any, timeout_s: float | None = None) -> bool:
-        """Hand an event over and wait until it is done."""
-        if self._link.is_own_thread:
-            raise RuntimeError(
-                "A blocking call of raybook was made by a callback that runs inside raybook itself; it would wait for "
-                "itself. Nothing was done. Make the call from ordinary code."
-            )
-        if event.lock is None:
-            event.lock = shut_lock()
-        self.submit(event)
-        end_s = None if timeout_s is None else time.monotonic() + timeout_s
-        while True:
-            left_s = LOOK_S if end_s is None else min(LOOK_S, end_s - time.monotonic())
-            if event.lock.acquire(timeout=max(0.0, left_s)):
-                return True
-            # What was handed over at the moment of the end has nobody to open it.
-            if self.lost_reason or (end_s is not None and time.monotonic() >= end_s):
-                return bool(event.done)
+        """Hand an event over and wait until it is done; False on time-out, and when the session is lost."""
+        return self.leading.wait_for(event, timeout_s)
 
     def submit_call(self, function: Callable[[], None]) -> None:
         self.submit(function)
@@ -223,128 +179,48 @@ class SessionCore:
             return "the session does not answer now; the connection may be lost"
         return told.body.decode() or told.error_text
 
-    # Records → orders, on the link's thread.
+    # The loop
+
+    def _run(self) -> None:
+        """The I/O thread; as the core process's."""
+        baton, link = self.baton, self._link
+        baton.take_up()
+        try:
+            link.open()
+            while not self._stopping:
+                link.turn()
+                if (baton.is_claimed or (baton.is_wanted and self._is_quiet())) and not self._stopping:
+                    baton.lay_down()
+                    baton.wait_until_needed()
+                    baton.take_up()
+                    self.doorbell.left_to_lie = 0
+            link.drain(self._goodbye)
+        except Exception:  # noqa: BLE001 - it is logged, and ends this process's membership.
+            self._fail()
+        finally:
+            link.finish(self._stop_reason)
+        # A thread may have looked for the end just before it, and have handed its event over just after.
+        time.sleep(LINGER_S)
+        link.refuse_rest()
+
+    def _fail(self) -> None:
+        logger.exception("The I/O loop of raybook failed; this process leaves its session.")
+        self._stop_reason = "raybook's I/O loop failed; its traceback is in the log. Please report it."
+        self._stopping = True
+        self._ended("", self._stop_reason)
+
+    def _is_quiet(self) -> bool:
+        return not (self.queue or self.unfinished or self.awaited or self.is_ending)
+
+    def _has_signals(self) -> bool:
+        return bool(self.deferred.noted) or self._stopping
 
     def _encode(self, events: list[Any]) -> Iterable[bytes]:
         if self.lost_reason:
             for event in events:
                 self._refuse(event)
             return ()
-        encoders = self._encoders
-        released = self._released
-        for event in events:
-            kind = type(event)
-            if released and kind is not bytes:
-                self._let_go()
-            encoders[kind](event)
-        if released:
-            self._let_go()
-        return self._take_out()
-
-    def _take_out(self) -> list[bytes]:
-        if self._to_look:
-            ids, self._to_look = self._to_look, []
-            self._out.append(encode_body(m.Look(ids)))
-        out, self._out = self._out, []
-        return out
-
-    def _send(self, message: Any) -> None:
-        self._out.append(encode_body(message))
-
-    def _let_go(self) -> None:
-        ids = list(self._released)
-        self._released.clear()
-        values, references = self.owner.objects.values, self.owner.references
-        for key in ids:
-            values.drop(key)
-            references.release(key)
-            self._looked.discard(key)
-        self._send(m.Release(ids))
-
-    def _on_hold(self, event: HoldRef) -> None:
-        self.owner.references.hold(event.ref.object_id)
-        self._send(m.Hold(event.ref))
-
-    def _on_record(self, record: TaskRecord) -> None:
-        spec = record.spec
-        if record.actor_id:
-            self._send(
-                m.Call(
-                    spec, record.actor_id, record.retries_left, record.held, record.submitted_s, record.call_site,
-                    record.may_overtake,
-                )
-            )  # fmt: skip
-        else:
-            self._introduce(spec.function_key, record.stats)
-            self._send(
-                m.Submit(
-                    spec,
-                    record.scheduling_class,
-                    record.retries_left,
-                    record.held,
-                    record.submitted_s,
-                    record.call_site,
-                )
-            )
-        if spec.num_returns == STREAMING:
-            self._look(return_id(spec.task_id, 1))
-
-    def _introduce(self, key: bytes, stats: FunctionStats) -> None:
-        if key not in self._functions:
-            self._functions.add(key)
-            self._send(m.Function(key, stats.name, stats.function, stats.payload))
-
-    def _on_value(self, kind: type, event: Put | Fulfil) -> None:
-        value = event.value
-        self._send(kind(event.object_id, value))
-        if value.location is None:
-            # Whoever asks for it next need not ask the session.
-            self._become_ready(event.object_id, Value(value.inline, None, value.error))
-
-    def _on_take(self, event: TakeItem) -> None:
-        self._send(m.Take(event.task_id, event.index))
-        self._look(return_id(event.task_id, event.index + 1))
-
-    def _on_wait(self, wait: Wait) -> None:
-        values = self.owner.objects.values
-        missing = self._waits.add(wait, values)
-        if wait.done:
-            _wake(wait)
-            return
-        for key in missing:
-            self._look(key)
-
-    def _look(self, key: bytes) -> None:
-        if key not in self._looked and key not in self.owner.objects.values:
-            self._looked.add(key)
-            self._to_look.append(key)
-
-    def _on_gcs_request(self, request: GcsRequest) -> None:
-        number = 0
-        if request.is_watched or request.on_reply is not None:
-            number = self._number()
-            self._calls[number] = request
-        self._send(m.CallGcs(number, request.method, request.request))
-
-    def _on_to_raylet(self, event: ToRaylet) -> None:
-        message = event.message
-        if type(message) is PublishFacts:
-            self._send(m.Publish(message.facts))
-        elif type(message) is Subscribe:
-            self._send(m.Follow(message.active))
-
-    def _on_question(self, question: Question) -> None:
-        number = self._number()
-        self._questions[number] = question
-        if self._to_look:
-            # What is looked at before the question is looked at by the session before it, too.
-            ids, self._to_look = self._to_look, []
-            self._send(m.Look(ids))
-        self._send(m.Ask(number, question.what, question.body))
-
-    def _number(self) -> int:
-        self._next_number += 1
-        return self._next_number
+        return self._writer.encode(events)
 
     # Answers
 
@@ -353,22 +229,15 @@ class SessionCore:
         self._handlers[type(message)](message)
 
     def _on_arrived(self, message: m.Arrived) -> None:
-        self._looked.discard(message.object_id)
-        self._become_ready(message.object_id, message.value)
-
-    def _become_ready(self, key: bytes, value: Value) -> None:
-        self.owner.objects.values.add(key, value)
-        if key in self._waits.waiting:
-            for wait in self._waits.ready(key, value.error is not None):
-                _wake(wait)
+        self._writer.arrived(message.object_id, message.value)
 
     def _on_gcs_answered(self, message: m.GcsAnswered) -> None:
-        request = self._calls.pop(message.number, None)
+        request = self._writer.calls.pop(message.number, None)
         if request is not None:
             request.answer(GcsReply(message.number, message.reply, message.error_code, message.error_text))
 
     def _on_told(self, message: m.Told) -> None:
-        question = self._questions.pop(message.number, None)
+        question = self._writer.questions.pop(message.number, None)
         if question is not None:
             question.answer(message)
 
@@ -388,27 +257,23 @@ class SessionCore:
     # The end
 
     def _ended(self, code: str, text: str) -> None:
-        """Link's thread: nothing will come any more; whoever waits finds out why."""
+        """In a turn: nothing will come any more; whoever waits finds out why."""
         if self.lost_reason:
             return
         self.lost_code, self.lost_reason = code, text
+        self.is_ending = True
         self.on_cluster_lost(text)
         for wait in self._waits.abandon():
-            _wake(wait)
-        calls, self._calls = self._calls, {}
-        for request in calls.values():
-            request.answer(None)
-        questions, self._questions = self._questions, {}
-        for question in questions.values():
-            question.answer(None)
+            wake(wait)
+        self._writer.abandon()
         self.transfers.fail_all(LOST_CODE, text)
         # What was appended and not looked at yet is refused when it is.
-        self._link.submit(_nothing)
+        self.doorbell.submit(_nothing)
 
     def _refuse(self, event: Any) -> None:
         kind = type(event)
         if kind is Wait:
-            _wake(event)
+            wake(event)
         elif kind is GcsRequest or kind is Question:
             event.answer(None)
         elif kind is types.FunctionType or kind is types.MethodType:
@@ -422,13 +287,6 @@ class _Tickets:
     def abandon(self, ticket: Any) -> None:
         """An upload will not become an object."""
         self._core.submit(Order(m.DropUpload(ticket.number)))
-
-
-def _wake(wait: Wait) -> None:
-    if wait.callback is not None:
-        wait.callback()
-    elif wait.lock is not None:
-        wait.lock.release()
 
 
 def _nothing() -> None:

@@ -1,6 +1,6 @@
 """Session mirror: what a thin client knows of the owner machine on the head, under the names that the native engine uses.
 
-Values that have arrived, and counts where an engine counts without a message. Written by the link's thread alone. Invariant:
+Values that have arrived, and counts where an engine counts without a message. Written by whoever turns the link. Invariant:
 what is not here is not known, and is looked at again; nothing is decided by what is.
 """
 
@@ -17,7 +17,7 @@ MIRROR_ITEMS_MAX = 100_000
 
 
 class Mirror(OrderedDict[bytes, Value]):
-    """Values that arrived, the oldest first; beyond its limits the oldest go. Written by the link's thread alone."""
+    """Values that arrived, the oldest first; beyond its limits the oldest go. Written by whoever turns the link."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """Transfers of a thin client: large values on their way to the session and back, in parts.
 
 A sender may be ``WINDOW_BYTES`` ahead of what the receiver has taken; so one transfer never fills the line, and a small
-call finds its place between two parts. User threads make tickets and wait; the link's thread does the rest.
+call finds its place between two parts. User threads make tickets and wait; whoever turns the link does the rest.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class UploadTicket:
         self.lock = shut_lock()
         """Opened when it is over."""
         self._allowed = WINDOW_BYTES
-        """Written by the link's thread alone, as ``_sent`` is by the user's: neither needs a lock."""
+        """Written by whoever turns the link, as ``_sent`` is by the user's: neither needs a lock."""
         self._sent = 0
         self._gate: Any = None
 
@@ -49,19 +49,19 @@ class UploadTicket:
         self._sent += count
         while self._sent > self._allowed and not self.done:
             self._gate = gate = shut_lock()
-            # Looked at once more: the link's thread may have raised it before it saw the gate.
+            # Looked at once more: a turn may have raised it before it saw the gate.
             if self._sent <= self._allowed or self.done:
                 break
             gate.acquire()
         return not self.done
 
     def give_credit(self, count: int) -> None:
-        """Link's thread."""
+        """In a turn."""
         self._allowed += count
         self._open_gate()
 
     def finish(self, error_code: str = "", error_text: str = "") -> None:
-        """Link's thread: it is stored, or never will be. The second time nothing happens."""
+        """In a turn: it is stored, or never will be. The second time nothing happens."""
         if not self.done:
             self.error_code, self.error_text = error_code, error_text
             self.done = True
@@ -107,7 +107,7 @@ class DownloadTicket:
 
 
 class Transfers:
-    """The link's thread's side, and the making of tickets. order: hands an order to the link (any thread)."""
+    """The link's side, and the making of tickets. order: hands an order to the link (any thread)."""
 
     def __init__(self, order: Callable[[Any], None]) -> None:
         self._order = order
@@ -158,7 +158,7 @@ class Transfers:
             self._downloads.pop(ticket.number, None)
         return ticket
 
-    # The link's thread
+    # In turns
 
     def on_credit(self, message: Credit) -> None:
         ticket = self._uploads.get(message.transfer)

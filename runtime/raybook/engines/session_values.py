@@ -12,8 +12,9 @@ from typing import Any
 from raybook.base.error_values import error_from_code, error_from_value
 from raybook.base.specs import Location, RefInfo, Value
 from raybook.core.owner.records import CancelWait, Wait
-from raybook.engines.session_core import Order, SessionCore
+from raybook.engines.session_core import SessionCore
 from raybook.engines.session_mirror import MIRROR_BYTES_MAX
+from raybook.engines.session_orders import Order
 from raybook.protocol.messages.session import SYNC, SeenError, placed
 from raybook.protocol.serialization import SerializationContext, Serialized, deserialize
 from raybook.worker.leading import shut_lock

@@ -15,32 +15,31 @@ from typing import Any
 from raybook.core.cluster import actor_events
 from raybook.io.channel import Channel, LocalChannel, RemoteError
 from raybook.io.outbox import Outbox
-from raybook.io.storage import Storage, Write
 from raybook.protocol.messages.node import ActorChanged, PlaceActor, StopActor
 
 logger = logging.getLogger(__name__)
+
+GRACE_S = 30.0
+"""No call takes longer."""
+CLOSE_S = 0.5
 
 Answered = Callable[[bytes, Any, Any], None]
 """(node, request, reply or RemoteError)."""
 
 
 class EffectRunner:
-    """Persists first, then acts; see the module's text."""
+    """See the module's text. Whoever calls ``act`` has written down what led to it (``gcs/ledger``)."""
 
     def __init__(
         self,
-        storage: Storage,
         published: Callable[[actor_events.Publish], None],
         answered: Answered,
         unreachable: Callable[[bytes], None],
     ) -> None:
-        self._storage = storage
         self._published = published
         self._answered = answered
         self._unreachable = unreachable
         self._outboxes: dict[bytes, Outbox] = {}
-        self._backlog: list[tuple[Sequence[Write], Sequence[Any], asyncio.Future[None]]] = []
-        self._saver: asyncio.Task[None] | None = None
         self._closings: set[asyncio.Task[None]] = set()
         self._acts: dict[type, Callable[[Any], None]] = {
             actor_events.Place: self._place,
@@ -54,7 +53,8 @@ class EffectRunner:
         if outbox is None:
             self._outboxes[node_id] = Outbox(channel, partial(self._unreachable, node_id))
         else:
-            self._close_later(outbox.channel.close())
+            # What is under way through the old one is not to be lost: a cancelled call would stop the outbox.
+            self._close_later(outbox.channel.close(GRACE_S))
             outbox.channel = channel
             outbox.resume()
 
@@ -107,50 +107,21 @@ class EffectRunner:
         for node_id in self._outboxes:
             self.send(node_id, method, request)
 
-    async def run(self, writes: Sequence[Write], effects: Sequence[Any]) -> None:
-        """Write, then act. Returns when both have happened. RemoteError when the store failed; the cluster then goes on
-        from memory, because its nodes have to stay in step with the tables."""
-        if self._storage.is_volatile:
-            self._act(effects)
-            return
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._backlog.append((writes, effects, done))
-        if self._saver is None or self._saver.done():
-            self._saver = asyncio.get_running_loop().create_task(self._save())
-        await asyncio.shield(done)
-
     async def drain(self, timeout_s: float) -> None:
         """Wait for deliveries that are under way."""
         await asyncio.gather(*(outbox.drain(timeout_s) for outbox in self._outboxes.values()))
 
     async def close(self) -> None:
-        """Finish writing, drop what nodes have not been told."""
-        if self._saver is not None and not self._saver.done():
-            await asyncio.wait([self._saver])
+        """Drop what nodes have not been told."""
         for node_id in list(self._outboxes):
             self.remove_node(node_id)
         if self._closings:
-            await asyncio.wait(list(self._closings))
+            await asyncio.wait(list(self._closings), timeout=CLOSE_S)
+        for closing in list(self._closings):
+            closing.cancel()
 
-    async def _save(self) -> None:
-        while self._backlog:
-            batch, self._backlog = self._backlog, []
-            failure: RemoteError | None = None
-            try:
-                await self._storage.write([write for writes, _, _ in batch for write in writes])
-            except OSError as error:
-                logger.exception("The GCS could not write to its store; the cluster goes on from memory.")
-                failure = RemoteError("RaySystemError", f"The GCS could not write this down: {error}")
-            for _, effects, done in batch:
-                self._act(effects)
-                if done.cancelled():
-                    continue
-                if failure is None:
-                    done.set_result(None)
-                else:
-                    done.set_exception(failure)
-
-    def _act(self, effects: Sequence[Any]) -> None:
+    def act(self, effects: Sequence[Any]) -> None:
+        """Carry out effects, in order."""
         for effect in effects:
             act = self._acts.get(type(effect))
             if act is not None:

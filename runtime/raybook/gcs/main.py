@@ -1,7 +1,8 @@
-"""Entry of the GCS process of the split form: ``python -m raybook.gcs.main OPTIONS``, run by ``raybook start --head``.
+"""Entry of the GCS process of the split form: ``python -m raybook.gcs.main OPTIONS``, run by ``raybook.gcs.keeper``.
 
 Serves gRPC, tells the nodes when the cluster ends, and goes on without them when they do not answer. Nodes live on when
-this process is killed; one started again with the same options takes over from the store.
+this process is killed; one started again with the same options takes over from the store, and so does one on another
+machine with the same Redis, which tells the nodes where it is.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from raybook.base import ids
 from raybook.base.config import read_environment
 from raybook.gcs.metrics_page import MetricsPage
 from raybook.gcs.service import GcsService
+from raybook.gcs.stores import open_store
 from raybook.io import cluster_registry, daemon, session_dir
 from raybook.io.clock import anchored_clock
 from raybook.io.http_door import HttpDoor
 from raybook.io.process import raise_file_limit
 from raybook.io.rpc import GrpcChannel, serve_grpc
-from raybook.io.sqlite_storage import SqliteStorage
-from raybook.io.storage import MemoryStorage, Storage
+from raybook.io.storage import StoreError
 from raybook.io.tls import load_tls
-from raybook.protocol.messages.daemons import GcsOptions, Ready
+from raybook.protocol.messages.daemons import REPLACED_CODE, GcsOptions, Ready
 
 logger = logging.getLogger(__name__)
 
@@ -47,15 +48,14 @@ def main() -> int:
     raise_file_limit()
     starter = daemon.Starter(options.ready_fd)
     try:
-        asyncio.run(_run(options, starter))
+        return asyncio.run(_run(options, starter))
     except (OSError, ValueError) as error:
         logger.exception("The GCS could not run.")
         starter.tell({"error": f"The GCS could not start: {error}"})
         return 1
-    return 0
 
 
-async def _run(options: GcsOptions, starter: daemon.Starter) -> None:
+async def _run(options: GcsOptions, starter: daemon.Starter) -> int:
     loop = asyncio.get_running_loop()
     session = Path(options.session_dir)
     session_dir.claim(session, os.getpid())
@@ -63,7 +63,8 @@ async def _run(options: GcsOptions, starter: daemon.Starter) -> None:
     if options.tls is not None:
         session_dir.write_tls(session, options.tls)
     tls = load_tls(session)
-    storage: Storage = SqliteStorage(Path(options.store)) if options.store else MemoryStorage()
+    store = Path(options.store_file).read_text() if options.store_file else options.store
+    storage = open_store(store, session, f"cluster {options.name or options.cluster_id}")
     gcs = GcsService(
         read_environment(os.environ),
         anchored_clock(),
@@ -74,15 +75,26 @@ async def _run(options: GcsOptions, starter: daemon.Starter) -> None:
     )
     ended: asyncio.Future[str] = loop.create_future()
     gcs.on_stop = lambda reason: None if ended.done() else ended.set_result(reason)
+    replaced: list[str] = []
+
+    def on_replaced(reason: str) -> None:
+        replaced.append(reason)
+        gcs.on_stop(reason)
+
+    def on_trouble(error: StoreError) -> None:
+        loop.call_soon_threadsafe(gcs.store_in_trouble, error)
+
+    gcs.on_replaced, storage.on_trouble = on_replaced, on_trouble
     loop.add_signal_handler(signal.SIGTERM, gcs.request_stop, "the GCS was terminated")
     await gcs.start()
     server = await serve_grpc(gcs, "Gcs", f"{options.host}:{options.port}", token, tls)
+    gcs.announce(server.address)
     page = None
     if options.metrics_port is not None:
         page = MetricsPage(gcs, loop, token)
         page.serve(options.host, options.metrics_port)
     door = HttpDoor(JOBS_SERVER, {"cluster_id": gcs.cluster_id.hex()}, session)
-    door.open(options.http_host, options.http_port)
+    door.open(options.http_host, options.http_port, keep_trying=options.is_restart)
     ready = Ready(
         cluster_id=gcs.cluster_id.hex(),
         address=server.address,
@@ -98,12 +110,14 @@ async def _run(options: GcsOptions, starter: daemon.Starter) -> None:
     door.close()
     if page is not None:
         page.close()
-    await gcs.say_farewell(FAREWELL_S)
+    if not replaced:
+        await gcs.say_farewell(FAREWELL_S)
     await server.stop()
     await gcs.close()
     storage.close()
     cluster_registry.remove_record(options.cluster_id, cluster_registry.registry_dir())
     session_dir.release(session, os.getpid())
+    return REPLACED_CODE if replaced else 0
 
 
 if __name__ == "__main__":

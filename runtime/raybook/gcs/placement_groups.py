@@ -22,9 +22,10 @@ from raybook.core.scheduling.bundles import Placing, place_bundles
 from raybook.core.scheduling.policy import Choice
 from raybook.gcs import records
 from raybook.gcs.effects import EffectRunner
+from raybook.gcs.ledger import Ledger
 from raybook.io.channel import RemoteError
 from raybook.io.clock import Clock
-from raybook.io.storage import Storage, Write
+from raybook.io.storage import Write
 from raybook.protocol.messages import gcs as messages
 from raybook.protocol.messages.node import (
     CommitBundles,
@@ -46,7 +47,7 @@ class PlacementGroupDesk:
         self,
         view: ResourceView,
         clock: Clock,
-        storage: Storage,
+        ledger: Ledger,
         runner: EffectRunner,
         changed: Callable[[bytes], None],
         turned: Turned,
@@ -61,7 +62,7 @@ class PlacementGroupDesk:
         }
         self._view = view
         self._clock = clock
-        self._storage = storage
+        self._ledger = ledger
         self._runner = runner
         self._changed = changed
         self._turned = turned
@@ -71,10 +72,16 @@ class PlacementGroupDesk:
     # ------------------------------------------------------------------ methods
 
     async def _create(self, request: messages.CreatePlacementGroup) -> messages.PlacementGroupReply:
+        is_new = self.table.record(request.spec.group_id) is None
+        if is_new:
+            self._ledger.must_write()
         self._next_request += 1
         for effect in await self.decide(on.GroupRequested(self._next_request, request.spec)):
             if isinstance(effect, on.RefuseGroup):
                 raise RemoteError(effect.code, effect.text)
+        if is_new and self._ledger.trouble:
+            await self.decide(on.RemovalRequested(request.spec.group_id, self._ledger.trouble))
+            self._ledger.must_write()
         return messages.PlacementGroupReply(self.table.info(request.spec.group_id))
 
     async def _remove(self, request: messages.RemovePlacementGroup) -> messages.Empty:
@@ -167,14 +174,14 @@ class PlacementGroupDesk:
         return placing
 
     async def _persist(self, effects: Sequence[Any]) -> None:
-        if self._storage.is_volatile:
+        if self._ledger.is_volatile:
             return
         rows: dict[bytes, Write] = {}
         for effect in effects:
             if isinstance(effect, (on.PersistGroup, on.ForgetGroup)):
                 rows[effect.group_id] = records.write_group(effect.group_id, self.table.record(effect.group_id))
         if rows:
-            await self._runner.run(list(rows.values()), ())
+            await self._ledger.run(list(rows.values()), ())
 
     async def _publish(self, effect: on.PublishGroup) -> None:
         self._changed(effect.group_id)

@@ -1,18 +1,29 @@
-"""How the GCS's tables are written down and read back: msgpack of the same structs, one row for each key."""
+"""How the GCS's tables are written down and read back: msgpack of the same structs, one row for each key.
+
+A store says which schema it was written in. New fields with defaults are no new schema: an older raybook skips them, a
+newer one fills them in. Whoever changes what a row means raises ``SCHEMA``, and an older raybook refuses the store.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import msgspec
 
 from raybook.core.cluster.actor_record import ActorRecord
 from raybook.core.cluster.job_table import JobRecord
 from raybook.core.cluster.placement_groups import GroupRecord
-from raybook.io.storage import ACTORS, JOBS, KEY_VALUES, META, NODES, PLACEMENT_GROUPS, Storage, Write
+from raybook.io.storage import ACTORS, JOBS, KEY_VALUES, META, NODES, PLACEMENT_GROUPS, Storage, StoreError, Write
 from raybook.protocol.messages.gcs import NodeInfo
 
 _encode = msgspec.msgpack.encode
 
 CLUSTER_ID_KEY = b"cluster_id"
+SCHEMA_KEY = b"schema"
+SCHEMA = 1
+"""Stores without this key are of schema 1, too."""
+
+_KINDS: dict[str, Any] = {ACTORS: ActorRecord, JOBS: JobRecord, NODES: NodeInfo, PLACEMENT_GROUPS: GroupRecord}
 
 
 class SavedState(msgspec.Struct):
@@ -27,24 +38,50 @@ class SavedState(msgspec.Struct):
 
 
 def load(storage: Storage) -> SavedState:
-    """Read the whole store. msgspec.MsgspecError when it holds rows of an incompatible version."""
+    """Read the whole store. StoreError when it was written by a newer raybook, or holds rows that nobody wrote so."""
+    meta = storage.load(META)
+    written_in = meta.get(SCHEMA_KEY, b"1")
+    if not written_in.isdigit() or int(written_in) > SCHEMA:
+        raise StoreError(
+            f"The GCS's store ({storage.description}) was written in schema {written_in.decode(errors='replace')}, and "
+            f"this raybook knows schemas up to {SCHEMA}. Nothing was changed in it. Start it with the raybook that wrote "
+            "it or a newer one, or give this one another --store."
+        )
     decode = msgspec.msgpack.decode
-    key_values = []
-    for key, value in storage.load(KEY_VALUES).items():
-        namespace, inner = decode(key, type=tuple[str, bytes])
-        key_values.append((namespace, inner, value))
+    table = KEY_VALUES
+    try:
+        key_values = []
+        for key, value in storage.load(KEY_VALUES).items():
+            namespace, inner = decode(key, type=tuple[str, bytes])
+            key_values.append((namespace, inner, value))
+        rows: dict[str, list[Any]] = {}
+        for table, kind in _KINDS.items():
+            rows[table] = [decode(row, type=kind) for row in storage.load(table).values()]
+    except msgspec.MsgspecError as error:
+        raise StoreError(
+            f"The GCS's store ({storage.description}) has a row in table {table} that cannot be read: {error}. Nothing was "
+            "changed in it. Put a copy of it in its place, or start with another --store."
+        ) from error
     return SavedState(
-        cluster_id=storage.load(META).get(CLUSTER_ID_KEY),
-        actors=[decode(row, type=ActorRecord) for row in storage.load(ACTORS).values()],
-        jobs=[decode(row, type=JobRecord) for row in storage.load(JOBS).values()],
-        nodes=[decode(row, type=NodeInfo) for row in storage.load(NODES).values()],
-        key_values=key_values,
-        groups=[decode(row, type=GroupRecord) for row in storage.load(PLACEMENT_GROUPS).values()],
+        meta.get(CLUSTER_ID_KEY), rows[ACTORS], rows[JOBS], rows[NODES], key_values, rows[PLACEMENT_GROUPS]
     )
 
 
-def write_cluster_id(cluster_id: bytes) -> Write:
-    return Write(META, CLUSTER_ID_KEY, cluster_id)
+def everything(state: SavedState) -> list[Write]:
+    """All rows, for a store that has lost them."""
+    return [
+        *write_identity(state.cluster_id or b""),
+        *(write_actor(record.spec.actor_id, record) for record in state.actors),
+        *(write_job(record.job.job_id, record) for record in state.jobs),
+        *(write_node(node) for node in state.nodes if node.alive),
+        *(write_key(*row) for row in state.key_values),
+        *(write_group(record.spec.group_id, record) for record in state.groups),
+    ]
+
+
+def write_identity(cluster_id: bytes) -> list[Write]:
+    """What a new store says of itself."""
+    return [Write(META, CLUSTER_ID_KEY, cluster_id), Write(META, SCHEMA_KEY, str(SCHEMA).encode())]
 
 
 def write_actor(actor_id: bytes, record: ActorRecord | None) -> Write:

@@ -19,22 +19,32 @@ from raybook.base.strategies import group_target
 from raybook.core.cluster import actor_events, node_table, placement_group_events
 from raybook.core.cluster.actor_table import ActorTable
 from raybook.core.cluster.job_table import JobTable
-from raybook.core.cluster.kv_table import KvTable
 from raybook.core.cluster.node_table import NodeTable
 from raybook.core.cluster.resource_view import ResourceView
 from raybook.core.scheduling.policy import Choice, choose_among
 from raybook.gcs import facts, records
 from raybook.gcs.effects import EffectRunner
+from raybook.gcs.errands import Errands
 from raybook.gcs.facts import FactDesk
 from raybook.gcs.inventory import Inventory
+from raybook.gcs.keys import KeyDesk
+from raybook.gcs.ledger import Ledger
 from raybook.gcs.node_feed import NodeFeedDesk
 from raybook.gcs.placement_groups import PlacementGroupDesk
 from raybook.io.channel import Channel, RemoteError
 from raybook.io.clock import Clock
 from raybook.io.knock import is_refused
-from raybook.io.storage import Storage, Write
+from raybook.io.storage import Storage, StoreError, Write
 from raybook.protocol.messages import gcs as messages
-from raybook.protocol.messages.node import GetNodeStats, NodeStats, PlaceActor, PlaceActorReply, SetObserved, StopNode
+from raybook.protocol.messages.node import (
+    GcsMoved,
+    GetNodeStats,
+    NodeStats,
+    PlaceActor,
+    PlaceActorReply,
+    SetObserved,
+    StopNode,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +56,7 @@ class GcsService:
     """One cluster's control plane.
 
     connect_raylet: makes the channel to a node that registered. ``on_stop`` is called when somebody asks for the end of
-    the cluster. cluster_id: a fresh one, unless the store has one.
+    the cluster, ``on_replaced`` when another GCS has taken the store. cluster_id: a fresh one, unless the store has one.
     """
 
     def __init__(
@@ -60,6 +70,7 @@ class GcsService:
     ) -> None:
         self.cluster_id = cluster_id
         self.on_stop: Callable[[str], None] = lambda reason: None
+        self.on_replaced: Callable[[str], None] = lambda reason: None
         self._clock = clock
         self._storage = storage
         self._connect_raylet = connect_raylet
@@ -69,14 +80,15 @@ class GcsService:
         self._nodes = NodeTable(config.health_check_period_ms, config.health_check_timeout_ms)
         self._actors = ActorTable(self._choose, dead_max=config.fact_rows_max)
         self._jobs = JobTable()
-        self._keys = KvTable()
         self._facts = FactDesk(config.fact_rows_max, self._owned_row)
         self._probe_timeout_s = config.health_check_timeout_ms / 1000
-        self._runner = EffectRunner(storage, self._published, self._answered, self._unreachable)
+        self._runner = EffectRunner(self._published, self._answered, self._unreachable)
+        self._ledger = Ledger(storage, self._runner.act, self._everything, self._replaced)
+        self._keys = KeyDesk(self._ledger)
         self._groups = PlacementGroupDesk(
             self._view,
             clock,
-            storage,
+            self._ledger,
             self._runner,
             lambda group_id: self._facts.refresh("placement_group", group_id),
             self._group_turned,
@@ -84,8 +96,8 @@ class GcsService:
         self._next_request = 0
         self._unconfirmed: dict[bytes, None] = {}
         """Nodes of the store that have not registered with this process: it does not know what their clients watch."""
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._errands = Errands(clock)
+        self._arm, self._spawn = self._errands.arm, self._errands.spawn
         self.inventory = Inventory(self._jobs, self._nodes, self._runner, self._runner.ask)
         self._feed = NodeFeedDesk(self._nodes.get, self._disconnected)
         self._methods: dict[str, Callable[[Any], Awaitable[Any]]] = {
@@ -101,14 +113,11 @@ class GcsService:
             "KillActor": self._kill_actor,
             "ActorStateReport": self._actor_state,
             "WatchActors": self._watch_actors,
-            "KvPut": self._kv_put,
-            "KvGet": self._kv_get,
-            "KvDelete": self._kv_delete,
-            "KvKeys": self._kv_keys,
             "AddFacts": self._add_facts,
             "GetFacts": self._get_facts,
             "ClusterStatus": self._cluster_status,
             "StopCluster": self._stop_cluster,
+            **self._keys.methods,
             **self._groups.methods,
             **self.inventory.methods,
             **self._feed.methods,
@@ -120,9 +129,9 @@ class GcsService:
         if saved.cluster_id:
             self.cluster_id = saved.cluster_id
         elif not self._storage.is_volatile:
-            await self._storage.write([records.write_cluster_id(self.cluster_id)])
+            await self._storage.write(records.write_identity(self.cluster_id))
         for namespace, key, value in saved.key_values:
-            self._keys.put(namespace, key, value)
+            self._keys.table.put(namespace, key, value)
         self._jobs.load(saved.jobs)
         self._actors.load(saved.actors)
         called_off = self._groups.load(saved.groups)
@@ -147,15 +156,25 @@ class GcsService:
         record = self._jobs.of_driver(client_id)
         return None if record is None else record.job.pid
 
+    def announce(self, address: str) -> None:
+        """Tell the nodes of the store where their GCS is now (host:port), so that they need not find out."""
+        # One that listens everywhere does not know by which name others reach it; those here already do.
+        everywhere = address.startswith(("0.0.0.0:", "[::]:", ":::"))
+        self._runner.send_all("GcsMoved", GcsMoved("" if everywhere else address))
+
+    def _replaced(self, reason: str) -> None:
+        self._feed.close()
+        self.on_replaced(reason)
+
+    def store_in_trouble(self, error: StoreError) -> None:
+        """The store has found out something that no write has met yet."""
+        logger.warning("%s", error)
+        self._spawn(self._ledger.look())
+
     async def close(self) -> None:
         """Stop timers, finish writing, let go of the nodes. The storage stays open; who made it closes it."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
-        for task in list(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(list(self._tasks))
+        await self._errands.close()
+        await self._ledger.close()
         await self._runner.close()
 
     # ------------------------------------------------------------------ nodes
@@ -293,8 +312,15 @@ class GcsService:
 
     async def _create_actor(self, request: messages.CreateActor) -> messages.ActorCreated:
         self._next_request += 1
+        actor_id = request.spec.actor_id
+        is_new = self._actors.record(actor_id) is None
         event = actor_events.CreationRequested(self._next_request, request.spec, request.get_if_exists)
-        for effect in await self._decide_actors(event):
+        effects = await self._decide_actors(event)
+        if is_new and self._ledger.trouble and self._actors.record(actor_id) is not None:
+            # Whoever watches it is told by its death, whoever waits for the answer by that.
+            await self._decide_actors(actor_events.KillRequested(actor_id, True, False, self._ledger.trouble))
+            self._ledger.must_write()
+        for effect in effects:
             if isinstance(effect, actor_events.RefuseCreation):
                 raise RemoteError(effect.code, effect.text)
             if isinstance(effect, actor_events.AnswerCreation):
@@ -383,28 +409,21 @@ class GcsService:
                     record = self._actors.record(effect.actor_id)
                     rows[effect.actor_id] = records.write_actor(effect.actor_id, record)
             writes = [*writes, *rows.values()]
-        await self._runner.run(writes, effects)
+        await self._ledger.run(writes, effects)
 
-    # ------------------------------------------------------------------ keys
-
-    async def _kv_put(self, request: messages.KvPut) -> messages.KvReply:
-        space, key = request.namespace, request.key
-        added = self._keys.put(space, key, request.value, overwrite=request.overwrite)
-        if added or request.overwrite:
-            await self._execute([], [records.write_key(space, key, request.value)])
-        return messages.KvReply(added=added)
-
-    async def _kv_get(self, request: messages.KvGet) -> messages.KvReply:
-        return messages.KvReply(value=self._keys.get(request.namespace, request.key))
-
-    async def _kv_delete(self, request: messages.KvDelete) -> messages.KvReply:
-        removed = self._keys.delete(request.namespace, request.key)
-        if removed:
-            await self._execute([], [records.write_key(request.namespace, request.key, None)])
-        return messages.KvReply(added=removed)
-
-    async def _kv_keys(self, request: messages.KvKeys) -> messages.KvReply:
-        return messages.KvReply(keys=self._keys.keys(request.namespace, request.prefix))
+    def _everything(self) -> list[Write]:
+        """All rows of all tables."""
+        actors = [self._actors.record(info.actor_id) for info in self._actors.rows()]
+        return records.everything(
+            records.SavedState(
+                self.cluster_id,
+                [actor for actor in actors if actor is not None],
+                self._jobs.records(),
+                self._nodes.infos(),
+                list(self._keys.table.items()),
+                self._groups.table.records(),
+            )
+        )
 
     # ------------------------------------------------------------------ facts
 
@@ -445,7 +464,8 @@ class GcsService:
     # ------------------------------------------------------------------ the cluster
 
     async def _cluster_status(self, request: messages.ClusterStatus) -> messages.ClusterStatusReply:
-        waiting = self._actors.waiting() + self._groups.table.waiting()
+        waiting = [self._ledger.trouble] if self._ledger.trouble else []
+        waiting += self._actors.waiting() + self._groups.table.waiting()
         for account in (await self.inventory.node_statistics()).values():
             waiting += account.waiting
         return messages.ClusterStatusReply(
@@ -472,28 +492,3 @@ class GcsService:
     async def say_farewell(self, timeout_s: float) -> None:
         """Wait until the nodes have taken what they were told, or for ``timeout_s``."""
         await self._runner.drain(timeout_s)
-
-    # ------------------------------------------------------------------ time
-
-    def _arm(self, name: str, deadline_ms: int | None, elapsed: Callable[[], Awaitable[None]]) -> None:
-        """One timer for each name; the later call replaces the earlier one."""
-        timer = self._timers.pop(name, None)
-        if timer is not None:
-            timer.cancel()
-        if deadline_ms is not None:
-            delay_s = max(0, deadline_ms - self._clock()) / 1000
-            self._timers[name] = asyncio.get_running_loop().call_later(delay_s, self._fire, name, elapsed)
-
-    def _fire(self, name: str, elapsed: Callable[[], Awaitable[None]]) -> None:
-        self._timers.pop(name, None)
-        self._spawn(elapsed())
-
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            logger.error("A background step of the GCS failed.", exc_info=task.exception())

@@ -29,7 +29,8 @@ class Channel(Protocol):
 
     async def call(self, method: str, request: Any) -> Any: ...
 
-    async def close(self) -> None: ...
+    async def close(self, grace_s: float = 0.0) -> None:
+        """Calls under way get ``grace_s`` to end; then they are cancelled, and so is whoever awaits them."""
 
 
 class LocalChannel:
@@ -41,5 +42,5 @@ class LocalChannel:
     async def call(self, method: str, request: Any) -> Any:
         return await self._service.call(method, request)
 
-    async def close(self) -> None:
+    async def close(self, grace_s: float = 0.0) -> None:
         pass

@@ -23,7 +23,12 @@ STARTER_PATH = "RAYBOOK_STARTER_PYTHONPATH"
 
 
 class DaemonFailed(Exception):
-    """It ended or reported an error before it was ready; the text has its log's tail."""
+    """It ended or reported an error before it was ready; the text has its log's tail. ``what``: the text without that."""
+
+    def __init__(self, what: str, log_path: Path) -> None:
+        tail = log_tail(log_path)
+        super().__init__(f"{what}. Its log ends:\n{tail}" if tail else f"{what}. It logged nothing.")
+        self.what = what
 
 
 def source_root() -> str:
@@ -150,15 +155,15 @@ def _await_ready(process: subprocess.Popen[bytes], read_fd: int, log_path: Path,
     line = b""
     while not line.endswith(b"\n"):
         if not _poll(read_fd, deadline - time.monotonic()):
-            raise DaemonFailed(_failure(f"process {process.pid} was not ready in time and was ended", log_path))
+            raise DaemonFailed(f"process {process.pid} was not ready in time and was ended", log_path)
         part = os.read(read_fd, 65_536)
         if not part:
             wait(process, 1.0)
-            raise DaemonFailed(_failure(f"process {process.pid} ended with code {process.returncode}", log_path))
+            raise DaemonFailed(f"process {process.pid} ended with code {process.returncode}", log_path)
         line += part
     message = json.loads(line)
     if "error" in message:
-        raise DaemonFailed(_failure(message["error"], log_path))
+        raise DaemonFailed(message["error"], log_path)
     return message
 
 
@@ -166,8 +171,3 @@ def _poll(fd: int, timeout_s: float) -> bool:
     poller = select.poll()
     poller.register(fd, select.POLLIN)
     return bool(poller.poll(max(0, timeout_s) * 1000))
-
-
-def _failure(what: str, log_path: Path) -> str:
-    tail = log_tail(log_path)
-    return f"{what}. Its log ends:\n{tail}" if tail else f"{what}. It logged nothing."

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 SOCKET_NAME = "http.sock"
 AGAIN_S = 1.0
 """Pause after a server that ended, so that one that cannot start is not started in a circle."""
+PORT_AGAIN_S = 0.1
 BACKLOG = 128
 STOP_S = 1.0
 
@@ -46,11 +47,13 @@ class HttpDoor:
         self._pidfd = -1
         self._loop = asyncio.get_running_loop()
         self._again: asyncio.TimerHandle | None = None
+        self._port_timer: asyncio.TimerHandle | None = None
         self.address = ""
         """host:port, when a port is listened at."""
 
-    def open(self, host: str = "", port: int | None = None) -> None:
-        """Listen. port: None for none, 0 for any free one. OSError when it is taken."""
+    def open(self, host: str = "", port: int | None = None, keep_trying: bool = False) -> None:
+        """Listen. port: None for none, 0 for any free one. OSError when it is taken. keep_trying: whoever has it now is the
+        server of a door before this one and about to end, so the port is listened at as soon as it is free."""
         with suppress(FileNotFoundError):
             os.unlink(self._unix_path)
         local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -58,21 +61,37 @@ class HttpDoor:
         local.bind(self._unix_path)
         os.chmod(self._unix_path, 0o600)
         local.listen(BACKLOG)
-        if port is not None:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            try:
-                public = socket.create_server((host, port), family=family, backlog=BACKLOG)
-            except OSError as error:
-                raise cannot_listen(error, f"{host}:{port}", "--dashboard-port") from None
-            self._sockets.append(public)
-            self.address = f"{host}:{public.getsockname()[1]}"
         self._listen()
+        if port is not None and keep_trying:
+            self.address = f"{host}:{port}"
+            self._try_port(host, port)
+        elif port is not None:
+            self._open_port(host, port)
+
+    def _open_port(self, host: str, port: int) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            public = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        except OSError as error:
+            raise cannot_listen(error, f"{host}:{port}", "--dashboard-port") from None
+        self._sockets.append(public)
+        self.address = f"{host}:{public.getsockname()[1]}"
+        if self._process is None and self._again is None:
+            self._loop.add_reader(public.fileno(), self._knock)
+
+    def _try_port(self, host: str, port: int) -> None:
+        self._port_timer = None
+        try:
+            self._open_port(host, port)
+        except OSError:
+            self._port_timer = self._loop.call_later(PORT_AGAIN_S, self._try_port, host, port)
 
     def close(self) -> None:
         """Stop listening and end the server. Idempotent."""
         self._ignore()
-        if self._again is not None:
-            self._again.cancel()
+        for timer in (self._again, self._port_timer):
+            if timer is not None:
+                timer.cancel()
         if self._pidfd >= 0:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
@@ -92,6 +111,7 @@ class HttpDoor:
             os.unlink(self._unix_path)
 
     def _listen(self) -> None:
+        self._again = None
         for each in self._sockets:
             self._loop.add_reader(each.fileno(), self._knock)
 

@@ -10,6 +10,7 @@ Weak: a field that an older peer does not send arrives as protobuf's zero, not a
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import types
 import typing
@@ -309,14 +310,28 @@ class GrpcChannel:
         self._token = token
         self._timeout_s = timeout_s
         self._converter = Converter()
-        self._has_tls = tls is not None
-        if tls is None:
-            self._channel = grpc.aio.insecure_channel(address, options=_options())
-        else:
-            credentials = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.cert)
-            named = [("grpc.ssl_target_name_override", tls.name_of(address.rpartition(":")[0]))]
-            self._channel = grpc.aio.secure_channel(address, credentials, options=_options() + named)
+        self._tls = tls
+        self._channel = self._connect()
         self._calls: dict[str, Any] = {}
+        self._closings: set[asyncio.Task[None]] = set()
+
+    def _connect(self) -> Any:
+        tls = self._tls
+        if tls is None:
+            return grpc.aio.insecure_channel(self._address, options=_options())
+        credentials = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.cert)
+        named = [("grpc.ssl_target_name_override", tls.name_of(self._address.rpartition(":")[0]))]
+        return grpc.aio.secure_channel(self._address, credentials, options=_options() + named)
+
+    def retarget(self, address: str) -> None:
+        """Call the service at another address from now on, by a new connection. Calls that are under way end as they
+        would have."""
+        old, self._address = self._channel, address
+        self._channel, self._calls = self._connect(), {}
+        # None of them lasts longer, and cancelling one would look like the end of whoever waits for it.
+        closing = asyncio.get_running_loop().create_task(old.close(self._timeout_s))
+        self._closings.add(closing)
+        closing.add_done_callback(self._closings.discard)
 
     async def call(self, method: str, request: Any) -> Any:
         """See ``io/channel``. Cost: about 0.5 ms on one machine."""
@@ -339,8 +354,10 @@ class GrpcChannel:
             )
         return self._converter.decode(answer, self._methods[method][1])
 
-    async def close(self) -> None:
-        await self._channel.close()
+    async def close(self, grace_s: float = 0.0) -> None:
+        for closing in self._closings:
+            closing.cancel()
+        await self._channel.close(grace_s or None)
 
     def _error_of(self, method: str, error: Any) -> Exception:
         status, text = error.code(), error.details() or ""
@@ -355,7 +372,7 @@ class GrpcChannel:
             )
         if status in _UNREACHABLE:
             return ConnectionError(
-                f"{self._name} at {self._address} did not answer {method}: {text}.{_advice(text, self._has_tls)}"
+                f"{self._name} at {self._address} did not answer {method}: {text}.{_advice(text, self._tls is not None)}"
             )
         return RemoteError("RaySystemError", f"{self._name} at {self._address} failed in {method}: {text}")
 

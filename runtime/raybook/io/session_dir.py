@@ -53,8 +53,10 @@ def create(cluster_id: str, environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def claim(path: Path, pid: int) -> None:
-    """Say whose folder this is. The GCS and the raylet of a split head share one."""
+    """Say whose folder this is. The GCS, its keeper and the raylet of a split head share one."""
     with _locked(path) as claims:
+        for other in [other for other, started in claims.items() if not is_alive(other, started)]:
+            del claims[other]
         claims[pid] = start_time(pid) or 0
 
 
@@ -107,10 +109,15 @@ def _claims(text: str) -> Iterator[tuple[int, int]]:
 
 def write_token(path: Path, token: bytes) -> Path:
     """Keep the cluster's token where only this user reads it."""
-    file = path / TOKEN_FILE
+    return write_secret(path, TOKEN_FILE, token)
+
+
+def write_secret(path: Path, name: str, secret: bytes) -> Path:
+    """A new file that only this user reads. FileExistsError."""
+    file = path / name
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as out:
-        out.write(token)
+        out.write(secret)
     return file
 
 

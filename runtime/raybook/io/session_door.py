@@ -25,10 +25,12 @@ import msgspec
 
 from raybook.base.config import Config
 from raybook.base.ids import random_id
+from raybook.base.versions import OWN, Versions, why_apart
 from raybook.io.daemon import daemon_environment, log_tail
 from raybook.io.handover import hand_over, handover_pair, take_over
 from raybook.io.loop_transport import Connection, FrameServer
 from raybook.io.relay import Relay
+from raybook.io.transport import Security
 from raybook.protocol.messages.session import (
     NO_SESSION,
     SESSION_ENDED,
@@ -38,7 +40,6 @@ from raybook.protocol.messages.session import (
     Knock,
     TurnedAway,
 )
-from raybook.protocol.versions import version_refusal
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +67,10 @@ class HostedSession:
 
 
 class SessionDoor:
-    """One for each cluster. Errors of opening are OSError: a port that is taken."""
+    """One for each cluster. security: TLS, at the port."""
 
-    def __init__(self, folder: Path, token: bytes, config: Config) -> None:
+    def __init__(self, folder: Path, token: bytes, config: Config, security: Security | None = None) -> None:
+        self._security = security
         self._folder = folder
         self._token = token
         self._config = config
@@ -86,7 +88,9 @@ class SessionDoor:
         if port is not None:
             addresses.append(f"tcp:{host}:{port}")
         for address in addresses:
-            self._servers.append(FrameServer(address, self._token, Conversation, self._on_message, _ignore))
+            self._servers.append(
+                FrameServer(address, self._token, Conversation, self._on_message, _ignore, self._security)
+            )
         if port is not None:
             self.address = self._servers[-1].address.removeprefix("tcp:")
 
@@ -114,7 +118,8 @@ class SessionDoor:
         if type(message) is not Knock:
             connection.close()
             return
-        refusal = version_refusal(message.protocol_version, message.python_version, message.raybook_version)
+        theirs = Versions(message.protocol_version, message.python_version, message.raybook_version)
+        refusal = why_apart(theirs, OWN, "this process", "the cluster", code_travels=True)
         if refusal:
             self._turn_away(connection, WRONG_VERSION, refusal)
             return

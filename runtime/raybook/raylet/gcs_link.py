@@ -32,6 +32,7 @@ RETRY_MS = 200
 """While the GCS is away; a restarted one is found within a fifth of a second."""
 RECONNECT_S = 60.0
 """A question waits this long for a GCS that is away (Ray: ``gcs_rpc_server_reconnect_timeout_s``)."""
+JOIN_S = 5.0
 KEEPS_ORDER = frozenset(
     {
         "CreateActor",
@@ -100,6 +101,11 @@ class GcsLink:
         if not self._closed:
             self._outbox.resume()
 
+    def found_again(self) -> None:
+        """A GCS that was started anew has spoken to us: do not wait for the next try."""
+        self._resume()
+        self.resources_changed()
+
     def relay(self, client: Client, message: GcsCall) -> None:
         """A client's call. Those that change actors keep their order with what is told and wait for a GCS that is away;
         others do so for ``RECONNECT_S``."""
@@ -141,6 +147,20 @@ class GcsLink:
         client.connection.send(_answer(message, reply))
 
     # --- resources ----------------------------------------------------------------------------------------------------
+
+    async def join(self) -> bytes:
+        """Register for the first time; the cluster's id. A GCS that is away is waited for, as one that was killed is back
+        within ``JOIN_S``. RemoteError when the node is refused, ConnectionError."""
+        give_up = self._loop.time() + JOIN_S
+        while True:
+            try:
+                status = await self._channel.call("ClusterStatus", messages.ClusterStatus())
+                await self.register()
+                return status.cluster_id
+            except ConnectionError:
+                if self._loop.time() >= give_up:
+                    raise
+            await asyncio.sleep(RETRY_MS / 1000)
 
     async def register(self) -> None:
         """Make the node known. Raises RemoteError when it is refused."""

@@ -17,7 +17,7 @@ import msgspec
 from raybook.base import ids
 from raybook.base.config import read_environment
 from raybook.base.resources import OBJECT_STORE_MEMORY
-from raybook.io import daemon, session_dir
+from raybook.io import cluster_registry, daemon, session_dir
 from raybook.io.channel import RemoteError
 from raybook.io.descendants import end_descendants
 from raybook.io.peer_address import write_peer_host
@@ -110,9 +110,10 @@ async def _run(options: NodeOptions, zygote: ZygoteHandle, starter: daemon.Start
     )
     write_peer_host(options.session_dir, options.host)
     raylet.on_stop = stop
+    raylet.on_gcs_moved = lambda address: _follow(gcs, raylet, address)
     server = await serve_grpc(raylet.service, "Raylet", f"{options.host}:0", token, tls)
     raylet.raylet_address = server.address
-    sessions = SessionDoor(Path(options.session_dir), token, config)
+    sessions = SessionDoor(Path(options.session_dir), token, config, tls)
     try:
         node_socket = await raylet.start()
         if options.is_head:
@@ -135,3 +136,19 @@ async def _run(options: NodeOptions, zygote: ZygoteHandle, starter: daemon.Start
         await asyncio.wait([loop.create_task(raylet.stop("the node ends"))], timeout=STOP_S)
         await server.stop()
         await gcs.close()
+
+
+def _follow(gcs: GrpcChannel, raylet: Raylet, address: str) -> None:
+    """The GCS was started anew, perhaps elsewhere: speak to that one, and let drivers of this machine find it."""
+    moved = bool(address) and address != raylet.gcs_address
+    if moved:
+        logger.warning("The GCS has moved from %s to %s.", raylet.gcs_address, address)
+        raylet.gcs_address = address
+    # Also at the same address: a new connection is there at once, the old one may still be waiting to try again.
+    gcs.retarget(raylet.gcs_address)
+    raylet.gcs.found_again()
+    registry = cluster_registry.registry_dir()
+    for record in cluster_registry.list_records(registry) if moved else ():
+        if record.head_pid == os.getpid():
+            record.address = address
+            cluster_registry.write_record(record, registry)

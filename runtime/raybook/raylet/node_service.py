@@ -33,6 +33,7 @@ class NodeService:
             "DeliverLines": self._deliver_lines,
             "SetObserved": self._set_observed,
             "StopNode": self._stop_node,
+            "GcsMoved": self._gcs_moved,
             "GetNodeStats": self._get_node_stats,
             "SurveyNode": lambda request: self._raylet.surveys.ask(request),
         }
@@ -103,6 +104,10 @@ class NodeService:
 
     def _stop_node(self, request: messages.StopNode) -> Empty:
         asyncio.get_running_loop().call_soon(self._raylet.on_stop, request.reason)
+        return Empty()
+
+    def _gcs_moved(self, request: messages.GcsMoved) -> Empty:
+        self._raylet.on_gcs_moved(request.address)
         return Empty()
 
     def _get_node_stats(self, request: messages.GetNodeStats) -> messages.NodeStats:

@@ -65,7 +65,8 @@ LAST_MESSAGES_MAX = 64
 
 
 class Raylet:
-    """One node. ``on_driver_gone(client_id)`` and ``on_stop(reason)`` are for whoever composes it."""
+    """One node. ``on_driver_gone(client_id)``, ``on_stop(reason)`` and ``on_gcs_moved(address)`` are for whoever composes
+    it."""
 
     def __init__(
         self,
@@ -95,6 +96,7 @@ class Raylet:
         self.service = NodeService(self)
         self.on_driver_gone: Callable[[bytes], None] = lambda client_id: None
         self.on_stop: Callable[[str], None] = lambda reason: None
+        self.on_gcs_moved: Callable[[str], None] = lambda address: None
         self._config = config
         self._session_dir = session_dir
         self._token = token
@@ -123,7 +125,7 @@ class Raylet:
 
     async def start(self) -> str:
         """Serve; the address for drivers of this node. Workers start in the background. RemoteError when the GCS
-        refuses the node."""
+        refuses the node, ConnectionError when it cannot be reached."""
         self._loop = asyncio.get_running_loop()
         self._has_worker = asyncio.Event()
         Path(self._session_dir, LOGS).mkdir(mode=0o700, exist_ok=True)
@@ -186,9 +188,7 @@ class Raylet:
         self._server = FrameServer(
             self._socket, self._token, rm.RayletMessage, self._on_message, self._on_connection_closed
         )
-        status = await self.gcs.call("ClusterStatus", gcs_messages.ClusterStatus())
-        self.cluster_id = status.cluster_id
-        await self.gcs.register()
+        self.cluster_id = await self.gcs.join()
         if self._abroad is not None:
             self._abroad.start(self.gcs)
         self._guard.start()

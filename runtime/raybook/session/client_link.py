@@ -1,23 +1,20 @@
-"""Client link: the one connection of a thin client, and the thread that turns it.
+"""Client link: the one connection of a thin client, turned by whichever thread of it leads.
 
-User threads append to ``queue`` and ring; the thread turns what they appended into bodies (``encode``), sends them, and
-delivers what comes back. When the connection breaks it makes another, as ``core/session/client`` decides. Knows nothing of
-orders and answers. Invariants: only this thread touches the socket and the stream; whoever waits for something is released
-when the line ends, and finds out why.
+User threads append to the bell's queue and ring; a turn makes bodies of what they appended (``encode``), sends them, and
+delivers what came back. When the connection breaks it makes another, as ``core/session/client`` decides. Knows nothing of
+orders and answers. Invariants: one thread at a time turns it, and touches the socket and the stream; whoever waits for
+something is released when the line ends, and finds out why.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
 import select
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -36,11 +33,9 @@ from raybook.core.session.client import (
     WasTurnedAway,
     Welcomed,
 )
-from raybook.io.transport import FramedSocket, connect, connect_nowait
+from raybook.io.transport import FramedSocket, Security, connect, connect_nowait
 from raybook.protocol.auth import AuthenticationFailed
 from raybook.protocol.messages.session import Batch, Conversation, Goodbye, Knock, TurnedAway, Welcome
-
-logger = logging.getLogger(__name__)
 
 GREETING_S = 30.0
 FIRST_TRIES = 3
@@ -52,7 +47,6 @@ BUSY_S = 0.5
 LOOK_S = 0.01
 REST_S = 1.0
 """What was appended without a ring is looked at so often: while there is work, and at rest."""
-STOP_S = 3.0
 DRAIN_S = 2.0
 """What was ordered before the end should still arrive."""
 
@@ -65,18 +59,20 @@ class KnockRefused(ConnectionError):
         self.code = code
 
 
-def knock_at(address: str, token: bytes, knock: Knock) -> tuple[FramedSocket, Welcome, list[Any]]:
-    """Connect and be welcomed: (connection, welcome, what came with it). Blocks until then. KnockRefused with the
-    head's words; ConnectionError when nobody answers, or not as a head does."""
+def knock_at(
+    address: str, token: bytes, knock: Knock, security: Security | None = None
+) -> tuple[FramedSocket, Welcome, list[Any]]:
+    """Connect and be welcomed: (connection, welcome, what came with it). security: TLS, to a port. Blocks until then.
+    KnockRefused with the head's words; ConnectionError when nobody answers, or not as a head does."""
     for last in range(FIRST_TRIES - 1, -1, -1):
         try:
-            return _knock_once(address, token, knock)
+            return _knock_once(address, token, knock, security)
         except KnockRefused:
             raise
         except TimeoutError as error:
             raise ConnectionError(
                 f"{_place(address)} accepted the connection and did not answer within {GREETING_S:.0f} s. Is it the port "
-                f"for thin clients of a raybook head, and is this the token of its cluster?"
+                f"for thin clients of a raybook head? One that speaks TLS (RAY_USE_TLS and its files) says nothing without."
             ) from error
         except (OSError, ConnectionError) as error:
             if not last or not isinstance(error, ConnectionResetError | EOFError | _Closed):
@@ -88,8 +84,10 @@ class _Closed(ConnectionError):
     pass
 
 
-def _knock_once(address: str, token: bytes, knock: Knock) -> tuple[FramedSocket, Welcome, list[Any]]:
-    framed = connect(address, token, Conversation)
+def _knock_once(
+    address: str, token: bytes, knock: Knock, security: Security | None
+) -> tuple[FramedSocket, Welcome, list[Any]]:
+    framed = connect(address, token, Conversation, security=security)
     try:
         framed.queue(knock)
         framed.sock.settimeout(GREETING_S)
@@ -118,34 +116,42 @@ def _knock_once(address: str, token: bytes, knock: Knock) -> tuple[FramedSocket,
         raise
 
 
+class Bell(Protocol):
+    """How user threads hand events over, and end a turn's sleep."""
+
+    queue: deque[Any]
+    fd: int
+    is_asleep: bool
+
+    def rouse(self) -> None: ...
+
+
 class ClientLink:
-    """Made of the first, welcomed connection. encode: an appended event → bodies to send, on the link's thread. deliver:
-    an answer's bytes. ended: the line is over; (code, text)."""
+    """Made of the first, welcomed connection. encode: appended events → bodies to send. deliver: an answer's bytes. ended:
+    the line is over; (code, text). must_not_sleep: something waits for the thread that turns. All are called in turns."""
 
     def __init__(
-        self, address: str, token: bytes, knock: Knock, first: tuple[FramedSocket, Welcome, list[Any]],
+        self, address: str, token: bytes, knock: Knock, first: tuple[FramedSocket, Welcome, list[Any]], bell: Bell,
         encode: Callable[[list[Any]], Iterable[bytes]], deliver: Callable[[bytes], None],
-        say: Callable[[str], None], ended: Callable[[str, str], None],
+        say: Callable[[str], None], ended: Callable[[str, str], None], must_not_sleep: Callable[[], bool],
+        security: Security | None = None,
     ) -> None:  # fmt: skip
         self._address = address
         self._token = token
+        self._security = security
         self._framed: FramedSocket | None = first[0]
         self._early = first[2]
         welcome = first[1]
         self._knock = msgspec.structs.replace(knock, session_id=welcome.session_id, session_name=welcome.session_name)
         self.machine = ClientMachine(welcome, _place(address), _now_ms())
         self._encode = encode
-        self._deliver = deliver
-        self._ended = ended
-        self.queue: deque[Any] = deque()
-        self.bell_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        # Closed with this object, not with the thread: another thread may be about to write to it.
-        weakref.finalize(self, os.close, self.bell_fd).atexit = False
-        self._is_asleep = False
+        self._bell = bell
+        self._queue = bell.queue
+        self._must_not_sleep = must_not_sleep
         self._is_writing = False
-        self._is_stopping = False
-        self._goodbye: Goodbye | None = None
-        self._is_full = False
+        self._has_polled = False
+        self.is_full = False
+        """Far more has been ordered than the network took: events stay in the queue, and who submits more should wait."""
         self._stuck: list[Any] = []
         self._busy_until_s = 0.0
         self._epoll = select.epoll()
@@ -157,41 +163,22 @@ class ClientLink:
             HangUp: lambda effect: self._hang_up(),
             End: lambda effect: ended(effect.code, effect.text),
         }
-        self._thread = threading.Thread(target=self._run, name="raybook-io", daemon=True)
 
     # Any thread
 
-    def start(self) -> None:
-        self._epoll.register(self.bell_fd, select.EPOLLIN | select.EPOLLET)
-        assert self._framed is not None
-        self._epoll.register(self._framed.fd, select.EPOLLIN)
-        self._thread.start()
+    def __bool__(self) -> bool:
+        """Whether something is left to do that would be late if nobody turned this for some milliseconds."""
+        machine = self.machine
+        return machine.stream.has_unsent() or machine.state != OPEN
 
-    def submit(self, event: Any) -> None:
-        """Hand an event over. Blocks while far more has been ordered than the network took."""
-        self.queue.append(event)
-        if self._is_asleep:
-            self.ring()
-        if self._is_full:
-            self._wait_for_room()
-
-    def ring(self) -> None:
-        self._is_asleep = False
-        os.eventfd_write(self.bell_fd, 1)
-
-    @property
-    def is_own_thread(self) -> bool:
-        return threading.current_thread() is self._thread
-
-    def stop(self, goodbye: Goodbye, reason: str) -> None:
-        """Leave: what was ordered goes out first, for a moment at most. Idempotent; blocks until it is done."""
-        if not self._is_stopping:
-            self._goodbye = goodbye
-            self._stop_reason = reason
-            self._is_stopping = True
-            self.ring()
-        if self._thread.is_alive() and not self.is_own_thread:
-            self._thread.join(STOP_S)
+    def wait_for_room(self) -> None:
+        """Until what was ordered is no longer too much; not from a turn."""
+        lock = threading.Lock()
+        lock.acquire()
+        self._stuck.append(lock)
+        if self.is_full:
+            self._bell.rouse()
+            lock.acquire()
 
     def close_in_child(self) -> None:
         """After a fork: the connection is the parent's, and must end with it."""
@@ -199,70 +186,97 @@ class ClientLink:
         if framed is not None:
             framed.close()
 
-    def _wait_for_room(self) -> None:
-        if self.is_own_thread:
-            return
-        lock = threading.Lock()
-        lock.acquire()
-        self._stuck.append(lock)
-        if self._is_full:
-            lock.acquire()
+    # Turns
 
-    # The thread
+    def open(self) -> None:
+        """Before the first turn."""
+        self._epoll.register(self._bell.fd, select.EPOLLIN | select.EPOLLET)
+        assert self._framed is not None
+        self._epoll.register(self._framed.fd, select.EPOLLIN)
+        early, self._early = self._early, []
+        for message in early:
+            self._on_message(message)
 
-    def _run(self) -> None:
-        try:
-            for message in self._early:
-                self._on_message(message)
-            while not self._is_stopping:
-                self._turn(self._sleep_s())
-            self._drain()
-        except Exception:
-            logger.exception("The I/O loop of raybook failed; this process leaves its session.")
-            self._stop_reason = "raybook's I/O loop failed; its traceback is in the log. Please report it."
-        finally:
-            self._finish()
-
-    def _sleep_s(self) -> float:
-        now_s = time.monotonic()
-        wait_s = LOOK_S if now_s < self._busy_until_s else REST_S
-        due_ms = self.machine.next_deadline_ms()
-        if due_ms is not None:
-            wait_s = min(wait_s, due_ms / 1000 - now_s)
-        return max(0.0, wait_s)
-
-    def _turn(self, wait_s: float) -> None:
-        self._is_asleep = True
-        if self.queue and not self._is_full:
-            wait_s = 0
-        ready = self._epoll.poll(wait_s)
-        self._is_asleep = False
+    def turn(self, end_s: float | None = None) -> None:
+        """One. Sleeps until something happens, a deadline comes, or ``end_s`` (monotonic)."""
+        queue = self._queue
+        ready: list[tuple[int, int]] = []
+        if queue and self._has_polled and not self.is_full:
+            # Every second time at most: what was just handed over goes out first, but starves nobody.
+            self._has_polled = False
+        else:
+            self._has_polled = True
+            bell = self._bell
+            # Raised before the queue is looked at: whoever appends after that look sees it, and wakes us.
+            bell.is_asleep = True
+            ready = self._epoll.poll(self._sleep_s(end_s))
+            bell.is_asleep = False
         for fd, mask in ready:
             framed = self._framed
-            if framed is not None and fd == framed.fd:
-                if mask & ~select.EPOLLOUT:
-                    self._read(framed)
-        if self.queue and not self._is_full:
+            if framed is not None and fd == framed.fd and mask & ~select.EPOLLOUT:
+                self._read(framed)
+        if queue and not self.is_full:
             self._take_events()
+        now_s = time.monotonic()
+        now_ms = int(now_s * 1000)
         if ready:
-            self._busy_until_s = time.monotonic() + BUSY_S
+            self._busy_until_s = now_s + BUSY_S
         due_ms = self.machine.next_deadline_ms()
-        now_ms = _now_ms()
         if due_ms is not None and now_ms >= due_ms:
             self._handle([])
         self._write(now_ms)
         self._look_for_room()
 
+    def drain(self, goodbye: Goodbye) -> None:
+        """What was ordered goes out, for a moment at most, and the goodbye behind it."""
+        end_s = time.monotonic() + DRAIN_S
+        while self.machine.state == OPEN and time.monotonic() < end_s:
+            framed = self._framed
+            # What was written arrives before the goodbye; that it did need not be waited for.
+            if not (self._queue or self.machine.stream.has_unsent() or (framed is not None and framed.unsent_bytes)):
+                break
+            self.turn(time.monotonic() + 0.05)
+        if self.machine.state == OPEN and self._framed is not None:
+            with contextlib.suppress(OSError):
+                self._framed.queue(goodbye)
+                self._framed.flush()
+
+    def finish(self, reason: str) -> None:
+        """The end; reason: for whoever still waits. Idempotent."""
+        self._handle([Leaving(reason)])
+        self.refuse_rest()
+        self._hang_up()
+        self._look_for_room()
+        self._epoll.close()
+
+    def refuse_rest(self) -> None:
+        """Events that were handed over at the moment of the end."""
+        if self._queue:
+            self._take_events()
+
+    def _sleep_s(self, end_s: float | None) -> float:
+        if (self._queue and not self.is_full) or self._must_not_sleep():
+            return 0
+        now_s = time.monotonic()
+        wait_s = LOOK_S if now_s < self._busy_until_s else REST_S
+        due_ms = self.machine.next_deadline_ms()
+        if due_ms is not None:
+            wait_s = min(wait_s, due_ms / 1000 - now_s)
+        if end_s is not None:
+            wait_s = min(wait_s, end_s - now_s)
+        return max(0.0, wait_s)
+
     def _take_events(self) -> None:
-        events = [self.queue.popleft() for _ in range(len(self.queue))]
+        queue = self._queue
+        events = [queue.popleft() for _ in range(len(queue))]
         send = self.machine.stream.send
         for body in self._encode(events):
             send(body)
         self._busy_until_s = time.monotonic() + BUSY_S
 
     def _look_for_room(self) -> None:
-        self._is_full = self.machine.stream.backlog_bytes >= BACKLOG_BYTES_MAX and self.machine.state != "ENDED"
-        if not self._is_full and self._stuck:
+        self.is_full = self.machine.stream.backlog_bytes >= BACKLOG_BYTES_MAX and self.machine.state != "ENDED"
+        if not self.is_full and self._stuck:
             stuck, self._stuck = self._stuck, []
             for lock in stuck:
                 lock.release()
@@ -317,7 +331,7 @@ class ClientLink:
     def _dial(self, effect: Dial) -> None:
         self._hang_up()
         try:
-            framed = connect_nowait(self._address, self._token, Conversation)
+            framed = connect_nowait(self._address, self._token, Conversation, self._security)
         except OSError as error:
             self._handle([Broke(effect.attempt, error.strerror or str(error))])
             return
@@ -337,31 +351,6 @@ class ClientLink:
         attempt = self.machine.attempt
         self._hang_up()
         self._handle([Broke(attempt, str(error), isinstance(error, AuthenticationFailed))])
-
-    # The end
-
-    def _drain(self) -> None:
-        end_s = time.monotonic() + DRAIN_S
-        while self.machine.state == OPEN and time.monotonic() < end_s:
-            framed = self._framed
-            # What was written arrives before the goodbye; that it did need not be waited for.
-            if not (self.queue or self.machine.stream.has_unsent() or (framed is not None and framed.unsent_bytes)):
-                break
-            self._turn(0.05)
-        if self.machine.state == OPEN and self._framed is not None and self._goodbye is not None:
-            with contextlib.suppress(OSError):
-                self._framed.queue(self._goodbye)
-                self._framed.flush()
-
-    def _finish(self) -> None:
-        self._handle([Leaving(self._stop_reason)])
-        if self.queue:
-            self._take_events()
-        self._hang_up()
-        self._look_for_room()
-        self._epoll.close()
-
-    _stop_reason = ""
 
 
 def _place(address: str) -> str:

@@ -54,7 +54,7 @@ class FakeRaylet:
             return messages.NodeStats(workers, 0, 0)
         return Empty()
 
-    async def close(self) -> None:
+    async def close(self, grace_s: float = 0.0) -> None:
         pass
 
     def received(self, kind: type) -> list[Any]:

@@ -43,7 +43,6 @@ from raybook.core.owner.records import (
 from raybook.core.owner.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ticket
 from raybook.io.peer_address import close_listeners, listen_for_peers
 from raybook.io.shm_arena import Arena
-from raybook.io.tls import load_tls
 from raybook.io.transport import ConnectionClosed
 from raybook.protocol.messages.raylet import FactsDelta, GcsReply, NodeGone, Observed, Refused
 from raybook.protocol.messages.store import (
@@ -119,11 +118,9 @@ class CoreProcess:
         )  # fmt: skip
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
-        # Only who listens over TCP has peers on other nodes, and a file to look for.
-        security = load_tls(session_dir) if len(self._listeners) > 1 else None
         self._mail = Mail(
             self.me, token, self._listeners, self._epoll, self.owner.accepted, self.queue.append,
-            registered.config.health_check_timeout_ms, security,
+            registered.config.health_check_timeout_ms,
         )  # fmt: skip
         self.forget_code = self._mail.forget
         self.unfinished = self.owner.tasks.tasks

@@ -62,6 +62,10 @@ class JobTable:
     def get(self, job_id: bytes) -> JobRecord | None:
         return self._jobs.get(job_id)
 
+    def records(self) -> list[JobRecord]:
+        """All that are remembered, oldest first."""
+        return list(self._jobs.values())
+
     def of_driver(self, client_id: bytes) -> JobRecord | None:
         """The latest job of a driver. Cost: one pass, newest first; asked once for each driver that leaves."""
         return next((r for r in reversed(self._jobs.values()) if r.job.driver.client_id == client_id), None)

@@ -125,6 +125,10 @@ class PlacementGroupTable:
     def record(self, group_id: bytes) -> GroupRecord | None:
         return self._groups.get(group_id)
 
+    def records(self) -> list[GroupRecord]:
+        """All of them, oldest first."""
+        return list(self._groups.values())
+
     def info(self, group_id: bytes) -> PlacementGroupInfo | None:
         """The row that others see; None for a group that was never heard of or was removed long ago."""
         group = self._groups.get(group_id)

@@ -9,6 +9,9 @@ import msgspec
 
 from raybook.base.tls_files import TlsFiles
 
+REPLACED_CODE = 3
+"""Exit code of a GCS whose store another one has taken over."""
+
 
 class OwnerProcess(msgspec.Struct):
     """The process that a daemon lives and dies with."""
@@ -52,7 +55,7 @@ class HeadOptions(msgspec.Struct):
 
 
 class GcsOptions(msgspec.Struct):
-    """``raybook start --head`` → GCS process. ``store``: path of its SQLite file, "" for memory."""
+    """``raybook start --head`` → keeper → GCS process. ``store``: an address as ``io/store_address`` has it."""
 
     ready_fd: int
     cluster_id: str
@@ -61,12 +64,16 @@ class GcsOptions(msgspec.Struct):
     name: str = ""
     host: str = "127.0.0.1"
     port: int = 0
-    store: str = ""
+    store: str = "memory"
     metrics_port: int | None = None
     http_host: str = "127.0.0.1"
     http_port: int | None = None
     tls: TlsFiles | None = None
     """What the GCS shows to nodes and asks of them; None: no TLS."""
+    store_file: str = ""
+    """A file with the store's address in the place of ``store``: one with a password is for nobody's process list."""
+    is_restart: bool = False
+    """An earlier one died: what of it still ends may hold a port for a moment."""
 
 
 class NodeOptions(msgspec.Struct):

@@ -101,6 +101,12 @@ class StopNode(msgspec.Struct):
     reason: str = ""
 
 
+class GcsMoved(msgspec.Struct):
+    """A GCS that was started anew speaks: it is at this host:port from now on; "": where it was."""
+
+    address: str = ""
+
+
 class GetNodeStats(msgspec.Struct):
     pass
 
@@ -136,6 +142,7 @@ METHODS: dict[str, tuple[type, type]] = {
     "DeliverLines": (DeliverLines, Empty),
     "SetObserved": (SetObserved, Empty),
     "StopNode": (StopNode, Empty),
+    "GcsMoved": (GcsMoved, Empty),
     "GetNodeStats": (GetNodeStats, NodeStats),
     "SurveyNode": (SurveyNode, NodeSurvey),
 }

@@ -80,6 +80,11 @@ class RayletStub:
                 request_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.StopNode.SerializeToString,
                 response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
                 _registered_method=True)
+        self.GcsMoved = channel.unary_unary(
+                '/raybook.Raylet/GcsMoved',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.GcsMoved.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+                _registered_method=True)
         self.GetNodeStats = channel.unary_unary(
                 '/raybook.Raylet/GetNodeStats',
                 request_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.GetNodeStats.SerializeToString,
@@ -149,6 +154,12 @@ class RayletServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GcsMoved(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetNodeStats(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -207,6 +218,11 @@ def add_RayletServicer_to_server(servicer, server):
             'StopNode': grpc.unary_unary_rpc_method_handler(
                     servicer.StopNode,
                     request_deserializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.StopNode.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.SerializeToString,
+            ),
+            'GcsMoved': grpc.unary_unary_rpc_method_handler(
+                    servicer.GcsMoved,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.GcsMoved.FromString,
                     response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.SerializeToString,
             ),
             'GetNodeStats': grpc.unary_unary_rpc_method_handler(
@@ -462,6 +478,33 @@ class Raylet:
             target,
             '/raybook.Raylet/StopNode',
             raybook_dot_protocol_dot_proto_dot_raylet__pb2.StopNode.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GcsMoved(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Raylet/GcsMoved',
+            raybook_dot_protocol_dot_proto_dot_raylet__pb2.GcsMoved.SerializeToString,
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
             options,
             channel_credentials,
