@@ -31,7 +31,7 @@ from raybook.worker.core_process import CoreProcess
 logger = logging.getLogger(__name__)
 
 RAYLET_SOCKET = "raylet.sock"
-LOOK_S = 0.5
+LOOK_S = 2.0
 """Deadlines are seconds away; a look costs microseconds."""
 SWITCH_INTERVAL_S = 0.0005
 """As in workers: threads that read and write large values must not keep the I/O thread waiting."""

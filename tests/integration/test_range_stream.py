@@ -83,7 +83,8 @@ def filled(arena: Arena, offset: int) -> bytes:
     return data
 
 
-def test_an_object_crosses_from_one_arena_into_the_other(arenas, pipes):
+@pytest.mark.parametrize("is_warm", [True, False])
+def test_an_object_crosses_from_one_arena_into_the_other(arenas, pipes, is_warm: bool):
     left, right, _ = arenas
     data = filled(left, 4096)
     sender, reader = pipes()
@@ -93,7 +94,7 @@ def test_an_object_crosses_from_one_arena_into_the_other(arenas, pipes):
         return wait_for_close(sender)
 
     giving = Thread(give)
-    inflow = Inflow(SIZE)
+    inflow = Inflow(SIZE, is_warm=is_warm)
     receive(reader, right, 8192, inflow)
     reader.close()
     assert giving.end() is True, "It knows that the reader has taken everything."
@@ -108,7 +109,7 @@ def test_a_copy_is_passed_on_while_it_comes(arenas, pipes):
     inflow = Inflow(SIZE)
     half = 2 * WINDOW_BYTES
     passing = Thread(lambda: send_inflow(second[0], middle.fd, 0, 0, inflow))
-    end = Inflow(SIZE)
+    end = Inflow(SIZE, is_warm=False)
     reading = Thread(lambda: receive(second[1], right, 0, end))
     receiving = Thread(lambda: receive(first[1], middle, 0, inflow))
     send(first[0], left.fd, 0, half)
@@ -172,9 +173,10 @@ def test_a_thread_that_waits_for_its_reader_ends_when_its_socket_is_shut(arenas,
     waiting.end()
 
 
-def test_a_socket_that_brings_nothing_is_given_up_in_time(arenas, pipes):
+@pytest.mark.parametrize("is_warm", [True, False])
+def test_a_socket_that_brings_nothing_is_given_up_in_time(arenas, pipes, is_warm: bool):
     _, right, _ = arenas
     _, reader = pipes()
     set_timeouts(reader, 0.05)
     with pytest.raises(BlockingIOError):
-        receive(reader, right, 0, Inflow(SIZE))
+        receive(reader, right, 0, Inflow(SIZE, is_warm=is_warm))

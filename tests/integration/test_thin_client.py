@@ -446,6 +446,25 @@ def test_a_new_process_finds_what_a_killed_one_had(connect, left_behind):
     assert "answers" not in {row.name for row in session.list()}
 
 
+LEAVES_IN_GOOD_ORDER = """
+    import atexit, sys
+    variables = []
+    atexit.register(variables.clear)    # As shells do.
+    import raybook as ray
+    ray.init(sys.argv[1], token_file=sys.argv[2], session="orderly")
+    variables.append(ray.put("left"))
+"""
+
+
+def test_a_process_that_ends_in_good_order_leaves_its_results_too(connect, head):
+    script = [sys.executable, "-c", textwrap.dedent(LEAVES_IN_GOOD_ORDER)]
+    done = subprocess.run([*script, f"ray://{head.session_address}", head.token_file], capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    session = connect(session="orderly").session
+    (row,) = session.list()
+    assert ray.get(session.get(row.id)) == "left"
+
+
 def test_a_session_that_another_process_takes_over_says_so(connect, head, line):
     connect(session="mine")
 

@@ -8,6 +8,7 @@ names the session finds what the former one had (``kept``).
 
 from __future__ import annotations
 
+import atexit
 import getpass
 import os
 import platform
@@ -57,6 +58,9 @@ class SessionEngine(NativeEngine):
         self.session = SessionView(self)
         self._has_left = False
         core.on_cluster_lost = self._on_lost
+        # A shell that ends in good order clears its user's variables. What they referred to shall be there for the next
+        # process, so this one must have left by then: handlers run in the reverse order, and the shell's is older.
+        atexit.register(self.shutdown)
 
     def _on_lost(self, reason: str) -> None:
         # Also what could be queued raises from now on: nobody will ever take it.
@@ -163,6 +167,7 @@ class SessionEngine(NativeEngine):
         if self._has_left or self._is_forked:
             return
         self.closed = self._has_left = True
+        atexit.unregister(self.shutdown)
         self._core.stop(ends_session=not self._core.welcome.session_name or self.session.ends)
         if self._stop_cluster is not None:
             self._stop_cluster()

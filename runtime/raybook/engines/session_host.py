@@ -74,6 +74,7 @@ class SessionHost:
         self._lines_left_out = 0
         self._generation = 0
         """Grows with each client process: answers to a former one's questions are nobody's."""
+        self._wants_output = False
         self._follows = False
         self._facts_version = 0
         self._flushes: deque[Callable[[], None]] = deque()
@@ -163,6 +164,7 @@ class SessionHost:
     def reset(self, knock: m.Knock) -> None:
         """Another process is the client: what the former one waited for is nobody's. The tasks go on."""
         self._generation += 1
+        self._wants_output = knock.wants_output
         for wait in self._looks.values():
             self._submit(CancelWait(wait))
         self._looks.clear()
@@ -370,6 +372,8 @@ class SessionHost:
 
     def _on_lines(self, message: WorkerLines) -> None:
         count = len(message.lines)
+        if not self._wants_output:
+            return
         if self._lines_waiting + count > LINES_MAX:
             self._lines_left_out += count
             return

@@ -23,8 +23,8 @@ from raybook.protocol.messages.session import (
 from raybook.protocol.serialization import Serialized
 from raybook.worker.leading import shut_lock
 
-WINDOW_BYTES = 4 << 20
-PART_BYTES = 256 << 10
+WINDOW_BYTES = 8 << 20
+PART_BYTES = 512 << 10
 
 
 class UploadTicket:

@@ -2,7 +2,7 @@
 it again when it dies.
 
 The GCS's own process can be killed at any moment; nodes live on meanwhile, and one started with the same ports and the same
-store takes over. The keeper does nothing but wait (no grpc, no tables: a few megabytes), so little can happen to it;
+store takes over. The keeper does nothing but wait (no grpc, no tables: 18 MB), so little can happen to it;
 without it the GCS goes on, and is not started again. A GCS that ends in order takes its keeper along, SIGTERM ends both,
 and one that kept its tables in memory is not started again: a second one would know of nothing that runs.
 """

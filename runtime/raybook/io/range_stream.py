@@ -1,9 +1,10 @@
 """Range streams: the bytes of one object, from an arena or file through a socket into another arena. For threads.
 
-Out, the kernel sends the very pages of the arena (``sendfile``): no copy on this side, and a core is left to the receiver.
-So these bytes may not change before the other side has taken them out of its socket; it closes the connection then, and
-``wait_for_close`` waits for that. In, ``recv`` copies straight into the arena, whose pages are put in place a window ahead
-(``Arena.writable``); with MSG_WAITALL, a system call a window instead of one for whatever has come.
+Out, the kernel sends the very pages of the arena (``sendfile``): no copy on this side, and a core is left to the
+receiver. So these bytes may not change before the other side has taken them out of its socket; it closes the
+connection then, and ``wait_for_close`` waits for that. In, bytes are copied once, into the arena: where its pages hold
+memory by ``recv``, with MSG_WAITALL a system call a window instead of one for whatever has come; where they do not by
+``splice``, which makes pages of bytes, while ``recv`` would need pages of zeros first.
 
 Through TLS there are no pages to hand over and no MSG_WAITALL: bytes are read, encrypted and written in pieces.
 
@@ -12,6 +13,8 @@ An ``Inflow`` counts what has come of an object, for those who pass it on while 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import select
 import socket
@@ -24,9 +27,12 @@ from raybook.io.shm_arena import Arena
 
 WINDOW_BYTES = 1 << 20
 """Received at a time: small enough for pages to stay in the cache between being put in place and being filled, large enough
-that two system calls cost nothing beside it (benchmarks/transfer.py --windows)."""
+that two system calls cost nothing beside it."""
 SEND_BYTES_MAX = 1 << 30
 """Linux sends at most 2 GiB in one call."""
+F_SETPIPE_SZ = 1031
+SPLICE_F_MORE = 4
+"""From linux/fcntl.h and linux/splice.h; ``fcntl`` and ``os`` do not name them on every Python that we support."""
 TLS_BYTES = 256 << 10
 """Read and encrypted at a time."""
 LOOK_S = 1.0
@@ -34,10 +40,12 @@ LOOK_S = 1.0
 
 
 class Inflow:
-    """How much of an object has come. Made where the transfer begins; ended once."""
+    """How much of an object has come, and whether there was memory where it goes to (``receive``; a wrong guess costs speed
+    only). Made where the transfer begins; ended once."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, is_warm: bool = True) -> None:
         self.size = size
+        self.is_warm = is_warm
         self.position = 0
         self._is_broken = False
         self._has_readers = False
@@ -81,7 +89,34 @@ def set_timeouts(sock: socket.socket, timeout_s: float) -> None:
 
 def receive(sock: socket.socket, arena: Arena, offset: int, inflow: Inflow) -> None:
     """The rest of an object, into its place at ``offset``. ConnectionError or OSError when it breaks off; what has come by
-    then stays counted. Cost: one copy of the bytes, and what the kernel needs for pages that hold no memory yet."""
+    then stays counted. Cost: one copy of the bytes, and what the kernel needs to find pages."""
+    if inflow.is_warm or isinstance(sock, ssl.SSLSocket):
+        _receive_warm(sock, arena, offset, inflow)
+    else:
+        _receive_cold(sock, arena, offset, inflow)
+
+
+def _receive_cold(sock: socket.socket, arena: Arena, offset: int, inflow: Inflow) -> None:
+    source, target = os.pipe2(os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # A user's pipes may be bounded; a small one is slower.
+            fcntl.fcntl(target, F_SETPIPE_SZ, WINDOW_BYTES)
+        position, size = inflow.position, inflow.size
+        while position < size:
+            held = os.splice(sock.fileno(), target, min(WINDOW_BYTES, size - position), flags=SPLICE_F_MORE)
+            if not held:
+                raise ConnectionError("the other side closed the connection")
+            while held:
+                written = os.splice(source, arena.fd, held, offset_dst=offset + position)
+                held -= written
+                position += written
+            inflow.advance(position)
+    finally:
+        os.close(source)
+        os.close(target)
+
+
+def _receive_warm(sock: socket.socket, arena: Arena, offset: int, inflow: Inflow) -> None:
     position, size = inflow.position, inflow.size
     flags = 0 if isinstance(sock, ssl.SSLSocket) else socket.MSG_WAITALL
     while position < size:

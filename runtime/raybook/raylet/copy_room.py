@@ -42,6 +42,12 @@ class CopyRoom:
         self._requests[number] = (object_id, size)
         self._loop.call_soon(self._to_store, sm.RequestExtent(number, size))
 
+    def begin_write(self, offset: int, size: int) -> bool:
+        """A copy is about to be written; whether its pages hold memory already."""
+        is_warm = self._allocator.is_warm(offset, size)
+        self._allocator.mark_written(offset, size)
+        return is_warm
+
     def free(self, offset: int) -> None:
         """The room of a copy is free again."""
         self._allocator.free(offset)

@@ -153,7 +153,8 @@ class TransferService:
     # --- transfers ----------------------------------------------------------------------------------------------------
 
     def _begin(self, effect: pe.StartTransfer) -> None:
-        self._inflows[effect.object_id] = Inflow(effect.source.size)
+        size = effect.source.size
+        self._inflows[effect.object_id] = Inflow(size, is_warm=self._room.begin_write(effect.offset, size))
         self._go_on(effect)
 
     def _go_on(self, effect: pe.StartTransfer) -> None:

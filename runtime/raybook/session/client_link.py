@@ -76,7 +76,10 @@ def knock_at(
             ) from error
         except (OSError, ConnectionError) as error:
             if not last or not isinstance(error, ConnectionResetError | EOFError | _Closed):
-                raise ConnectionError(f"No session could be had at {_place(address)}: {error}") from error
+                raise ConnectionError(
+                    f"No session could be had at {_place(address)}: {error} Thin clients knock at the port that `raybook "
+                    f"start --head` names (--client-port)."
+                ) from error
     raise AssertionError("unreachable")
 
 
