@@ -11,7 +11,6 @@ Usage: ``python benchmarks/many_nodes.py [--nodes 32] [--tasks 10000] [--joins 5
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 import time
@@ -84,7 +83,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--tasks", type=int, default=10_000, help="tasks over all of them (default 10,000)")
     parser.add_argument("--joins", type=int, default=5, help="nodes that join one after another (default 5)")
     options = parser.parse_args(arguments)
-    print(machine_line(), f"load {os.getloadavg()[0]:.1f}")
+    print(machine_line())
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         ray.init(address=cluster.address, log_to_driver=False)

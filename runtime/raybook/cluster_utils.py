@@ -19,6 +19,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -243,7 +244,9 @@ class Cluster:
             finally:
                 await channel.close()
 
-        return asyncio.run(ask())
+        # In a notebook this thread has a loop that runs.
+        with ThreadPoolExecutor(1) as other_thread:
+            return other_thread.submit(asyncio.run, ask()).result()
 
     def shutdown(self) -> None:
         """End all nodes. Idempotent."""

@@ -131,6 +131,14 @@ def test_a_lease_cannot_be_returned_by_somebody_else_or_twice():
     assert scene.machine.resources.available == scene.machine.resources.total
 
 
+def test_worker_that_its_owner_cannot_talk_to_is_ended():
+    scene = Scene(workers=2, CPU=2)
+    lease = only(scene.demand(1), Grant)
+    killed = only(scene.tell(LeaseReturned(DRIVER, lease.lease_id, broken=True)), KillWorker)
+    assert killed.worker == lease.worker
+    assert only(scene.demand(1), Grant).worker != lease.worker
+
+
 def test_clients_of_equal_demand_take_turns():
     scene = Scene(workers=4, CPU=4)
     scene.tell(*(DemandSet(DRIVER, 0, SchedulingClass((("CPU", 40_000),)), 1),))

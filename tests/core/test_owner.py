@@ -444,3 +444,18 @@ def test_caller_confirms_references_in_a_result_only_when_their_owner_knows_of_i
     assert [type(message) for message in sent] == [AddBorrows]
     assert confirmed == [ReturnsTaken(spec.task_id)]
     assert world.owner.references.is_held(inner) and world.value(task) is not None
+
+
+def test_a_chain_of_a_thousand_tasks_fails_with_its_first() -> None:
+    """One loop, not a thousand calls inside each other."""
+    world = World(workers=1)
+    stats = quick()
+    key = first = world.task(stats)
+    for _ in range(1_000):
+        key = world.task(stats, args=[key])
+    world.grant()
+    world.run_one(error=ErrorValue("task", "ValueError: no", b""))
+    world.settle()
+    last = world.value(key)
+    assert last is not None and last.error is not None and "ValueError: no" in last.error.text
+    assert world.value(first) is not None and not world.owner.tasks.tasks

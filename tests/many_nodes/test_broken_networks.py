@@ -91,6 +91,8 @@ def test_a_network_that_breaks_between_two_nodes_is_worked_around_and_used_again
 there = {"host2": 0.01}
 holder = Holder.options(resources=there).remote()
 node = ray.get(holder.pid.remote(), timeout=30)
+made = make.options(resources=there).remote(3)
+ray.wait([made], timeout=30)
 hard = NodeAffinitySchedulingStrategy(node, soft=False)
 assert ray.get(where.options(scheduling_strategy=hard).remote(), timeout=30) == node
 slow = [where.options(scheduling_strategy="SPREAD").remote(2.0) for _ in range(5)]
@@ -100,6 +102,8 @@ while not os.path.exists("/tmp/go"):
     time.sleep(0.01)
 kind, text, seconds = outcome(holder.pid.remote()); say("call", kind, "cannot be reached" in str(text), seconds < 20)
 say("tasks", [outcome(ref)[0] for ref in slow])
+kind, array, seconds = outcome(made)
+say("made", kind, int(array.sum()), seconds < 20)
 kind, text, _ = outcome(where.options(scheduling_strategy=hard).remote())
 say("hard", kind, "cannot be reached" in str(text))
 say("alive", all(row["Alive"] for row in ray.nodes()))
@@ -123,6 +127,7 @@ say("end")
     assert said == [
         "call ActorUnavailableError True True",
         "tasks ['value', 'value', 'value', 'value', 'value']",
+        "made value 900000 True",
         "hard TaskUnschedulableError True",
         "alive True",
         "parted",

@@ -176,6 +176,26 @@ def test_actor_and_node_that_die_while_there_is_no_gcs_are_noticed_by_the_next(t
     assert ray.get(ray.get_actor("lost").increase.remote(), timeout=20) == 1
 
 
+def test_redis_that_comes_back_empty_is_given_everything_and_the_next_gcs_knows_it(
+    own_world: None, tmp_path: Path
+) -> None:
+    with RedisProcess(tmp_path) as redis:
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "store": redis.url})
+        ray.init(address=cluster.address, namespace="tests", log_to_driver=False)
+        kept = Counter.options(name="kept", lifetime="detached").remote()
+        assert ray.get(kept.increase.remote(), timeout=10) == 1
+        redis.kill()
+        assert ray.get(kept.increase.remote(), timeout=10) == 2
+        redis.start()
+        gcs_call(messages.KvPut("ns", b"key", b"value"))
+        assert redis.client().hlen("raybook:actors") == 1
+        kill_gcs(cluster)
+        assert gcs_call(messages.KvGet("ns", b"key")).value == b"value"
+        assert ray.get(ray.get_actor("kept").increase.remote(), timeout=10) == 3
+        ray.shutdown()
+        cluster.shutdown()
+
+
 def test_gcs_whose_store_another_head_has_taken_ends_and_stays_ended(own_world: None, tmp_path: Path) -> None:
     with RedisProcess(tmp_path) as redis:
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "store": redis.url})

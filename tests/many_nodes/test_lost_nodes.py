@@ -33,7 +33,7 @@ def test_results_lost_with_a_node_are_made_again_and_before_them_what_they_are_m
     part = make.remote(1)
     both = add.remote(part, make.remote(2))
     alone = make.remote(5)
-    assert len(ray.wait([both, alone], num_returns=2, timeout=PATIENCE_S)[0]) == 2
+    assert len(ray.wait([both, alone], num_returns=2, timeout=PATIENCE_S, fetch_local=False)[0]) == 2
     del part
     cluster.add_node(num_cpus=1, resources={"b": 1})
     cluster.remove_node(lost, allow_graceful=False)
@@ -55,12 +55,65 @@ def test_what_cannot_be_made_again_says_why(cluster: Cluster):
 
     maker = Maker.remote()
     of_actor, of_task = maker.make.remote(), once.remote()
-    assert len(ray.wait([of_actor, of_task], num_returns=2, timeout=PATIENCE_S)[0]) == 2
+    assert len(ray.wait([of_actor, of_task], num_returns=2, timeout=PATIENCE_S, fetch_local=False)[0]) == 2
     cluster.remove_node(lost, allow_graceful=False)
     with pytest.raises(ObjectLostError, match=f"{lost.node_id}.*actor"):
         ray.get(of_actor, timeout=PATIENCE_S)
     with pytest.raises(ObjectReconstructionFailedError, match="max_retries"):
         ray.get(of_task, timeout=PATIENCE_S)
+
+
+def test_items_of_generators_are_made_again(cluster: Cluster):
+    lost = cluster.add_node(num_cpus=1, resources={"b": 1})
+
+    @ray.remote(resources={"b": 0.01}, num_cpus=0)
+    def items():
+        for number in range(4):
+            yield numpy.full(COUNT, number)
+
+    streamed = list(items.remote())
+    dynamic = items.options(num_returns="dynamic").remote()
+    collected = list(ray.get(dynamic, timeout=PATIENCE_S))
+    assert len(ray.wait([*streamed, *collected], num_returns=8, timeout=PATIENCE_S, fetch_local=False)[0]) == 8
+    del streamed[1]
+    cluster.add_node(num_cpus=1, resources={"b": 1})
+    cluster.remove_node(lost, allow_graceful=False)
+    assert [int(ray.get(ref, timeout=PATIENCE_S)[-1]) for ref in streamed] == [0, 2, 3]
+    assert [int(ray.get(ref, timeout=PATIENCE_S)[-1]) for ref in collected] == [0, 1, 2, 3]
+
+
+def test_a_generator_goes_on_on_another_node_with_what_was_lost_of_it(cluster: Cluster):
+    lost = cluster.add_node(num_cpus=1, resources={"b": 1})
+
+    @ray.remote(resources={"b": 0.01}, num_cpus=0, _generator_backpressure_num_objects=2)
+    def items():
+        for number in range(6):
+            yield numpy.full(COUNT, number)
+
+    stream = items.remote()
+    first = next(stream)
+    ray.wait([first], timeout=PATIENCE_S, fetch_local=False)
+    cluster.add_node(num_cpus=1, resources={"b": 1})
+    cluster.remove_node(lost, allow_graceful=False)
+    rest = [int(ray.get(ref, timeout=PATIENCE_S)[-1]) for ref in stream]
+    assert rest == [1, 2, 3, 4, 5]
+    assert int(ray.get(first, timeout=PATIENCE_S)[-1]) == 0
+
+
+def test_results_of_an_actor_that_may_be_called_again_are_made_again(cluster: Cluster):
+    lost = cluster.add_node(num_cpus=1, resources={"b": 1})
+
+    @ray.remote(resources={"b": 0.01}, num_cpus=0, max_restarts=-1, max_task_retries=2)
+    class Maker:
+        def make(self, number: int) -> numpy.ndarray:
+            return numpy.full(COUNT, number)
+
+    maker = Maker.remote()
+    refs = [maker.make.remote(number) for number in range(3)]
+    assert len(ray.wait(refs, num_returns=3, timeout=PATIENCE_S, fetch_local=False)[0]) == 3
+    cluster.add_node(num_cpus=1, resources={"b": 1})
+    cluster.remove_node(lost, allow_graceful=False)
+    assert [int(ray.get(ref, timeout=PATIENCE_S)[-1]) for ref in refs] == [0, 1, 2]
 
 
 def test_tasks_that_ran_on_a_lost_node_run_again_elsewhere(cluster: Cluster):
@@ -115,7 +168,7 @@ def test_result_whose_file_on_disk_is_damaged_is_made_again(own_world: None, mon
 
         kept = [make.remote(number) for number in range(4)]
         once = make.options(max_retries=0).remote(7)
-        assert len(ray.wait([*kept, once], num_returns=5, timeout=PATIENCE_S)[0]) == 5
+        assert len(ray.wait([*kept, once], num_returns=5, timeout=PATIENCE_S, fetch_local=False)[0]) == 5
         put = ray.put(numpy.full(COUNT, 9))
         filler = [ray.put(numpy.full(COUNT, number)) for number in range(16)]
         paths = {row["object_id"]: row["path"] for row in memory_summary()}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,15 +12,17 @@ import numpy
 import pytest
 
 import raybook as ray
-from raybook.api import split_cluster
+from raybook.api import local_cluster, split_cluster
 from raybook.base.errors import RaySystemError
 from raybook.base.tls_files import TlsFiles
 from raybook.cluster_utils import Cluster
 from raybook.commands.ask import ask
 from raybook.io.certificates import make_authority, make_member
 from raybook.io.cluster_registry import list_records, registry_dir
+from raybook.io.transport import connect
 from raybook.protocol.messages.daemons import NodeAmounts
 from raybook.protocol.messages.gcs import ListNodes
+from raybook.protocol.messages.worker import WorkerMessage
 from tests.many_nodes.listening import doors_of, processes_of_tests
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -125,3 +129,35 @@ def test_a_node_with_no_certificate_of_the_authority_cannot_join_and_is_told_why
     assert len([node for node in ray.nodes() if node["Alive"]]) == 2
     assert ray.get(where.remote(), timeout=PATIENCE_S)
     assert os.path.exists(record.session_dir)
+
+
+CLIENT = """
+import numpy, raybook as ray
+ray.init("ray://{address}", token_file="{token}", log_to_driver=False)
+@ray.remote
+def double(array):
+    return 2 * array
+array = ray.get(double.remote(ray.put(numpy.arange(500_000))), timeout=60)
+print(int(array[-1]), len(ray.nodes()))
+"""
+
+
+def test_a_driver_on_a_machine_without_a_node_comes_in_over_tls_and_only_so(own_world: None, member: TlsFiles):
+    variables = {
+        "RAY_USE_TLS": "1",
+        "RAY_TLS_SERVER_CERT": member.cert,
+        "RAY_TLS_SERVER_KEY": member.key,
+        "RAY_TLS_CA_CERT": member.ca,
+    }
+    record = split_cluster.start_head(NodeAmounts(num_cpus=1), session_port=0, metrics_port=None, tls=member)
+    try:
+        program = CLIENT.format(address=record.session_address, token=record.token_file)
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, **variables}, capture_output=True, text=True, timeout=90,
+        )  # fmt: skip
+        assert done.stdout.split() == ["999998", "1"], done.stderr
+        with pytest.raises(ConnectionError, match="TLS"):
+            connect(f"tcp:{record.session_address}", Path(record.token_file).read_bytes(), WorkerMessage, 1.0)
+    finally:
+        local_cluster.stop_cluster(record)

@@ -20,8 +20,9 @@ def where(seconds=0.0):
 """
 
 KILL_GCS = (
-    "for each in /proc/[0-9]*; do grep -qs raybook.gcs.main $each/cmdline && kill -KILL ${each#/proc/}; done; true"
+    "for each in /proc/[0-9]*; do grep -qs raybook[.]gcs[.]main $each/cmdline && kill -KILL ${each#/proc/}; done; true"
 )
+"""The brackets keep the pattern from finding itself."""
 
 
 @pytest.fixture(scope="module")

@@ -79,6 +79,11 @@ def return_id(task_id: bytes, index: int) -> bytes:
     return task_id + _PACK_INDEX(index)
 
 
+def index_of(object_id: bytes) -> int:
+    """Which of its task's returns an object is."""
+    return int.from_bytes(object_id[TASK_ID_BYTES:], "big")
+
+
 def stream_id(task_id: bytes) -> bytes:
     """The id under which a task's generator itself is counted: it never has a value, its items have."""
     return task_id + _STREAM_SUFFIX

@@ -378,7 +378,7 @@ class NativeEngine:
     ) -> tuple[list[Any], list[Any]]:
         if self.closed:
             raise self._stale()
-        return self.values.wait(refs, num_returns, timeout_s)
+        return self.values.wait(refs, num_returns, timeout_s, fetch_local)
 
     def when_ready(self, ref: Any, callback: Callable[[], None]) -> None:
         self._submit(Wait([ref.id], 1, False, None, callback))

@@ -6,6 +6,7 @@ while there is room, so that reading it twice costs one transfer; its arrays are
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from raybook.base.error_values import error_from_code, error_from_value
@@ -36,7 +37,7 @@ class SessionValues(Values):
             raise error_from_code(ticket.error_code, ticket.error_text)
         return placed(ticket.number, serialized.total_bytes), ticket
 
-    def unpack(self, key: bytes, value: Value, owner_address: str) -> Any:
+    def unpack(self, key: bytes, value: Value, owner_address: str, end_s: float | None = None) -> Any:
         for _ in range(READS_MAX):
             if value.inline is not None:
                 return deserialize(value.inline)
@@ -50,6 +51,9 @@ class SessionValues(Values):
         raise error_from_code(
             "ObjectLostError", f"The object {key.hex()} could not be read: it moves, or is lost, always."
         )
+
+    def _begin_copies(self, refs: Iterable[Any]) -> None:
+        """Copies are the session's."""
 
     def _bring(self, ref: RefInfo, size: int) -> Value:
         core = self._session

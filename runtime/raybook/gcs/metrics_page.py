@@ -188,10 +188,17 @@ def store_metrics(stats: dict[bytes, NodeStats]) -> list[Metric]:
     """The object stores, in bytes."""
     used = GaugeMetricFamily("ray_object_store_memory", "Bytes of the object store in use.", labels=["NodeId"])
     capacity = GaugeMetricFamily("ray_object_store_capacity", "Bytes the object store may hold.", labels=["NodeId"])
+    moved = GaugeMetricFamily(
+        "ray_object_transfers",
+        "Objects from and to other nodes: copies here, counts, bytes.",
+        labels=["Kind", "NodeId"],
+    )
     for node_id, node in stats.items():
         used.add_metric([node_id.hex()], node.store_used_bytes)
         capacity.add_metric([node_id.hex()], node.store_capacity_bytes)
-    return [used, capacity]
+        for kind, count in node.transfers.items():
+            moved.add_metric([kind, node_id.hex()], count)
+    return [used, capacity, moved]
 
 
 def process_metrics(stats: dict[bytes, NodeStats]) -> list[Metric]:

@@ -59,6 +59,11 @@ def close_listeners(address: str, sockets: list[socket.socket]) -> None:
         os.unlink(address.split(ALTERNATIVE)[0].removeprefix("unix:"))
 
 
+def session_of(address: str) -> str:
+    """The session folder of a process that listens there."""
+    return os.path.dirname(address.split(ALTERNATIVE)[0].removeprefix("unix:"))
+
+
 def nearest(address: str, own_address: str) -> str:
     """Which of a process's addresses to use from a process that listens at ``own_address``. Cost: 0.2 µs, 1 µs for a
     process with two."""

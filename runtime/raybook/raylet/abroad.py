@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from raybook.base.config import Config
+from raybook.base.resources import OBJECT_STORE_MEMORY, to_user
 from raybook.core.node import lease_events as le
 from raybook.core.node import spillover as so
 from raybook.core.node.node_view import NodeDied
@@ -23,7 +24,7 @@ from raybook.io.peer_address import node_home
 from raybook.io.transport import Security
 from raybook.protocol.messages import raylet as rm
 from raybook.protocol.messages import store as sm
-from raybook.protocol.messages.neighbours import ClientEnded, FromClient, Parted, ToClient
+from raybook.protocol.messages.neighbours import ClientEnded, FromClient, Parted, ReadOver, ToClient
 from raybook.raylet.clients import Client, ClientTable
 from raybook.raylet.effects import NodeDecider
 from raybook.raylet.gcs_link import GcsLink
@@ -87,6 +88,8 @@ class Abroad:
             decider.send,
         )
         store.to_self = self._transfers.from_store
+        store.about_cluster = self._stores_of_cluster
+        decider.leases.reports.view = watch.view
         store.client_joined(node_id, "copies of other nodes' objects")
         neighbours.on_message = self.received
         neighbours.on_cut_off = self._cut_off
@@ -102,6 +105,18 @@ class Abroad:
         # Whoever holds this node for dead has that from the GCS, which says so itself when it hears of us.
         self._neighbours.on_fenced = lambda reason: gcs.resources_changed()
         self._watch.start(gcs)
+
+    def transfer_statistics(self) -> dict[str, int]:
+        """What came from other nodes and went there, in counts and bytes."""
+        return self._transfers.statistics()
+
+    def _stores_of_cluster(self) -> str:
+        """For who finds no room in this node's store."""
+        view = self._watch.view
+        most = to_user(view.most([OBJECT_STORE_MEMORY]))[OBJECT_STORE_MEMORY]
+        return (
+            f" The largest store of the cluster's {len(view)} nodes holds {most / (1 << 20):.1f} MiB." if most else ""
+        )
 
     def close(self) -> None:
         """Talk to no other node any more."""
@@ -129,6 +144,7 @@ class Abroad:
         mine.update(dict.fromkeys(FOR_STORES, to_store))
         mine[rm.FetchObject] = lambda client, message: self._transfers.fetch(client.client_id, message)
         mine[rm.DropCopies] = lambda client, message: self._transfers.drop(client.client_id, message)
+        mine[rm.CopiesRecalled] = lambda client, message: self._transfers.recalled(client.client_id, message)
         return mine
 
     def _set_demand(self, client: Client, message: rm.SetDemand) -> None:
@@ -206,6 +222,7 @@ class Abroad:
             self._neighbours.on_fenced(died.reason)
             return
         self._neighbours.node_died(died)
+        self._transfers.node_died(node_id)
         self._leases_over(node_id, f"Its node {node_id.hex()} died: {died.reason}")
         for guest in self._guests_of(node_id):
             self._guest_gone(guest)
@@ -266,6 +283,8 @@ class Abroad:
             self._guest_gone(message.client_id)
         elif isinstance(message, Parted):
             self._parted(node_id, message.reason)
+        elif isinstance(message, ReadOver):
+            self._transfers.read_over(node_id, message)
 
     def _from_guest(self, client_id: bytes, message: Any) -> None:
         if isinstance(message, (rm.SetDemand, rm.ReturnLease)):

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 CONFIRM_EVERY = 64
 CONFIRM_S = 0.2
 """Messages are confirmed by the dozen, or after this time."""
+DETOURS_MAX = 3
+"""Nodes through which bytes are read that do not come directly. The head is the first, and hears most."""
 
 
 class _Out:
@@ -73,7 +75,7 @@ class Neighbours:
         self._node_id = node_id
         self._token = token
         self._view = watch.view
-        self._health_timeout_ms = health_timeout_ms
+        self.health_timeout_ms = health_timeout_ms
         self._machine = Links(health_timeout_ms)
         self._out: dict[bytes, Connection] = {}
         self._heard: dict[bytes, Heard] = {}
@@ -94,6 +96,16 @@ class Neighbours:
         """Where a living node listens; "" when it is not known."""
         info = self._view.info(node_id)
         return "" if info is None else info.gateway_address
+
+    def is_dead(self, node_id: bytes) -> bool:
+        """Whether a node that is not known any more has died."""
+        return bool(self._view.why_dead(node_id))
+
+    def ways(self, node_id: bytes) -> list[bytes]:
+        """How to read what lies on a node: directly (b"") if it is in reach, as far as is known; then through others."""
+        others = [other for other in self._view.in_reach() if other not in (node_id, self._node_id)]
+        direct = [] if self._view.why_cut_off(node_id) else [b""]
+        return direct + others[:DETOURS_MAX]
 
     def send(self, node_id: bytes, message: Any) -> bool:
         """Say it, in order and once, as long as both nodes live. False when there is no such node. One that has said
@@ -142,7 +154,7 @@ class Neighbours:
             logger.info("Node %s cannot be reached: %s", node_id.hex(), error)
             self._loop.call_soon(self._decide, links.Broken(node_id, effect.attempt))
             return
-        expect_answers(framed.sock, self._health_timeout_ms)
+        expect_answers(framed.sock, self.health_timeout_ms)
         connection = self._out[node_id] = self._server.adopt(framed)
         connection.context = _Out(node_id, effect.attempt)
         connection.send(Greet(self._node_id, effect.first))
@@ -159,6 +171,7 @@ class Neighbours:
             elif isinstance(message, Fenced):
                 self.on_fenced(message.reason)
         elif isinstance(message, ReadRange):
+            expect_answers(connection.framed.sock, self.health_timeout_ms)
             self.on_range(connection, message)
         elif isinstance(message, Greet):
             self._greeted(connection, message)
@@ -176,7 +189,7 @@ class Neighbours:
             connection.close()
             return
         connection.context = _In(message.node_id, message.first)
-        expect_answers(connection.framed.sock, self._health_timeout_ms)
+        expect_answers(connection.framed.sock, self.health_timeout_ms)
         heard = self._heard.setdefault(message.node_id, Heard())
         connection.send(Received(heard.count))
 

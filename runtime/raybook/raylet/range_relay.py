@@ -11,7 +11,7 @@ import asyncio
 import logging
 import select
 import socket
-from collections.abc import Callable
+import ssl
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -21,6 +21,7 @@ from raybook.io.loop_transport import Connection
 from raybook.io.transport import connect
 from raybook.protocol.frames import Codec
 from raybook.protocol.messages.neighbours import NeighbourMessage, ReadRange
+from raybook.raylet.neighbours import Neighbours
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +33,12 @@ LOOK_S = 1.0
 
 
 class RangeRelay:
-    """gateway: where a living node listens, "" when it is not known. health_timeout_ms: of the cluster."""
+    """neighbours: who knows where a node listens, and whether the cluster uses TLS."""
 
-    def __init__(self, token: bytes, gateway: Callable[[bytes], str], health_timeout_ms: int) -> None:
+    def __init__(self, token: bytes, neighbours: Neighbours) -> None:
         self._token = token
-        self._gateway = gateway
-        self._health_timeout_ms = health_timeout_ms
+        self._neighbours = neighbours
+        self._health_timeout_ms = neighbours.health_timeout_ms
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="relay")
         self._encode = Codec(NeighbourMessage).encode
         self._is_ended = False
@@ -75,10 +76,11 @@ class RangeRelay:
                     logger.info("Handing object %s through broke off: %s", message.object_id.hex(), error)
 
     def _reach(self, node_id: bytes) -> socket.socket:
-        address = self._gateway(node_id)
+        address = self._neighbours.gateway(node_id)
         if not address:
             raise ConnectionError("it is not in the cluster any more")
-        sock = connect(address, self._token, NeighbourMessage, self._health_timeout_ms / 1000).sock
+        timeout_s = self._health_timeout_ms / 1000
+        sock = connect(address, self._token, NeighbourMessage, timeout_s, self._neighbours.security).sock
         sock.setblocking(True)
         expect_answers(sock, self._health_timeout_ms)
         return sock
@@ -93,11 +95,22 @@ class RangeRelay:
             ready = dict(poll.poll(LOOK_S * 1000))
             if reader.fileno() in ready:
                 return
-            if origin.fileno() in ready:
+            if origin.fileno() in ready and not self._copy_what_came(origin, reader, piece):
+                return
+
+    @staticmethod
+    def _copy_what_came(origin: socket.socket, reader: socket.socket, piece: memoryview) -> bool:
+        """False when that was all."""
+        while True:
+            try:
                 count = origin.recv_into(piece)
-                if not count:
-                    return
-                reader.sendall(piece[:count])
+            except BlockingIOError:
+                return True  # TLS had something to say to TLS.
+            if not count:
+                return False
+            reader.sendall(piece[:count])
+            if not (isinstance(origin, ssl.SSLSocket) and origin.pending()):
+                return True
 
 
 def _log_failure(done: asyncio.Future[None]) -> None:

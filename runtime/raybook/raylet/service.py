@@ -457,7 +457,9 @@ class Raylet:
         for process in self._clients.processes():
             state, held, actor_id = states.get(process.client_id, ("STARTING", {}, b""))
             workers.append(WorkerInfo(process.client_id, process.pid, state, held, actor_id))
-        return NodeStats(workers, self._store.used_bytes(), self._store.capacity_bytes, self.decider.leases.waiting())
+        transfers = self._abroad.transfer_statistics() if self._abroad is not None else {}
+        used, capacity = self._store.used_bytes(), self._store.capacity_bytes
+        return NodeStats(workers, used, capacity, self.decider.leases.waiting(), transfers)
 
     def set_observed(self, active: bool) -> None:
         """Somebody looks at the cluster, or nobody any more."""

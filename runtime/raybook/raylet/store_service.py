@@ -7,8 +7,11 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
+
 from raybook.base.config import Config
 from raybook.core.node import store_events as ev
+from raybook.core.node.object_records import Pressure
 from raybook.core.node.object_table import ObjectTable
 from raybook.core.node.translation import STORE_EVENTS, STORE_MESSAGES
 from raybook.io.shm_arena import Arena, create_arena
@@ -42,12 +45,15 @@ class StoreService:
             self.to_self(message) if client_id == node_id else send(client_id, message)
         )
         self._misbehaved = misbehaved
+        self._node_id = node_id
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._changed = True
         self._closed = False
         self.to_self: Callable[[Any], None] = lambda message: None
         """Takes what the store says to this node as one of its clients."""
+        self.about_cluster: Callable[[], str] = lambda: ""
+        """What to add for a client that finds no room here: a sentence about the other nodes' stores."""
         self._spiller: Spiller | None = None
         spill_bytes = None
         if config.spilling:
@@ -58,7 +64,7 @@ class StoreService:
                 session_dir,
                 node_id,
                 self._send,
-                lambda: self._table.pressure(),
+                self._pressure,
                 lambda query_id, trouble: self._decide(ev.SpillingEnded(query_id, trouble)),
             )
             spill_bytes = self._spiller.threshold_bytes
@@ -114,6 +120,14 @@ class StoreService:
             "objects": numbers.sealed_count,
         }
 
+    def _pressure(self) -> Pressure:
+        """As the table sees it, but this node itself is asked first: its copies of other nodes' objects need no disk."""
+        found = self._table.pressure()
+        if self._node_id not in found.owners:
+            return found
+        others = [owner for owner in found.owners if owner != self._node_id]
+        return msgspec.structs.replace(found, owners=[self._node_id, *others])
+
     def used_bytes(self) -> int:
         return self._table.statistics().used_bytes
 
@@ -163,7 +177,8 @@ class StoreService:
                 self._send(effect.client_id, make(effect))
             elif isinstance(effect, ev.RefuseExtent):
                 spill_dir = "" if self._spiller is None else self._spiller.folder
-                self._send(effect.client_id, ExtentRefused(effect.request_id, effect.reason, spill_dir))
+                reason = effect.reason + self.about_cluster()
+                self._send(effect.client_id, ExtentRefused(effect.request_id, reason, spill_dir))
             elif isinstance(effect, ev.PunchHole):
                 self._punch(effect)
             elif isinstance(effect, ev.ClientMisbehaved):

@@ -1,47 +1,45 @@
-"""Transfer service: objects between this node's arena and those of others. Message → event → PullManager → effects.
+"""Transfer service: objects of other nodes for the clients of this one. Message → event → PullManager → effects.
 
-Bytes move in threads, with blocking sockets, from one arena into the other without a copy in between; a connection serves
-one object. What this node keeps for its readers lies in extents of the arena that it holds as a client of its own store,
-under its node's id.
+Bytes move in threads, with blocking sockets, from one arena into the other (``range_reader``, ``range_senders``); a
+connection serves one object. What this node keeps for its readers lies in extents of the arena that it holds as a
+client of its own store, under its node's id (``copy_room``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
-import struct
-import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import msgspec
-
-from raybook.base.specs import Location
-from raybook.core.node import pull_manager as pm
-from raybook.core.node.arena_allocator import Extent, LocalAllocator
+from raybook.core.node import pull_events as pe
+from raybook.core.node.pull_manager import PullManager
+from raybook.core.node.push_manager import RELAY_BYTES_MIN
 from raybook.io.loop_transport import Connection
+from raybook.io.range_stream import Inflow
 from raybook.io.shm_arena import Arena
-from raybook.io.transport import connect
-from raybook.protocol.frames import Codec
 from raybook.protocol.messages import raylet as rm
 from raybook.protocol.messages import store as sm
-from raybook.protocol.messages.neighbours import NeighbourMessage, RangeFollows, RangeRefused, ReadRange
+from raybook.protocol.messages.neighbours import ReadOver, ReadRange
+from raybook.raylet.copy_room import CopyRoom
 from raybook.raylet.neighbours import Neighbours
+from raybook.raylet.range_reader import RangeReader, Refused, Unreachable
+from raybook.raylet.range_relay import RangeRelay
+from raybook.raylet.range_senders import RangeSenders
 
 logger = logging.getLogger(__name__)
 
-THREADS = 4
+THREADS = 8
+"""Bytes bound what is on its way; threads, only how many nodes that do not answer hold up the others."""
 IN_FLIGHT_SHARE = 0.25
 """Of the store: what may be on its way into it at once."""
-TIMEOUT_S = 30.0
-"""A socket that moves nothing for this long is given up."""
-CHUNK_BYTES = 4 << 20
-"""Read, and checked, at a time."""
-GIVE_BACK_BYTES_MIN = 64 << 10
 RETRY_S = 0.2
+GIVE_UP_S = 600.0
+"""A node that lives, and cannot be read from for so long (Ray: ``fetch_fail_timeout_milliseconds``)."""
+TIMED_OUT = "ObjectFetchTimedOutError"
+NODE_DIED = "NodeDiedError"
+"""What a client is told then, which may be younger than that death."""
 
 
 class TransferService:
@@ -58,99 +56,62 @@ class TransferService:
         to_store: Callable[[Any], None],
         send: Callable[[bytes, Any], None],
     ) -> None:
-        self._node_id = node_id
-        self._token = token
-        self._arena = arena
-        self._spill_folder = spill_folder
         self._neighbours = neighbours
-        self._to_store = to_store
         self._send = send
-        self._machine = pm.PullManager(int(capacity_bytes * IN_FLIGHT_SHARE))
-        self._room = LocalAllocator()
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="transfer")
+        self._machine = PullManager(int(capacity_bytes * IN_FLIGHT_SHARE))
+        self._room = CopyRoom(self._decide, to_store)
+        self._reader = RangeReader(node_id, token, arena, neighbours)
+        self._senders = RangeSenders(node_id, arena, spill_folder, self._decide, to_store)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="fetch")
         self._loop = asyncio.get_running_loop()
-        self._requests: dict[int, tuple[bytes, int]] = {}
-        self._next_request = 1
-        self._sending: dict[int, tuple[int, int]] = {}
-        self._next_sending = 1
-        self._reclaims: list[sm.ReclaimQuery] = []
-        self._sockets: set[socket.socket] = set()
+        self._inflows: dict[bytes, Inflow] = {}
+        """Of each object on its way here, how much has come."""
+        self._stuck: dict[bytes, tuple[int, float]] = {}
+        """Of those that do not get on: how much had come, and since when that is so."""
         self._closed = False
+        self._relay = RangeRelay(token, neighbours)
         neighbours.on_range = self._serve
+        self.read_over = self._senders.read_over
+        self._carry_out: dict[type, Callable[[Any], None]] = {
+            pe.AllocateCopy: lambda effect: self._room.allocate(effect.object_id, effect.size),
+            pe.StartTransfer: self._begin,
+            pe.FreeCopy: lambda effect: self._room.free(effect.offset),
+            pe.Fetched: lambda effect: self._send(
+                effect.client, rm.ObjectFetched(effect.request_id, effect.offset, effect.reason, effect.code)
+            ),
+            pe.FetchDelayed: lambda effect: self._send(
+                effect.client, rm.FetchDelayed(effect.request_id, effect.reason)
+            ),
+            pe.RecallCopies: lambda effect: self._send(effect.client, rm.RecallCopies(effect.recall_id)),
+            pe.RoomAnswered: lambda effect: self._room.answered(effect.recall_id),
+            pe.Lend: self._lend,
+            pe.RefuseLending: lambda effect: self._senders.lend(effect, None),
+        }
 
     # --- readers of this node -----------------------------------------------------------------------------------------
 
     def fetch(self, client_id: bytes, message: rm.FetchObject) -> None:
         """A client wants an object of another node."""
-        self._decide(pm.FetchWanted(client_id, message.request_id, message.object_id, message.location))
+        self._decide(pe.FetchWanted(client_id, message.request_id, message.object_id, message.location))
 
     def drop(self, client_id: bytes, message: rm.DropCopies) -> None:
-        self._decide(pm.CopiesDropped(client_id, message.object_ids))
+        self._decide(pe.CopiesDropped(client_id, message.object_ids))
+
+    def recalled(self, client_id: bytes, message: rm.CopiesRecalled) -> None:
+        self._decide(pe.CopiesRecalled(client_id, message.recall_id))
 
     def client_gone(self, client_id: bytes) -> None:
-        self._decide(pm.ReaderGone(client_id))
+        self._decide(pe.ReaderGone(client_id))
 
-    def statistics(self) -> dict[str, int]:
-        return self._machine.statistics()
-
-    def close(self) -> None:
-        """Cut what is on its way."""
-        self._closed = True
-        for each in list(self._sockets):
-            _shut(each)
-        self._threads.shutdown(wait=False)
-
-    def _decide(self, *events: Any) -> None:
-        if not self._closed:
-            self._execute(self._machine.handle(events))
-
-    def _execute(self, effects: Iterable[Any]) -> None:
-        for effect in effects:
-            if isinstance(effect, pm.AllocateCopy):
-                self._allocate(effect.object_id, effect.size)
-            elif isinstance(effect, pm.StartTransfer):
-                self._start(effect)
-            elif isinstance(effect, pm.FreeCopy):
-                self._room.free(effect.offset)
-            else:
-                assert isinstance(effect, pm.Fetched)
-                self._send(effect.client, rm.ObjectFetched(effect.request_id, effect.offset, effect.reason))
-
-    def _start(self, effect: pm.StartTransfer) -> None:
-        if self._closed:
-            return
-        address = self._neighbours.gateway(effect.source.node_id)
-        if not address:
-            text = f"its node {effect.source.node_id.hex()} is not in the cluster any more"
-            self._loop.call_soon(self._decide, pm.TransferEnded(effect.object_id, text))
-            return
-        done = self._loop.run_in_executor(self._threads, self._pull, effect, address)
-        done.add_done_callback(lambda done: self._pulled(effect, done))
-
-    def _pulled(self, effect: pm.StartTransfer, done: asyncio.Future[pm.TransferEnded | None]) -> None:
-        if done.cancelled():
-            return
-        error = done.exception()
-        if error is not None:
-            logger.error("A transfer failed.", exc_info=error)
-            self._decide(pm.TransferEnded(effect.object_id, f"the transfer failed ({error})"))
-        elif (ended := done.result()) is not None:
-            self._decide(ended)
+    def _serve(self, connection: Connection, message: ReadRange) -> None:
+        if message.origin:
+            self._relay.serve(connection, message)
         else:
-            # Out of reach. Either it comes back, or its death is known soon; then those who wait can be told the truth.
-            self._loop.call_later(RETRY_S, self._start, effect)
+            self._senders.serve(connection, message)
 
-    # --- room in the arena --------------------------------------------------------------------------------------------
-
-    def _allocate(self, object_id: bytes, size: int) -> None:
-        offset = self._room.allocate(size)
-        if offset is not None:
-            self._loop.call_soon(self._decide, pm.RoomGranted(object_id, offset))
-            return
-        number = self._next_request
-        self._next_request += 1
-        self._requests[number] = (object_id, size)
-        self._loop.call_soon(self._to_store, sm.RequestExtent(number, size))
+    def node_died(self, node_id: bytes) -> None:
+        """Nothing comes from it, and nothing goes there."""
+        self._senders.node_died(node_id)
 
     def from_store(self, message: Any) -> None:
         """What the store says to this node as one of its clients. Later: it may be in the middle of a decision."""
@@ -159,158 +120,98 @@ class TransferService:
     def _heard(self, message: Any) -> None:
         if self._closed:
             return
-        if isinstance(message, sm.ExtentGranted):
-            self._room.add_extent(Extent(message.offset, message.size, message.warm_bytes))
-            object_id, size = self._requests.pop(message.request_id)
-            self._decide(pm.RoomGranted(object_id, self._room.allocate(size) or 0))
-        elif isinstance(message, sm.ExtentRefused):
-            object_id, _ = self._requests.pop(message.request_id)
-            self._decide(pm.RoomGranted(object_id, -1, message.text))
-        elif isinstance(message, sm.RecallIdle):
-            self._give_room(message.bytes_wanted)
-            self._to_store(sm.RecallAnswered(message.query_id))
-        elif isinstance(message, sm.SpillWanted):
-            # Copies need no file: the original is on another node.
-            self._give_room(message.bytes_wanted)
-            self._to_store(sm.SpillObjects(message.query_id, []))
-        elif isinstance(message, sm.ReclaimQuery):
-            self._reclaims.append(message)
-            self._answer_reclaims()
+        if isinstance(message, sm.ReclaimQuery):
+            self._senders.reclaim_asked(message)
+        else:
+            self._room.heard(message)
 
-    def _give_room(self, bytes_wanted: int) -> None:
-        self._decide(pm.RoomWanted(bytes_wanted))
-        for extent in self._room.give_up_idle(1 << 62, GIVE_BACK_BYTES_MIN):
-            self._to_store(sm.ReturnExtent(extent.offset, extent.size, extent.warm_bytes))
+    def story(self, object_id: bytes) -> str:
+        """What becomes of an object's copy on this node, for people."""
+        return self._machine.story(object_id)
 
-    def _answer_reclaims(self) -> None:
-        """The holder of some ranges died: they may be used again when none of them is being sent."""
-        waiting = []
-        for query in self._reclaims:
-            if any(_overlap(sent, ranges) for sent in self._sending.values() for ranges in query.ranges):
-                waiting.append(query)
+    def statistics(self) -> dict[str, int]:
+        return {**self._machine.statistics(), **self._senders.statistics()}
+
+    def close(self) -> None:
+        """Cut what is on its way."""
+        self._closed = True
+        for inflow in self._inflows.values():
+            inflow.fail()
+        self._reader.close()
+        self._senders.close()
+        self._relay.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _decide(self, *events: Any) -> None:
+        if not self._closed:
+            self._execute(self._machine.handle(events))
+
+    def _execute(self, effects: Iterable[Any]) -> None:
+        for effect in effects:
+            self._carry_out[type(effect)](effect)
+
+    # --- transfers ----------------------------------------------------------------------------------------------------
+
+    def _begin(self, effect: pe.StartTransfer) -> None:
+        self._inflows[effect.object_id] = Inflow(effect.source.size)
+        self._go_on(effect)
+
+    def _go_on(self, effect: pe.StartTransfer) -> None:
+        if self._closed:
+            return
+        node_id = effect.source.node_id
+        if not self._neighbours.gateway(node_id):
+            if self._neighbours.is_dead(node_id):
+                text = f"its node {node_id.hex()} is not in the cluster any more"
+                self._loop.call_soon(self._end, effect, text, NODE_DIED)
             else:
-                self._to_store(sm.ReclaimAck(query.query_id))
-        self._reclaims = waiting
+                # One of the two has just joined, and the GCS is about to say so.
+                self._try_again(effect, f"node {node_id.hex()} is not known here yet")
+            return
+        inflow = self._inflows[effect.object_id]
+        done = self._loop.run_in_executor(
+            self._threads, self._reader.read, effect.object_id, effect.source, effect.offset, inflow
+        )
+        done.add_done_callback(lambda done: self._pulled(effect, done))
 
-    # --- in: in a thread ----------------------------------------------------------------------------------------------
+    def _pulled(self, effect: pe.StartTransfer, done: asyncio.Future[Any]) -> None:
+        if done.cancelled() or self._closed:
+            return
+        error = done.exception()
+        if error is None:
+            self._end(effect, "")
+        elif isinstance(error, Unreachable):
+            self._try_again(effect, f"node {effect.source.node_id.hex()} cannot be read from ({error})")
+        elif isinstance(error, Refused):
+            self._end(effect, str(error))
+        else:
+            logger.error("A transfer failed.", exc_info=error)
+            self._end(effect, f"the transfer failed ({error})")
 
-    def _pull(self, effect: pm.StartTransfer, address: str) -> pm.TransferEnded | None:
-        """None: its node is out of reach."""
-        source = effect.source
-        try:
-            framed = connect(address, self._token, NeighbourMessage, TIMEOUT_S, self._neighbours.security)
-        except (OSError, ConnectionError) as error:
-            logger.info("Node %s cannot be reached: %s", source.node_id.hex(), error)
-            return None
-        sock = framed.sock
-        self._sockets.add(sock)
-        try:
-            sock.settimeout(TIMEOUT_S)
-            wanted = ReadRange(effect.object_id, source.offset, source.size, source.spill_path, source.checksum)
-            sock.sendall(Codec(NeighbourMessage).encode(wanted))
-            answer = _read_frame(sock)
-            if isinstance(answer, RangeRefused):
-                return pm.TransferEnded(effect.object_id, answer.reason)
-            checksum = self._receive(sock, effect.offset, source)
-            if source.spill_path and checksum != source.checksum:
-                return pm.TransferEnded(effect.object_id, f"its file {source.spill_path} is damaged")
-            return pm.TransferEnded(effect.object_id)
-        except (OSError, ConnectionError) as error:
-            logger.info("The transfer from node %s broke off: %s", source.node_id.hex(), error)
-            return None
-        finally:
-            self._sockets.discard(sock)
-            framed.close()
+    def _try_again(self, effect: pe.StartTransfer, why: str) -> None:
+        """Either it comes back, or its death is known soon; then those who wait can be told the truth."""
+        inflow, now_s = self._inflows[effect.object_id], self._loop.time()
+        position, since_s = self._stuck.get(effect.object_id, (-1, now_s))
+        if inflow.position != position:
+            since_s = now_s
+            logger.info("Object %s: %s; it is tried again.", effect.object_id.hex(), why)
+        if now_s - since_s > GIVE_UP_S:
+            self._end(effect, f"{why}, for {GIVE_UP_S:g} s", TIMED_OUT)
+            return
+        self._stuck[effect.object_id] = (inflow.position, since_s)
+        self._decide(pe.TransferDelayed(effect.object_id, f"{why}; it is tried again every {RETRY_S:g} s"))
+        self._loop.call_later(RETRY_S, self._go_on, effect)
 
-    def _receive(self, sock: socket.socket, offset: int, source: Location) -> int:
-        """Straight into the arena; the CRC-32 of what came from a file."""
-        target = self._arena.writable(offset, source.size)
-        position, checksum = 0, 0
-        while position < source.size:
-            count = sock.recv_into(target[position : position + CHUNK_BYTES])
-            if not count:
-                raise ConnectionError("the other side closed the connection")
-            if source.spill_path:
-                checksum = zlib.crc32(target[position : position + count], checksum)
-            position += count
-        return checksum
+    def _end(self, effect: pe.StartTransfer, reason: str, code: str = "") -> None:
+        if self._closed:
+            return
+        inflow = self._inflows.pop(effect.object_id)
+        self._stuck.pop(effect.object_id, None)
+        if reason:
+            inflow.fail()
+        if inflow.size >= RELAY_BYTES_MIN:
+            self._neighbours.send(effect.source.node_id, ReadOver(effect.object_id, not reason))
+        self._decide(pe.TransferEnded(effect.object_id, reason, code))
 
-    # --- out: in a thread ---------------------------------------------------------------------------------------------
-
-    def _serve(self, connection: Connection, message: ReadRange) -> None:
-        sock = connection.detach()
-        number = self._next_sending
-        self._next_sending += 1
-        if not message.spill_path:
-            self._sending[number] = (message.offset, message.size)
-        done = self._loop.run_in_executor(self._threads, self._send_range, sock, message)
-        done.add_done_callback(lambda _: self._sent(number))
-
-    def _sent(self, number: int) -> None:
-        self._sending.pop(number, None)
-        if self._reclaims and not self._closed:
-            self._answer_reclaims()
-
-    def _send_range(self, sock: socket.socket, message: ReadRange) -> None:
-        self._sockets.add(sock)
-        encode = Codec(NeighbourMessage).encode
-        try:
-            sock.settimeout(TIMEOUT_S)
-            if not message.spill_path:
-                view = self._arena.view(message.offset, message.size)
-                sock.sendall(encode(RangeFollows(message.size)))
-                sock.sendall(view)
-            elif os.path.dirname(message.spill_path) != self._spill_folder:
-                sock.sendall(encode(RangeRefused(f"{message.spill_path} is no file of this node's objects")))
-            else:
-                with open(message.spill_path, "rb") as file:
-                    sock.sendall(encode(RangeFollows(message.size)))
-                    sock.sendfile(file, message.offset, message.size)
-        except FileNotFoundError as error:
-            _try_send(sock, encode(RangeRefused(f"its file is gone ({error})")))
-        except ValueError as error:
-            _try_send(sock, encode(RangeRefused(str(error))))
-        except OSError as error:
-            logger.warning("Sending object %s broke off: %s", message.object_id.hex(), error)
-        finally:
-            self._sockets.discard(sock)
-            sock.close()
-
-
-def _read_frame(sock: socket.socket) -> Any:
-    """One message, and not a byte more: what follows goes elsewhere."""
-    (length,) = struct.unpack("<I", _read_exactly(sock, 4))
-    if length > CHUNK_BYTES:
-        raise ConnectionError(f"an answer of {length} bytes makes no sense")
-    try:
-        return msgspec.msgpack.decode(_read_exactly(sock, length), type=NeighbourMessage)
-    except msgspec.MsgspecError as error:
-        raise ConnectionError(f"the answer is no message: {error}") from error
-
-
-def _read_exactly(sock: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        part = sock.recv(size - len(data))
-        if not part:
-            raise ConnectionError("the other side closed the connection")
-        data += part
-    return data
-
-
-def _try_send(sock: socket.socket, frame: bytes | bytearray) -> None:
-    try:
-        sock.sendall(frame)
-    except OSError as error:
-        logger.info("A reader did not wait for the refusal: %s", error)
-
-
-def _shut(sock: socket.socket) -> None:
-    try:
-        sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return
-
-
-def _overlap(left: tuple[int, int], right: tuple[int, int]) -> bool:
-    return left[0] < right[0] + right[1] and right[0] < left[0] + left[1]
+    def _lend(self, effect: pe.Lend) -> None:
+        self._senders.lend(effect, self._inflows.get(effect.object_id) if effect.is_moving else None)

@@ -147,8 +147,16 @@ class World:
         self.feed(FromRaylet(LeaseGranted(key, lease, lease, endpoint, Assignment({}), 1000 + lease)))
         return True
 
-    def run_one(self, worker: bytes | None = None, *, run_us: int = 5, error: ErrorValue | None = None) -> bool:
-        """One worker finishes its first task, or bounces it when an argument that it should have made is missing."""
+    def run_one(
+        self,
+        worker: bytes | None = None,
+        *,
+        run_us: int = 5,
+        error: ErrorValue | None = None,
+        value: Value | None = None,
+    ) -> bool:
+        """One worker finishes its first task, or bounces it when an argument that it should have made is missing. value:
+        what the task returns."""
         busy = [worker] if worker else [name for name, queue in self.queues.items() if queue]
         if not busy or not self.queues[busy[0]]:
             return False
@@ -158,7 +166,7 @@ class World:
             self.feed(FromPeer(name, TasksBounced([spec.task_id], 0, "argument")))
             return True
         self.runs.append((spec.task_id, spec.attempt))
-        returns = [] if error else [Value(inline=b"value")]
+        returns = [] if error else [value or Value(inline=b"value")]
         if not error:
             self.made[name].add(spec.task_id + FIRST_RETURN)
         self.feed(FromPeer(name, TaskReplies([TaskReply(spec.task_id, spec.attempt, returns, run_us, error)])))

@@ -43,9 +43,8 @@ from raybook.core.owner.records import (
 from raybook.core.owner.regions import EVERYTHING, RECALL_BYTES_MIN, Regions, Ticket
 from raybook.io.peer_address import close_listeners, listen_for_peers
 from raybook.io.shm_arena import Arena
-from raybook.io.tls import load_tls
 from raybook.io.transport import ConnectionClosed
-from raybook.protocol.messages.raylet import FactsDelta, GcsReply, NodeGone, ObjectFetched, Observed, Refused
+from raybook.protocol.messages.raylet import FactsDelta, GcsReply, NodeGone, Observed, Refused
 from raybook.protocol.messages.store import (
     ExtentGranted,
     ExtentRefused,
@@ -113,14 +112,15 @@ class CoreProcess:
         self.fact_listeners: list[Callable[[FactsDelta], None]] = []
         self.lost_reason = ""
         self._regions = Regions(self.to_raylet, self.owner.pins.touches)
-        self._copies = Copies(self.to_raylet, self.owner.objects, registered.node_id)
+        self._copies = Copies(
+            self.to_raylet, self.queue.append, self.owner.objects, self.owner.references, self.owner.pins,
+            registered.node_id,
+        )  # fmt: skip
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
-        # Only who listens over TCP has peers on other nodes, and a file to look for.
-        security = load_tls(session_dir) if len(self._listeners) > 1 else None
         self._mail = Mail(
             self.me, token, self._listeners, self._epoll, self.owner.accepted, self.queue.append,
-            registered.config.health_check_timeout_ms, security,
+            registered.config.health_check_timeout_ms,
         )  # fmt: skip
         self.forget_code = self._mail.forget
         self.unfinished = self.owner.tasks.tasks
@@ -159,7 +159,7 @@ class CoreProcess:
             ExtentGranted: lambda message: self._regions.granted(message),
             ExtentRefused: lambda message: self._regions.refused(message),
             RegionsFreed: self._regions.freed,
-            ObjectFetched: self._copies.answered,
+            **self._copies.handlers,
             ReclaimQuery: self._regions.reclaim_asked,
             RecallIdle: lambda message: self._regions.recalled(message),
             Observed: lambda message: self.facts.set_observed(message.active),

@@ -17,7 +17,8 @@ from typing import Any
 from raybook.base.specs import Endpoint
 from raybook.core.owner.out_of_reach import why_node_died
 from raybook.core.owner.records import FromPeer, FromRaylet, PeerGone, PushTo, ToPeer
-from raybook.io.peer_address import home_of
+from raybook.io.peer_address import home_of, session_of
+from raybook.io.tls import load_tls
 from raybook.io.transport import ConnectionClosed, NoMoreFiles, Security, accept
 from raybook.protocol.messages.raylet import NodeGone
 from raybook.protocol.messages.worker import ForgetFunctions, Hello, SendFunction, WorkerMessage
@@ -38,8 +39,8 @@ def _now_ms() -> int:
 
 
 class Mail:
-    """accepted: the types of messages that are for the owner machine. lost: called with a PeerGone found while writing.
-    security: TLS for connections between nodes, if the cluster uses it."""
+    """accepted: the types of messages that are for the owner machine. lost: called with a PeerGone found while
+    writing. Connections between nodes have TLS where the session folder says so."""
 
     def __init__(
         self,
@@ -50,16 +51,16 @@ class Mail:
         accepted: Container[type],
         lost: Callable[[PeerGone], None],
         health_timeout_ms: int,
-        security: Security | None = None,
     ) -> None:
         self._token = token
-        self._security = security
+        # Only who listens over TCP has peers on other nodes, and a file to look for.
+        self._security: Security | None = load_tls(session_of(me.address)) if len(listeners) > 1 else None
         self._home = home_of(me.address)
         self.listeners = {listener.fileno(): listener for listener in listeners}
         self._epoll = epoll
         self._accepted = accepted
         self._lost = lost
-        self.peers = Peers(me, token, self._watch, health_timeout_ms, security)
+        self.peers = Peers(me, token, self._watch, health_timeout_ms, self._security)
         self.by_fd = self.peers.by_fd
         self.unsent: dict[int, Peer] = {}
         """Connections with something to write."""

@@ -36,8 +36,9 @@ class Tickets:
         """Give back the room of a ticket, if no object lies in it."""
         self._on_loop(lambda: self._regions.abandon(ticket))
 
-    def fetch_copy(self, key: bytes, location: Location) -> CopyTicket:
-        """A copy of another node's object; blocks until it is there, or ``reason`` says why not. Hold a reference."""
+    def fetch_copy(self, key: bytes, location: Location, timeout_s: float | None = None) -> CopyTicket:
+        """A copy of another node's object; blocks until it is there, or ``reason`` says why not. Hold a reference. Not
+        ``done`` when the time was not enough; it comes all the same."""
         ticket = CopyTicket(key, location)
-        self._leading.wait_for(ticket)
+        self._leading.wait_for(ticket, timeout_s)
         return ticket

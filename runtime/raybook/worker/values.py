@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 from raybook.base.error_values import error_from_value
 from raybook.base.errors import (
     GetTimeoutError,
+    NodeDiedError,
+    ObjectFetchTimedOutError,
     ObjectLostError,
     ObjectStoreFullError,
     OutOfDiskError,
@@ -25,12 +28,15 @@ from raybook.core.owner.regions import Ticket
 from raybook.io.shm_arena import pinned_buffer
 from raybook.io.spill_files import SpilledValueLost, SpillReader, file_path, write_objects
 from raybook.protocol.serialization import SerializationContext, Serialized, deserialize, serialize
+from raybook.worker.copies import CopyTicket
 from raybook.worker.core_process import CoreProcess
 
 logger = logging.getLogger(__name__)
 
 LOOKS_MAX = 200
 """A get without time to wait asks so often, 5 ms each, whether what was submitted before it has been looked at."""
+FETCH_S_MIN = 0.25
+"""What is ready on another node is a moment away: a get without time waits so long for the bytes."""
 
 
 class Values:
@@ -113,8 +119,9 @@ class Values:
 
     # Reading
 
-    def unpack(self, key: bytes, value: Value, owner_address: str) -> Any:
-        """The Python object; raises the error of a failed one. Views into the arena hold the object."""
+    def unpack(self, key: bytes, value: Value, owner_address: str, end_s: float | None = None) -> Any:
+        """The Python object; raises the error of a failed one. Views into the arena hold the object. end_s (monotonic):
+        when to stop waiting for a copy from another node, with GetTimeoutError."""
         inline = value.inline
         if inline is not None:
             return deserialize(inline)
@@ -133,7 +140,7 @@ class Values:
                 append(pin)
                 if value.location is location:
                     if location.node_id != here:
-                        return self._read_copy(key, location, owner_address)
+                        return self._read_copy(key, location, owner_address, end_s)
                     return self._read_from_arena(location, unpin)
             finally:
                 # Also after an interrupt at any line: an end without its beginning, and a second end, count for nothing.
@@ -147,37 +154,59 @@ class Values:
         view = self._core.arena.view(location.offset, location.size)
         return self.decode(view, wrap_buffer=partial(_keep, self._core.queue.append, unpin))
 
-    def _read_copy(self, key: bytes, location: Location, owner_address: str) -> Any:
+    def _read_copy(self, key: bytes, location: Location, owner_address: str, end_s: float | None) -> Any:
         """The object lies on another node: read a copy, which is made if there is none yet. Our caller's pin keeps the
         object where it is until then."""
         core = self._core
-        copy = core.owner.objects.copies.get(key)
-        if copy is None:
-            ticket = core.tickets.fetch_copy(key, location)
-            if ticket.copy is None:
-                return self._read_again(RefInfo(key, owner_address), location, ticket.reason)
-            copy = ticket.copy
-        unpin = Unpin(key, copy.offset, is_due=False)
-        pin = Pin(RefInfo(key, owner_address), copy.offset, unpin)
-        try:
-            core.queue.append(pin)
-            return self._read_from_arena(copy, unpin)
-        finally:
-            if not unpin.is_kept:
-                core.queue.append(unpin)
+        copies = core.owner.objects.copies
+        while True:
+            copy = copies.get(key)
+            if copy is None:
+                timeout_s = None if end_s is None else max(FETCH_S_MIN, end_s - time.monotonic())
+                ticket = core.tickets.fetch_copy(key, location, timeout_s)
+                copy = ticket.copy
+                if copy is None:
+                    return self._read_without_copy(RefInfo(key, owner_address), ticket, end_s)
+            # First pinned, then looked at: the raylet may ask for the copy back between the two.
+            unpin = Unpin(key, copy.offset, is_due=False)
+            pin = Pin(RefInfo(key, owner_address), copy.offset, unpin)
+            try:
+                core.queue.append(pin)
+                if copies.get(key) is copy:
+                    return self._read_from_arena(copy, unpin)
+            finally:
+                if not unpin.is_kept:
+                    core.queue.append(unpin)
 
-    def _read_again(self, ref: RefInfo, location: Location, reason: str) -> Any:
-        """The node where it lay is dead. Its owner has it made again, or says why not."""
+    def _read_without_copy(self, ref: RefInfo, ticket: CopyTicket, end_s: float | None) -> Any:
+        """There is no copy (yet): its time is up, this node has no room, or the node where it lay is dead. In the last case
+        its owner has it made again, or says why not."""
         core = self._core
+        location = ticket.location
+        size = f"{location.size / (1 << 20):.1f} MiB"
+        what = f"The object {ref.object_id.hex()} ({size}) lies on node {location.node_id.hex()}"
         if core.lost_reason:
             raise core.lost_error()
-        if not core.owner.recovery.is_dead(location.node_id):
+        if not ticket.done:
+            why = ticket.reason or "it is on its way"
+            raise GetTimeoutError(
+                f"Get timed out: some object(s) not ready. {what}, and no copy of it is here yet: {why}. It still comes; "
+                f"call get again, with more time."
+            )
+        if ticket.code == ObjectStoreFullError.__name__:
+            raise ObjectStoreFullError(
+                f"{what}, and a copy of it does not fit here. {ticket.reason} Or let a task read it on the node where it "
+                f"lies, and get fewer objects at a time; values that are looked at keep their room."
+            )
+        if ticket.code == ObjectFetchTimedOutError.__name__:
+            raise ObjectFetchTimedOutError(f"{what}, which lives, and could not be read from there: {ticket.reason}.")
+        if ticket.code != NodeDiedError.__name__ and not core.owner.recovery.is_dead(location.node_id):
             raise ObjectLostError(
-                f"The object {ref.object_id.hex()} lies on node {location.node_id.hex()} and could not be read from "
-                f"there: {reason}. It was not made again, because the node is alive; try once more."
+                f"{what} and could not be read from there: {ticket.reason}. It was not made again, because the node is "
+                f"alive; try once more."
             )
         core.queue.append(SourceLost(ref.object_id, location))
-        return self.fetch(ref)
+        return self.fetch(ref, end_s)
 
     def _read_from_disk(self, ref: RefInfo, location: Location) -> Any:
         key = ref.object_id
@@ -207,6 +236,7 @@ class Values:
         key = ref.id
         value = self._ready.get(key)
         looks = 0
+        end_s = None if timeout_s is None else time.monotonic() + timeout_s
         while value is None:
             # Once; again if it was there, and was lost with its node a moment ago. Raises when the cluster is lost.
             if not self.block(Wait([key], 1, True), timeout_s):
@@ -215,12 +245,13 @@ class Values:
             value = self._ready.get(key)
         if value.inline is not None:
             return deserialize(value.inline)
-        return self.unpack(key, value, ref.owner_address)
+        return self.unpack(key, value, ref.owner_address, end_s)
 
     def get(self, refs: Sequence[Any], timeout_s: float | None) -> list[Any]:
         """The objects of several refs in order; blocks until all are there or one has failed."""
         ready = self._ready
         keys = [ref.id for ref in refs]
+        end_s = None if timeout_s is None else time.monotonic() + timeout_s
         if any(key not in ready for key in keys):
             self._wait_for_all(keys, timeout_s)
         values = []
@@ -236,11 +267,38 @@ class Values:
                 self._note_errors(keys)
                 raise failed
             values.append(value)
+        if len(refs) > 1:
+            self._begin_copies(refs)
         try:
-            return [self.unpack(ref.id, value, ref.owner_address) for ref, value in zip(refs, values, strict=True)]
+            pairs = zip(refs, values, strict=True)
+            return [self.unpack(ref.id, value, ref.owner_address, end_s) for ref, value in pairs]
         except BaseException:
             self._note_errors(keys)
             raise
+
+    def _begin_copies(self, refs: Iterable[Any]) -> None:
+        """Have copies made of those that lie on other nodes, all at once, and wait for none."""
+        core = self._core
+        if not core.owner.recovery.is_on:
+            return
+        append = core.queue.append
+        here, copies = core.me.node_id, core.owner.objects.copies
+        for ref in refs:
+            value = self._ready.get(ref.id)
+            location = value.location if value is not None else None
+            if value is None or location is None or location.node_id == here or ref.id in copies:
+                continue
+            # As in ``unpack``: pinned until the bytes are here, so that they stay in their place.
+            unpin = Unpin(ref.id, location.offset, is_due=False)
+            pin = Pin(RefInfo(ref.id, ref.owner_address), location.offset, unpin)
+            try:
+                append(pin)
+                if value.location is location:
+                    core.submit(CopyTicket(ref.id, location, partial(append, unpin)))
+                    unpin.is_kept = True
+            finally:
+                if not unpin.is_kept:
+                    append(unpin)
 
     def _note_errors(self, keys: Sequence[bytes]) -> None:
         """Whoever asks for several results is told of one error, and has asked for all."""
@@ -303,8 +361,11 @@ class Values:
             raise core.lost_error()
         return done
 
-    def wait(self, refs: Sequence[Any], num_returns: int, timeout_s: float | None) -> tuple[list[Any], list[Any]]:
-        """(ready, not ready), both in input order; ``ready`` has at most ``num_returns``."""
+    def wait(
+        self, refs: Sequence[Any], num_returns: int, timeout_s: float | None, fetch_local: bool = True
+    ) -> tuple[list[Any], list[Any]]:
+        """(ready, not ready), both in input order; ``ready`` has at most ``num_returns``. fetch_local: what is ready, and
+        lies on other nodes, begins to come here."""
         places = self._ready_places(refs, num_returns)
         if len(places) < num_returns and (timeout_s is None or timeout_s > 0 or self._core.queue):
             self.block(Wait([ref.id for ref in refs], num_returns, False, None), timeout_s)
@@ -315,7 +376,10 @@ class Values:
             rest += refs[begin:place]
             begin = place + 1
         rest += refs[begin:]
-        return [refs[place] for place in places], rest
+        ready = [refs[place] for place in places]
+        if fetch_local:
+            self._begin_copies(ready)
+        return ready, rest
 
     def _ready_places(self, refs: Sequence[Any], count_max: int) -> list[int]:
         """Where the first ready ones stand. Stops as soon as there are enough: who collects many refs one by one finds
@@ -329,17 +393,19 @@ class Values:
                     break
         return places
 
-    def fetch(self, ref: RefInfo) -> Any:
-        """An object that may be somebody else's, and is not held here yet; blocks until its owner tells where it is. It
-        is held until it has been read: else it might move meanwhile, and nobody would tell us."""
+    def fetch(self, ref: RefInfo, end_s: float | None = None) -> Any:
+        """An object that may be somebody else's, and is not held here yet; blocks until its owner tells where it is, or
+        ``end_s`` (monotonic). It is held until it has been read: else it might move meanwhile, and nobody would tell us."""
         key = ref.object_id
         self._core.submit(HoldRef(ref))
         try:
             value = self._ready.get(key)
             if value is None:
-                self.block(Wait([key], 1, False, None), None)
+                timeout_s = None if end_s is None else max(0.0, end_s - time.monotonic())
+                if not self.block(Wait([key], 1, False, None), timeout_s):
+                    self._is_there([key], timeout_s, LOOKS_MAX)
                 value = self._ready[key]
-            return self.unpack(key, value, ref.owner_address)
+            return self.unpack(key, value, ref.owner_address, end_s)
         finally:
             self._core.queue.append(key)
 

@@ -180,7 +180,7 @@ class NodeTable:
         node = self._nodes.get(key)
         if node is None:
             return f"Node {key.hex()} is not in the table."
-        state = "alive" if node.info.alive else f"dead: {node.info.death_reason}"
+        state = "alive" if node.info.alive else f"dead: {node.info.death_reason.rstrip('.')}"
         return "\n".join([f"Node {key.hex()} is {state}.", *node.story])
 
     def check_invariants(self) -> None:

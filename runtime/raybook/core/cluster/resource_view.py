@@ -7,7 +7,7 @@ Invariants: a node is in the pool of each resource it has, and in no other; tota
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -63,6 +63,10 @@ class ResourceView:
 
     def get(self, node_id: bytes) -> NodeResources | None:
         return self._nodes.get(node_id)
+
+    def most(self, names: Iterable[str]) -> Shape:
+        """The most that one node has of each of these in all, not necessarily the same node. Cost: a look at each node."""
+        return {name: max((node.total.get(name, 0) for node in self), default=0) for name in names}
 
     def add(self, node_id: bytes, total: Shape, available: Shape, labels: dict[str, str]) -> None:
         """A node joined, or came back with other amounts (it keeps its age then)."""

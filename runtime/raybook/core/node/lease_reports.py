@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from raybook.base.resources import Shape, describe
+from raybook.core.cluster.resource_view import ResourceView
 from raybook.core.node.lease_events import WaitingRequest
 from raybook.core.node.lease_table import LeaseTable, WorkerState
 from raybook.core.node.request_queue import Group, Request, RequestQueue
@@ -30,6 +31,8 @@ class LeaseReports:
         self._table = table
         self._queue = queue
         self._pools = pools
+        self.view: ResourceView | None = None
+        """Set where there are other nodes."""
 
     def available(self) -> Shape:
         """Free amounts, counting leases whose workers said that they are idle; never below zero. What is free inside a
@@ -103,9 +106,15 @@ class LeaseReports:
         return f"{request.count} × {name} wait for {describe(group.shape)}; free {place}: {describe(free)}."
 
     def why_never(self, name: str, group: Group) -> str:
-        """Why this node can never serve a group of requests."""
+        """Why this node, and any other, can never serve a group of requests."""
         if group.refusal:
             return f"{name} asks for {group.refusal}. It stays queued; add a node that has them, or ask for others."
+        if group.target is None and self.view is not None and len(self.view) > 1:
+            return (
+                f"{name} asks for {describe(group.shape)}, and no node of the cluster has that: its {len(self.view)} nodes "
+                f"have at most {describe(self.view.most(group.shape))} each. It stays queued; ask for less, or add a node "
+                f"that has it."
+            )
         totals = self._pools.total_for(group.target)
         total = {name: amount for name, amount in totals.items() if name in group.shape}
         place, remedy = "this node has", "add a node that has it"

@@ -7,6 +7,9 @@ its slots without a value.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
+
 from raybook.base.error_values import failed_argument
 from raybook.base.ids import task_of
 from raybook.base.specs import ErrorValue, Value
@@ -22,6 +25,7 @@ class Dependencies:
         self._exchange = exchange
         self.waiting: dict[bytes, list[TaskRecord]] = {}
         """Object → the tasks that lack it."""
+        self._coming: deque[tuple[bytes, Value]] = deque()
 
     def add(self, record: TaskRecord) -> ErrorValue | None:
         """Resolve what can be resolved, and wait for the rest. Returns the error of an argument that failed; the task
@@ -44,6 +48,21 @@ class Dependencies:
             else:
                 slot.value = value
         return None
+
+    def settle(self, key: bytes, value: Value, resolved: Callable[[TaskRecord, ErrorValue | None], None]) -> None:
+        """A value is there: hand on each task that has all arguments now, or fails because of it. Values that come by that
+        wait for their turn: a chain of tasks that fail together may be longer than the stack."""
+        coming = self._coming
+        coming.append((key, value))
+        if len(coming) > 1:
+            return
+        try:
+            while coming:
+                for record, error in self.ready(*coming[0]):
+                    resolved(record, error)
+                coming.popleft()
+        finally:
+            coming.clear()
 
     def ready(self, key: bytes, value: Value) -> list[tuple[TaskRecord, ErrorValue | None]]:
         """A value is there: the tasks that have all arguments now, and those that fail because of it."""

@@ -6,10 +6,11 @@ must be able to tell us when the object moves; every process that asked is answe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from raybook.base.ids import owner_of
-from raybook.base.specs import ErrorValue, RefInfo, Value
+from raybook.base.specs import ErrorValue, Location, RefInfo, Value
 from raybook.core.owner.object_directory import ObjectDirectory
 from raybook.core.owner.records import ToPeer
 from raybook.core.owner.reference_counter import ReferenceCounter
@@ -26,6 +27,10 @@ class Exchange:
         """To be asked for at the end of the batch."""
         self.asked: dict[bytes, list[bytes]] = {}
         """Object → who wants to hear of it."""
+        self.lost_with: dict[bytes, bytes] = {}
+        """Borrowed objects that were lost → the node that they lay on: their owner may not know yet."""
+        self.on_lost: Callable[[bytes, Location], None] = lambda key, location: None
+        """Told of an object of ours that a borrower could not read, because the node where it lies is dead."""
 
     def need(self, ref: RefInfo) -> None:
         """A value is needed here. Nothing to do for our own: its task will make it."""
@@ -50,7 +55,8 @@ class Exchange:
     def _ask(self, ref: RefInfo) -> None:
         key = ref.object_id
         address = ref.owner_address or self._references.owners.get(key, "")
-        self._effects.append(ToPeer(owner_of(key), address, GetObject(key)))
+        lost_with = self.lost_with.pop(key, b"") if self.lost_with else b""
+        self._effects.append(ToPeer(owner_of(key), address, GetObject(key, lost_with)))
 
     def is_coming(self, key: bytes) -> bool:
         """Whether an owner has been asked and has not answered."""
@@ -64,11 +70,18 @@ class Exchange:
         """Nobody wants any of these any more."""
         if self._fetching:
             self._fetching.difference_update(keys)
+        if self.lost_with:
+            for key in keys:
+                self.lost_with.pop(key, None)
 
     def on_get_object(self, client_id: bytes, message: GetObject) -> None:
         """Another process wants a value of ours: now, or when it is there."""
         key = message.object_id
         value = self._objects.values.get(key)
+        if message.lost_with and value is not None and value.location is not None:
+            if value.location.node_id == message.lost_with:
+                self.on_lost(key, value.location)
+                value = self._objects.values.get(key)
         if value is None and not self._references.is_alive(key):
             text = f"The object {key.hex()} was freed by its owner while another process still asked for it."
             value = Value(error=ErrorValue("ObjectLostError", text))

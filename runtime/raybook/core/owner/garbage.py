@@ -40,7 +40,7 @@ class Garbage:
         self.on_stream_released: Callable[[bytes], None] = _nothing
         """Told the task's id when its generator is released."""
         self.on_forgotten: Callable[[bytes], None] = _nothing
-        """Told of each object of ours that lay in an arena or on disk, when it is garbage."""
+        """Told of each object of ours that may have lain in an arena or on disk, when it is garbage."""
 
     def collect(self) -> None:
         """Free what has been released; what that releases in turn, too."""
@@ -66,13 +66,18 @@ class Garbage:
                 if value is None:
                     if is_stream(key):
                         self.on_stream_released(task_of(key))
+                    else:
+                        self.on_forgotten(key)
                     continue
+                self.on_forgotten(key)
                 if value.location is None:
                     if value.error is not None:
                         self._lost_error(value.error)
                     continue
-                self.on_forgotten(key)
-                if value.location.spill_path:
+                if key in self._objects.adopted:
+                    # It lay in a copy, which the raylet hears about as of any other.
+                    self._objects.adopted.discard(key)
+                elif value.location.spill_path:
                     self._relocations.removed(key, value.location)
                 elif own_offset is not None:
                     self._effects.append(FreeOwn(own_offset))

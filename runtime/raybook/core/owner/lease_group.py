@@ -40,6 +40,7 @@ class Lease:
         self.lost: LeaseLost | None = None
         """How the lease ended, while answers of its worker may still come."""
         self.lost_ms = 0
+        """Or when its worker went out of reach."""
 
 
 class Group:

@@ -42,6 +42,10 @@ is on time is not stalled."""
 LAST_WORDS_MS = 1_000
 """A dead worker's socket that is still open (in a child it forked) is not waited for any longer than this."""
 
+UNREACHABLE_MS = 5_000
+"""So much longer than the death of a node takes to be known, a worker out of reach is waited for: without the raylet's
+word by then, it is not dead."""
+
 DEMAND_MAX = 1_000
 """More leases than this are never asked for at once: one message, and no node runs more processes."""
 
@@ -56,6 +60,7 @@ class Statistics(msgspec.Struct, frozen=True):
 class LeaseRequester:
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._unreachable_ms = UNREACHABLE_MS + config.health_check_timeout_ms
         self.job = Job()
         self.locality: Locality | None = None
         """Set where there are other nodes."""
@@ -165,12 +170,13 @@ class LeaseRequester:
             return []
         return self._abandon(lease)
 
-    def out_of_reach(self, client_id: bytes) -> list[tuple[LeaseLost, list[TaskRecord]]]:
+    def out_of_reach(self, client_id: bytes, now_ms: int) -> list[tuple[LeaseLost, list[TaskRecord]]]:
         """All that a worker said has been read, and no more will come: the unanswered tasks of its ended leases. Those
-        of a lease that has not ended wait for the raylet's word on why."""
+        of a lease that has not ended wait for the raylet's word on why, but not for ever."""
         for lease in self._leases.values():
             if lease.worker.client_id == client_id:
                 lease.out_of_reach = True
+                lease.lost_ms = now_ms
         return self._abandon_ending(lambda lease: lease.worker.client_id == client_id)
 
     def overdue(self, now_ms: int) -> list[tuple[LeaseLost, list[TaskRecord]]]:
@@ -398,18 +404,33 @@ class LeaseRequester:
                     self._leases.pop(lease.lease_id)
                     lease.group.leases.pop(lease.lease_id)
                     self.dirty[lease.group.class_key] = lease.group
-                    effects.append(ToRaylet(ReturnLease(lease.lease_id)))
+                    effects.append(ToRaylet(ReturnLease(lease.lease_id, worker_broken=lease.out_of_reach)))
+            elif lease.out_of_reach:
+                if now_ms - lease.lost_ms >= self._unreachable_ms:
+                    self._give_up(lease, effects)
             elif len(lease.in_flight) > 1 and not lease.stalled and now_ms - lease.progress_ms >= STALL_MS:
                 lease.stalled = True
                 lease.stealing = True
                 count = len(lease.in_flight) - 1
                 effects.append(ToPeer(lease.worker.client_id, lease.worker.address, StealTasks(count)))
 
+    def _give_up(self, lease: Lease, effects: list) -> None:
+        """Its worker lives and cannot be talked to: its raylet ends it, and its tasks are those of a dead worker."""
+        del self._leases[lease.lease_id]
+        lease.group.leases.pop(lease.lease_id, None)
+        self.dirty[lease.group.class_key] = lease.group
+        effects.append(ToRaylet(ReturnLease(lease.lease_id, worker_broken=True)))
+        lease.lost = LeaseLost(lease.lease_id, died=True, reason="nothing could be sent to it, so raybook ended it.")
+        lease.lost_ms -= LAST_WORDS_MS
+        self._ending[lease.lease_id] = lease
+
     def next_deadline_ms(self) -> int | None:
         deadlines = []
         for lease in self._leases.values():
             if not lease.in_flight:
                 deadlines.append(lease.idle_since_ms + self._config.lease_idle_ms)
+            elif lease.out_of_reach:
+                deadlines.append(lease.lost_ms + self._unreachable_ms)
             elif len(lease.in_flight) > 1 and not lease.stalled:
                 deadlines.append(lease.progress_ms + STALL_MS)
         for lease in self._ending.values():

@@ -13,7 +13,7 @@ from raybook.base.specs import Location, Value
 
 
 class ObjectDirectory:
-    __slots__ = ("copies", "dropped_copies", "elsewhere", "own_regions", "values")
+    __slots__ = ("adopted", "copies", "dropped_copies", "elsewhere", "own_regions", "values")
 
     def __init__(self) -> None:
         self.values: dict[bytes, Value] = {}
@@ -23,6 +23,8 @@ class ObjectDirectory:
         """Offsets of values in other extents: results of tasks, and what is borrowed."""
         self.copies: dict[bytes, Location] = {}
         """Where copies of other nodes' objects lie in this node's arena, by object."""
+        self.adopted: set[bytes] = set()
+        """Our own objects of which nothing but a copy is left: the copy is where they lie."""
         self.dropped_copies: list[bytes] = []
         """Objects with a copy that were forgotten since the last look."""
 
@@ -64,6 +66,18 @@ class ObjectDirectory:
         del self.values[key]
         self.elsewhere.pop(key, None)
         self.own_regions.pop(key, None)
+
+    def adopt_copy(self, key: bytes) -> bool:
+        """What lay at its place is gone, but a copy in this node's arena is not: that is where it lies from now on. False
+        when there is none."""
+        copy = self.copies.get(key)
+        if copy is None:
+            return False
+        self.values[key].location = copy
+        self.elsewhere.pop(key, None)
+        self.own_regions.pop(key, None)
+        self.adopted.add(key)
+        return True
 
     def take_dropped(self) -> list[bytes]:
         """The objects whose copies this process needs no longer."""

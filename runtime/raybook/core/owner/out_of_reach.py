@@ -22,6 +22,7 @@ from raybook.core.owner.borrows import Borrows
 from raybook.core.owner.lease_endings import LeaseEndings
 from raybook.core.owner.lease_requester import LeaseRequester
 from raybook.core.owner.records import PeerGone, TaskRecord
+from raybook.core.owner.recovery import Recovery
 from raybook.core.owner.reference_counter import ReferenceCounter
 from raybook.protocol.messages.raylet import NodeGone
 
@@ -44,6 +45,7 @@ class OutOfReach:
         leases: LeaseRequester,
         endings: LeaseEndings,
         actors: ActorCalls,
+        recovery: Recovery,
         fail: Callable[[TaskRecord, ErrorValue], None],
         end_cancelled: Callable[[TaskRecord], None],
         lose: Callable[[bytes, PeerGone], None],
@@ -54,6 +56,7 @@ class OutOfReach:
         self._leases = leases
         self._endings = endings
         self._actors = actors
+        self._recovery = recovery
         self._fail = fail
         self._end_cancelled = end_cancelled
         self._lose = lose
@@ -65,7 +68,7 @@ class OutOfReach:
     def peer_gone(self, event: PeerGone, now_ms: int) -> None:
         """No connection to a process is left."""
         client_id = event.client_id
-        self._endings.end(self._leases.out_of_reach(client_id), now_ms)
+        self._endings.end(self._leases.out_of_reach(client_id, now_ms), now_ms)
         if event.is_cut_off:
             self._parted[client_id] = now_ms + self._grace_ms
             self._borrows.on_client_cut_off(client_id)
@@ -83,7 +86,8 @@ class OutOfReach:
             self._lose_objects(event)
 
     def node_gone(self, message: NodeGone) -> None:
-        """A node is dead: why some of its processes closed is known now."""
+        """A node is dead, and what lay there is lost. Why some of its processes closed is known now."""
+        self._recovery.node_gone(message.node_id, message.reason)
         for client_id, (_, event) in list(self._closed.items()):
             if event.home == message.home:
                 del self._closed[client_id]

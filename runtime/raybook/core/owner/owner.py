@@ -85,7 +85,7 @@ from raybook.protocol.messages.worker import (
     TaskReplies,
     TaskReply,
     TasksBounced,
-)
+)  # fmt: skip
 
 
 class Owner:
@@ -119,13 +119,14 @@ class Owner:
             self._become_ready, self.cancellation.place_of,
         )  # fmt: skip
         self.recovery = Recovery(
-            self.references, self.objects, self.tasks, self.dependencies, self.borrows,
-            self._become_ready, self.leases.enqueue, config.lineage_bytes_max,
+            self.references, self.objects, self.tasks, self.dependencies, self.exchange, self.borrows, self.actors,
+            self.generators, self.relocations, self._become_ready, self.leases.enqueue, self._fail_unrun,
+            config.lineage_bytes_max,
         )  # fmt: skip
         self.garbage.on_forgotten = self.recovery.forget
         self.out_of_reach = OutOfReach(
             config.health_check_timeout_ms, self.references, self.borrows, self.leases, self.endings, self.actors,
-            self._fail, self._end_cancelled, self._lose_owner,
+            self.recovery, self._fail, self._end_cancelled, self._lose_owner,
         )  # fmt: skip
         self.ended: deque[EndedTask] = deque(maxlen=ENDED_ROWS_MAX)
         """The last tasks that ended: the source of panels and the timeline."""
@@ -178,7 +179,7 @@ class Owner:
             LeaseLost: lambda message: self.endings.lost(message, self._now_ms),
             DemandInfeasible: self.losses.on_infeasible,
             DemandRefused: self.losses.on_refused,
-            NodeGone: self._on_node_gone,
+            NodeGone: self.out_of_reach.node_gone,
             ActorUpdate: self.losses.on_actor_update,
             SpillWanted: self.relocations.on_spill_wanted,
             ObjectsSpilled: self.relocations.on_objects_spilled,
@@ -303,6 +304,9 @@ class Owner:
                     self.references.add_borrower(key, client_id)
             error = reply.error
             if error is None:
+                if record.spec.num_returns < 0 and self.generators.runs_again(record) and self.tasks.spend(record):
+                    self._again(record)
+                    continue
                 self._finish(record, "FINISHED", reply.run_us, pid, reply=reply, client_id=client_id)
                 continue
             if self.tasks.should_retry_error(record, error):
@@ -426,8 +430,7 @@ class Owner:
         if self.exchange.asked:
             self.exchange.answer(key, value)
         if self.dependencies.waiting:
-            for record, error in self.dependencies.ready(key, value):
-                self._resolved(record, error)
+            self.dependencies.settle(key, value, self._resolved)
 
     def _resolved(self, record: TaskRecord, error: ErrorValue | None) -> None:
         """The last argument of a task is there, or one has failed. What was pushed before that runs, or comes back."""
@@ -469,10 +472,6 @@ class Owner:
 
     # Peers
 
-    def _on_node_gone(self, message: NodeGone) -> None:
-        self.recovery.node_gone(message.node_id, message.reason)
-        self.out_of_reach.node_gone(message)
-
     def _lose_owner(self, key: bytes, event: PeerGone) -> None:
         """A borrowed object's owner is gone: unless its value came inline, it is lost, also when it was read before."""
         self.exchange.stop_waiting(key)
@@ -496,3 +495,4 @@ class Owner:
         self.leases.check_invariants()
         self.actors.check_invariants()
         self.generators.check_invariants()
+        self.recovery.check_invariants()

@@ -331,6 +331,25 @@ class Relocations:
         self._files.pop(location.spill_path, None)
         self._dead_files[location.spill_path] = location.node_id
 
+    def lost(self, key: bytes, location: Location) -> None:
+        """An object was lost with its node: nothing of it is to be freed there."""
+        self._moves.pop(key, None)
+        if self._round is not None:
+            self._round.moving.discard(key)
+        path = location.spill_path
+        if path and path in self._files:
+            self._files[path] -= 1
+            if not self._files[path]:
+                del self._files[path]
+
+    def node_gone(self, node_id: bytes) -> None:
+        """A node is dead: its store wants nothing any more."""
+        if self._round is not None and self._round.node_id == node_id:
+            self._round = None
+        for key in [key for key, move in self._moves.items() if move.location.node_id == node_id and move.asker]:
+            # Borrowed: who asked is told that nothing of ours looks there.
+            self._leave(self._moves[key], {})
+
     def _delete(self) -> None:
         """Tell the raylet what died on disk in this batch, in one message a node."""
         files, ranges = self._dead_files, self._dead_ranges

@@ -44,8 +44,7 @@ class TaskManager:
         """Whether user code that raised is tried again. Spends one retry."""
         if record.cancelled or not record.retries_left or not error.code.startswith(RETRYABLE):
             return False
-        self._spend(record)
-        return True
+        return self.spend(record)
 
     def should_retry_crash(self, record: TaskRecord, lost: LeaseLost) -> bool:
         """Whether a task whose worker died under it is tried again. Spends one retry, also of a task that may not have
@@ -53,14 +52,17 @@ class TaskManager:
         memory is not this table's (see ``oom_retries``)."""
         if record.cancelled or not record.retries_left or lost.out_of_memory or lost.code:
             return False
-        self._spend(record)
-        return True
+        return self.spend(record)
 
     @staticmethod
-    def _spend(record: TaskRecord) -> None:
+    def spend(record: TaskRecord) -> bool:
+        """One more attempt; False when no retry is left."""
+        if not record.retries_left:
+            return False
         if record.retries_left > 0:
             record.retries_left -= 1
         record.spec.attempt += 1
+        return True
 
     def remove(self, record: TaskRecord) -> None:
         self.tasks.pop(record.spec.task_id, None)

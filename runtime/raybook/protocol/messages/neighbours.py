@@ -4,7 +4,9 @@ A client speaks to its own raylet only. What it asks of another node travels ins
 to say to it inside ``ToClient``; the bodies are messages of ``messages/raylet``. One connection in each direction carries
 them in order, and is made again when it breaks (``core/node/links``): what follows ``Greet`` is numbered from ``first`` on,
 and the far end confirms how much it has heard.
-Bytes of objects have connections of their own, so that a large one delays no lease: ``ReadRange``, then the bytes.
+Bytes of objects have connections of their own, so that a large one delays no lease: ``ReadRange``, then the bytes. The
+reader closes such a connection when it has them all: until then they may be on their way straight out of the sender's
+memory.
 """
 
 from __future__ import annotations
@@ -45,15 +47,23 @@ class ClientEnded(msgspec.Struct, tag=4, array_like=True):
 
 class ReadRange(msgspec.Struct, tag=5, array_like=True):
     """reader → the node where an object lies: send me these bytes of your arena, or of your file ``spill_path``.
-    Answered by ``RangeFollows`` and exactly ``size`` bytes, or by ``RangeRefused``. ``origin``: to a node in between, whose
-    raylet passes it on to that one, and hands through what comes."""
+    Answered by ``RangeFollows`` and exactly ``size - begin`` bytes, by ``RangeRefused`` or by ``RangeElsewhere``."""
 
     object_id: bytes
     offset: int
     size: int
     spill_path: str = ""
     checksum: int = 0
+    begin: int = 0
+    """So many bytes of it the reader has already."""
+    reader: bytes = b""
+    """Its node; b"": do not name another node."""
+    avoid: list[bytes] = []
+    """Nodes that were named, and could not be read from."""
+    is_copy: bool = False
+    """Read your copy of the object, whole or as it comes; it has no offset that the reader knows."""
     origin: bytes = b""
+    """To a node in between: pass it on to this one, and hand through what comes."""
 
 
 class RangeFollows(msgspec.Struct, tag=6, array_like=True):
@@ -66,6 +76,19 @@ class RangeRefused(msgspec.Struct, tag=7, array_like=True):
     """There is no such range here (any more)."""
 
     reason: str
+
+
+class RangeElsewhere(msgspec.Struct, tag=8, array_like=True):
+    """Read the copy that this node has, or is getting (``ReadRange`` with ``is_copy``); it is nearer, or less busy."""
+
+    node_id: bytes
+
+
+class ReadOver(msgspec.Struct, tag=9, array_like=True):
+    """reader → the node that named another one: I have the object now, or have given up."""
+
+    object_id: bytes
+    is_whole: bool
 
 
 class Fenced(msgspec.Struct, tag=20, array_like=True):
@@ -88,5 +111,16 @@ class Parted(msgspec.Struct, tag=22, array_like=True):
 
 
 NeighbourMessage = (
-    Greet | FromClient | ToClient | ClientEnded | ReadRange | RangeFollows | RangeRefused | Fenced | Received | Parted
+    Greet
+    | FromClient
+    | ToClient
+    | ClientEnded
+    | ReadRange
+    | RangeFollows
+    | RangeRefused
+    | RangeElsewhere
+    | ReadOver
+    | Fenced
+    | Received
+    | Parted
 )

@@ -128,6 +128,8 @@ class NodeStats(msgspec.Struct):
     store_capacity_bytes: int
     waiting: list[str] = []
     """Why queued requests cannot run, one line each."""
+    transfers: dict[str, int] = {}
+    """Objects that came from other nodes and went there, as the transfer service counts them; empty where there are none."""
 
 
 METHODS: dict[str, tuple[type, type]] = {

@@ -97,7 +97,7 @@ class LeaseGranted(msgspec.Struct, tag=5, array_like=True):
 
 
 class ReturnLease(msgspec.Struct, tag=6, array_like=True):
-    """client → raylet: done with it. ``worker_broken``: the connection to it failed."""
+    """client → raylet: done with it. ``worker_broken``: nothing can be sent to it, and nobody said that it died; end it."""
 
     lease_id: int
     worker_broken: bool = False
@@ -295,8 +295,8 @@ class NodeGone(msgspec.Struct, tag=30, array_like=True):
 
 
 class FetchObject(msgspec.Struct, tag=31, array_like=True):
-    """client → raylet: I want to read this object, which lies on another node. Answered by ``ObjectFetched``; the client
-    refers to it until then at least."""
+    """client → raylet: I want to read this object, which lies on another node. Answered by ``ObjectFetched``, perhaps after
+    a ``FetchDelayed``; the client refers to it until then at least."""
 
     request_id: int
     object_id: bytes
@@ -305,17 +305,38 @@ class FetchObject(msgspec.Struct, tag=31, array_like=True):
 
 class ObjectFetched(msgspec.Struct, tag=32, array_like=True):
     """raylet → client: a copy lies at ``offset`` of this node's arena, yours to read until you say ``DropCopies``. -1:
-    there is none; ``reason`` is for people."""
+    there is none; ``reason`` is for people. ``code``: the exception class, where it is not that the object is lost."""
 
     request_id: int
     offset: int
     reason: str = ""
+    code: str = ""
 
 
 class DropCopies(msgspec.Struct, tag=33, array_like=True):
-    """client → raylet: I refer to these objects no longer, of which I was given copies."""
+    """client → raylet: I use these copies no longer, of objects that lie on other nodes."""
 
     object_ids: list[bytes]
+
+
+class FetchDelayed(msgspec.Struct, tag=34, array_like=True):
+    """raylet → client: why a fetch waits, for people."""
+
+    request_id: int
+    reason: str
+
+
+class RecallCopies(msgspec.Struct, tag=35, array_like=True):
+    """raylet → client: room is short; say ``DropCopies`` of those that nothing of yours looks at, then
+    ``CopiesRecalled``."""
+
+    recall_id: int
+
+
+class CopiesRecalled(msgspec.Struct, tag=36, array_like=True):
+    """client → raylet: what I could spare was dropped before this."""
+
+    recall_id: int
 
 
 RayletMessage = (
@@ -332,6 +353,9 @@ RayletMessage = (
     | FetchObject
     | ObjectFetched
     | DropCopies
+    | FetchDelayed
+    | RecallCopies
+    | CopiesRecalled
     | RevokeLease
     | RevokeAnswer
     | Blocked

@@ -164,9 +164,11 @@ class CancelTask(msgspec.Struct, tag=9, array_like=True):
 
 
 class GetObject(msgspec.Struct, tag=10, array_like=True):
-    """borrower → owner: tell me this object's value as soon as it is ready."""
+    """borrower → owner: tell me this object's value as soon as it is ready. ``lost_with``: I could not read it, because
+    this node is dead; do not tell me that it lies there."""
 
     object_id: bytes
+    lost_with: bytes = b""
 
 
 class ObjectReady(msgspec.Struct, tag=11, array_like=True):
