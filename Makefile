@@ -35,7 +35,7 @@ SUITES := $(filter $(SUITES_FOUND),$(SUITE_ORDER)) $(filter-out $(SUITE_ORDER) b
 # What notebooks and JupyterLab are run with: this environment's own settings, no person's.
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=120 -o timeout=180
 
-.PHONY: help install demo lab test lint types suites notebooks browser leftovers chromium redis bench soak chaos clean
+.PHONY: help install demo lab test lint types suites notebooks browser leftovers chromium sshd redis bench soak chaos clean
 
 help:
 	@sed -n '2,7p' Makefile | sed 's/^# \{0,1\}//'
@@ -69,7 +69,7 @@ lab: $(VENV)/.installed
 	@$(BIN)/jupyter lab --ServerApp.root_dir=notebooks --LabApp.default_url=/lab/tree/$(notdir $(QUICKSTART)) \
 	  $$([ "$$(id -u)" = 0 ] && echo --allow-root)
 
-test: $(VENV)/.installed-test chromium redis
+test: $(VENV)/.installed-test chromium sshd redis
 	@started=$$SECONDS; since=$$(date +%s); \
 	for step in lint types suites notebooks browser; do \
 	  step_started=$$SECONDS; $(MAKE) $$step; echo "== $$step: $$((SECONDS - step_started)) s"; done; \
@@ -84,7 +84,7 @@ types: $(VENV)/.installed-test
 	@$(BIN)/mypy --no-error-summary
 	@cd labextension && said=$$(PATH="$(BIN):$$PATH" $(BIN)/jlpm run test 2>&1) || { echo "$$said"; exit 1; }
 
-suites: $(VENV)/.installed-test redis
+suites: $(VENV)/.installed-test sshd redis
 	@for suite in $(SUITES); do echo "== tests/$$suite"; REDIS_SERVER="$(REDIS_SERVER)" $(BIN)/python -m pytest -q -m "not soak" tests/$$suite; done
 
 notebooks: $(VENV)/.installed-test
@@ -101,6 +101,17 @@ chromium:
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
 	  else \
 	    echo "raybook: the browser tests need Chromium. Install the package chromium, or set CHROMIUM to its path." >&2; \
+	    exit 1; fi; fi
+
+# The tests of `raybook up` talk to the distribution's sshd, on machines made of namespaces.
+sshd:
+	@if ! [ -x /usr/sbin/sshd ] || ! command -v ssh >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "== installing openssh for the tests of clusters over ssh"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	      openssh-server openssh-client >/dev/null; \
+	  else \
+	    echo "raybook: the tests of clusters over ssh need openssh-server and openssh-client; install them." >&2; \
 	    exit 1; fi; fi
 
 # A real Redis for the stores of the GCS: each test starts its own at a socket of its own. RUNLEVEL=1: the package is not

@@ -8,11 +8,15 @@ from __future__ import annotations
 import os
 import select
 import signal
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import raybook
+from raybook.api import local_cluster, scaling
 from raybook.api.context import current_runtime
 from raybook.observe import ClusterRecord, FactSource, find_cluster, living_clusters
+from raybook.ssh_hosts import AttachedHosts, HostsFile, Progress
 
 DEFAULT_SESSION = "main"
 """The session of `--persist`, unless a name is given."""
@@ -39,21 +43,54 @@ class ClusterAccess:
         object_store_memory: int | None = None,
         name: str | None = None,
         persist: bool = False,
+        autoscale: dict[str, Any] | None = None,
     ) -> None:
         """Start a cluster on this machine and connect to it. memory, object_store_memory: bytes; None: the runtime's
-        default. RuntimeError when this process has one already. Blocks until it is ready (0.3 s)."""
+        default. autoscale: as ``init`` takes it. RuntimeError when this process has one already. Blocks until it is ready
+        (0.3 s)."""
         given = {
             "num_cpus": num_cpus,
             "num_gpus": num_gpus,
             "memory": memory,
             "object_store_memory": object_store_memory,
             "name": name,
+            "autoscale": autoscale,
         }
         options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         if persist:
             # What this kernel makes shall be there for the next one, too.
             options |= {"persist": True, "session": DEFAULT_SESSION}
         raybook.init(**options)
+
+    def start_nodes(
+        self, count: int, hosts: HostsFile | None = None, say: Callable[[str], None] = print, **options: Any
+    ) -> None:
+        """Start a cluster of ``count`` nodes on this machine, and one on each machine of ``hosts``, which live as long as
+        this process, and connect to it. options: as ``start`` takes them, for each node here. say: told what happens.
+        SshError when no machine can be reached; one that fails is told of, and missing. Blocks until all have joined."""
+        if hosts is None:
+            if options.get("persist"):
+                options["session"] = DEFAULT_SESSION
+            scaling.start_nodes(count, **_given(options))
+            return
+        attached = AttachedHosts(hosts, lambda progress: say(_told(progress)))
+        try:
+            cluster = scaling.start_nodes(count, **_given(options), host=attached.own_address())
+        except BaseException:
+            attached.close()
+            raise
+        cluster.before_stop.append(attached.close)
+        joined = attached.join(cluster.record.address, Path(cluster.record.token_file).read_bytes())
+        if attached.failures:
+            say(f"{joined} of {len(hosts.workers)} machines have joined; the cluster runs without the others.")
+
+    def scale(self, count: int, say: Callable[[str], None] = print) -> int:
+        """Have ``count`` nodes; how many there are then. Errors of ``raybook.api.scaling.scale``."""
+        return scaling.scale(count, say)
+
+    def node_rows(self) -> list[dict[str, Any]]:
+        """Every node, as ``raybook.nodes()`` has them."""
+        return raybook.nodes()
 
     def connect(self, address: str, session: str = "", token_file: str = "") -> None:
         """Connect this process to a running cluster. session: name of the session that keeps its results, "": none.
@@ -94,9 +131,23 @@ class ClusterAccess:
             # The descriptor names one process for ever; only now is it certain that the record means this one.
             if not any(known.cluster_id == record.cluster_id for known in self.clusters()):
                 return True
+            if record.address and local_cluster.is_split(record):
+                local_cluster.stop_cluster(record)
+                return True
             signal.pidfd_send_signal(pidfd, signal.SIGTERM)
             poller = select.poll()
             poller.register(pidfd, select.POLLIN)
             return bool(poller.poll(STOP_TIMEOUT_S * 1_000))
         finally:
             os.close(pidfd)
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """Without what was not said."""
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _told(progress: Progress) -> str:
+    return (
+        f"{progress.host}: {progress.text}" if progress.failed else f"{progress.host}: {progress.step}, {progress.text}"
+    )

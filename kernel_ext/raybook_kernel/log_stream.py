@@ -50,6 +50,8 @@ def log_line(row: Mapping[str, Any], count: int = 1) -> str:
     if len(line) > LINE_LENGTH_MAX:
         line = line[:LINE_LENGTH_MAX] + " …"
     repeated = f" ×{count}" if count > 1 else ""
+    if row.get("pid", 0) < 0:  # Of the cluster, not of a process.
+        return f"({row.get('name', '')}){repeated} {line}\n"
     name = f"{row['name']} " if row.get("name") else ""
     return f"({name}pid={row.get('pid', 0)}){repeated} {line}\n"
 

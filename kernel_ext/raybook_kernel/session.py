@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
 from raybook.observe import ClusterRecord, FactSource, Feed, View, WorkerNote, find_cluster
+from raybook.ssh_hosts import HostsFile
 from raybook_kernel.cells import Cells
 from raybook_kernel.cluster_access import ClusterAccess
 from raybook_kernel.interrupts import Interrupts
@@ -69,6 +71,15 @@ class KernelSession:
         """Start a cluster and show it. Errors of ``ClusterAccess.start``."""
         self._leave_lost()
         self.access.start(**options)
+        self.follow()
+        self.show()
+
+    def start_nodes(
+        self, count: int, hosts: HostsFile | None, say: Callable[[str], None], options: dict[str, Any]
+    ) -> None:
+        """Start a cluster of several nodes and show it. Errors of ``ClusterAccess.start_nodes``."""
+        self._leave_lost()
+        self.access.start_nodes(count, hosts, say, **options)
         self.follow()
         self.show()
 

@@ -83,6 +83,7 @@ _VERBS = frozenset(
 _HOMES = {
     "ClientBuilder": "raybook.client_builder",
     "client": "raybook.client_builder",
+    "drain_node": "raybook.api.scaling",
     "install_as_ray": "raybook.as_ray",
     "cpp_function": "raybook.api.other_languages",
     "java_actor_class": "raybook.api.other_languages",
@@ -95,8 +96,8 @@ _CONSTANTS = {"SCRIPT_MODE": 0, "WORKER_MODE": 1, "LOCAL_MODE": 2}
 """Numbers that code written for Ray compares modes with."""
 _MODULES = frozenset(
     """
-    _private actor api cloudpickle dag exceptions experimental job_config job_submission ml observe remote_function
-    runtime_context runtime_env train tune data serve types util
+    _private actor api autoscaler cloudpickle dag exceptions experimental job_config job_submission ml observe
+    remote_function runtime_context runtime_env train tune data serve types util
     """.split()
 )
 

@@ -18,7 +18,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ from raybook.api import local_cluster, split_cluster
 from raybook.base.config import environment_of
 from raybook.base.errors import RaySystemError
 from raybook.base.tls_files import choose_tls
-from raybook.io import session_dir
+from raybook.core.autoscaler.configuration import read_configuration
+from raybook.io import daemon, session_dir
 from raybook.io.process import descendants, is_alive, start_time
 from raybook.io.rpc import GrpcChannel
 from raybook.io.tls import load_tls, usable_tls
@@ -37,6 +38,8 @@ from raybook.protocol.messages.gcs import ListNodes, NodeInfo
 
 GRACE_S = 5.0
 GCS_MODULE = "raybook.gcs.main"
+AUTOSCALER_GRACE_S = 10.0
+"""Its nodes have five seconds."""
 _AMOUNTS = {
     "num_cpus": "num_cpus",
     "num_gpus": "num_gpus",
@@ -146,6 +149,11 @@ class Cluster:
     def address(self) -> str | None:
         """What ``init(address=…)`` takes; None before there is a head."""
         return None if self._record is None else self._record.address
+
+    @property
+    def record(self) -> Any:
+        """The registry's record of this cluster; None before there is a head."""
+        return self._record
 
     @property
     def gcs_address(self) -> str | None:
@@ -264,6 +272,61 @@ class Cluster:
         if head is not None and head.is_alive():
             head.end(graceful=False)
         atexit.unregister(self.shutdown)
+
+
+class AutoscalingCluster:
+    """A cluster on this machine whose worker nodes come and go, for tests of what programs do then; the arguments are Ray's.
+
+        cluster = AutoscalingCluster(
+            head_resources={"CPU": 1},
+            worker_node_types={"worker": {"resources": {"CPU": 2}, "min_workers": 0, "max_workers": 3}},
+            idle_timeout_minutes=0.1,
+        )
+        cluster.start()
+        raybook.init("auto")
+
+    head_resources: what the head offers. worker_node_types and other keywords: as in
+    ``raybook.core.autoscaler.configuration``. ValueError, TypeError for a configuration that makes no sense."""
+
+    def __init__(
+        self,
+        head_resources: Mapping[str, float],
+        worker_node_types: Mapping[str, Mapping[str, Any]],
+        autoscaler_v2: bool = True,
+        **config_kwargs: Any,
+    ) -> None:
+        self._head_resources = dict(head_resources)
+        self._config = {**config_kwargs, "available_node_types": worker_node_types}
+        read_configuration(self._config)
+        self._cluster = Cluster()
+        self._process: Any = None
+
+    @property
+    def address(self) -> str | None:
+        """What ``init(address=…)`` takes."""
+        return self._cluster.address
+
+    def start(self, _system_config: Any = None, override_env: Mapping[str, str] | None = None) -> None:
+        """Start the head and its autoscaler. override_env: added to their environment."""
+        known = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory", "object_store_memory": "object_store_memory"}
+        args: dict[str, Any] = {known[name]: value for name, value in self._head_resources.items() if name in known}
+        custom = {name: value for name, value in self._head_resources.items() if name not in known}
+        try:
+            with _environment(dict(override_env or {})):
+                self._cluster.add_node(
+                    **{"num_cpus": 0, "num_gpus": 0, **args}, resources=custom, _system_config=_system_config
+                )
+                self._process = split_cluster.start_autoscaler(self._cluster.record, self._config)
+        except BaseException:
+            self.shutdown()
+            raise
+
+    def shutdown(self) -> None:
+        """End all of it. Idempotent."""
+        process, self._process = self._process, None
+        if process is not None:
+            daemon.stop(process.process, AUTOSCALER_GRACE_S)
+        self._cluster.shutdown()
 
 
 @contextlib.contextmanager

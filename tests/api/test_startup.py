@@ -21,6 +21,7 @@ DEFAULTS = {
     "_temp_dir": None,
     "persist": False,
     "name": None,
+    "autoscale": None,
     "_kernel_id": "",
     "metrics_port": None,
     "include_dashboard": None,

@@ -54,6 +54,8 @@ LAYERS: tuple[Layer, ...] = (
     _row("worker", f"{_FOUR} runtime_env"),
     _row("session", _FOUR),
     _row("autoscaler", _FOUR),
+    # What programs ask of it goes through the API, like any other question (0041).
+    _row("autoscaler_sdk", f"{_PUBLIC} base messages", "raybook.autoscaler.sdk"),
     _row("head", f"{_FOUR} gcs raylet autoscaler"),
     _row("engines", f"{_FOUR} worker session runtime_env"),
     # Composition root of a worker, as `head` is of the head: the one place where executor, engine and API meet.
@@ -72,7 +74,10 @@ LAYERS: tuple[Layer, ...] = (
     # Tools for tests and a few names of Ray's inside that users reach for: above the libraries, like a user's code.
     _row("ray_internals", f"{_PUBLIC} base util", "raybook._private", "raybook._common"),
     _row("as_ray", "root api exceptions base"),
-    _row("cli", f"{_FOUR} root api observe exceptions gcs raylet head jobs serve", "raybook.cli", "raybook.commands"),
+    # Clusters over ssh: above the API like a user's script, and it finds and ends clusters as the CLI does.
+    _row("ssh_hosts", f"{_PUBLIC} base protocol messages io runtime_env"),
+    _row("cli", f"{_FOUR} root api observe exceptions gcs raylet head jobs serve ssh_hosts", "raybook.cli",
+         "raybook.commands"),
     _row("cluster_utils", f"{_FOUR} root api observe exceptions gcs raylet head engines"),
     # The libraries: the public API, and what stands to their left.
     # Search draws from a seeded generator that it is given, so `random` is theirs; the clock is not.
@@ -92,9 +97,10 @@ LAYERS: tuple[Layer, ...] = (
     # Proving grounds: they may see the runtime, and nothing of the runtime may see them.
     _row("sim", f"{_FOUR} testing"),
     _row("testing", f"{_FOUR} {_PUBLIC} runtime_env gcs raylet worker session head engines observe cluster_utils sim "
-         f"library_core {' '.join(LIBRARIES)} util jobs"),
+         f"library_core {' '.join(LIBRARIES)} util jobs autoscaler"),
     _row("raybook_widgets", f"{_PUBLIC} observe", "raybook_widgets"),
-    _row("raybook_kernel", f"{_PUBLIC} observe raybook_widgets", "raybook_kernel"),
+    # Its magic starts nodes on machines that ssh reaches.
+    _row("raybook_kernel", f"{_PUBLIC} observe raybook_widgets ssh_hosts", "raybook_kernel"),
     # It runs in the Jupyter server's environment, which need not be the kernel's: no runtime, no widgets.
     _row("server_extension", "observe", "raybook_kernel.server",
          third_party=frozenset({"msgspec", "jupyter_server", "jupyter_core", "tornado", "traitlets"})),

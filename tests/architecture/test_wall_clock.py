@@ -19,6 +19,8 @@ RUNTIME = Path(clock.__file__).resolve().parents[1]
 ROOMS = "base protocol core io gcs raylet worker session head autoscaler".split()
 WALL_CLOCK = frozenset({"time", "time_ns", "now", "utcnow", "today"})
 
+MENTIONED = re.compile(r"\b(time|datetime|date)\.(time|time_ns|now|utcnow|today|datetime|date)\b|from time import")
+
 MAY_READ_IT = {
     "io/certificates.py": "when certificates begin and end to be valid",
     "io/clock.py": "once, as the anchor of a clock that goes on by itself",
@@ -30,6 +32,8 @@ MAY_READ_IT = {
 
 def reads_wall_clock(source: str) -> bool:
     """Whether ``time.time``, ``time.time_ns`` or ``datetime.now`` and its kin are mentioned."""
+    if not MENTIONED.search(source):
+        return False  # Most files; parsing all takes seconds.
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute) and isinstance(node.value, (ast.Name, ast.Attribute)):
             owner = node.value.id if isinstance(node.value, ast.Name) else node.value.attr

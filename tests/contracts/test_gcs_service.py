@@ -255,7 +255,7 @@ def test_silent_node_is_declared_dead_and_its_actor_lives_again_elsewhere(tmp_pa
         first.reachable = False
         for _ in range(10):
             world.clock.now_ms += 1_000
-            await world.gcs._elapse_nodes()
+            await world.gcs._decide_nodes()
         (placed,) = await second.wait_for(PlaceActor)
         assert placed.incarnation == 1
         nodes = {node.node_id: node for node in (await world.call(messages.ListNodes())).nodes}

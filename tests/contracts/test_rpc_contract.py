@@ -96,7 +96,7 @@ def test_full_struct_survives_the_wire(name):
         gcs.ActorCreated(),
         gcs.NodeInfo(b"n", alive=False),
         gcs.ActorReply(ActorSpec(b"a", b"j", "C", Endpoint(b"", b"", ""), {}, {}, b"")),
-        gcs.ReportNode(b"n", demand=[({}, 0), ({"CPU": 1}, 2)]),
+        gcs.ReportNode(b"n", demand=[gcs.ShapeCount({}, 0), gcs.ShapeCount({"CPU": 1}, 2)]),
         node.SetObserved(False),
     ],
     ids=lambda struct: type(struct).__name__,

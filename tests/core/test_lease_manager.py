@@ -142,7 +142,7 @@ def test_worker_that_its_owner_cannot_talk_to_is_ended():
 def test_clients_of_equal_demand_take_turns():
     scene = Scene(workers=4, CPU=4)
     scene.tell(*(DemandSet(DRIVER, 0, SchedulingClass((("CPU", 40_000),)), 1),))
-    big = scene.machine.task_leases()
+    big = scene.machine.reports.task_leases()
     assert len(big) == 1
     scene.demand(4, client=DRIVER, class_key=1)
     scene.demand(4, client=OTHER, class_key=7)
@@ -182,7 +182,7 @@ def test_tasks_that_ask_for_nothing_are_bounded():
     scene = Scene(workers=6, light_leases_max=3, CPU=1)
     what = SchedulingClass(())
     assert len(all_of(scene.tell(DemandSet(DRIVER, 0, what, 10)), Grant)) == 3
-    worker = scene.machine.task_leases()[0][0]
+    worker = scene.machine.reports.task_leases()[0][0]
     assert len(all_of(scene.tell(WorkerBlocked(worker)), Grant)) == 1
 
 
@@ -194,7 +194,7 @@ def test_infeasible_demand_is_told_once_and_stays_queued():
     told = only(scene.demand(1, CPU=4), Infeasible)
     assert told.client == DRIVER and "f0" in told.text and "{CPU: 4}" in told.text and "{CPU: 2}" in told.text
     assert all_of(scene.demand(2, CPU=4), Infeasible) == []
-    assert scene.machine.queued()[0].count == 2
+    assert scene.machine.reports.queued()[0].count == 2
     assert len(all_of(scene.demand(1, class_key=1, GPU=1), Infeasible)) == 1
 
 
@@ -260,7 +260,7 @@ def test_a_silent_worker_holds_up_nobody():
 def test_nobody_is_asked_in_vain():
     scene = Scene(workers=2, CPU=2, GPU=1)
     scene.demand(1, class_key=0, GPU=1)
-    worker = scene.machine.task_leases()[0][0]
+    worker = scene.machine.reports.task_leases()[0][0]
     scene.tell(WorkerBlocked(worker))
     scene.demand(1, class_key=1)
     assert all_of(scene.demand(1, class_key=2, GPU=1, CPU=2), AskRevoke) == []
@@ -306,7 +306,7 @@ def test_an_answer_about_an_old_epoch_is_ignored():
     scene.demand(1, class_key=1)
     second = only(scene.tell(LeaseReturned(DRIVER, first.lease_id)), Grant)
     assert scene.tell(RevokeAnswered(first.worker, first.epoch, True)) == []
-    assert scene.machine.task_leases() == [(second.worker, second.epoch)]
+    assert scene.machine.reports.task_leases() == [(second.worker, second.epoch)]
 
 
 def test_fractions_are_asked_back_for_a_whole_gpu():
@@ -316,7 +316,7 @@ def test_fractions_are_asked_back_for_a_whole_gpu():
     asked = all_of(scene.demand(1, class_key=2, GPU=1), AskRevoke)
     assert asked
     scene.tell(RevokeAnswered(asked[0].worker, asked[0].epoch, True))
-    grants = [lease for lease in scene.machine.queued() if lease.shape == {"GPU": 10_000}]
+    grants = [lease for lease in scene.machine.reports.queued() if lease.shape == {"GPU": 10_000}]
     assert grants == []
 
 

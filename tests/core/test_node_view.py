@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raybook.core.node.node_view import Cursor, NodeDied, NodeJoined, NodeView
+from raybook.core.node.node_view import Cursor, NodeDied, NodeDrains, NodeJoined, NodeView
 from raybook.protocol.messages.gcs import FreeAmounts, NodeInfo, NodesDelta
 
 A, B = b"node-a..", b"node-b.."
@@ -116,4 +116,25 @@ def test_a_node_that_dies_while_it_is_cut_off_is_dead():
     assert died.node_id == B
     view.healed(B)
     assert view.get(B) is None
+    view.check_invariants()
+
+
+def test_node_that_drains_leaves_the_view_stays_in_reach_and_is_told_of_once():
+    view, cursor = NodeView(1_000), Cursor()
+    a, b = A, B
+    known = [NodeInfo(node, resources_total={"CPU": 10_000}, resources_available={"CPU": 10_000}) for node in (a, b)]
+    view.apply(cursor, NodesDelta(b"gcs", 0, 2, known, [], True), 0)
+    drains = NodeInfo(b, resources_total={"CPU": 10_000}, draining="it is taken away")
+    assert view.apply(cursor, NodesDelta(b"gcs", 2, 3, [drains], [], False), 1) == [NodeDrains(b)]
+    view.check_invariants()
+    assert (view.get(a) is not None, view.get(b)) == (True, None)
+    assert list(view.in_reach()) == [a, b] and b in view.draining
+    assert "about to leave (it is taken away)" in view.why_absent(b)
+    assert view.apply(cursor, NodesDelta(b"gcs", 3, 4, [drains], [], False), 2) == []
+    view.cut_off(b, "a broken cable")
+    view.healed(b)
+    view.check_invariants()
+    gone = NodeInfo(b, alive=False, death_reason="it was drained.", draining="it is taken away")
+    (died,) = view.apply(cursor, NodesDelta(b"gcs", 4, 5, [gone], [], False), 3)
+    assert isinstance(died, NodeDied) and not view.draining
     view.check_invariants()

@@ -58,6 +58,22 @@ def test_cluster_works_in_a_notebook_and_is_gone_after_stop(kernel):
     assert alive == []
 
 
+def test_nodes_come_under_a_cell_with_the_reason_and_go_again(kernel):
+    kernel.run(DEFINITIONS)
+    started = kernel.run("%ray_cluster start --cpus 1 --name fox --autoscale 0:1 --node-cpus 2 --idle 1")
+    assert started.error == ""
+    outcome = kernel.run("print(sum(ray.get([square.remote(n) for n in range(40)])))")
+    assert "20540" in outcome.text
+    shown = "".join(str(m["content"]["data"]["state"]["value"]) for m in panel_updates(outcome))
+    assert "node: 1 of 0 to 1" in shown
+    assert "Adds 1 × node, because" in shown
+    looks = (kernel.run("time.sleep(0.1)\n%ray_cluster status").text for _ in range(100))
+    assert any("Remove" in text and "1 node" in text for text in looks)
+    kernel.run("%ray_cluster stop")
+    _, alive = psutil.wait_procs(children_of(kernel), timeout=5)
+    assert alive == []
+
+
 def test_every_worker_line_comes_once_with_its_task_and_process(kernel):
     kernel.run(DEFINITIONS)
     kernel.run("%ray_cluster start --cpus 2 --name fox")
@@ -102,6 +118,27 @@ def test_persistent_cluster_is_found_used_and_stopped_by_another_kernel(tmp_path
         assert "49" in second.run("print(ray.get(square.remote(7)))").text
         assert "Stopped keep." in second.run("%ray_cluster stop").text
         assert "No cluster is running" in second.run("%ray_cluster status").text
+
+
+def test_cluster_of_several_nodes_is_scaled_watched_and_gone_with_its_kernel(kernel):
+    kernel.run(DEFINITIONS)
+    assert kernel.run("%ray_cluster start --nodes 2 --cpus 1 --name herd").error == ""
+    shown = kernel.run("%ray_cluster nodes").text.splitlines()
+    assert [line.split()[0] for line in shown[1:]][:1] == ["head"] and len(shown) == 3
+    assert "49" in kernel.run("print(ray.get(square.remote(7)))").text
+    assert "herd has 3 nodes." in kernel.run("%ray_cluster scale 3").text
+    assert "herd has 1 node." in kernel.run("%ray_cluster scale 1").text
+    assert "leaving" not in kernel.run("%ray_cluster nodes").text
+    assert "64" in kernel.run("print(ray.get(square.remote(8)))").text
+    # What panels show comes four times a second.
+    told = (kernel.run("%ray_cluster status").text for _ in range(20))
+    assert any("1 node," in text and "leaving" not in text for text in told)
+    kernel.run("from raybook.observe import living_clusters")
+    kernel.run("folder = living_clusters()[0].session_dir")
+    assert "Stopped herd." in kernel.run("%ray_cluster stop").text
+    assert "True" in kernel.run("import os; print(not os.path.exists(folder))").text
+    refused = kernel.run("%ray_cluster start --cpus 1\n%ray_cluster scale 2")
+    assert "was started for one node" in refused.error
 
 
 def test_results_of_a_killed_kernel_are_there_for_the_next_one(tmp_path):

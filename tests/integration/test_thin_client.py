@@ -120,7 +120,7 @@ def test_tasks_actors_and_objects_work_as_anywhere(connect):
 
 def test_large_values_travel_both_ways_and_come_back_read_only(connect):
     connect()
-    array = numpy.arange(2_000_000, dtype=numpy.float64)
+    array = numpy.arange(500_000, dtype=numpy.float64)
     ref = ray.put(array)
 
     @ray.remote
@@ -260,7 +260,7 @@ def test_an_interrupt_ends_a_wait_and_nothing_else(connect):
 
 def test_a_small_call_is_not_held_up_by_a_large_value(connect):
     connect()
-    big = ray.put(numpy.zeros(64 << 20, dtype=numpy.uint8))
+    big = ray.put(numpy.zeros(24 << 20, dtype=numpy.uint8))
 
     @ray.remote
     def one():
@@ -353,10 +353,10 @@ def test_a_line_that_is_gone_for_half_a_minute_loses_nothing(connect, line):
 
 def test_large_values_survive_a_cut_in_their_midst(connect, line):
     connect()
-    array = numpy.random.default_rng(1).integers(0, 255, 24 << 20, dtype=numpy.uint8)
-    line.cut_after(5 << 20)
+    array = numpy.random.default_rng(1).integers(0, 255, 12 << 20, dtype=numpy.uint8)
+    line.cut_after(3 << 20)
     ref = ray.put(array)
-    line.cut_after(5 << 20)
+    line.cut_after(3 << 20)
     assert numpy.array_equal(ray.get(ref), array)
     assert line.connections >= 3
 
@@ -611,7 +611,7 @@ def test_a_thin_client_speaks_tls_where_the_head_does(tmp_path, monkeypatch):
         def add(a, b):
             return a + b
 
-        array = numpy.arange(3_000_000)
+        array = numpy.arange(500_000)
         ref = ray.put(array)
         line.cut()
         assert ray.get(add.remote(1, 2), timeout=20) == 3

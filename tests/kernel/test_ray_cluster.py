@@ -37,13 +37,46 @@ def test_start_when_started_says_so_and_starts_nothing(kernel):
     assert kernel.value("cluster.started_with['name']") == "fox"
 
 
+def test_autoscale_hands_on_bounds_and_what_nodes_are_like(kernel):
+    kernel.run("%ray_cluster start --name fox --autoscale 1:3 --node-cpus 2 --idle 30")
+    bounds = {"min_nodes": 1, "max_nodes": 3, "node_cpus": 2, "idle_timeout_s": 30}
+    assert kernel.value("cluster.started_with['autoscale']") == bounds
+
+
+def test_several_nodes_are_asked_for_scaled_and_listed(kernel):
+    assert kernel.run("%ray_cluster start --nodes 3 --cpus 2 --ssh ada@box --ssh-python /p --name fox").error == ""
+    assert kernel.value("(cluster.started_with['nodes'], cluster.started_with['num_cpus'])") == (3, 2)
+    assert kernel.value("[host.label for host in cluster.started_with['hosts'].workers]") == ["ada@box"]
+    assert kernel.value("cluster.started_with['hosts'].environment.interpreter") == "/p"
+    assert "fox has 5 nodes." in kernel.run("%ray_cluster scale 5").text
+    lines = kernel.run("%ray_cluster nodes").text.splitlines()
+    assert lines[0].split() == ["NODE", "ADDRESS", "FREE", "STATE"]
+    assert lines[1].split() == ["head", "abababababab", "127.0.0.1", "8/8", "CPU", "alive"]
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
+        ("%ray_cluster start --autoscale 3:1", "UsageError: --autoscale: 3:1 is no range"),
+        ("%ray_cluster start --autoscale few", "UsageError: --autoscale: MIN:MAX nodes, such as 0:3"),
+        (
+            "%ray_cluster start --autoscale 3 --nodes 2",
+            "UsageError: --autoscale brings nodes of this machine by itself",
+        ),
+        ("%ray_cluster start --idle 3", "UsageError: --node-cpus and --idle are about the nodes of --autoscale"),
         ("%ray_cluster strat", "UsageError: There is no command 'strat'. Did you mean 'start'?"),
         ("%ray_cluster start --cpu 2", "UsageError: `start` has no option --cpu. Did you mean '--cpus'?"),
-        ("%ray_cluster start --nodes 3", "UsageError: --nodes 3: Clusters of more than one machine are not"),
-        ("%ray_cluster scale 3", "UsageError: Clusters of more than one machine are not in this version"),
+        ("%ray_cluster start --nodes 0", "UsageError: --nodes: a number of nodes such as 2 is needed, got '0'."),
+        ("%ray_cluster start --nodes two", "UsageError: --nodes: a number of nodes such as 2 is needed, got 'two'."),
+        ("%ray_cluster start --ssh -oX", "UsageError: --ssh: workers[0]: a machine is user@host"),
+        ("%ray_cluster start --ssh box,box", "UsageError: --ssh: box stands there twice"),
+        ("%ray_cluster start --ssh none.yaml", "UsageError: --ssh: [Errno 2] No such file or directory: 'none.yaml'"),
+        ("%ray_cluster start --ssh-python /p", "UsageError: --ssh-python: of which machines?"),
+        ("%ray_cluster start --ssh box --persist", "UsageError: --persist and --ssh: machines of --ssh live with"),
+        ("%ray_cluster scale", "UsageError: `scale` needs N: `%ray_cluster scale N`."),
+        ("%ray_cluster scale 3", "UsageError: This kernel is not connected to a cluster"),
+        ("%ray_cluster scale some", "UsageError: `scale`: a number of nodes such as 2 is needed, got 'some'."),
+        ("%ray_cluster nodes", "UsageError: This kernel is not connected to a cluster"),
         ("%ray_cluster connect nobody", "UsageError: There is no cluster 'nobody'."),
         ("%ray_cluster connect 127.0.0.1:1", "UsageError: Nobody answers at 127.0.0.1:1."),
         ("%ray_cluster stop", "UsageError: This kernel is not connected to a cluster."),

@@ -121,6 +121,18 @@ def test_a_head_without_cpus_takes_no_work():
         worker = cluster.add_node(num_cpus=1)
         ray.init(address=cluster.address)
         assert set(ray.get([where.remote() for _ in range(4)], timeout=PATIENCE_S)) == {worker.node_id}
+
+        @ray.remote
+        class Anywhere:
+            def node(self) -> str:
+                return ray.get_runtime_context().get_node_id()
+
+        actors = [Anywhere.remote() for _ in range(2)]
+        assert set(ray.get([actor.node.remote() for actor in actors], timeout=PATIENCE_S)) == {worker.node_id}
+        group = placement_group([{"CPU": 1}])
+        assert group.wait(PATIENCE_S)
+        inside = where.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group))
+        assert ray.get(inside.remote(), timeout=PATIENCE_S) == worker.node_id
     finally:
         ray.shutdown()
         cluster.shutdown()

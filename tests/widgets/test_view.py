@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 
 from raybook.base.facts import Fact
-from raybook.observe import Caps, View, json_schema
+from raybook.observe import Caps, View, json_schema, scaling_lines
+from raybook_widgets import render_section
 from tests.widgets.pictures import actor, experiment, group, trial, view_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -36,6 +37,27 @@ def test_resources_are_summed_over_living_nodes_only():
         Fact("node", "n3", {"alive": False, **row}),
     )
     assert [(r.name, r.used, r.total) for r in view.resources] == [("CPU", 5.0, 8.0), ("GPU", 0.0, 2.0)]
+
+
+def test_scaling_is_shown_in_lines_with_the_last_reason():
+    row = {
+        "bounds": ["node: 2 of 0 to 3"],
+        "pending": ["1 × node, starting for 0.4 s"],
+        "decisions": ["older", "Adds 1 × node, because 2 × {CPU: 1} do not fit on the nodes there are."],
+        "failures": ["1 × node: <no quota>"],
+        "unmet": [],
+        "notes": ["n1 is idle for 3.0 s; it goes after 60 s."],
+        "trouble": "",
+    }
+    view = view_of(Fact("autoscaler", "autoscaler", row))
+    assert scaling_lines(view) == [
+        "  nodes: node: 2 of 0 to 3; 1 × node, starting for 0.4 s",
+        "  Adds 1 × node, because 2 × {CPU: 1} do not fit on the nodes there are.",
+        "  failed: 1 × node: <no quota>",
+        "  n1 is idle for 3.0 s; it goes after 60 s.",
+    ]
+    assert "&lt;no quota&gt;" in render_section("cluster", view)
+    assert scaling_lines(view_of(Fact("autoscaler", "autoscaler", {"bounds": 7}))) == ["  nodes: "]
 
 
 def test_best_trial_is_the_highest_or_the_lowest_as_the_mode_says():

@@ -1,12 +1,13 @@
 """``%ray_cluster``: start, connect to, look at and end clusters from a cell.
 
-Every mistake is one line that says what to type instead; the cluster lives on. What this version cannot do (clusters of
-many nodes) it says plainly.
+Every mistake is one line that says what to type instead; the cluster lives on.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
@@ -14,18 +15,27 @@ from IPython.core.magic import Magics, line_magic, magics_class
 
 from raybook import install_as_ray
 from raybook.observe import ClusterRecord, find_cluster, view_text
+from raybook.ssh_hosts import HostsFile, read_hosts, read_hosts_file
+from raybook.ssh_hosts.hosts_file import LOCAL
+from raybook.ssh_hosts.ssh import SshError
 from raybook_kernel.cluster_access import DEFAULT_SESSION
-from raybook_kernel.cluster_table import cluster_table
+from raybook_kernel.cluster_table import cluster_table, node_table
 from raybook_kernel.completer import complete_line_magic
 from raybook_kernel.magics.arguments import ArgumentMistake, Command, CommandTable, Option, Request, nearest
-from raybook_kernel.magics.values import cluster_name, cpu_count, gpu_count, size_bytes
+from raybook_kernel.magics.values import (
+    cluster_name,
+    cpu_count,
+    gpu_count,
+    node_bounds,
+    node_count,
+    seconds,
+    size_bytes,
+)
 from raybook_kernel.session import KernelSession, session_of
 
 MAGIC = "ray_cluster"
-ONE_NODE = (
-    "Clusters of more than one machine are not in this version: a cluster has this machine as its only node. "
-    "Ask for less, or start it on a larger machine."
-)
+HOSTS_FILES = frozenset({".yaml", ".yml", ".json"})
+MISTAKES = (ArgumentMistake, ValueError, ConnectionError, RuntimeError, TimeoutError, PermissionError, SshError)
 
 
 @magics_class
@@ -46,7 +56,7 @@ class RayClusterMagics(Magics):
                 print(self._table.help(request.command))
                 return
             getattr(self, f"_{request.command.name}")(request)
-        except (ArgumentMistake, ValueError, ConnectionError, RuntimeError, TimeoutError, PermissionError) as error:
+        except MISTAKES as error:
             raise UsageError(str(error)) from None
 
     def complete(self, line: str) -> list[str]:
@@ -55,9 +65,13 @@ class RayClusterMagics(Magics):
 
     def _start(self, request: Request) -> None:
         values = dict(request.values)
-        nodes = values.pop("nodes", 1)
-        if nodes != 1:
-            raise ArgumentMistake(f"--nodes {nodes}: {ONE_NODE}")
+        nodes, hosts = values.pop("nodes", 1), _hosts(values)
+        if hosts is not None and values.get("persist"):
+            raise ArgumentMistake(
+                "--persist and --ssh: machines of --ssh live with this kernel. `raybook up hosts.yaml` starts such as stay."
+            )
+        if "autoscale" in values and (nodes != 1 or hosts is not None):
+            raise ArgumentMistake("--autoscale brings nodes of this machine by itself; leave out --nodes and --ssh.")
         if self._session.is_connected:
             print(
                 f"This kernel is already connected to {self._described()}; nothing was started. "
@@ -65,11 +79,16 @@ class RayClusterMagics(Magics):
             )
             self._session.show()
             return
+        values = _with_autoscale(values)
         if values.pop("as_ray", False):
             # Before the cluster: its workers learn of it from this process's environment.
             install_as_ray()
             print("`import ray` means raybook from now on, here and in this cluster's workers.")
-        self._session.start(_as_start_options(values))
+        options = _as_start_options(values)
+        if nodes == 1 and hosts is None:
+            self._session.start(options)
+        else:
+            self._session.start_nodes(nodes, hosts, print, options)
         self._tell_session()
 
     def _connect(self, request: Request) -> None:
@@ -143,7 +162,24 @@ class RayClusterMagics(Magics):
         print(f"Stopped {record.title}.")
 
     def _scale(self, request: Request) -> None:
-        raise ArgumentMistake(ONE_NODE)
+        (text,) = request.words
+        try:
+            wanted = node_count(text)
+        except ValueError as error:
+            raise ArgumentMistake(f"`scale`: {error}") from None
+        self._need_cluster()
+        count = self._session.access.scale(wanted, print)
+        print(f"{self._described()} has {count} node{'s' * (count != 1)}.")
+
+    def _nodes(self, request: Request) -> None:
+        self._need_cluster()
+        print(node_table(self._session.access.node_rows()))
+
+    def _need_cluster(self) -> None:
+        if not self._session.is_connected:
+            raise ArgumentMistake(
+                "This kernel is not connected to a cluster: `%ray_cluster start`, or `%ray_cluster connect NAME`."
+            )
 
     def _help(self, request: Request) -> None:
         print(self._table.help())
@@ -163,7 +199,17 @@ def _command_table(cluster_names: Callable[[], Iterable[str]]) -> CommandTable:
         Option("--memory", "SIZE", "memory for tasks and actors that ask for some, e.g. 8GiB", size_bytes),
         Option("--object-store-memory", "SIZE", "size of the object store, e.g. 2GiB", size_bytes),
         Option("--name", "NAME", "what to call it; default: a name is made up", cluster_name),
-        Option("--nodes", "N", "more than 1 is not in this version", _whole_number),
+        Option("--nodes", "N", "so many nodes on this machine, each with its share of it; default: 1", node_count),
+        Option(
+            "--ssh",
+            "HOST,…|FILE",
+            "and a node on each of these machines (user@host), or a hosts file's workers",
+            str,
+        ),
+        Option("--ssh-python", "PATH", "their interpreter, which has raybook; default: uv makes an environment", str),
+        Option("--autoscale", "MIN:MAX", "nodes of this machine come when work waits and go when idle", node_bounds),
+        Option("--node-cpus", "N", "CPUs of each such node; default: as many as the first", cpu_count),
+        Option("--idle", "SECONDS", "how long such a node may be idle; default: 60", seconds),
         Option("--as-ray", "", "`import ray` means raybook, in this kernel and in the cluster's workers"),
         Option("--persist", "", "keep it, and results, when this kernel ends; stop it with `%ray_cluster stop NAME`"),
     )
@@ -189,7 +235,8 @@ def _command_table(cluster_names: Callable[[], Iterable[str]]) -> CommandTable:
             ),
             Command("status", "List all clusters of yours; this kernel's is marked.", ()),
             Command("stop", "End this kernel's cluster, or the one named.", ("[NAME]",), (), cluster_names),
-            Command("scale", "Change the number of nodes (not in this version).", ("[N]",)),
+            Command("scale", "Have N nodes: more on this machine, or fewer, which leave in good order.", ("N",)),
+            Command("nodes", "List the nodes of this kernel's cluster.", ()),
             Command("help", "This page.", ()),
         ),
     )
@@ -201,10 +248,42 @@ def _as_start_options(values: dict[str, object]) -> dict[str, object]:
     return {renamed.get(name, name): value for name, value in values.items()}
 
 
-def _whole_number(text: str) -> int:
-    if not text.isdigit():
-        raise ValueError(f"a whole number is needed, got {text!r}.")
-    return int(text)
+def _with_autoscale(values: dict[str, object]) -> dict[str, object]:
+    """``--autoscale`` and what goes with it, as the API takes it."""
+    details = {name: values.pop(option) for option, name in _SCALING.items() if option in values}
+    if "autoscale" not in values:
+        if details:
+            raise ArgumentMistake(
+                "--node-cpus and --idle are about the nodes of --autoscale MIN:MAX, which is not there."
+            )
+        return values
+    least, _, most = str(values["autoscale"]).rpartition(":")
+    bounds = {"min_nodes": int(least or 0), "max_nodes": int(most)}
+    return {**values, "autoscale": {**bounds, **details}}
+
+
+_SCALING = {"node_cpus": "node_cpus", "idle": "idle_timeout_s"}
+
+
+def _hosts(values: dict[str, object]) -> HostsFile | None:
+    """What ``--ssh`` names; takes its options out of the values. ArgumentMistake."""
+    text, python = str(values.pop("ssh", "")), str(values.pop("ssh_python", ""))
+    if not text:
+        if python:
+            raise ArgumentMistake("--ssh-python: of which machines? Name them with --ssh user@host.")
+        return None
+    try:
+        if Path(text).suffix in HOSTS_FILES:
+            found = read_hosts_file(Path(text).expanduser())
+            if python:
+                raise ArgumentMistake(f"--ssh-python: {text} says which Python its machines have.")
+            return found
+        environment = {"interpreter": python} if python else {}
+        workers = [target for target in text.split(",") if target]
+        name = f"notebook-{os.getpid()}"
+        return read_hosts({"name": name, "head": LOCAL, "workers": workers, "environment": environment})
+    except (ValueError, OSError) as error:
+        raise ArgumentMistake(f"--ssh: {error}") from None
 
 
 def _looks_like_address(target: str) -> bool:

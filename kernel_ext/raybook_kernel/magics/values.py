@@ -18,6 +18,31 @@ def cpu_count(text: str) -> float:
     return value
 
 
+def node_bounds(text: str) -> str:
+    """ "0:3", or "3" for 0:3: how few and how many nodes there may be beside the first."""
+    least, colon, most = text.rpartition(":")
+    if not most.isdigit() or (colon and not least.isdigit()):
+        raise ValueError(f"MIN:MAX nodes, such as 0:3, or MAX alone are needed, got {text!r}.")
+    if int(least or 0) > int(most) or not int(most):
+        raise ValueError(f"{text} is no range: MIN may not be more than MAX, and MAX not 0.")
+    return text
+
+
+def seconds(text: str) -> float:
+    """A time that is not negative: "60", "0.5"."""
+    value = _number(text, "a number of seconds such as 60")
+    if value < 0:
+        raise ValueError(f"nothing takes {text} seconds.")
+    return value
+
+
+def node_count(text: str) -> int:
+    """A number of nodes, one at least."""
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"a number of nodes such as 2 is needed, got {text!r}.")
+    return int(text)
+
+
 def gpu_count(text: str) -> float:
     """A number of GPUs, none allowed."""
     value = _number(text, "a number of GPUs such as 1")

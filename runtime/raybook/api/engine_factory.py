@@ -58,6 +58,7 @@ def start_engine(options: InitOptions, output: WorkerOutput | None) -> tuple[Eng
         http_port=options.http_port,
         name=options.name,
         kernel_id=options.kernel_id,
+        autoscale=options.autoscale,
         # The engine's imports take as long as half the head's start, so they happen during it.
         meanwhile=_session_engine if options.session else _native_engine,
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from raybook.api.autoscale_option import autoscale_bounds
 from raybook.api.environment_options import check_runtime_env, environment_key
 from raybook.api.job_config import JobConfig
 from raybook.api.job_environment import driver_environment
@@ -24,6 +25,7 @@ from raybook.api.option_checks import (
 from raybook.base.config import AS_RAY_VARIABLE, read_environment
 from raybook.base.logging_config import LoggingConfig
 from raybook.base.tls_files import TlsFiles, choose_tls
+from raybook.protocol.messages.daemons import AutoscaleBounds
 
 LOCAL_ADDRESS = "local"
 CLIENT_SCHEME = "ray://"
@@ -67,6 +69,7 @@ class InitOptions(msgspec.Struct, frozen=True):
     """As ``LoggingConfig.to_json`` has it."""
     name: str = ""
     kernel_id: str = ""
+    autoscale: AutoscaleBounds | None = None
     session: str = ""
     """Name of the session on the head that owns what this process makes; "" when this process owns it, or has none."""
     is_distant: bool = False
@@ -123,6 +126,7 @@ def make_init_options(address: str | None, environ: Mapping[str, str], asked: Ma
         logging=asked["logging"],
         name=asked["name"] or "",
         kernel_id=asked["_kernel_id"],
+        autoscale=autoscale_bounds(asked["autoscale"]),
         session=asked["session"] or "",
         is_distant=is_distant,
         tls=choose_tls(environ),
@@ -225,7 +229,7 @@ def check_job_config(config: Any) -> None:
 
 
 def _refuse_cluster_settings(address: str, asked: Mapping[str, Any]) -> None:
-    names = ("num_cpus", "num_gpus", "memory", "resources", "labels", "object_store_memory", "name")
+    names = ("num_cpus", "num_gpus", "memory", "resources", "labels", "object_store_memory", "name", "autoscale")
     given = [name for name in names if asked[name] is not None]
     if asked["persist"]:
         given.append("persist")

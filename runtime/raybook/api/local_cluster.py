@@ -21,7 +21,7 @@ from raybook.io import cluster_registry, daemon, session_dir
 from raybook.io.cluster_registry import ClusterRecord
 from raybook.io.process import is_alive, start_time
 from raybook.protocol.auth import TOKEN_BYTES
-from raybook.protocol.messages.daemons import HeadOptions, NodeAmounts, OwnerProcess, Ready
+from raybook.protocol.messages.daemons import AutoscaleBounds, HeadOptions, NodeAmounts, OwnerProcess, Ready
 
 HEAD_MODULE = "raybook.head.main"
 START_TIMEOUT_S = 30.0
@@ -99,6 +99,7 @@ def start_local(
     http_port: int | None = None,
     name: str = "",
     kernel_id: str = "",
+    autoscale: AutoscaleBounds | None = None,
     timeout_s: float = START_TIMEOUT_S,
     meanwhile: Callable[[], object] = lambda: None,
 ) -> LocalCluster:
@@ -108,7 +109,8 @@ def start_local(
     metrics_port: of the page for Prometheus (0: any free one), None for none. http_host, http_port: of the HTTP door,
     likewise.
     name: for people and ``find_cluster``; unique among the living. ValueError for a taken name; RaySystemError, with
-    the end of the head's log, when it does not start. meanwhile: called once while the head starts. Cost: 0.2 s.
+    the end of the head's log, when it does not start. autoscale: nodes of this machine come and go within these bounds.
+    meanwhile: called once while the head starts. Cost: 0.2 s.
     """
     if name and any(record.name == name for record in list_clusters()):
         raise ValueError(
@@ -127,6 +129,7 @@ def start_local(
         metrics_port=metrics_port,
         http_host=http_host,
         http_port=http_port,
+        autoscale=autoscale,
     )
     log_path = folder / session_dir.LOGS / "head.log"
     try:
@@ -215,6 +218,11 @@ def stop_cluster(record: ClusterRecord, timeout_s: float = STOP_TIMEOUT_S) -> No
         _end_process(pid, started, timeout_s)
     session_dir.remove(folder)
     cluster_registry.remove_record(record.cluster_id, cluster_registry.registry_dir())
+
+
+def is_split(record: ClusterRecord) -> bool:
+    """Whether its GCS and its first node are processes of their own: both are to be ended."""
+    return len(session_dir.claimants(Path(record.session_dir))) > 1
 
 
 def _end_process(pid: int, started: int, timeout_s: float) -> None:

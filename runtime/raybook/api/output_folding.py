@@ -101,6 +101,8 @@ class OutputFolding:
             shown.append(self._print(kind.last, f" [repeated {kind.count}x across cluster]"))
 
     def _print(self, line: WorkerLine, suffix: str = "") -> Printed:
+        if line.pid < 0:  # Of the cluster, not of a process.
+            return line.source, f"({line.name}) {line.line}{suffix}\n"
         name = f"{line.name} " if line.name else ""
         address = f", ip={line.ip}" if line.node != self._node else ""
         return line.source, f"({name}pid={line.pid}{address}) {line.line}{suffix}\n"

@@ -10,7 +10,9 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -24,10 +26,18 @@ from raybook.io.cluster_registry import ClusterRecord
 from raybook.io.process import start_time
 from raybook.io.store_address import SQLITE, parse_store
 from raybook.protocol.auth import new_token
-from raybook.protocol.messages.daemons import GcsOptions, NodeAmounts, NodeOptions, Ready
+from raybook.protocol.messages.daemons import (
+    AutoscalerOptions,
+    GcsOptions,
+    NodeAmounts,
+    NodeOptions,
+    OwnerProcess,
+    Ready,
+)
 
 KEEPER_MODULE = "raybook.gcs.keeper"
 RAYLET_MODULE = "raybook.raylet.main"
+AUTOSCALER_MODULE = "raybook.autoscaler.main"
 STORE_FILE = "gcs.sqlite"
 STORE_SECRET_FILE = "store"
 
@@ -50,16 +60,18 @@ def start_head(
     metrics_port: int | None = 0,
     http_host: str = "127.0.0.1",
     http_port: int | None = None,
+    token: bytes | None = None,
+    owner: OwnerProcess | None = None,
     tls: TlsFiles | None = None,
     session_port: int | None = None,
-    token: bytes | None = None,
 ) -> ClusterRecord:
     """Start a GCS with its keeper, and the raylet of its machine; returns the cluster's record when both serve. store: an
     address (``io/store_address``), by default a SQLite file in the session folder. ValueError for a taken name or for no
     address of a store; RaySystemError, with the end of the log, when one of them does not start (the other one is ended
     then). metrics_port: of the page for Prometheus; 0: any free one, None: no page. http_host, http_port: of the HTTP door,
     likewise. session_port: where thin clients knock, on ``host``, likewise. token: of a cluster whose nodes this head finds
-    again by its store; a fresh one by default. tls: what is shown to other nodes and asked of them."""
+    again by its store; a fresh one by default. tls: what is shown to other nodes and asked of them. owner: the cluster
+    ends with that process; it persists by default."""
     if name and any(record.name == name for record in list_clusters()):
         raise ValueError(f"A cluster named {name!r} is running already; stop it, or choose another name.")
     address = parse_store(store) if store else None
@@ -83,6 +95,7 @@ def start_head(
             metrics_port,
             http_host,
             http_port,
+            owner=owner,
             store_file=str(session_dir.write_secret(folder, STORE_SECRET_FILE, store.encode())) if secret else "",
             tls=tls,
         )
@@ -98,11 +111,12 @@ def start_head(
             labels or {},
             host,
             is_head=True,
+            owner=owner,
             tls=tls,
             session_port=session_port,
         )
         started.append(_start(RAYLET_MODULE, node, folder))
-        record = _record(name, gcs, started[1].ready, amounts)
+        record = _record(name, gcs, started[1].ready, amounts, owner)
         cluster_registry.write_record(record, cluster_registry.registry_dir())
         return record
     except BaseException:
@@ -118,13 +132,25 @@ def join(
     amounts: NodeAmounts,
     host: str = "127.0.0.1",
     labels: dict[str, str] | None = None,
+    owner: OwnerProcess | None = None,
     tls: TlsFiles | None = None,
 ) -> StartedProcess:
     """Start a raylet here that joins the cluster at ``gcs_address``. On a machine that knows nothing of that cluster yet,
-    drivers find it by its address from then on, through this node. RaySystemError."""
+    drivers find it by its address from then on, through this node. owner: the node ends with that process.
+    RaySystemError."""
     folder = session_dir.create(ids.random_id().hex())
     options = NodeOptions(
-        READY_FD_UNSET, str(folder), token_file, gcs_address, "", amounts, labels or {}, host, is_head=False, tls=tls
+        READY_FD_UNSET,
+        str(folder),
+        token_file,
+        gcs_address,
+        "",
+        amounts,
+        labels or {},
+        host,
+        is_head=False,
+        owner=owner,
+        tls=tls,
     )
     try:
         started = _start(RAYLET_MODULE, options, folder)
@@ -137,7 +163,20 @@ def join(
     return started
 
 
-def _start(module: str, options: GcsOptions | NodeOptions, folder: Path) -> StartedProcess:
+def start_autoscaler(
+    record: ClusterRecord, configuration: Mapping[str, Any], host: str = "127.0.0.1"
+) -> StartedProcess:
+    """Start an autoscaler beside the GCS of a cluster. configuration: in the words of Ray's YAML. RaySystemError, with the
+    end of its log, for one that it cannot use. Ends with ``stop_cluster``, and takes nodes that it started on this machine
+    along."""
+    folder = Path(record.session_dir)
+    options = AutoscalerOptions(
+        READY_FD_UNSET, record.session_dir, record.token_file, record.address, dict(configuration), host
+    )
+    return _start(AUTOSCALER_MODULE, options, folder)
+
+
+def _start(module: str, options: GcsOptions | NodeOptions | AutoscalerOptions, folder: Path) -> StartedProcess:
     log_path = folder / session_dir.LOGS / f"{module.split('.')[1]}.log"
     try:
         process, said = daemon.spawn(module, msgspec.to_builtins(options), log_path, START_TIMEOUT_S)
@@ -146,7 +185,9 @@ def _start(module: str, options: GcsOptions | NodeOptions, folder: Path) -> Star
     return StartedProcess(process, msgspec.convert(said, Ready))
 
 
-def _record(name: str, gcs: Ready, node: Ready, amounts: NodeAmounts) -> ClusterRecord:
+def _record(
+    name: str, gcs: Ready, node: Ready, amounts: NodeAmounts, owner: OwnerProcess | None = None
+) -> ClusterRecord:
     return ClusterRecord(
         cluster_id=gcs.cluster_id,
         name=name,
@@ -157,7 +198,8 @@ def _record(name: str, gcs: Ready, node: Ready, amounts: NodeAmounts) -> Cluster
         # The raylet's: a driver can work while the GCS is away, so the record is good as long as the node is.
         head_pid=node.pid,
         head_start_time=start_time(node.pid) or 0,
-        persist=True,
+        owner=None if owner is None else cluster_registry.Owner(owner.pid, owner.start_time, owner.kernel_id),
+        persist=owner is None,
         env_prefix=sys.prefix,
         python_version=platform.python_version(),
         raybook_version=VERSION,

@@ -56,6 +56,7 @@ def init(
     _temp_dir: str | None = None,
     name: str | None = None,
     persist: bool = False,
+    autoscale: str | int | Mapping[str, Any] | None = None,
     session: str | None = None,
     token_file: str | None = None,
     _memory: float | None = None,
@@ -72,7 +73,9 @@ def init(
     session: a name for that process, which lives on without this one: ``init`` with the same name goes on with it, and the
     context's ``session`` has what was made before.
     num_cpus, num_gpus, memory (bytes), resources, labels, object_store_memory (bytes): of the node that is started;
-    found out where left out. name: by which others on this machine find the cluster; persist: it outlives this process.
+    found out where left out. autoscale: nodes that come when work waits and go when they are idle, "MIN:MAX" or MAX of
+    them beside the first, or a dict with min_nodes, max_nodes, node_cpus, idle_timeout_s. name: by which others on this
+    machine find the cluster; persist: it outlives this process.
     include_dashboard, dashboard_host, dashboard_port: where the head answers HTTP (the Jobs API); at no port unless one of
     the first and the last is given; 0: any free one.
     _metrics_export_port: of a page for Prometheus on the head; 0: any free one; none is served without it.
@@ -111,6 +114,7 @@ def init(
         "dashboard_port": dashboard_port,
         "logging": logging_config.to_json() if logging_config is not None else "",
         "name": name,
+        "autoscale": autoscale,
         "session": session,
         "token_file": token_file,
         "_kernel_id": _kernel_id or current_runtime.kernel_id,

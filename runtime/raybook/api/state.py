@@ -68,6 +68,7 @@ def _node_row(node: NodeInfo) -> dict[str, Any]:
         "IsHeadNode": node.is_head,
         "DeathReason": 0,
         "DeathReasonMessage": node.death_reason,
+        "DrainReason": node.draining if node.alive else "",
         "MetricsExportPort": 0,
         "MetricsAgentPort": 0,
         "DashboardAgentListenPort": 0,

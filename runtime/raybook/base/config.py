@@ -142,3 +142,23 @@ def task_max_retries(environ: Mapping[str, str]) -> int:
             except ValueError:
                 raise ValueError(f"The environment variable {name} must be a number, got {environ[name]!r}.") from None
     return 3
+
+
+INSTANCE_VARIABLES = MappingProxyType(
+    {
+        "RAYBOOK_INSTANCE_ID": "raybook.io/instance-id",
+        "RAY_CLOUD_INSTANCE_ID": "raybook.io/instance-id",
+        "RAYBOOK_NODE_TYPE": "ray.io/node-group",
+        "RAY_NODE_TYPE_NAME": "ray.io/node-group",
+    }
+)
+"""By which a node that a provider made is told what it is called there, and the labels that say so; ours go first."""
+
+
+def instance_labels(environ: Mapping[str, str]) -> dict[str, str]:
+    """Labels of a node whose command line its provider does not write (KubeRay: a pod)."""
+    found: dict[str, str] = {}
+    for variable, label in INSTANCE_VARIABLES.items():
+        if environ.get(variable):
+            found.setdefault(label, environ[variable])
+    return found

@@ -9,6 +9,7 @@ about the same key replace earlier ones, so losing a middle one loses nothing. K
     "actor"       actor_id class_name name state pid node_id restarts calls_pending calls_done
     "store"       (key: node id) used_bytes capacity_bytes objects
     "object"      object_id size_bytes owner_pid name   (the largest only)
+    "autoscaler"  updated_ms active idle pending failures decisions unmet bounds notes trouble   (one row)
     "placement_group"  group_id name state strategy bundles nodes waiting
     "runtime_env"  node_id runtime_env success creation_time_ms error
     "cluster_event"  event_id severity source_type message time_ms node_id custom_fields

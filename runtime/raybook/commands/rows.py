@@ -31,6 +31,7 @@ def node_rows(nodes: Iterable[NodeInfo]) -> list[Row]:
             "pid": node.pid,
             "resources": used_of_total(node) if node.alive else {},
             "death": node.death_reason,
+            "draining": node.draining if node.alive else "",
         }
         for node in nodes
     ]

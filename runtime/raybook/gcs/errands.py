@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from raybook.io.clock import Clock
 
@@ -17,9 +18,9 @@ class Errands:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
-    def arm(self, name: str, deadline_ms: int | None, elapsed: Callable[[], Awaitable[None]]) -> None:
+    def arm(self, name: str, deadline_ms: int | None, elapsed: Callable[[], Awaitable[Any]]) -> None:
         """One timer for each name; the later call replaces the earlier one."""
         timer = self._timers.pop(name, None)
         if timer is not None:
@@ -28,7 +29,7 @@ class Errands:
             delay_s = max(0, deadline_ms - self._clock()) / 1000
             self._timers[name] = asyncio.get_running_loop().call_later(delay_s, self._fire, name, elapsed)
 
-    def spawn(self, work: Awaitable[None]) -> None:
+    def spawn(self, work: Awaitable[Any]) -> None:
         """Run it on the side."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
@@ -44,11 +45,11 @@ class Errands:
         if self._tasks:
             await asyncio.wait(list(self._tasks))
 
-    def _fire(self, name: str, elapsed: Callable[[], Awaitable[None]]) -> None:
+    def _fire(self, name: str, elapsed: Callable[[], Awaitable[Any]]) -> None:
         self._timers.pop(name, None)
         self.spawn(elapsed())
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             logger.error("A background step of the GCS failed.", exc_info=task.exception())

@@ -89,6 +89,8 @@ def node_row(node: NodeInfo) -> Row:
         "resources_total": to_user(node.resources_total),
         "resources_available": to_user(node.resources_available),
         "death": node.death_reason,
+        "draining": node.draining if node.alive else "",
+        "left": bool(node.draining) and not node.alive,
     }
 
 

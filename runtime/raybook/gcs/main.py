@@ -28,6 +28,7 @@ from raybook.io.process import raise_file_limit
 from raybook.io.rpc import GrpcChannel, serve_grpc
 from raybook.io.storage import StoreError
 from raybook.io.tls import load_tls
+from raybook.io.watchdog import Ending, Watchdog
 from raybook.protocol.messages.daemons import REPLACED_CODE, GcsOptions, Ready
 
 logger = logging.getLogger(__name__)
@@ -47,15 +48,30 @@ def main() -> int:
     options = msgspec.json.decode(sys.argv[1], type=GcsOptions)
     raise_file_limit()
     starter = daemon.Starter(options.ready_fd)
+    ending = Ending()
+    if options.owner is not None:
+        watchdog = Watchdog(options.owner, ending.owner_died, lambda: _end_by_force(options), 2 * FAREWELL_S)
+        ending.announce = watchdog.announce_end
     try:
-        return asyncio.run(_run(options, starter))
+        return asyncio.run(_run(options, starter, ending))
     except (OSError, ValueError) as error:
         logger.exception("The GCS could not run.")
         starter.tell({"error": f"The GCS could not start: {error}"})
         return 1
 
 
-async def _run(options: GcsOptions, starter: daemon.Starter) -> int:
+def _end_by_force(options: GcsOptions) -> None:
+    logger.error("The GCS did not end in time; ending by force.")
+    _leave_nothing(options)
+    os._exit(0)  # On purpose: its keeper is not to start another one.
+
+
+def _leave_nothing(options: GcsOptions) -> None:
+    cluster_registry.remove_record(options.cluster_id, cluster_registry.registry_dir())
+    session_dir.release(Path(options.session_dir), os.getpid())
+
+
+async def _run(options: GcsOptions, starter: daemon.Starter, ending: Ending) -> int:
     loop = asyncio.get_running_loop()
     session = Path(options.session_dir)
     session_dir.claim(session, os.getpid())
@@ -73,8 +89,7 @@ async def _run(options: GcsOptions, starter: daemon.Starter) -> int:
         cluster_id=bytes.fromhex(options.cluster_id),
         seed=int.from_bytes(ids.random_id(), "big"),
     )
-    ended: asyncio.Future[str] = loop.create_future()
-    gcs.on_stop = lambda reason: None if ended.done() else ended.set_result(reason)
+    ended, gcs.on_stop = ending.begin(loop, gcs.request_stop)
     replaced: list[str] = []
 
     def on_replaced(reason: str) -> None:
@@ -115,8 +130,7 @@ async def _run(options: GcsOptions, starter: daemon.Starter) -> int:
     await server.stop()
     await gcs.close()
     storage.close()
-    cluster_registry.remove_record(options.cluster_id, cluster_registry.registry_dir())
-    session_dir.release(session, os.getpid())
+    _leave_nothing(options)
     return REPLACED_CODE if replaced else 0
 
 

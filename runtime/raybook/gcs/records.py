@@ -11,8 +11,11 @@ from typing import Any
 import msgspec
 
 from raybook.core.cluster.actor_record import ActorRecord
-from raybook.core.cluster.job_table import JobRecord
-from raybook.core.cluster.placement_groups import GroupRecord
+from raybook.core.cluster.actor_table import ActorTable
+from raybook.core.cluster.job_table import JobRecord, JobTable
+from raybook.core.cluster.kv_table import KvTable
+from raybook.core.cluster.node_table import NodeTable
+from raybook.core.cluster.placement_groups import GroupRecord, PlacementGroupTable
 from raybook.io.storage import ACTORS, JOBS, KEY_VALUES, META, NODES, PLACEMENT_GROUPS, Storage, StoreError, Write
 from raybook.protocol.messages.gcs import NodeInfo
 
@@ -65,6 +68,15 @@ def load(storage: Storage) -> SavedState:
     return SavedState(
         meta.get(CLUSTER_ID_KEY), rows[ACTORS], rows[JOBS], rows[NODES], key_values, rows[PLACEMENT_GROUPS]
     )
+
+
+def state_of(
+    cluster_id: bytes, actors: ActorTable, jobs: JobTable, nodes: NodeTable, keys: KvTable, groups: PlacementGroupTable
+) -> SavedState:
+    """What the tables hold now."""
+    found = [actors.record(info.actor_id) for info in actors.rows()]
+    known = [record for record in found if record is not None]
+    return SavedState(cluster_id, known, jobs.records(), nodes.infos(), list(keys.items()), groups.records())
 
 
 def everything(state: SavedState) -> list[Write]:

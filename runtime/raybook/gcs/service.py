@@ -23,6 +23,7 @@ from raybook.core.cluster.node_table import NodeTable
 from raybook.core.cluster.resource_view import ResourceView
 from raybook.core.scheduling.policy import Choice, choose_among
 from raybook.gcs import facts, records
+from raybook.gcs.drains import DrainDesk
 from raybook.gcs.effects import EffectRunner
 from raybook.gcs.errands import Errands
 from raybook.gcs.facts import FactDesk
@@ -31,6 +32,7 @@ from raybook.gcs.keys import KeyDesk
 from raybook.gcs.ledger import Ledger
 from raybook.gcs.node_feed import NodeFeedDesk
 from raybook.gcs.placement_groups import PlacementGroupDesk
+from raybook.gcs.scaling import ScalingDesk
 from raybook.io.channel import Channel, RemoteError
 from raybook.io.clock import Clock
 from raybook.io.knock import is_refused
@@ -93,6 +95,8 @@ class GcsService:
             lambda group_id: self._facts.refresh("placement_group", group_id),
             self._group_turned,
         )
+        tables = self._nodes, self._view, self._actors, self._groups.table
+        self._scaling = ScalingDesk(*tables, self._runner, self.call, self._facts.add, clock)
         self._next_request = 0
         self._unconfirmed: dict[bytes, None] = {}
         """Nodes of the store that have not registered with this process: it does not know what their clients watch."""
@@ -118,7 +122,9 @@ class GcsService:
             "ClusterStatus": self._cluster_status,
             "StopCluster": self._stop_cluster,
             **self._keys.methods,
+            **DrainDesk(self._nodes, self._runner.ask, self._decide_nodes).methods,
             **self._groups.methods,
+            **self._scaling.methods,
             **self.inventory.methods,
             **self._feed.methods,
         }
@@ -193,6 +199,9 @@ class GcsService:
             text = f"Node {request.node_id.hex()} is not among the living nodes of this cluster; register first."
             raise RemoteError("UnknownNode", text)
         has_grown = self._view.report(request.node_id, request.resources_available)
+        self._scaling.reported(request)
+        if self._view.get(request.node_id) is None and (node := self._nodes.get(request.node_id)) is not None:
+            node.resources_available = request.resources_available  # It drains: shown, and chosen by nobody.
         self._feed.reported(request.node_id, request.resources_available)
         await self._decide_nodes(node_table.NodeHeard(request.node_id))
         if request.node_id in self._unconfirmed:
@@ -210,6 +219,16 @@ class GcsService:
             node.resources_available = dict(resources.available)
         return node
 
+    async def _node_drains(self, node_id: bytes, why: str) -> None:
+        """Nothing new goes there; what can begin elsewhere does."""
+        drained = self._nodes.get(node_id)
+        assert drained is not None, "A node drains that is not in the table."
+        self._view.remove(node_id)
+        self._feed.joined(drained)
+        self._facts.refresh("node", node_id)
+        await self._groups.decide(placement_group_events.GroupNodeLost(node_id, f"it drains ({why})"))
+        await self._decide_actors(actor_events.NodeDraining(node_id, why), writes=[records.write_node(drained)])
+
     async def _decide_nodes(self, *events: Any) -> None:
         await self._execute_nodes(self._nodes.handle(events, self._clock()))
 
@@ -217,6 +236,8 @@ class GcsService:
         for effect in effects:
             if isinstance(effect, node_table.AnnounceJoined):
                 await self._node_joined(effect.node)
+            elif isinstance(effect, node_table.AnnounceDraining):
+                await self._node_drains(effect.node_id, effect.why)
             elif isinstance(effect, node_table.AnnounceReachable):
                 self._runner.resume(effect.node_id)
             elif isinstance(effect, node_table.AnnounceDead):
@@ -225,16 +246,13 @@ class GcsService:
                 self._spawn(self._probe(effect.node_id))
             elif isinstance(effect, node_table.Knock):
                 self._spawn(self._knock(effect.node_id))
-        self._arm("nodes", self._nodes.next_deadline_ms(), self._elapse_nodes)
-
-    async def _elapse_nodes(self) -> None:
-        await self._decide_nodes()
+        self._arm("nodes", self._nodes.next_deadline_ms(), self._decide_nodes)
 
     async def _node_joined(self, node: messages.NodeInfo) -> None:
         self._runner.add_node(node.node_id, self._connect_raylet(node))
-        self._view.add(
-            node.node_id, node.resources_total, node.resources_available or node.resources_total, node.labels
-        )
+        if not node.draining:
+            free = node.resources_available or node.resources_total
+            self._view.add(node.node_id, node.resources_total, free, node.labels)
         self._facts.refresh("node", node.node_id)
         if self._facts.is_observed:
             self._runner.send(node.node_id, "SetObserved", SetObserved(True))
@@ -245,13 +263,14 @@ class GcsService:
     async def _node_died(self, node_id: bytes, reason: str) -> None:
         logger.warning("Node %s is dead: %s", node_id.hex(), reason)
         self._runner.remove_node(node_id)
+        self._scaling.forget(node_id)
         self._view.remove(node_id)
         self._feed.died(node_id)
         self._facts.refresh("node", node_id)
         # Before the actors, which must not look for their bundles there.
         await self._groups.decide(placement_group_events.GroupNodeLost(node_id, reason))
-        events: list[Any] = [actor_events.NodeLost(node_id, reason)]
         known = self._nodes.get(node_id)
+        events: list[Any] = [actor_events.NodeLost(node_id, reason, known is not None and bool(known.draining))]
         writes = [] if known is None else [records.write_node(known)]
         for record in self._jobs.running():
             if record.job.driver.node_id == node_id:
@@ -365,17 +384,13 @@ class GcsService:
             event = actor_events.PlacementAnswered(
                 request.spec.actor_id, request.incarnation, node_id, accepted, reason
             )
-            self._spawn(self._decide_actors_quietly(event))
+            self._spawn(self._decide_actors(event))
         elif (answer := self._groups.answer_of(node_id, request, reply)) is not None:
-            self._spawn(self._decide_groups_quietly(answer))
+            self._spawn(self._groups.decide(answer))
+        elif (moved := self._scaling.answer_of(node_id, request, reply)) is not None:
+            self._spawn(self._decide_actors(moved))
         elif isinstance(reply, RemoteError):
             logger.warning("Node %s refused a %s: %s", node_id.hex(), type(request).__name__, reply)
-
-    async def _decide_actors_quietly(self, event: Any) -> None:
-        await self._decide_actors(event)
-
-    async def _decide_groups_quietly(self, event: Any) -> None:
-        await self._groups.decide(event)
 
     async def _group_turned(self, info: messages.PlacementGroupInfo) -> None:
         """A placement group became CREATED or REMOVED: its actors hear of it."""
@@ -391,16 +406,13 @@ class GcsService:
         await self._execute(effects, writes)
         deadline_ms = self._actors.next_deadline_ms()
         if deadline_ms is not None:
-            self._arm("actors", deadline_ms, self._elapse_actors)
+            self._arm("actors", deadline_ms, self._decide_actors)
         for effect in effects:
             if isinstance(effect, actor_events.Publish) and effect.info.state == ACTOR_DEAD:
                 if self._groups.table.is_creator(effect.info.actor_id):
                     died = placement_group_events.CreatorActorDied(effect.info.actor_id, effect.info.death)
                     await self._groups.decide(died)
         return effects
-
-    async def _elapse_actors(self) -> None:
-        await self._decide_actors()
 
     async def _execute(self, effects: Sequence[Any], writes: Sequence[Write] = ()) -> None:
         if not self._storage.is_volatile:
@@ -414,17 +426,8 @@ class GcsService:
 
     def _everything(self) -> list[Write]:
         """All rows of all tables."""
-        actors = [self._actors.record(info.actor_id) for info in self._actors.rows()]
-        return records.everything(
-            records.SavedState(
-                self.cluster_id,
-                [actor for actor in actors if actor is not None],
-                self._jobs.records(),
-                self._nodes.infos(),
-                list(self._keys.table.items()),
-                self._groups.table.records(),
-            )
-        )
+        tables = self._actors, self._jobs, self._nodes, self._keys.table, self._groups.table
+        return records.everything(records.state_of(self.cluster_id, *tables))
 
     # ------------------------------------------------------------------ facts
 

@@ -23,18 +23,21 @@ from raybook.base import ids
 from raybook.base.config import read_environment
 from raybook.base.resources import CPU, NODE_RESOURCE, OBJECT_STORE_MEMORY, Shape, to_user
 from raybook.base.version import VERSION
+from raybook.core.autoscaler.configuration import local_configuration
 from raybook.gcs.service import GcsService
 from raybook.io import cluster_registry, daemon, session_dir
-from raybook.io.channel import LocalChannel, RemoteError
+from raybook.io.channel import Channel, LocalChannel, RemoteError
 from raybook.io.clock import anchored_clock
 from raybook.io.descendants import end_descendants
 from raybook.io.http_door import HttpDoor
+from raybook.io.peer_address import write_peer_host
 from raybook.io.process import become_subreaper, raise_file_limit, start_time
 from raybook.io.session_door import SessionDoor
 from raybook.io.storage import MemoryStorage
 from raybook.io.watchdog import Watchdog
 from raybook.protocol.auth import new_token
-from raybook.protocol.messages.daemons import HeadOptions, Ready
+from raybook.protocol.messages.daemons import AutoscaleBounds, HeadOptions, NodeOptions, Ready
+from raybook.protocol.messages.gcs import NodeInfo
 from raybook.raylet.offer import offered_labels, offered_resources
 from raybook.raylet.service import Raylet
 
@@ -96,6 +99,8 @@ class Head:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_reason: asyncio.Future[str] | None = None
         self._owner_died = False
+        self._rpc: Any = None
+        self._autoscaler: Any = None
         become_subreaper()
         raise_file_limit()
         session_dir.claim(self._session, os.getpid())
@@ -117,7 +122,7 @@ class Head:
             config,
             anchored_clock(),
             MemoryStorage(),
-            connect_raylet=lambda node: LocalChannel(raylet.service),
+            connect_raylet=lambda node: self._channel_to(node, raylet, token),
             cluster_id=bytes.fromhex(options.cluster_id),
             seed=int.from_bytes(ids.random_id(), "big"),
         )
@@ -133,7 +138,10 @@ class Head:
             resources[OBJECT_STORE_MEMORY],
             self._zygote,
             offered_labels(resources, options.labels),
+            gateway_host=options.host if options.autoscale is not None else "",
         )
+        if options.autoscale is not None:
+            write_peer_host(options.session_dir, options.host)
         raylet.on_driver_gone = lambda client_id: self._driver_left(gcs, client_id)
         raylet.on_stop = self.stop
         await gcs.start()
@@ -154,7 +162,7 @@ class Head:
         background.cancel()
         door.close()
         sessions.close()
-        for step in (raylet.stop(reason), gcs.close()):
+        for step in (self._stop_scaling(), raylet.stop(reason), gcs.close()):
             task = self._loop.create_task(step)
             await asyncio.wait([task], timeout=STEP_STOP_S)
             if task.done() and task.exception() is not None:
@@ -257,8 +265,9 @@ class Head:
             cluster_registry.write_record(record, self._registry)
             await self._loop.create_future()
             return
-        await asyncio.sleep(GRPC_DELAY_S)
-        rpc = await self._loop.run_in_executor(None, importlib.import_module, "raybook.io.rpc")
+        if options.autoscale is None:
+            await asyncio.sleep(GRPC_DELAY_S)
+        rpc = self._rpc = await self._loop.run_in_executor(None, importlib.import_module, "raybook.io.rpc")
         try:
             server = await rpc.serve_grpc(gcs, "Gcs", f"{options.host}:{options.port}", token)
         except OSError:
@@ -267,9 +276,41 @@ class Head:
         try:
             record.address = server.address
             cluster_registry.write_record(record, self._registry)
+            if options.autoscale is not None:
+                await self._start_scaling(gcs, options.autoscale, record)
             await self._loop.create_future()
         finally:
             await server.stop()
+
+    # Nodes beside this one
+
+    def _channel_to(self, node: NodeInfo, raylet: Raylet, token: bytes) -> Channel:
+        """A node of another process has come by gRPC, so that is there."""
+        return (
+            self._rpc.GrpcChannel("Raylet", node.raylet_address, token)
+            if node.raylet_address
+            else LocalChannel(raylet.service)
+        )
+
+    async def _start_scaling(
+        self, gcs: GcsService, bounds: AutoscaleBounds, record: cluster_registry.ClusterRecord
+    ) -> None:
+        """Imported late: most clusters have one node."""
+        assert self._loop is not None
+        assembly = await self._loop.run_in_executor(None, importlib.import_module, "raybook.autoscaler.assembly")
+        node = NodeOptions(
+            -1, self._options.session_dir, record.token_file, record.address, record.cluster_id, host=self._options.host
+        )
+        cpus = record.resources.get(CPU, 0) if bounds.node_cpus is None else bounds.node_cpus
+        config = read_environment(os.environ)
+        self._autoscaler = assembly.make_loop(
+            local_configuration(bounds, cpus), node, LocalChannel(gcs), anchored_clock(), config
+        )
+        self._autoscaler.start()
+
+    async def _stop_scaling(self) -> None:
+        if self._autoscaler is not None:
+            await self._autoscaler.close()
 
 
 def _ready(record: cluster_registry.ClusterRecord, node_id: bytes) -> Ready:

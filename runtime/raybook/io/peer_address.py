@@ -72,3 +72,11 @@ def nearest(address: str, own_address: str) -> str:
     local, distant = address.split(ALTERNATIVE, 1)
     is_here = os.path.dirname(local) == os.path.dirname(own_address.split(ALTERNATIVE)[0])
     return local if is_here else distant
+
+
+def own_address_towards(host: str, port: int) -> str:
+    """Which of this machine's addresses the way to ``host`` begins at. No packet is sent. OSError when there is no way."""
+    (family, _, _, _, target), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect(target)
+        return str(probe.getsockname()[0])

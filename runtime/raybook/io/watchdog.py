@@ -6,6 +6,7 @@ while the loop is stuck. Decides nothing but "too late".
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 import threading
@@ -16,6 +17,7 @@ from raybook.protocol.messages.daemons import OwnerProcess
 
 GRACE_S = 2.0
 """An orderly end takes 0.1 s; five seconds after the owner's death nothing may be left (ARCHITECTURE.md §6)."""
+OWNER_DIED = "its owner's process has ended"
 
 
 class Watchdog:
@@ -67,3 +69,39 @@ def open_owner(owner: OwnerProcess) -> int | None:
         return pidfd
     os.close(pidfd)
     return None
+
+
+class Ending:
+    """When a daemon on a loop is to end: told by anybody on the loop, or by its watchdog's thread, also before the loop
+    runs. ``announce``: the watchdog's."""
+
+    def __init__(self) -> None:
+        self.announce: Callable[[], None] = lambda: None
+        self._owner_died = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended: asyncio.Future[str] | None = None
+        self._on_owner_death: Callable[[str], None] = self.stop
+
+    def begin(
+        self, loop: asyncio.AbstractEventLoop, on_owner_death: Callable[[str], None] | None = None
+    ) -> tuple[asyncio.Future[str], Callable[[str], None]]:
+        """(what is done when the end comes, with its reason; how to bring it). on_owner_death: done instead, on the loop,
+        when the owner dies."""
+        self._ended = loop.create_future()
+        self._loop = loop
+        self._on_owner_death = on_owner_death or self.stop
+        if self._owner_died:
+            self._on_owner_death(OWNER_DIED)
+        return self._ended, self.stop
+
+    def stop(self, reason: str) -> None:
+        """On the loop. Idempotent."""
+        self.announce()
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(reason)
+
+    def owner_died(self) -> None:
+        """From the watchdog's thread."""
+        self._owner_died = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._on_owner_death, OWNER_DIED)

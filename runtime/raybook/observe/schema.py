@@ -104,6 +104,10 @@ class NodeRow(msgspec.Struct, frozen=True):
     resources: list[ResourceRow] = []
     cpu_percent: float = 0.0
     memory_used_bytes: int = 0
+    draining: str = ""
+    """Why it takes no more work; "" while it does."""
+    left: bool = False
+    """It is not alive because it was drained: nothing was lost with it."""
 
 
 class TrialRow(msgspec.Struct, frozen=True):
@@ -150,6 +154,19 @@ class ExperimentRow(msgspec.Struct, frozen=True):
     seconds: float = 0.0
 
 
+class ScalingRow(msgspec.Struct, frozen=True):
+    """The autoscaler, a line each. bounds: each node type with its count and limits. pending: nodes on their way.
+    decision: the last one, with its reason. unmet: why what waits gets no node. failures: the last ones. notes: which nodes
+    go when."""
+
+    bounds: list[str] = []
+    pending: list[str] = []
+    decision: str = ""
+    unmet: list[str] = []
+    failures: list[str] = []
+    notes: list[str] = []
+
+
 class View(msgspec.Struct, frozen=True):
     """Everything the panels of one cluster show. ``facts_version`` grows with every change of the facts.
     The ``*_hidden`` numbers say how many rows the caps left out; sums include them. ``moving``: a rate in it is not
@@ -174,6 +191,7 @@ class View(msgspec.Struct, frozen=True):
     objects: list[ObjectRow] = []
     experiments: list[ExperimentRow] = []
     moving: bool = False
+    scaling: ScalingRow | None = None
 
     def with_only_experiment(self, experiment_id: str) -> View:
         """The same view with one sweep in it (none when it is unknown)."""

@@ -31,9 +31,23 @@ def cluster_text(view: View) -> str:
     """One line on the cluster."""
     alive = sum(node.alive for node in view.nodes) + view.nodes_hidden
     parts = [f"{alive} node" + ("" if alive == 1 else "s")]
+    leaving = sum(node.alive and bool(node.draining) for node in view.nodes)
+    parts += [f"{leaving} leaving"] if leaving else []
     parts += [resource_text(resource) for resource in view.resources if resource.name != "object_store_memory"]
     state = "" if view.cluster_state == "RUNNING" else f" ({view.cluster_state.lower()})"
-    return f"raybook {view.cluster_name}{state}: ".replace(" :", ":") + ", ".join(parts)
+    line = f"raybook {view.cluster_name}{state}: ".replace(" :", ":") + ", ".join(parts)
+    return "\n".join([line, *scaling_lines(view)])
+
+
+def scaling_lines(view: View) -> list[str]:
+    """How many nodes there may be, what is on its way, and why; [] without an autoscaler."""
+    scaling = view.scaling
+    if scaling is None or view.cluster_state != "RUNNING":
+        return []
+    lines = [f"  nodes: {'; '.join([*scaling.bounds, *scaling.pending])}"]
+    lines += [f"  {scaling.decision}"] if scaling.decision else []
+    lines += [f"  failed: {scaling.failures[-1]}"] if scaling.failures else []
+    return lines + [f"  {text}" for text in (*scaling.unmet, *scaling.notes)]
 
 
 def resource_text(resource: ResourceRow) -> str:

@@ -30,6 +30,7 @@ from raybook.observe.schema import (
     NodeRow,
     ObjectRow,
     ResourceRow,
+    ScalingRow,
     StoreRow,
     TaskGroupRow,
     TaskRow,
@@ -40,6 +41,9 @@ from raybook.observe.trials import experiments_of
 _TASK_ORDER = {TASK_RUNNING: 0, TASK_FAILED: 1, TASK_PENDING: 2, TASK_CANCELLED: 3, TASK_FINISHED: 4}
 _ACTOR_ORDER = {ACTOR_RESTARTING: 0, ACTOR_PENDING: 1, ACTOR_ALIVE: 2, ACTOR_DEAD: 3}
 _RESOURCE_ORDER = {"CPU": 0, "GPU": 1, "memory": 2, "object_store_memory": 3}
+
+
+SCALING_LINES_MAX = 4
 
 
 class Caps(msgspec.Struct, frozen=True):
@@ -108,6 +112,7 @@ def build_view(
         ),
         objects=_largest_objects(tables)[: caps.objects],
         experiments=experiments_of(tables, curves, now_ms, caps.experiments, caps.trials),
+        scaling=_scaling(tables),
         moving=any(group.rate_per_s for group in groups) or any(actor.rate_per_s for actor in actors),
     )
 
@@ -139,6 +144,8 @@ def _node(key: str, row: Row) -> NodeRow:
         resources=resources,
         cpu_percent=float(number_of(row, "cpu_percent")),
         memory_used_bytes=integer_of(row, "memory_used_bytes"),
+        draining=text_of(row, "draining"),
+        left=bool(row.get("left", False)),
     )
 
 
@@ -151,6 +158,29 @@ def _summed(nodes: Any) -> list[ResourceRow]:
             entry[1] += resource.total
     ordered = sorted(totals, key=lambda name: (_RESOURCE_ORDER.get(name, 9), name))
     return [ResourceRow(name=name, used=round(totals[name][0], 4), total=totals[name][1]) for name in ordered]
+
+
+def _scaling(tables: Tables) -> ScalingRow | None:
+    rows = list(tables.rows("autoscaler").values())
+    if not rows:
+        return None
+    (row,) = rows[:1]
+    failures = [*([f"The provider: {row['trouble']}"] if row.get("trouble") else []), *_texts(row, "failures")]
+    return ScalingRow(
+        bounds=_texts(row, "bounds"),
+        pending=_texts(row, "pending"),
+        decision=next(iter(reversed(_texts(row, "decisions"))), ""),
+        unmet=_texts(row, "unmet"),
+        failures=failures,
+        notes=_texts(row, "notes"),
+    )
+
+
+def _texts(row: Row, field: str) -> list[str]:
+    """The last lines of a field."""
+    found = row.get(field)
+    lines = found if isinstance(found, list) else []
+    return [shortened(str(line), ERROR_LENGTH_MAX) for line in lines[-SCALING_LINES_MAX:]]
 
 
 # Tasks.

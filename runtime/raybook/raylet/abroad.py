@@ -97,6 +97,7 @@ class Abroad:
         watch.is_waiting = self._machine.is_waiting
         watch.on_view = lambda: self._decide(so.ViewChanged())
         watch.on_dead = self._node_died
+        watch.on_draining = self._node_drains
         decider.abroad = self.send_guest
         decider.granted = lambda client_id, class_key: self._decide(so.GrantPassed(client_id, class_key, node_id))
 
@@ -143,6 +144,7 @@ class Abroad:
         mine[rm.ReturnLease] = return_lease
         mine.update(dict.fromkeys(FOR_STORES, to_store))
         mine[rm.FetchObject] = lambda client, message: self._transfers.fetch(client.client_id, message)
+        mine[rm.TakeObject] = lambda client, message: self._transfers.take(client.client_id, message)
         mine[rm.DropCopies] = lambda client, message: self._transfers.drop(client.client_id, message)
         mine[rm.CopiesRecalled] = lambda client, message: self._transfers.recalled(client.client_id, message)
         return mine
@@ -269,6 +271,17 @@ class Abroad:
 
     def _guests_of(self, node_id: bytes) -> list[bytes]:
         return [guest for guest, home in self._guests.items() if home == node_id]
+
+    def _node_drains(self, node_id: bytes) -> None:
+        """It takes no more work; what our clients have there is to move."""
+        self._machine.is_draining = self._machine.is_draining or node_id == self._node_id
+        for client in self._clients:
+            client.connection.send(rm.NodeDraining(node_id))
+
+    def welcome(self, client: Client) -> None:
+        """A new client hears what the others know."""
+        for node_id in self._watch.view.draining:
+            client.connection.send(rm.NodeDraining(node_id))
 
     # --- guest side ---------------------------------------------------------------------------------------------------
 

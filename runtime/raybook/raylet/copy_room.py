@@ -52,6 +52,10 @@ class CopyRoom:
         """The room of a copy is free again."""
         self._allocator.free(offset)
 
+    def hand_over(self, message: sm.Sealed) -> None:
+        """A copy has become its owner's object, and its room is the owner's to free."""
+        self._to_store(message)
+
     def heard(self, message: Any) -> None:
         """What the store says to this node as one of its clients."""
         if isinstance(message, sm.ExtentGranted):
@@ -60,6 +64,9 @@ class CopyRoom:
         elif isinstance(message, sm.ExtentRefused):
             object_id, _ = self._requests.pop(message.request_id)
             self._decide(pe.RoomGranted(object_id, -1, message.text))
+        elif isinstance(message, sm.RegionsFreed):
+            for offset in message.offsets:
+                self._allocator.free(offset)
         elif isinstance(message, sm.RecallIdle):
             self._ask_for_room(message.bytes_wanted, sm.RecallAnswered(message.query_id))
         elif isinstance(message, sm.SpillWanted):

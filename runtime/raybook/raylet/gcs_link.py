@@ -15,7 +15,6 @@ import msgspec
 
 from raybook.base.config import Config
 from raybook.base.facts import ACTOR_DEAD, Fact
-from raybook.base.resources import Shape
 from raybook.core.cluster.actor_record import death_text
 from raybook.io.channel import Channel, RemoteError
 from raybook.io.outbox import Outbox
@@ -50,7 +49,7 @@ READS_RESOURCES = frozenset({"ListNodes", "ClusterStatus"})
 
 
 class GcsLink:
-    """node: this node's registration. amounts: (available, queued shapes). refresh: asks leased workers whether they
+    """node: this node's registration. report: how things stand. refresh: asks leased workers whether they
     are idle; awaited before methods that read resources. disowned: the GCS holds this node for dead."""
 
     def __init__(
@@ -59,7 +58,7 @@ class GcsLink:
         channel: Channel,
         node: messages.NodeInfo,
         clients: ClientTable,
-        amounts: Callable[[], tuple[Shape, list[tuple[Shape, int]]]],
+        report: Callable[[], messages.ReportNode],
         refresh: Callable[[], Awaitable[None]],
         disowned: Callable[[str], None],
     ) -> None:
@@ -67,7 +66,7 @@ class GcsLink:
         self._channel = channel
         self._node = node
         self._clients = clients
-        self._amounts = amounts
+        self._report = report
         self._refresh = refresh
         self._disowned = disowned
         self.on_registered_again: Callable[[], None] = lambda: None
@@ -166,8 +165,7 @@ class GcsLink:
 
     async def register(self) -> None:
         """Make the node known. Raises RemoteError when it is refused."""
-        available, _ = self._amounts()
-        self._node.resources_available = available
+        self._node.resources_available = self._report().resources_available
         await self._channel.call("RegisterNode", messages.RegisterNode(self._node))
         if self._watchers:
             request = messages.WatchActors(self._node.node_id, list(self._watchers))
@@ -176,6 +174,10 @@ class GcsLink:
         if self._reporter is None:
             self._reporter = self.spawn(self._report_for_ever())
             self._wake = asyncio.Event()
+
+    def begin_draining(self, why: str) -> None:
+        """From now on the node says so wherever it registers: the GCS may have been started anew meanwhile."""
+        self._node.draining = why
 
     def resources_changed(self) -> None:
         """Report soon."""
@@ -197,9 +199,8 @@ class GcsLink:
         if not self._dirty:
             return
         self._dirty = False
-        available, demand = self._amounts()
         try:
-            await self._channel.call("ReportNode", messages.ReportNode(self._node.node_id, available, demand))
+            await self._channel.call("ReportNode", self._report())
         except RemoteError as error:
             if error.code == "UnknownNode":
                 logger.info("The GCS does not know this node any more; registering again.")
@@ -357,4 +358,5 @@ def _update_of(info: messages.ActorInfo) -> ActorUpdate:
         info.death_payload,
         info.pid,
         info.death_code,
+        info.moving,
     )

@@ -78,7 +78,7 @@ class IdleProbe:
         self._timer = self._loop.call_later(self._interval_ms / 1000, self._look)
 
     def _start(self) -> _Round | None:
-        leases = self._decider.leases.task_leases()
+        leases = self._decider.leases.reports.task_leases()
         if not leases:
             return None
         self._last_id += 1

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from raybook.base import ids
-from raybook.base.config import read_environment
+from raybook.base.config import instance_labels, read_environment
 from raybook.base.resources import OBJECT_STORE_MEMORY
 from raybook.io import cluster_registry, daemon, session_dir
 from raybook.io.channel import RemoteError
@@ -25,7 +25,7 @@ from raybook.io.process import become_subreaper, raise_file_limit
 from raybook.io.rpc import GrpcChannel, serve_grpc
 from raybook.io.session_door import SessionDoor
 from raybook.io.tls import load_tls
-from raybook.io.watchdog import Watchdog
+from raybook.io.watchdog import Ending, Watchdog
 from raybook.protocol.messages.daemons import NodeOptions, Ready
 from raybook.raylet.offer import offered_labels, offered_resources
 from raybook.raylet.service import Raylet
@@ -57,9 +57,11 @@ def run_node(arguments: str, zygote: ZygoteHandle) -> int:
         leave_nothing()
         os._exit(1)
 
-    watchdog = Watchdog(None, lambda: None, end_by_force, grace_s=2 * STOP_S)
+    ending = Ending()
+    watchdog = Watchdog(options.owner, ending.owner_died, end_by_force, grace_s=2 * STOP_S)
+    ending.announce = watchdog.announce_end
     try:
-        asyncio.run(_run(options, zygote, starter, watchdog))
+        asyncio.run(_run(options, zygote, starter, ending))
     except (OSError, ValueError, TypeError, RemoteError) as error:
         logger.exception("The node could not run.")
         starter.tell({"error": f"The node could not start: {error}"})
@@ -71,15 +73,9 @@ def run_node(arguments: str, zygote: ZygoteHandle) -> int:
     os._exit(0)
 
 
-async def _run(options: NodeOptions, zygote: ZygoteHandle, starter: daemon.Starter, watchdog: Watchdog) -> None:
+async def _run(options: NodeOptions, zygote: ZygoteHandle, starter: daemon.Starter, ending: Ending) -> None:
     loop = asyncio.get_running_loop()
-    ended: asyncio.Future[str] = loop.create_future()
-
-    def stop(reason: str) -> None:
-        watchdog.announce_end()
-        if not ended.done():
-            ended.set_result(reason)
-
+    ended, stop = ending.begin(loop)
     loop.add_signal_handler(signal.SIGTERM, stop, "it was terminated")
     config = read_environment(os.environ)
     token = Path(options.token_file).read_bytes()
@@ -101,7 +97,7 @@ async def _run(options: NodeOptions, zygote: ZygoteHandle, starter: daemon.Start
         resources,
         resources[OBJECT_STORE_MEMORY],
         zygote,
-        offered_labels(resources, options.labels),
+        offered_labels(resources, {**instance_labels(os.environ), **options.labels}),
         is_head=options.is_head,
         ip=options.host,
         gcs_address=options.gcs_address,

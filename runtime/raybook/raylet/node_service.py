@@ -13,6 +13,7 @@ from raybook.core.node import lease_events as le
 from raybook.io.channel import RemoteError
 from raybook.protocol.messages import node as messages
 from raybook.protocol.messages.gcs import Empty
+from raybook.raylet.drain_service import CALLS_ON_THEIR_WAY_S
 
 if TYPE_CHECKING:
     from raybook.raylet.service import Raylet
@@ -26,6 +27,7 @@ class NodeService:
         self._methods: dict[str, Callable[[Any], Any]] = {
             "PlaceActor": self._place_actor,
             "StopActor": self._stop_actor,
+            "RecallActor": self._recall_actor,
             "PrepareBundles": self._prepare_bundles,
             "CommitBundles": self._commit_bundles,
             "ReturnBundles": self._return_bundles,
@@ -33,6 +35,7 @@ class NodeService:
             "DeliverLines": self._deliver_lines,
             "SetObserved": self._set_observed,
             "StopNode": self._stop_node,
+            "DrainRaylet": lambda request: self._raylet.drain.requested(request),
             "GcsMoved": self._gcs_moved,
             "GetNodeStats": self._get_node_stats,
             "SurveyNode": lambda request: self._raylet.surveys.ask(request),
@@ -46,10 +49,16 @@ class NodeService:
         answer = handler(request)
         return await answer if inspect.isawaitable(answer) else answer
 
+    def _why_closed(self) -> str:
+        """Why nothing new may come here; "" when it may."""
+        if self._raylet.is_stopping:
+            return "The node is shutting down."
+        return f"The node drains: {self._raylet.drain.why}." if self._raylet.drain.why else ""
+
     def _place_actor(self, request: messages.PlaceActor) -> messages.PlaceActorReply:
         decider = self._raylet.decider
-        if self._raylet.is_stopping:
-            return messages.PlaceActorReply(False, "The node is shutting down.")
+        if closed := self._why_closed():
+            return messages.PlaceActorReply(False, closed)
         wanted = le.wanted_by(request.spec)
         target = group_target(request.spec.strategy)
         lacking = decider.leases.pools.missing_for_ever(wanted, target)
@@ -63,14 +72,21 @@ class NodeService:
         return messages.PlaceActorReply(True)
 
     def _stop_actor(self, request: messages.StopActor) -> Empty:
-        self._raylet.decider.lease(
-            le.ActorCancelled(request.actor_id, request.incarnation, request.graceful, request.reason)
-        )
+        event = le.ActorCancelled(request.actor_id, request.incarnation, request.graceful, request.reason)
+        if request.graceful and self._raylet.drain.why:
+            asyncio.get_running_loop().call_later(CALLS_ON_THEIR_WAY_S, self._raylet.decider.lease, event)
+        else:
+            self._raylet.decider.lease(event)
         return Empty()
 
+    def _recall_actor(self, request: messages.RecallActor) -> messages.RecallActorReply:
+        event = le.ActorCancelled(request.actor_id, request.incarnation, is_recall=True)
+        self._raylet.decider.lease(event)
+        return messages.RecallActorReply(event.was_queued)
+
     def _prepare_bundles(self, request: messages.PrepareBundles) -> messages.PrepareBundlesReply:
-        if self._raylet.is_stopping:
-            return messages.PrepareBundlesReply(False, "The node is shutting down.")
+        if closed := self._why_closed():
+            return messages.PrepareBundlesReply(False, closed)
         bundles = [(bundle.index, bundle.shape) for bundle in request.bundles]
         event = le.BundlesRequested(request.group_id, request.attempt, bundles, request.commit)
         self._raylet.decider.lease(event)

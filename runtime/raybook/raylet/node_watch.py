@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from raybook.core.node.node_view import Cursor, NodeDied, NodeView
+from raybook.core.node.node_view import Cursor, NodeDied, NodeDrains, NodeView
 from raybook.io.channel import RemoteError
 from raybook.protocol.messages.gcs import NodesDelta, WatchNodes
 from raybook.raylet.gcs_link import RETRY_MS, GcsLink
@@ -31,13 +31,15 @@ LOOK_SOON_S = 0.05
 
 
 class NodeWatch:
-    """on_view: the nodes have changed, or what they have free was looked at. on_dead(died). is_waiting: whether somebody
+    """on_view: the nodes have changed, or what they have free was looked at. on_dead(died). on_draining(node_id): it
+    takes no more work. is_waiting: whether somebody
     here would gain by a fresh view. grace_ms: how long nodes may take to find a GCS that was started anew."""
 
     def __init__(self, node_id: bytes, grace_ms: int) -> None:
         self.view = NodeView(grace_ms)
         self.on_view: Callable[[], None] = lambda: None
         self.on_dead: Callable[[NodeDied], None] = lambda died: None
+        self.on_draining: Callable[[bytes], None] = lambda node_id: None
         self.is_waiting: Callable[[], bool] = lambda: False
         self._node_id = node_id
         self._tasks: list[asyncio.Task[None]] = []
@@ -118,6 +120,8 @@ class NodeWatch:
             has_news = True
             if isinstance(event, NodeDied):
                 self.on_dead(event)
+            elif isinstance(event, NodeDrains):
+                self.on_draining(event.node_id)
         return has_news
 
 

@@ -20,7 +20,6 @@ from raybook.base.config import Config
 from raybook.base.facts import Fact
 from raybook.base.ids import random_id
 from raybook.base.label_selector import NODE_ID_LABEL
-from raybook.base.resources import Shape
 from raybook.base.specs import Endpoint
 from raybook.base.strategies import node_target
 from raybook.base.versions import OWN, Versions, why_apart
@@ -40,12 +39,14 @@ from raybook.protocol.messages.output import FlushOutput
 from raybook.protocol.messages.survey import SurveyAnswer
 from raybook.raylet.abroad import Abroad
 from raybook.raylet.clients import DRIVER, WORKER, Client, ClientTable, WorkerProcess
+from raybook.raylet.drain_service import DrainService
 from raybook.raylet.effects import NodeDecider
 from raybook.raylet.environments import ENVIRONMENTS, Environments
 from raybook.raylet.followers import Followers
 from raybook.raylet.gcs_link import GcsLink
 from raybook.raylet.idle_probe import IdleProbe
 from raybook.raylet.memory_guard import MemoryGuard
+from raybook.raylet.node_report import report_of
 from raybook.raylet.node_service import NodeService
 from raybook.raylet.notices import ERROR, NoticeBoard
 from raybook.raylet.offer import gpu_ids
@@ -171,12 +172,14 @@ class Raylet:
             self._channel,
             self._node_info(),
             self._clients,
-            self._amounts,
+            self._report,
             self._probe.ask,
             lambda reason: self.on_stop(reason),
         )
         self._followers = Followers(self.node_id, self.decider, self.gcs, self._abroad)
         self.gcs.on_registered_again = self._followers.look_at_bundles
+        parts = self.decider, self._clients, self._store, self.gcs
+        self.drain = DrainService(self.node_id, *parts, self.gcs.begin_draining, lambda reason: self.on_stop(reason))
         self._guard = MemoryGuard(
             self._config, self.decider, self._clients, self._store, lambda text: self.output.announce("memory", text)
         )
@@ -212,7 +215,11 @@ class Raylet:
             return
         if self._look is not None:
             self._look.cancel()
+        if not self._is_head:
+            # Known at once; a node that is silent is dead only after a health check.
+            self.gcs.tell("UnregisterNode", gcs_messages.UnregisterNode(self.node_id))
         self._guard.close()
+        self.drain.close()
         self.decider.close()
         self._probe.close()
         self.output.close()
@@ -241,9 +248,9 @@ class Raylet:
             gateway_address=self._abroad.address if self._abroad is not None else "",
         )
 
-    def _amounts(self) -> tuple[Shape, list[tuple[Shape, int]]]:
-        leases = self.decider.leases
-        return leases.available_for_reports(), leases.reports.demand()
+    def _report(self) -> gcs_messages.ReportNode:
+        drivers = sum(client.kind == DRIVER for client in self._clients)
+        return report_of(self.node_id, self.decider.leases, drivers)
 
     def _resources_changed(self) -> None:
         self.gcs.resources_changed()
@@ -343,6 +350,8 @@ class Raylet:
             ),
             self._store.fd,
         )
+        if self._abroad is not None:
+            self._abroad.welcome(client)
 
     def _misbehaved(self, client_id: bytes, text: str) -> None:
         client = self._clients.get(client_id)
@@ -460,7 +469,8 @@ class Raylet:
             workers.append(WorkerInfo(process.client_id, process.pid, state, held, actor_id))
         transfers = self._abroad.transfer_statistics() if self._abroad is not None else {}
         used, capacity = self._store.used_bytes(), self._store.capacity_bytes
-        return NodeStats(workers, used, capacity, self.decider.leases.waiting(), transfers)
+        waiting = self.drain.waiting() + self.decider.leases.waiting()
+        return NodeStats(workers, used, capacity, waiting, transfers)
 
     def set_observed(self, active: bool) -> None:
         """Somebody looks at the cluster, or nobody any more."""

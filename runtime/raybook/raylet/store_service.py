@@ -131,6 +131,10 @@ class StoreService:
     def used_bytes(self) -> int:
         return self._table.statistics().used_bytes
 
+    def owners(self) -> list[bytes]:
+        """Living processes, here or elsewhere, that have bytes in this arena. Cost: O(clients + objects)."""
+        return self._table.pressure().owners
+
     def resident_bytes(self) -> int:
         """Memory that the arena takes just now, idle room included. Cost: 1 µs."""
         return self._arena.memory_bytes()

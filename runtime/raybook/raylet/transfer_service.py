@@ -68,6 +68,9 @@ class TransferService:
         """Of each object on its way here, how much has come."""
         self._stuck: dict[bytes, tuple[int, float]] = {}
         """Of those that do not get on: how much had come, and since when that is so."""
+        self._takes: dict[int, tuple[bytes, int]] = {}
+        """Requests, below 0, of owners that take an object here: (object, size)."""
+        self._next_take = 0
         self._closed = False
         self._relay = RangeRelay(token, neighbours)
         neighbours.on_range = self._serve
@@ -76,12 +79,8 @@ class TransferService:
             pe.AllocateCopy: lambda effect: self._room.allocate(effect.object_id, effect.size),
             pe.StartTransfer: self._begin,
             pe.FreeCopy: lambda effect: self._room.free(effect.offset),
-            pe.Fetched: lambda effect: self._send(
-                effect.client, rm.ObjectFetched(effect.request_id, effect.offset, effect.reason, effect.code)
-            ),
-            pe.FetchDelayed: lambda effect: self._send(
-                effect.client, rm.FetchDelayed(effect.request_id, effect.reason)
-            ),
+            pe.Fetched: self._fetched,
+            pe.FetchDelayed: self._delayed,
             pe.RecallCopies: lambda effect: self._send(effect.client, rm.RecallCopies(effect.recall_id)),
             pe.RoomAnswered: lambda effect: self._room.answered(effect.recall_id),
             pe.Lend: self._lend,
@@ -93,6 +92,29 @@ class TransferService:
     def fetch(self, client_id: bytes, message: rm.FetchObject) -> None:
         """A client wants an object of another node."""
         self._decide(pe.FetchWanted(client_id, message.request_id, message.object_id, message.location))
+
+    def take(self, client_id: bytes, message: rm.TakeObject) -> None:
+        """A client's own object is to lie here from now on, as if its task had run here."""
+        self._next_take -= 1
+        self._takes[self._next_take] = (message.object_id, message.location.size)
+        self._decide(pe.FetchWanted(client_id, self._next_take, message.object_id, message.location))
+
+    def _fetched(self, effect: pe.Fetched) -> None:
+        if effect.request_id < 0:
+            self._taken(effect)
+            return
+        self._send(effect.client, rm.ObjectFetched(effect.request_id, effect.offset, effect.reason, effect.code))
+
+    def _delayed(self, effect: pe.FetchDelayed) -> None:
+        if effect.request_id >= 0:
+            self._send(effect.client, rm.FetchDelayed(effect.request_id, effect.reason))
+
+    def _taken(self, effect: pe.Fetched) -> None:
+        object_id, size = self._takes.pop(effect.request_id)
+        if effect.offset >= 0:
+            self._decide(pe.CopyTaken(object_id))
+            self._loop.call_soon(self._room.hand_over, sm.Sealed(object_id, effect.client, effect.offset, size))
+        self._send(effect.client, rm.ObjectTaken(object_id, effect.offset, effect.reason))
 
     def drop(self, client_id: bytes, message: rm.DropCopies) -> None:
         self._decide(pe.CopiesDropped(client_id, message.object_ids))

@@ -45,6 +45,23 @@ class ScriptedCluster:
         write_record(self._record, registry_dir())
         self.source = ScriptedFacts()
 
+    def start_nodes(self, count: int, hosts: Any = None, say: Any = print, **options: Any) -> None:
+        """As ``start``; how many nodes, and which machines, is only noted."""
+        self.start(**options)
+        self.started_with = {**options, "nodes": count, "hosts": hosts}
+
+    def scale(self, count: int, say: Any = print) -> int:
+        """Notes the number."""
+        if count < 1:
+            raise ValueError(f"A cluster has one node at least, got {count}. `shutdown` ends it.")
+        self.started_with["scaled_to"] = count
+        return count
+
+    def node_rows(self) -> list[dict[str, Any]]:
+        """One node."""
+        return [{"NodeID": "ab" * 14, "Alive": True, "IsHeadNode": True, "NodeManagerAddress": "127.0.0.1",
+                 "Resources": {"CPU": 8.0}, "AvailableResources": {"CPU": 8.0}, "DrainReason": ""}]  # fmt: skip
+
     def connect(self, address: str, session: str = "", token_file: str = "") -> None:
         """ConnectionError unless a record has this address."""
         record = find_cluster(address)

@@ -101,6 +101,7 @@ class CoreProcess:
         if len(self._listeners) > 1:
             self.owner.recovery.is_on = True
             self.owner.leases.locality = Locality(registered.node_id)
+            self.owner.evacuation.here = registered.node_id
         self.baton = Baton()
         self.doorbell = bell = Doorbell(self.baton)
         self.queue, self.submit, self.submit_soon, self.wake = bell.queue, bell.submit, bell.submit_soon, bell.ring

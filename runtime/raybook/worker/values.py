@@ -148,7 +148,7 @@ class Values:
                     append(unpin)
             location = value.location
             assert location is not None, "a located value has lost its location"
-        return self._read_from_disk(RefInfo(key, owner_address), location)
+        return self._read_from_disk(RefInfo(key, owner_address), value, location)
 
     def _read_from_arena(self, location: Location, unpin: Unpin) -> Any:
         view = self._core.arena.view(location.offset, location.size)
@@ -208,11 +208,13 @@ class Values:
         core.queue.append(SourceLost(ref.object_id, location))
         return self.fetch(ref, end_s)
 
-    def _read_from_disk(self, ref: RefInfo, location: Location) -> Any:
+    def _read_from_disk(self, ref: RefInfo, value: Value, location: Location) -> Any:
         key = ref.object_id
         try:
             return self.decode(self._spilled.read(location), wrap_buffer=partial(self._hold_while_looked_at, ref))
         except SpilledValueLost as error:
+            if value.location is not location:
+                return self.unpack(key, value, ref.owner_address)  # It has left this node, which is about to leave.
             damage = (
                 f"The object {key.hex()} was moved to disk because the object store was full, and is lost: {error}. "
                 f"Run the code that made it again; if it was not you who touched the file, check the disk."

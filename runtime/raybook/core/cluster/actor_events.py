@@ -33,13 +33,14 @@ class StateReported(msgspec.Struct, frozen=True):
 
 
 class PlacementAnswered(msgspec.Struct, frozen=True):
-    """The node took the actor into its queue, or says that it can never hold it."""
+    """The node took the actor into its queue, or says that it can never hold it; or, ``recalled``, gave it back unbegun."""
 
     actor_id: bytes
     incarnation: int
     node_id: bytes
     accepted: bool
     reason: str = ""
+    recalled: bool = False
 
 
 class OwnerLost(msgspec.Struct, frozen=True):
@@ -59,8 +60,18 @@ class NodeJoined(msgspec.Struct, frozen=True):
 
 
 class NodeLost(msgspec.Struct, frozen=True):
+    """drained: it had been announced, so what lived there costs no restart."""
+
     node_id: bytes
     reason: str = ""
+    drained: bool = False
+
+
+class NodeDraining(msgspec.Struct, frozen=True):
+    """It will leave: actors that may live again begin elsewhere, each when its calls are done."""
+
+    node_id: bytes
+    reason: str
 
 
 class GroupCreated(msgspec.Struct, frozen=True):

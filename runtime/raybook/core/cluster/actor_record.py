@@ -41,6 +41,8 @@ class ActorRecord(msgspec.Struct):
     waiting: str = ""
     ending: str = ""
     """Why it ends after its queued calls; such an actor has no name and no further life."""
+    moving: str = ""
+    """Why its node drains, while the next life is to begin elsewhere."""
     refusals: dict[bytes, str] = {}
     """Nodes that said they can never hold this life of it, with their reasons."""
     story: list[str] = []
@@ -75,6 +77,7 @@ def row_of(actor: ActorRecord) -> ActorInfo:
         waiting=actor.waiting,
         resources=spec.resources,
         death_code=actor.death_code,
+        moving=bool(actor.moving),
     )
 
 
@@ -100,6 +103,11 @@ def ended_because(report: ActorStateReport) -> str:
     if report.creation_failed:
         return report.reason
     return f"The actor is dead because its worker process has died. {report.reason}".rstrip()
+
+
+def moves_because(reason: str) -> str:
+    """Why a life ends on a node that drains."""
+    return f"Its node is being drained ({reason}); the actor begins anew on another one."
 
 
 def name_taken(holder: ActorSpec) -> str:

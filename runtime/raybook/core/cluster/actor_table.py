@@ -22,6 +22,7 @@ from raybook.base.specs import ActorSpec, Endpoint
 from raybook.base.strategies import group_target
 from raybook.core.cluster import actor_events as on
 from raybook.core.cluster import actor_record as record_of
+from raybook.core.cluster.actor_checks import ActorStatistics, check_books, count_states
 from raybook.core.cluster.actor_record import RESTARTS_FOREVER, ActorRecord, label_of, row_of, without_creation
 from raybook.core.cluster.actor_watchers import ActorWatchers
 from raybook.core.scheduling.policy import Choice
@@ -37,14 +38,6 @@ MOVES: dict[str, frozenset[str]] = {
 
 Chooser = Callable[[ActorSpec, Mapping[bytes, str]], Choice]
 """(spec, nodes that refused it) → where to, or why nowhere."""
-
-
-class ActorStatistics(msgspec.Struct, frozen=True):
-    pending: int
-    alive: int
-    restarting: int
-    dead: int
-    names: int
 
 
 class ActorTable:
@@ -76,6 +69,7 @@ class ActorTable:
             on.JobEnded: self._job_ended,
             on.NodeJoined: self._node_joined,
             on.NodeLost: self._node_lost,
+            on.NodeDraining: self._node_draining,
             on.GroupCreated: self._group_created,
             on.GroupRemoved: self._group_removed,
             on.InventoryTaken: self._inventory,
@@ -134,13 +128,13 @@ class ActorTable:
         """One line for each actor that no node can hold."""
         return [f"Actor {label_of(a.spec)}: {a.waiting}" for a in map(self._actors.__getitem__, self._unplaced)]
 
+    def without_node(self, queued: Iterable[bytes]) -> list[ActorSpec]:
+        """Actors that no node can hold, and of those that queue on one, the ones that have not begun."""
+        queued = [key for key in queued if key in self._actors and self._actors[key].state != ACTOR_ALIVE]
+        return [self._actors[key].spec for key in dict.fromkeys([*self._unplaced, *queued])]
+
     def statistics(self) -> ActorStatistics:
-        count = dict.fromkeys(MOVES, 0)
-        for actor in self._actors.values():
-            count[actor.state] += 1
-        return ActorStatistics(
-            count[ACTOR_PENDING], count[ACTOR_ALIVE], count[ACTOR_RESTARTING], count[ACTOR_DEAD], len(self._names)
-        )
+        return count_states(self._actors.values(), len(self._names))
 
     def story(self, key: bytes) -> str:
         """What happened to one actor, a line for each step."""
@@ -150,22 +144,7 @@ class ActorTable:
         return "\n".join([f"Actor {label_of(actor.spec)} is {actor.state}.", *actor.story])
 
     def check_invariants(self) -> None:
-        for (namespace, name), actor_id in self._names.items():
-            actor = self._actors[actor_id]
-            assert actor.state != ACTOR_DEAD, f"The dead actor {label_of(actor.spec)} still has a name."
-            assert (actor.spec.namespace, actor.spec.name) == (namespace, name), f"{name} names another actor."
-        for actor_id, actor in self._actors.items():
-            label = label_of(actor.spec)
-            dead = actor.state == ACTOR_DEAD
-            assert (actor_id in self._dead) == dead, f"{label} is {actor.state} but filed otherwise."
-            placed = actor_id in self._on_node.get(actor.node_id, {})
-            waits = actor_id in self._unplaced
-            assert dead != (placed or waits), f"{label} is {actor.state}; placed: {placed}, waiting: {waits}."
-            assert not (placed and waits), f"{label} waits for a node and has one."
-            assert actor.state != ACTOR_ALIVE or placed, f"{label} is ALIVE nowhere."
-            limit = actor.spec.max_restarts
-            assert limit == RESTARTS_FOREVER or actor.restarts_used <= limit, f"{label} lived too often."
-            assert actor.restarts_used <= actor.incarnation, f"{label} restarted without a new incarnation."
+        check_books(self._actors, self._names, self._on_node, self._unplaced, self._dead)
         self._watchers.check_invariants(self._actors)
         assert len(self._dead) <= self._dead_max, "More dead actors are remembered than allowed."
 
@@ -255,8 +234,9 @@ class ActorTable:
             actor.accepted = True
             return
         self._leave_node(actor)
-        actor.refusals = {**actor.refusals, event.node_id: event.reason}
-        actor.tell(f"refused by node {event.node_id.hex()}: {event.reason}", self._now_ms)
+        if not event.recalled:
+            actor.refusals = {**actor.refusals, event.node_id: event.reason}
+        actor.tell(f"not kept by node {event.node_id.hex()}: {event.reason}", self._now_ms)
         self._place(actor)
         self._changed(actor)
 
@@ -295,6 +275,9 @@ class ActorTable:
         elif report.state == ACTOR_DEAD:
             actor.death_payload = report.payload
             actor.death_code = report.code
+            if actor.moving and not report.creation_failed:
+                self._life_ended(actor, record_of.moves_because(actor.moving), may_restart=True, counts=False)
+                return
             final = report.intended or report.creation_failed
             self._life_ended(actor, record_of.ended_because(report), may_restart=not final)
 
@@ -304,7 +287,7 @@ class ActorTable:
         self._move(actor, ACTOR_ALIVE)
         actor.accepted = True
         actor.pid = pid
-        actor.death = ""
+        actor.death = actor.moving = ""
         actor.info = msgspec.structs.replace(row_of(actor), endpoint=endpoint)
         actor.tell(f"alive with pid {pid}", self._now_ms)
         self._changed(actor)
@@ -363,9 +346,21 @@ class ActorTable:
             if actor.state == ACTOR_PENDING:
                 self._begin_life(actor, ACTOR_PENDING)
             else:
-                self._life_ended(
-                    actor, f"{record_of.NODE_DIED} Node Id: {node.hex()}: {event.reason}", may_restart=True
-                )
+                reason = f"{record_of.NODE_DIED} Node Id: {node.hex()}: {event.reason}"
+                self._life_ended(actor, reason, may_restart=True, counts=not event.drained)
+
+    def _node_draining(self, event: on.NodeDraining) -> None:
+        for actor_id in list(self._on_node.get(event.node_id, ())):
+            actor = self._actors[actor_id]
+            if actor.state != ACTOR_ALIVE:
+                self._stop(actor, record_of.moves_because(event.reason), graceful=False)
+                self._begin_life(actor, actor.state)
+            elif actor.spec.max_restarts and not actor.ending and not actor.moving:
+                # Its callers hear of it first, and send no more; what it has been sent, it does before it ends.
+                actor.moving = event.reason
+                actor.tell(f"leaves its node: {event.reason}", self._now_ms)
+                self._changed(actor)
+                self._stop(actor, record_of.moves_because(event.reason), graceful=True)
 
     def _inventory(self, event: on.InventoryTaken) -> None:
         present = frozenset(event.actor_ids)
@@ -378,11 +373,12 @@ class ActorTable:
             if known is not None and known.state == ACTOR_DEAD:
                 self._effects.append(on.StopOn(event.node_id, actor_id, known.incarnation, False, known.death))
 
-    def _life_ended(self, actor: ActorRecord, reason: str, *, may_restart: bool) -> None:
+    def _life_ended(self, actor: ActorRecord, reason: str, *, may_restart: bool, counts: bool = True) -> None:
+        """counts: against ``max_restarts``; an actor that may live again at all survives a drained node, as in Ray."""
         limit = actor.spec.max_restarts
-        lives_left = limit == RESTARTS_FOREVER or actor.restarts_used < limit
+        lives_left = limit == RESTARTS_FOREVER or actor.restarts_used < limit or (limit and not counts)
         if may_restart and lives_left and not actor.ending:
-            actor.restarts_used += 1
+            actor.restarts_used += counts
             actor.tell(f"restarts: {reason}", self._now_ms)
             actor.death = reason  # Until it is alive again: calls that fail meanwhile say why.
             self._begin_life(actor, ACTOR_RESTARTING)

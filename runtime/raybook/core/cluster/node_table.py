@@ -57,6 +57,13 @@ class NodeLeft(msgspec.Struct, frozen=True):
     reason: str
 
 
+class NodeDraining(msgspec.Struct, frozen=True):
+    """It takes no new work from now on, and leaves when it is empty."""
+
+    node_id: bytes
+    why: str
+
+
 class Probe(msgspec.Struct, frozen=True):
     """Ask the node for a sign of life; answer with NodeHeard."""
 
@@ -71,6 +78,13 @@ class Knock(msgspec.Struct, frozen=True):
 
 class AnnounceJoined(msgspec.Struct, frozen=True):
     node: NodeInfo
+
+
+class AnnounceDraining(msgspec.Struct, frozen=True):
+    """Place nothing there any more, and have what can move begin elsewhere."""
+
+    node_id: bytes
+    why: str
 
 
 class AnnounceReachable(msgspec.Struct, frozen=True):
@@ -115,6 +129,7 @@ class NodeTable:
             NodeHeard: self._heard,
             NodeUnreachable: self._unreachable,
             NodeDisconnected: self._disconnected,
+            NodeDraining: self._draining,
             NodeLeft: self._left,
         }
 
@@ -204,6 +219,17 @@ class NodeTable:
         if node.watched:
             self._await(node, now_ms + self._period_ms)
         self._effects.append(AnnounceJoined(info))
+        if info.draining:
+            # It began under an earlier GCS, or the GCS has lost sight of it meanwhile.
+            self._effects.append(AnnounceDraining(info.node_id, info.draining))
+
+    def _draining(self, event: NodeDraining, now_ms: int) -> None:
+        node = self._nodes.get(event.node_id)
+        if node is None or not node.info.alive or node.info.draining:
+            return
+        node.info = msgspec.structs.replace(node.info, draining=event.why)
+        self._tell(node, now_ms, f"drains: {event.why}")
+        self._effects.append(AnnounceDraining(event.node_id, event.why))
 
     def _heard(self, event: NodeHeard, now_ms: int) -> None:
         node = self._nodes.get(event.node_id)

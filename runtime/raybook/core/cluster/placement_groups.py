@@ -155,6 +155,10 @@ class PlacementGroupTable:
         """One line for each group that is not there yet, with the reason."""
         return [f"Placement group {_label(g)}: {g.waiting}" for g in map(self._groups.__getitem__, self._waiting)]
 
+    def unplaced(self) -> list[GroupRecord]:
+        """Groups with bundles that have no place, oldest first."""
+        return [self._groups[group_id] for group_id in self._waiting]
+
     def has_waiting(self) -> bool:
         return bool(self._waiting)
 

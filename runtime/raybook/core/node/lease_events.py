@@ -126,6 +126,13 @@ class ClientGone:
 
 
 @dataclass(slots=True)
+class NodeDraining:
+    """This node takes no more work: nothing is granted from now on, and leases are asked back when their tasks end."""
+
+    why: str
+
+
+@dataclass(slots=True)
 class ActorRequested:
     """Place this life of an actor here. The same life asked for again is ignored."""
 
@@ -153,12 +160,16 @@ class ActorFailed:
 
 @dataclass(slots=True)
 class ActorCancelled:
-    """Not wanted any more: taken out of the queue, or its worker ended."""
+    """Not wanted any more: taken out of the queue, or its worker ended. is_recall: it goes to another node, if it still
+    queues here; nothing happens when it does not, and the GCS is told by the answer alone."""
 
     actor_id: bytes
     incarnation: int
     graceful: bool = False
     reason: str = ""
+    is_recall: bool = False
+    was_queued: bool = False
+    """Filled in by the lease manager."""
 
 
 @dataclass(slots=True)

@@ -40,12 +40,12 @@ from raybook.core.node.lease_events import (
     LeaseLostEffect,
     LeaseProbed,
     LeaseReturned,
+    NodeDraining,
     Refuse,
     ReportResources,
     RevokeAnswered,
     StartActorOn,
     StartWorkers,
-    WaitingRequest,
     WorkerBlocked,
     WorkerDied,
     WorkerLeaving,
@@ -57,7 +57,7 @@ from raybook.core.node.lease_events import (
     wanted_by,
 )
 from raybook.core.node.lease_recall import LeaseRecall
-from raybook.core.node.lease_reports import LeaseReports
+from raybook.core.node.lease_reports import LeaseReports, story_of
 from raybook.core.node.lease_table import Lease, LeaseTable, Worker, WorkerState
 from raybook.core.node.local_resources import LocalResources
 from raybook.core.node.request_queue import Group, GroupKey, Request, RequestKey, RequestQueue, labels_wanted
@@ -111,6 +111,7 @@ class LeaseManager:
             ActorFailed: self._actor_failed,
             ActorCancelled: self._actor_cancelled,
             LeaseProbed: self._lease_probed,
+            NodeDraining: self._node_draining,
             BundlesRequested: self._bundles_requested,
             BundlesCommitted: self._bundles_changed(self._bundles.committed),
             BundlesReturned: self._bundles_changed(self._bundles.returned),
@@ -161,7 +162,7 @@ class LeaseManager:
             return
         shape = tuple((name, amount) for name, amount in what.resources if amount)
         group = self._group((shape, what.environment, False, target, labels_wanted(what, self._labels)))
-        request = Request(key, event.client, event.class_key, event.count, event.name, None, what.is_retriable)
+        request = Request(key, *key, event.count, event.name, None, what.is_retriable, what.fallbacks)
         self._queue.put(group, request)
         told = self._told_infeasible.setdefault(event.client, {})
         if (group.missing or group.refusal) and event.class_key not in told:
@@ -239,8 +240,10 @@ class LeaseManager:
         if worker_id is None:
             del self._actors[event.actor_id]
             self._queue.remove(_actor_key(event.actor_id, incarnation))
+            self._changed = event.was_queued = True
+        if worker_id is None and not event.is_recall:
             self._effects.append(ActorGone(event.actor_id, incarnation, event.reason, started=False, intended=True))
-            self._changed = True
+        if worker_id is None or event.is_recall:
             return
         self._effects.append(KillWorker(worker_id, event.reason, event.graceful))
         if not event.graceful:
@@ -340,6 +343,8 @@ class LeaseManager:
             self._free(worker)
         elif lease.orphan_deadline_ms is not None:
             lease.orphan_deadline_ms = now_ms
+        elif self.reports.draining:  # It had not heard of its owner yet, and says so once.
+            self._effects.append(AskRevoke(worker.worker_id, lease.epoch, drain=True))
 
     def _lease_probed(self, event: LeaseProbed, now_ms: int) -> None:
         leased = self._table.leased(event.worker, event.epoch)
@@ -349,6 +354,10 @@ class LeaseManager:
         if lease.idle != event.idle:
             lease.idle = event.idle
             self._changed = True
+
+    def _node_draining(self, event: NodeDraining, now_ms: int) -> None:
+        self.reports.draining = event.why
+        self._effects += self._recall.ask_all(now_ms)
 
     def _end_orphans(self, now_ms: int) -> None:
         for worker in list(self._table.orphans.values()):
@@ -376,9 +385,10 @@ class LeaseManager:
     def _serve(self, now_ms: int) -> None:
         lacking: dict[str, int] = {}
         reserved: list[int] = []
-        starving = self._serve_in_turns(now_ms, lacking, reserved)
         short_of, self._bundles.short_of = self._bundles.short_of, []
-        self._effects += self._recall.ask(starving + short_of, now_ms)
+        if not self.reports.draining:
+            starving = self._serve_in_turns(now_ms, lacking, reserved)
+            self._effects += self._recall.ask(starving + short_of, now_ms)
         for lease_id in reserved:
             self.pools.release(lease_id)
         for environment in self._said_lacking:
@@ -453,10 +463,6 @@ class LeaseManager:
         """Free amounts, counting leases whose workers said that they are idle; never below zero."""
         return self.reports.available()
 
-    def task_leases(self) -> list[tuple[bytes, int]]:
-        """(worker, epoch) of every task lease that is not blocked: those worth a probe."""
-        return self.reports.task_leases()
-
     def worker_states(self) -> list[tuple[bytes, str, Shape, bytes]]:
         """(worker, state, held amounts, actor id or b"") of every registered worker."""
         return self._table.rows(self.pools)
@@ -466,23 +472,13 @@ class LeaseManager:
         acting = self._table.acting(worker_id)
         return acting[2] if acting else None
 
-    def queued(self) -> list[WaitingRequest]:
-        """Everything that waits, with the reason in words."""
-        return self.reports.queued()
-
     def waiting(self) -> list[str]:
         """One line for each queued demand, for people."""
-        return [row.text for row in self.queued()]
+        return [row.text for row in self.reports.queued()]
 
     def story(self, key: bytes) -> str:
         """Recent events and effects that name this client, worker or actor, one a line."""
-        lines = []
-        for moment_ms, record in self._history:
-            names = [getattr(record, name, None) for name in ("client", "worker", "actor_id")]
-            spec = getattr(record, "spec", None)
-            if key in names or (spec is not None and spec.actor_id == key):
-                lines.append(f"{moment_ms} ms: {record}")
-        return "\n".join(lines)
+        return story_of(key, self._history)
 
     def check_invariants(self) -> None:
         """Raise AssertionError naming the first broken invariant."""

@@ -73,6 +73,16 @@ class LeaseRecall:
             _subtract(urgent, candidate.held)
         return questions
 
+    def ask_all(self, now_ms: int) -> list[AskRevoke]:
+        """Every lease back, each when its running task has ended: nobody is served here any more."""
+        questions = []
+        for worker in self._table.leases.values():
+            lease = worker.lease
+            if lease is not None and lease.orphan_deadline_ms is None:
+                lease.asking, lease.draining, lease.asked_ms = True, True, now_ms
+                questions.append(AskRevoke(worker.worker_id, lease.epoch, drain=True))
+        return questions
+
     def _candidates(self, starving: list[Group], now_ms: int) -> tuple[list[_Candidate], Shape]:
         """Leases that may be asked now, and what earlier questions may still bring."""
         empty_handed = any(request.key not in self._table.held_by for group in starving for request in group.queue)

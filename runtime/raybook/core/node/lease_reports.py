@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
+from raybook.base.label_selector import NODE_ID_LABEL
 from raybook.base.resources import Shape, describe
+from raybook.base.specs import LabelChoice
 from raybook.core.cluster.resource_view import ResourceView
 from raybook.core.node.lease_events import WaitingRequest
 from raybook.core.node.lease_table import LeaseTable, WorkerState
 from raybook.core.node.request_queue import Group, Request, RequestQueue
 from raybook.core.node.resource_pools import ResourcePools
+from raybook.protocol.messages.scaling import ShapeCount
+
+ACTORS_TOLD_MAX = 256
+"""More than a report needs to say: the GCS moves some, and hears of the others then."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -31,6 +39,8 @@ class LeaseReports:
         self._table = table
         self._queue = queue
         self._pools = pools
+        self.draining = ""
+        """Why this node takes no more work; "" while it does."""
         self.view: ResourceView | None = None
         """Set where there are other nodes."""
 
@@ -54,9 +64,35 @@ class LeaseReports:
             if worker.lease is not None and not worker.lease.blocked
         ]
 
-    def demand(self) -> list[tuple[Shape, int]]:
-        """How many leases or actors wait for what. Cost: one row for each shape, however many wait."""
-        return [(dict(group.shape), group.count) for group in self._queue]
+    def demand(self) -> list[ShapeCount]:
+        """How many leases wait for what that another node could serve, too: not what waits for a bundle, or for one node.
+        Actors are left out, the GCS knows them. Cost: 1 µs a row; a row for each shape, however many wait."""
+        rows = []
+        for group in self._queue:
+            labels = dict(group.key[4])
+            if group.target is None and not group.key[2] and NODE_ID_LABEL not in labels:
+                others = [LabelChoice(dict(labels)) for labels in group.queue[0].fallbacks]
+                rows.append(ShapeCount(dict(group.shape), group.count, labels, others))
+        return rows
+
+    def queued_actors(self) -> list[bytes]:
+        """Actors that wait here for room, at most ``ACTORS_TOLD_MAX``."""
+        found: list[bytes] = []
+        for group in self._queue:
+            if group.key[2] and group.target is None:
+                found += [request.actor.spec.actor_id for request in group.queue if request.actor is not None]
+        return found[:ACTORS_TOLD_MAX]
+
+    def occupation(self) -> str:
+        """What keeps this node from being idle, "" when nothing does. Cost: 0.1 µs a worker unless it is idle."""
+        if self._pools.root.is_free() and not len(self._queue):
+            return ""
+        tasks = len(self._table.leases)
+        actors = sum(worker.state is WorkerState.ACTOR for worker in self._table.workers.values())
+        parts = [f"{count} {noun}{'s' * (count > 1)}" for count, noun in ((tasks, "task"), (actors, "actor")) if count]
+        if parts:
+            return f"{' and '.join(parts)} on it"
+        return "something waits on it" if len(self._queue) else "bundles or ending processes on it"
 
     def occupants(self) -> list[Occupant]:
         """Every worker that is not about to end, and who has it. Cost: 1 µs a worker."""
@@ -96,6 +132,8 @@ class LeaseReports:
     def why_waiting(self, group: Group, request: Request) -> str:
         """What this request waits for."""
         name, target = request.name or "tasks", group.target
+        if self.draining:
+            return f"{request.count} × {name} wait for another node: this one drains ({self.draining})."
         if group.missing or group.refusal:
             return self.why_never(name, group)
         if target is not None and not self._pools.has_bundle(target):
@@ -124,3 +162,14 @@ class LeaseReports:
             f"{name} asks for {describe(group.shape)}, but {place} {describe(total)} in all, "
             f"{describe(group.missing)} too little. It stays queued; ask for less, or {remedy}."
         )
+
+
+def story_of(key: bytes, history: Iterable[tuple[int, Any]]) -> str:
+    """Events and effects of a history that name this client, worker or actor, one a line."""
+    lines = []
+    for moment_ms, record in history:
+        names = [getattr(record, name, None) for name in ("client", "worker", "actor_id")]
+        spec = getattr(record, "spec", None)
+        if key in names or (spec is not None and spec.actor_id == key):
+            lines.append(f"{moment_ms} ms: {record}")
+    return "\n".join(lines)

@@ -124,6 +124,10 @@ class LocalResources:
             self.available[CPU] -= amount
         return True
 
+    def is_free(self) -> bool:
+        """Whether nobody holds anything."""
+        return not self._holdings
+
     def held(self, key: Hashable) -> Assignment | None:
         """What ``key`` holds now."""
         holding = self._holdings.get(key)

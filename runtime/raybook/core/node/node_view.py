@@ -4,7 +4,7 @@ A resource view that others may also subtract guesses from (what was granted sin
 takes these guesses back. Nodes that a GCS does not know which was started anew are not dead for that: they have
 ``grace_ms`` to register with it. The dead stay dead.
 
-A node that lives and cannot be reached from here is out of the view until it can.
+A node that lives and cannot be reached from here is out of the view until it can; one that drains is out of it for good.
 
 Knows nothing of connections, nor who asks the GCS when. Invariants: who is in the view lives, as far as the GCS says; a
 death is told once. Source: decision 0040.
@@ -35,6 +35,12 @@ class NodeJoined(msgspec.Struct, frozen=True):
     node_id: bytes
 
 
+class NodeDrains(msgspec.Struct, frozen=True):
+    """It takes no more work."""
+
+    node_id: bytes
+
+
 class NodeDied(msgspec.Struct, frozen=True):
     """``home``: what the addresses of its processes begin with, see ``io/peer_address``; here it is passed on only."""
 
@@ -53,6 +59,8 @@ class NodeView(ResourceView):
         said earlier."""
         self._dead: dict[bytes, str] = {}
         self._cut_off: dict[bytes, str] = {}
+        self.draining: dict[bytes, None] = {}
+        """Living nodes that take no more work: in no view, but in reach."""
         self._unconfirmed: dict[bytes, int] = {}
         """Nodes that a new GCS has not named yet → until when they may be silent."""
         self._reported: dict[bytes, Shape] = {}
@@ -60,14 +68,14 @@ class NodeView(ResourceView):
 
     # --- what the GCS says --------------------------------------------------------------------------------------------
 
-    def apply(self, cursor: Cursor, delta: NodesDelta, now_ms: int) -> list[NodeJoined | NodeDied]:
+    def apply(self, cursor: Cursor, delta: NodesDelta, now_ms: int) -> list[NodeJoined | NodeDrains | NodeDied]:
         """Take in an answer to a reader; what has changed among the nodes. An answer to another question than the
         cursor's is ignored: there will be one to this."""
         if not delta.reset and (delta.epoch, delta.since) != (cursor.epoch, cursor.since):
             return []
         is_other_gcs = cursor.epoch not in (b"", delta.epoch)
         cursor.epoch, cursor.since = delta.epoch, delta.version
-        happened: list[NodeJoined | NodeDied] = []
+        happened: list[NodeJoined | NodeDrains | NodeDied] = []
         for info in delta.nodes:
             if info.alive:
                 happened += self._joined(info, delta)
@@ -103,7 +111,7 @@ class NodeView(ResourceView):
         self._guessed[node_id] = None
         super().reserve(node_id, shape)
 
-    def _joined(self, info: NodeInfo, delta: NodesDelta) -> list[NodeJoined | NodeDied]:
+    def _joined(self, info: NodeInfo, delta: NodesDelta) -> list[NodeJoined | NodeDrains | NodeDied]:
         node_id = info.node_id
         self._unconfirmed.pop(node_id, None)
         if node_id in self._dead:
@@ -111,12 +119,22 @@ class NodeView(ResourceView):
         self._named[node_id] = (delta.epoch, delta.version)
         known = self._infos.get(node_id)
         self._infos[node_id] = info
+        if info.draining:
+            return self._drains(node_id)
         if known is not None and known.resources_total == info.resources_total and known.labels == info.labels:
             return []
         self._reported[node_id] = dict(info.resources_available)
         if node_id not in self._cut_off:
             self.add(node_id, info.resources_total, info.resources_available, info.labels)
         return [NodeJoined(node_id)]
+
+    def _drains(self, node_id: bytes) -> list[NodeJoined | NodeDrains | NodeDied]:
+        if node_id in self.draining:
+            return []
+        self.draining[node_id] = None
+        self._reported.setdefault(node_id, {})
+        self.remove(node_id)
+        return [NodeDrains(node_id)]
 
     def _died(self, node_id: bytes, reason: str) -> list[NodeDied]:
         self._unconfirmed.pop(node_id, None)
@@ -126,7 +144,7 @@ class NodeView(ResourceView):
         if len(self._dead) > DEAD_MAX:
             del self._dead[next(iter(self._dead))]
         info = self._infos.pop(node_id, None)
-        for table in (self._named, self._reported, self._guessed, self._cut_off):
+        for table in (self._named, self._reported, self._guessed, self._cut_off, self.draining):
             table.pop(node_id, None)
         self.remove(node_id)
         return [] if info is None else [NodeDied(node_id, reason, info)]
@@ -156,7 +174,7 @@ class NodeView(ResourceView):
     def healed(self, node_id: bytes) -> None:
         """It can be reached again."""
         info = self._infos.get(node_id)
-        if self._cut_off.pop(node_id, None) is not None and info is not None:
+        if self._cut_off.pop(node_id, None) is not None and info is not None and node_id not in self.draining:
             self.add(node_id, info.resources_total, self._reported[node_id], info.labels)
 
     # --- questions ----------------------------------------------------------------------------------------------------
@@ -177,6 +195,8 @@ class NodeView(ResourceView):
         """What is known of a node that nothing can be sent to, as "which …"; "" when nothing is."""
         if node_id in self._dead:
             return f"which is dead ({self._dead[node_id].rstrip('.')})"
+        if node_id in self.draining:
+            return f"which is about to leave ({self._infos[node_id].draining})"
         return f"which cannot be reached from here ({self._cut_off[node_id]})" if node_id in self._cut_off else ""
 
     def in_reach(self) -> Iterable[bytes]:
@@ -188,5 +208,6 @@ class NodeView(ResourceView):
         assert not self._dead.keys() & self._infos.keys(), "A node is dead and alive."
         assert self._unconfirmed.keys() <= self._infos.keys(), "A node that is waited for is not there."
         assert self._cut_off.keys() <= self._infos.keys(), "A node that is not there is cut off."
-        assert len(self) == len(self._infos) - len(self._cut_off), "The view and the nodes differ."
+        absent = self._cut_off.keys() | self.draining.keys()
+        assert len(self) == len(self._infos) - len(absent), "The view and the nodes differ."
         assert self._named.keys() == self._infos.keys(), "A node is there that nobody named."

@@ -54,6 +54,12 @@ class CopiesRecalled(msgspec.Struct, frozen=True):
     recall_id: int
 
 
+class CopyTaken(msgspec.Struct, frozen=True):
+    """A copy that is here has become its owner's object: its room is not ours to give away any more."""
+
+    object_id: bytes
+
+
 class ReaderGone(msgspec.Struct, frozen=True):
     """A client is dead."""
 

@@ -106,6 +106,7 @@ class PullManager:
             pe.RoomWanted: self._room_wanted,
             pe.CopyWanted: self._copy_wanted,
             pe.LendingEnded: self._lending_ended,
+            pe.CopyTaken: self._taken,
         }
 
     def handle(self, events: Iterable[Any]) -> list[Any]:
@@ -148,6 +149,9 @@ class PullManager:
             copy = self._copies.get(key)
             if copy is not None:
                 copy.users.pop(event.client, None)
+
+    def _taken(self, event: pe.CopyTaken) -> None:
+        self._copies.pop(event.object_id, None)
 
     def _reader_gone(self, event: pe.ReaderGone) -> None:
         for copy in list(self._copies.values()):

@@ -33,6 +33,8 @@ class Request:
     name: str = ""
     actor: ActorRequested | None = None
     is_retriable: bool = True
+    fallbacks: tuple[tuple[tuple[str, str], ...], ...] = ()
+    """Label selectors to try where no node meets its group's."""
 
 
 @dataclass(slots=True)

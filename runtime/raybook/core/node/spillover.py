@@ -147,6 +147,8 @@ class Spillover:
         self._why_absent = why_absent
         self._demands: dict[DemandKey, _Demand] = {}
         self._groups: dict[bytes, list[bytes]] = {}
+        self.is_draining = False
+        """This node takes no work. It is not in the view either, nor is any other that drains."""
         self._turn = 0
         self._effects: list[Any] = []
         self._edges: dict[type, Callable[[Any], None]] = {
@@ -310,7 +312,7 @@ class Spillover:
         return list(nodes.values())
 
     def _on_named_node(self, key: DemandKey, demand: _Demand, target: NodeTarget) -> dict[bytes, int] | None:
-        if target.node_id == self._here or self._view.get(target.node_id) is not None:
+        if self._view.get(target.node_id) is not None or (target.node_id == self._here and not self.is_draining):
             return {target.node_id: demand.wanted}
         if target.soft:
             return None

@@ -75,6 +75,11 @@ class WorkerLeft:
 
 
 @dataclass(slots=True)
+class PoolClosing:
+    """Nobody is served here any more: none is started, and all end that are idle."""
+
+
+@dataclass(slots=True)
 class StartWorker:
     """Fork one; the answer is WorkerRegistered or WorkerStartFailed with the same number."""
 
@@ -149,6 +154,7 @@ class WorkerPool:
             WorkerIdle: self._worker_idle,
             WorkerUnwanted: self._worker_unwanted,
             WorkerLeft: self._worker_left,
+            PoolClosing: self._pool_closing,
         }
 
     def handle(self, events: Iterable[Any], now_ms: int) -> list[Any]:
@@ -169,6 +175,9 @@ class WorkerPool:
 
     def next_deadline_ms(self) -> int | None:
         return self._next_ms
+
+    def _pool_closing(self, event: PoolClosing, now_ms: int) -> None:
+        self._kept = self._prestart = self._worker_idle_ms = 0
 
     def _workers_lacking(self, event: WorkersLacking, now_ms: int) -> None:
         self._lacking[event.environment] = event.count

@@ -168,7 +168,12 @@ class ActorQueue:
             self.sequence = 0
         self.state = update.state
         self.pid = update.pid
-        self.endpoint = update.endpoint if update.state == ACTOR_ALIVE else None
+        if update.moving:
+            # Whether this life has ended or not: calls wait for the next one, and none fails for coming between.
+            self.state = ACTOR_PENDING
+            if update.state == ACTOR_ALIVE:
+                self.ending = update.incarnation
+        self.endpoint = update.endpoint if self.state == ACTOR_ALIVE else None
         return failed
 
     def _take_in_flight(self) -> list[TaskRecord]:

@@ -74,6 +74,9 @@ class Garbage:
                     if value.error is not None:
                         self._lost_error(value.error)
                     continue
+                if self._relocations.is_moving(key) and not value.location.spill_path:
+                    self._relocations.forgotten(key)
+                    own_offset = None  # The place that it was leaving; where it lies now is another node's.
                 if key in self._objects.adopted:
                     # It lay in a copy, which the raylet hears about as of any other.
                     self._objects.adopted.discard(key)

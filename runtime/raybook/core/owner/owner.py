@@ -22,6 +22,7 @@ from raybook.core.owner.actor_calls import ActorCalls
 from raybook.core.owner.borrows import Borrows
 from raybook.core.owner.cancellation import Cancellation
 from raybook.core.owner.dependencies import Dependencies
+from raybook.core.owner.evacuation import Evacuation
 from raybook.core.owner.exchange import Exchange, owner_died
 from raybook.core.owner.garbage import Garbage
 from raybook.core.owner.generators import Generators
@@ -62,6 +63,7 @@ from raybook.core.owner.story import explain
 from raybook.core.owner.task_manager import RETRYABLE, TaskManager, cancelled_error
 from raybook.core.owner.task_report import ENDED_ROWS_MAX, ERROR_CHARS_MAX, EndedTask
 from raybook.core.owner.wait_set import WaitSet
+from raybook.protocol.messages import worker as wm
 from raybook.protocol.messages.raylet import (
     ActorUpdate,
     DemandInfeasible,
@@ -69,23 +71,11 @@ from raybook.protocol.messages.raylet import (
     DropCopies,
     LeaseGranted,
     LeaseLost,
+    NodeDraining,
     NodeGone,
+    ObjectTaken,
 )
 from raybook.protocol.messages.store import ObjectsSpilled, SpillWanted
-from raybook.protocol.messages.worker import (
-    AddBorrows,
-    BorrowsAdded,
-    DropBorrows,
-    GetObject,
-    MoveNoted,
-    ObjectMoved,
-    ObjectReady,
-    ReturnsTaken,
-    StreamItems,
-    TaskReplies,
-    TaskReply,
-    TasksBounced,
-)  # fmt: skip
 
 
 class Owner:
@@ -109,6 +99,7 @@ class Owner:
         self.actors = ActorCalls(self.references, self.borrows, self._effects)
         self.pins = Pins(self.references, self.borrows)
         self.relocations = Relocations(self.references, self.objects, self.tasks, self.pins, self._effects)
+        self.evacuation = Evacuation(self.references, self.objects, self.relocations, self._effects)
         self.garbage = Garbage(self.references, self.objects, self.actors, self.relocations, self._effects)
         self.losses = Losses(
             self.tasks, self.leases, self.actors, self._effects, self._requeue, self._end_cancelled, self._fail
@@ -138,6 +129,7 @@ class Owner:
         self._released, self._returned = self.references.released, self.references.returned
         self._fresh, self._taken, self._needed = self.borrows.fresh, self.borrows.taken, self.exchange.needed
         self._dirty, self._touched = self.leases.dirty, self.actors.touched
+        self._leaving, self._leaving_nodes = self.evacuation.queue, self.evacuation.nodes
         self._dispatch: dict[type, Any] = {
             TaskRecord: self._on_submit,
             bytes: self.references.drop,
@@ -160,17 +152,17 @@ class Owner:
             PeerGone: lambda event: self.out_of_reach.peer_gone(event, self._now_ms),
         }
         self._peer_dispatch: dict[type, Any] = {
-            TaskReplies: self._on_replies,
-            TasksBounced: self.losses.on_bounced,
-            GetObject: self.exchange.on_get_object,
-            ObjectReady: self._on_object_ready,
-            AddBorrows: self.borrows.on_add,
-            BorrowsAdded: self.borrows.on_added,
-            DropBorrows: self.borrows.on_drop,
-            ReturnsTaken: self.borrows.on_returns_taken,
-            StreamItems: self.generators.on_items,
-            ObjectMoved: self.relocations.on_object_moved,
-            MoveNoted: self.relocations.on_move_noted,
+            wm.TaskReplies: self._on_replies,
+            wm.TasksBounced: self.losses.on_bounced,
+            wm.GetObject: self.exchange.on_get_object,
+            wm.ObjectReady: self._on_object_ready,
+            wm.AddBorrows: self.borrows.on_add,
+            wm.BorrowsAdded: self.borrows.on_added,
+            wm.DropBorrows: self.borrows.on_drop,
+            wm.ReturnsTaken: self.borrows.on_returns_taken,
+            wm.StreamItems: self.generators.on_items,
+            wm.ObjectMoved: self.relocations.on_object_moved,
+            wm.MoveNoted: self.relocations.on_move_noted,
         }
         self.accepted = frozenset(self._peer_dispatch)
         """Types of a peer's messages that are for the owner rather than the executor."""
@@ -180,6 +172,8 @@ class Owner:
             DemandInfeasible: self.losses.on_infeasible,
             DemandRefused: self.losses.on_refused,
             NodeGone: self.out_of_reach.node_gone,
+            NodeDraining: self.evacuation.node_draining,
+            ObjectTaken: self.evacuation.on_taken,
             ActorUpdate: self.losses.on_actor_update,
             SpillWanted: self.relocations.on_spill_wanted,
             ObjectsSpilled: self.relocations.on_objects_spilled,
@@ -209,6 +203,8 @@ class Owner:
             self.borrows.announce()
         if self._needed:
             self.exchange.ask()
+        if self._leaving:
+            self.evacuation.act()
         if self.relocations.has_work:
             self.relocations.settle(now_ms)
         if self.objects.dropped_copies:
@@ -229,6 +225,7 @@ class Owner:
         for record in self.oom_retries.due(now_ms):
             self._requeue(record)
         self.leases.tick(now_ms, self._effects)
+        self.evacuation.tick(now_ms)
         self.out_of_reach.tick(now_ms)
         self.endings.end(self.leases.overdue(now_ms), now_ms)
         return self.handle((), now_ms)
@@ -236,7 +233,8 @@ class Owner:
     def next_deadline_ms(self) -> int | None:
         rooms = self.leases, self.relocations, self.oom_retries
         found = earliest(rooms[0].next_deadline_ms(), rooms[1].next_deadline_ms(), rooms[2].next_deadline_ms())
-        return earliest(found, self.out_of_reach.next_deadline_ms())
+        found = earliest(found, self.out_of_reach.next_deadline_ms())
+        return earliest(found, self.evacuation.next_deadline_ms(self._now_ms)) if self._leaving_nodes else found
 
     # Tasks
 
@@ -281,7 +279,7 @@ class Owner:
         self._fail(record, error)
         record.unresolved = -1
 
-    def _on_replies(self, client_id: bytes, message: TaskReplies) -> None:
+    def _on_replies(self, client_id: bytes, message: wm.TaskReplies) -> None:
         tasks = self.tasks.tasks
         for reply in message.replies:
             record = tasks.get(reply.task_id)
@@ -318,7 +316,7 @@ class Owner:
             returned = reply if reply.returns else None
             self._finish(record, state, reply.run_us, pid, reply=returned, client_id=client_id, error=error)
 
-    def _on_late_reply(self, client_id: bytes, reply: TaskReply) -> None:
+    def _on_late_reply(self, client_id: bytes, reply: wm.TaskReply) -> None:
         if self.garbage.discard_reply(reply):
             self.borrows.take_returns(client_id, reply.task_id)
 
@@ -343,7 +341,7 @@ class Owner:
         run_us: int,
         pid: int,
         *,
-        reply: TaskReply | None = None,
+        reply: wm.TaskReply | None = None,
         client_id: bytes = b"",
         error: ErrorValue | None = None,
     ) -> None:
@@ -424,6 +422,8 @@ class Owner:
             self.objects.values[key] = value
         else:
             self.objects.put(key, value, own_region)
+            if self._leaving_nodes and value.location and value.location.node_id in self._leaving_nodes:
+                self.evacuation.arrived(key)
         if key in self.waits.waiting:
             for wait in self.waits.ready(key, value.error is not None):
                 self._effects.append(WakeUp(wait))
@@ -456,7 +456,7 @@ class Owner:
             if key[:CLIENT_ID_BYTES] != self.client_id:
                 self.exchange.need(RefInfo(key, self.references.owners.get(key, "")))
 
-    def _on_object_ready(self, client_id: bytes, message: ObjectReady) -> None:
+    def _on_object_ready(self, client_id: bytes, message: wm.ObjectReady) -> None:
         key = message.object_id
         self.exchange.stop_waiting(key)
         if message.value.contained and self.references.is_held(key):

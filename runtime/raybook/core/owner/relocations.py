@@ -55,8 +55,7 @@ class Move(msgspec.Struct):
     tasks: pushed with the old location. passed_on: a borrower had such tasks, too."""
 
     key: bytes
-    old_offset: int
-    size: int
+    old: Location
     asker: bytes
     is_own_region: bool
     location: Location
@@ -155,7 +154,8 @@ class Relocations:
             value = self._objects.values.get(key)
             old = value.location if value is not None else None
             offset, size = spilling.offered.get(key, (-1, 0))
-            if value is None or old is None or old.spill_path or old.offset != offset:
+            where = (old.node_id, old.offset, old.spill_path) if old is not None else None
+            if value is None or old is None or where != (spilling.node_id, offset, ""):
                 dead.append((spilling.node_id, message.path, item.offset, size))
                 continue
             alive += 1
@@ -177,9 +177,7 @@ class Relocations:
         is_own = self._objects.own_regions.get(key) == old.offset
         passed_on = bool(asker and tasks)
         self.has_work = True
-        self._moves[key] = Move(
-            key, old.offset, old.size, asker, is_own, new, tasks, passed_on, told=set(), noted=set()
-        )
+        self._moves[key] = Move(key, old, asker, is_own, new, tasks, passed_on, told=set(), noted=set())
 
     def _arguments_in_flight(self) -> dict[bytes, list[bytes]]:
         """Objects that pushed tasks have as arguments. Cost: a walk over all unfinished tasks, 40 ns each."""
@@ -190,6 +188,21 @@ class Relocations:
                     busy.setdefault(ref.object_id, []).append(task_id)
         return busy
 
+    # What leaves its node
+
+    def move_away(self, key: bytes, new: Location) -> None:
+        """An object of ours has been brought to another node: from now on that is where it is read."""
+        value = self._objects.values[key]
+        assert value.location is not None, "what lies nowhere cannot be moved"
+        self._start(key, value.location, new, b"", self._arguments_in_flight().get(key, []))
+        value.location = new
+        self._look_ms = 0
+        self._effects.append(LookAgain())
+
+    def is_moving(self, key: bytes) -> bool:
+        """Whether its old place is being left."""
+        return key in self._moves
+
     # What other processes say
 
     def on_object_moved(self, owner_id: bytes, message: ObjectMoved) -> None:
@@ -198,19 +211,22 @@ class Relocations:
         value = self._objects.values.get(key)
         old = value.location if value is not None else None
         tasks: list[bytes] = []
-        if value is not None and old is not None and not old.spill_path and old.offset == message.old_offset:
+        # A file is left only together with its node, for another one.
+        is_old = old is not None and (not old.spill_path or old.node_id != message.location.node_id)
+        if value is not None and is_old and old is not None and old.offset == message.old_offset:
             value.location = message.location
             self._objects.elsewhere.pop(key, None)
             tasks = self._arguments_in_flight().get(key, [])
-        place = Location(message.location.node_id, message.old_offset, message.location.size)
-        self._start(key, place, message.location, owner_id, tasks)
+        if old is None or old.offset != message.old_offset:
+            old = Location(message.location.node_id, message.old_offset, message.location.size)
+        self._start(key, old, message.location, owner_id, tasks)
         self._look_ms = 0
         self._effects.append(LookAgain())
 
     def on_move_noted(self, client_id: bytes, message: MoveNoted) -> None:
         """A borrower looks at the old place no longer."""
         move = self._moves.get(message.object_id)
-        if move is not None and move.old_offset == message.old_offset:
+        if move is not None and move.old.offset == message.old_offset:
             move.noted.add(client_id)
             move.passed_on = move.passed_on or message.passed_on
             self._look_ms = 0
@@ -240,7 +256,7 @@ class Relocations:
         self._report(now_ms)
 
     def _is_left(self, move: Move) -> bool:
-        if self._pins.is_pinned(move.old_offset):
+        if self._pins.is_pinned(move.old.offset):
             return False
         tasks = self._tasks.tasks
         move.tasks = [task_id for task_id in move.tasks if task_id in tasks]
@@ -253,7 +269,7 @@ class Relocations:
             return True
         for client_id in sorted(borrowers - move.told):
             move.told.add(client_id)
-            self._effects.append(ToPeer(client_id, "", ObjectMoved(move.key, move.old_offset, move.location)))
+            self._effects.append(ToPeer(client_id, "", ObjectMoved(move.key, move.old.offset, move.location)))
         if not borrowers <= move.noted:
             return False
         # A borrower that left without an answer may have handed it on, too.
@@ -272,22 +288,27 @@ class Relocations:
     def _leave(self, move: Move, freed: dict[bytes, list[int]]) -> None:
         del self._moves[move.key]
         if move.asker:
-            self._effects.append(ToPeer(move.asker, "", MoveNoted(move.key, move.old_offset, move.passed_on)))
+            self._effects.append(ToPeer(move.asker, "", MoveNoted(move.key, move.old.offset, move.passed_on)))
             return
         self._free(move, freed)
         if move.is_own_region:
             del self._objects.own_regions[move.key]
         else:
             self._objects.elsewhere.pop(move.key, None)
+        if not move.location.spill_path:
+            self._objects.elsewhere[move.key] = move.location.offset
         if self._round is not None and move.key in self._round.moving:
             self._round.moving.discard(move.key)
-            self._round.freed_bytes += move.size
+            self._round.freed_bytes += move.old.size
 
     def _free(self, move: Move, freed: dict[bytes, list[int]]) -> None:
         if move.is_own_region:
-            self._effects.append(FreeOwn(move.old_offset))
+            self._effects.append(FreeOwn(move.old.offset))
+        elif move.old.spill_path:
+            # Whoever has mapped the file keeps it, so it may go as a whole, and no part of it before.
+            self._leave_file(move.old, clears=False)
         else:
-            freed.setdefault(move.location.node_id, []).append(move.old_offset)
+            freed.setdefault(move.old.node_id, []).append(move.old.offset)
 
     def _report(self, now_ms: int) -> None:
         """Answer the raylet once what can leave soon has left."""
@@ -315,18 +336,27 @@ class Relocations:
 
     # Ends
 
-    def removed(self, key: bytes, location: Location) -> None:
-        """An object of ours that was on disk is garbage: so is its range of the file, and the file after the last one."""
-        self.has_work = True
+    def forgotten(self, key: bytes) -> None:
+        """An object of ours that lies in an arena is garbage: so is the place that it was leaving, if it was."""
         move = self._moves.pop(key, None)
         if move is not None and not move.asker:
             freed: dict[bytes, list[int]] = {}
             self._free(move, freed)
             self._tell_freed(freed)
+
+    def removed(self, key: bytes, location: Location) -> None:
+        """An object of ours that was on disk is garbage: so is its range of the file, and the file after the last one."""
+        self.has_work = True
+        self.forgotten(key)
+        self._leave_file(location)
+
+    def _leave_file(self, location: Location, clears: bool = True) -> None:
+        """One object less lies in a file. clears: its range may be used for nothing any more."""
         left = self._files.get(location.spill_path, 1) - 1
         if left:
             self._files[location.spill_path] = left
-            self._dead_ranges.append((location.node_id, location.spill_path, location.offset, location.size))
+            if clears:
+                self._dead_ranges.append((location.node_id, location.spill_path, location.offset, location.size))
             return
         self._files.pop(location.spill_path, None)
         self._dead_files[location.spill_path] = location.node_id
@@ -365,7 +395,8 @@ class Relocations:
             if not move.asker:
                 assert value is not None and value.location is move.location, "a moved object is not where it went"
                 places = self._objects.own_regions if move.is_own_region else self._objects.elsewhere
-                assert places.get(key) == move.old_offset, "a place that is being left is not known any more"
+                known = move.old.spill_path or places.get(key) == move.old.offset
+                assert known, "a place that is being left is not known any more"
         for path, count in self._files.items():
             assert count > 0, f"the file {path} has no object and was not deleted"
 

@@ -5,6 +5,8 @@ Amounts are the user's numbers; None means "as the machine has".
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from raybook.base.tls_files import TlsFiles
@@ -31,6 +33,15 @@ class NodeAmounts(msgspec.Struct, frozen=True):
     custom: dict[str, float] = {}
 
 
+class AutoscaleBounds(msgspec.Struct):
+    """How many nodes there may be beside the head, and what each has. ``node_cpus`` None: as many as the head."""
+
+    min_nodes: int
+    max_nodes: int
+    node_cpus: float | None = None
+    idle_timeout_s: float = 60.0
+
+
 class HeadOptions(msgspec.Struct):
     """Starter → head. ``owner`` None: the cluster persists until it is stopped. ``serve_grpc``: listen for the CLI and
     the Jupyter server too, in the background."""
@@ -50,8 +61,21 @@ class HeadOptions(msgspec.Struct):
     http_host: str = "127.0.0.1"
     http_port: int | None = None
     """Where the HTTP door listens beside its Unix socket; 0: at any free port; None: at none."""
+    autoscale: AutoscaleBounds | None = None
+    """Nodes of this machine come and go; None: the head is the only one."""
     session_port: int | None = None
     """Where thin clients knock, on ``host``, beside the Unix socket; 0: at any free port; None: at none."""
+
+
+class AutoscalerOptions(msgspec.Struct):
+    """Starter → autoscaler process beside a GCS. ``configuration``: as ``core/autoscaler/configuration`` has it."""
+
+    ready_fd: int
+    session_dir: str
+    token_file: str
+    gcs_address: str
+    configuration: dict[str, Any]
+    host: str = "127.0.0.1"
 
 
 class GcsOptions(msgspec.Struct):
@@ -68,6 +92,8 @@ class GcsOptions(msgspec.Struct):
     metrics_port: int | None = None
     http_host: str = "127.0.0.1"
     http_port: int | None = None
+    owner: OwnerProcess | None = None
+    """The cluster ends with this process; None: when it is stopped."""
     tls: TlsFiles | None = None
     """What the GCS shows to nodes and asks of them; None: no TLS."""
     store_file: str = ""
@@ -88,6 +114,8 @@ class NodeOptions(msgspec.Struct):
     labels: dict[str, str] = {}
     host: str = "127.0.0.1"
     is_head: bool = False
+    owner: OwnerProcess | None = None
+    """The node ends with this process; None: with its cluster."""
     session_port: int | None = None
     """Of a head: where thin clients knock, on ``host``; 0: at any free port; None: at the Unix socket only."""
     tls: TlsFiles | None = None

@@ -11,6 +11,14 @@ import msgspec
 from raybook.base.facts import Fact
 from raybook.base.specs import ActorSpec, Endpoint, PlacementGroupSpec
 from raybook.protocol.messages.output import WorkerLine
+from raybook.protocol.messages.scaling import (
+    AutoscalerReply,
+    ClusterLoad,
+    GetAutoscaler,
+    GetClusterLoad,
+    ReportAutoscaler,
+    ShapeCount,
+)
 from raybook.protocol.messages.survey import Survey, SurveyReply
 
 
@@ -31,6 +39,8 @@ class NodeInfo(msgspec.Struct):
     alive: bool = True
     death_reason: str = ""
     gateway_address: str = ""
+    draining: str = ""
+    """Why it takes no new work and is about to leave; "" when it is not."""
 
 
 class RegisterNode(msgspec.Struct):
@@ -38,15 +48,44 @@ class RegisterNode(msgspec.Struct):
 
 
 class ReportNode(msgspec.Struct):
-    """Heartbeat with the node's view of itself. ``demand``: queued shapes with counts, for the autoscaler."""
+    """Heartbeat with the node's view of itself. ``demand``: what queues there and could run on a node that is yet to come.
+    ``busy``: what keeps it from being idle. ``activity``: another number when it was busy since the last report.
+    ``queued_actors``: placed there and waiting for room."""
 
     node_id: bytes
     resources_available: dict[str, int] = {}
-    demand: list[tuple[dict[str, int], int]] = []
+    demand: list[ShapeCount] = []
+    busy: str = ""
+    activity: int = 0
+    queued_actors: list[bytes] = []
 
 
 class ListNodes(msgspec.Struct):
     pass
+
+
+class DrainNode(msgspec.Struct):
+    """Empty a node, then have it leave. reason: a name of ``core/node/drain``; message: for people. deadline_ms: from now
+    on; at it the node leaves with whatever still runs there. -1: it takes as long as it takes."""
+
+    node_id: bytes
+    reason: str
+    message: str = ""
+    deadline_ms: int = -1
+
+
+class DrainNodeReply(msgspec.Struct):
+    """``accepted`` also for a node that is dead already. ``rejection``: why it was not."""
+
+    accepted: bool
+    rejection: str = ""
+
+
+class UnregisterNode(msgspec.Struct):
+    """raylet → GCS: this node leaves now, on purpose."""
+
+    node_id: bytes
+    reason: str = ""
 
 
 class NodeList(msgspec.Struct):
@@ -189,6 +228,8 @@ class ActorInfo(msgspec.Struct):
     resources: dict[str, int] = {}
     death_code: str = ""
     """Exception class that calls raise when it is DEAD; "" for ActorDiedError."""
+    moving: bool = False
+    """Its node drains: this life takes no more calls, and the next one, elsewhere, takes those that wait."""
 
 
 class ListActors(msgspec.Struct):
@@ -377,6 +418,8 @@ METHODS: dict[str, tuple[type, type]] = {
     "ReportNode": (ReportNode, Empty),
     "ListNodes": (ListNodes, NodeList),
     "WatchNodes": (WatchNodes, NodesDelta),
+    "DrainNode": (DrainNode, DrainNodeReply),
+    "UnregisterNode": (UnregisterNode, Empty),
     "RegisterJob": (RegisterJob, Empty),
     "FinishJob": (FinishJob, Empty),
     "ListJobs": (ListJobs, JobList),
@@ -403,4 +446,7 @@ METHODS: dict[str, tuple[type, type]] = {
     "GetFacts": (GetFacts, FactsReply),
     "ClusterStatus": (ClusterStatus, ClusterStatusReply),
     "StopCluster": (StopCluster, Empty),
+    "GetClusterLoad": (GetClusterLoad, ClusterLoad),
+    "ReportAutoscaler": (ReportAutoscaler, Empty),
+    "GetAutoscaler": (GetAutoscaler, AutoscalerReply),
 }

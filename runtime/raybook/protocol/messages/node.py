@@ -34,6 +34,19 @@ class StopActor(msgspec.Struct):
     reason: str = ""
 
 
+class RecallActor(msgspec.Struct):
+    """Another node has room: give an actor back that still queues here."""
+
+    actor_id: bytes
+    incarnation: int
+
+
+class RecallActorReply(msgspec.Struct):
+    """``recalled`` false: it has begun, or is not here."""
+
+    recalled: bool
+
+
 class PlacedBundle(msgspec.Struct):
     """A bundle of a placement group, by its index in the group."""
 
@@ -101,6 +114,22 @@ class StopNode(msgspec.Struct):
     reason: str = ""
 
 
+class DrainRaylet(msgspec.Struct):
+    """Take no new work, and leave when you are empty, or at the deadline; fields as in ``DrainNode``."""
+
+    reason: str
+    message: str = ""
+    deadline_ms: int = -1
+
+
+class DrainRayletReply(msgspec.Struct):
+    """``draining``: what it does now, for people."""
+
+    accepted: bool
+    rejection: str = ""
+    draining: str = ""
+
+
 class GcsMoved(msgspec.Struct):
     """A GCS that was started anew speaks: it is at this host:port from now on; "": where it was."""
 
@@ -135,6 +164,7 @@ class NodeStats(msgspec.Struct):
 METHODS: dict[str, tuple[type, type]] = {
     "PlaceActor": (PlaceActor, PlaceActorReply),
     "StopActor": (StopActor, Empty),
+    "RecallActor": (RecallActor, RecallActorReply),
     "PrepareBundles": (PrepareBundles, PrepareBundlesReply),
     "CommitBundles": (CommitBundles, Empty),
     "ReturnBundles": (ReturnBundles, ReturnBundlesReply),
@@ -142,6 +172,7 @@ METHODS: dict[str, tuple[type, type]] = {
     "DeliverLines": (DeliverLines, Empty),
     "SetObserved": (SetObserved, Empty),
     "StopNode": (StopNode, Empty),
+    "DrainRaylet": (DrainRaylet, DrainRayletReply),
     "GcsMoved": (GcsMoved, Empty),
     "GetNodeStats": (GetNodeStats, NodeStats),
     "SurveyNode": (SurveyNode, NodeSurvey),

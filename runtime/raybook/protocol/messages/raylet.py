@@ -217,6 +217,8 @@ class ActorUpdate(msgspec.Struct, tag=20, array_like=True):
     pid: int = 0
     death_code: str = ""
     """Exception class of calls when DEAD; "" for ActorDiedError."""
+    moving: bool = False
+    """Its node drains: send nothing more to this life; what waits is for the next one."""
 
 
 class PublishFacts(msgspec.Struct, tag=21, array_like=True):
@@ -319,6 +321,29 @@ class DropCopies(msgspec.Struct, tag=33, array_like=True):
     object_ids: list[bytes]
 
 
+class NodeDraining(msgspec.Struct, tag=70, array_like=True):
+    """raylet → client: this node is about to leave: move away what of yours lies there."""
+
+    node_id: bytes
+
+
+class TakeObject(msgspec.Struct, tag=71, array_like=True):
+    """owner → its raylet: an object of mine lies on a node that drains. Bring it here, and let it be mine here: sealed in
+    this node's arena like a result. Answered by ``ObjectTaken``."""
+
+    object_id: bytes
+    location: Location
+
+
+class ObjectTaken(msgspec.Struct, tag=72, array_like=True):
+    """raylet → owner: it lies at ``offset`` of this node's arena, and is yours to free. -1: it does not; ``reason`` is for
+    people."""
+
+    object_id: bytes
+    offset: int
+    reason: str = ""
+
+
 class FetchDelayed(msgspec.Struct, tag=34, array_like=True):
     """raylet → client: why a fetch waits, for people."""
 
@@ -353,6 +378,9 @@ RayletMessage = (
     | FetchObject
     | ObjectFetched
     | DropCopies
+    | NodeDraining
+    | TakeObject
+    | ObjectTaken
     | FetchDelayed
     | RecallCopies
     | CopiesRecalled

@@ -54,6 +54,16 @@ class GcsStub:
                 request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.WatchNodes.SerializeToString,
                 response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.NodesDelta.FromString,
                 _registered_method=True)
+        self.DrainNode = channel.unary_unary(
+                '/raybook.Gcs/DrainNode',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.DrainNode.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.DrainNodeReply.FromString,
+                _registered_method=True)
+        self.UnregisterNode = channel.unary_unary(
+                '/raybook.Gcs/UnregisterNode',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.UnregisterNode.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+                _registered_method=True)
         self.RegisterJob = channel.unary_unary(
                 '/raybook.Gcs/RegisterJob',
                 request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.RegisterJob.SerializeToString,
@@ -184,6 +194,21 @@ class GcsStub:
                 request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.StopCluster.SerializeToString,
                 response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
                 _registered_method=True)
+        self.GetClusterLoad = channel.unary_unary(
+                '/raybook.Gcs/GetClusterLoad',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.GetClusterLoad.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.ClusterLoad.FromString,
+                _registered_method=True)
+        self.ReportAutoscaler = channel.unary_unary(
+                '/raybook.Gcs/ReportAutoscaler',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.ReportAutoscaler.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+                _registered_method=True)
+        self.GetAutoscaler = channel.unary_unary(
+                '/raybook.Gcs/GetAutoscaler',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.GetAutoscaler.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.AutoscalerReply.FromString,
+                _registered_method=True)
 
 
 class GcsServicer:
@@ -208,6 +233,18 @@ class GcsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchNodes(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DrainNode(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnregisterNode(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -369,6 +406,24 @@ class GcsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetClusterLoad(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportAutoscaler(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAutoscaler(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GcsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -391,6 +446,16 @@ def add_GcsServicer_to_server(servicer, server):
                     servicer.WatchNodes,
                     request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.WatchNodes.FromString,
                     response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.NodesDelta.SerializeToString,
+            ),
+            'DrainNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainNode,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.DrainNode.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.DrainNodeReply.SerializeToString,
+            ),
+            'UnregisterNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnregisterNode,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.UnregisterNode.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.SerializeToString,
             ),
             'RegisterJob': grpc.unary_unary_rpc_method_handler(
                     servicer.RegisterJob,
@@ -522,6 +587,21 @@ def add_GcsServicer_to_server(servicer, server):
                     request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.StopCluster.FromString,
                     response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.SerializeToString,
             ),
+            'GetClusterLoad': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetClusterLoad,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.GetClusterLoad.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.ClusterLoad.SerializeToString,
+            ),
+            'ReportAutoscaler': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportAutoscaler,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.ReportAutoscaler.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.SerializeToString,
+            ),
+            'GetAutoscaler': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAutoscaler,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.GetAutoscaler.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.AutoscalerReply.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'raybook.Gcs', rpc_method_handlers)
@@ -631,6 +711,60 @@ class Gcs:
             '/raybook.Gcs/WatchNodes',
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.WatchNodes.SerializeToString,
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.NodesDelta.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Gcs/DrainNode',
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.DrainNode.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.DrainNodeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnregisterNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Gcs/UnregisterNode',
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.UnregisterNode.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1333,6 +1467,87 @@ class Gcs:
             '/raybook.Gcs/StopCluster',
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.StopCluster.SerializeToString,
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetClusterLoad(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Gcs/GetClusterLoad',
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.GetClusterLoad.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.ClusterLoad.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportAutoscaler(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Gcs/ReportAutoscaler',
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.ReportAutoscaler.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAutoscaler(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Gcs/GetAutoscaler',
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.GetAutoscaler.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.AutoscalerReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from raybook.protocol.proto import gcs_pb2 as raybook_dot_protocol_dot_proto_dot_gcs__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#raybook/protocol/proto/raylet.proto\x12\x07raybook\x1a raybook/protocol/proto/gcs.proto\"U\n\nPlaceActor\x12 \n\x04spec\x18\x01 \x01(\x0b\x32\x12.raybook.ActorSpec\x12\x13\n\x0bincarnation\x18\x02 \x01(\x03\x12\x10\n\x08restarts\x18\x03 \x01(\x03\"3\n\x0fPlaceActorReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\"T\n\tStopActor\x12\x10\n\x08\x61\x63tor_id\x18\x01 \x01(\x0c\x12\x13\n\x0bincarnation\x18\x02 \x01(\x03\x12\x10\n\x08graceful\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\"|\n\x0cPlacedBundle\x12\r\n\x05index\x18\x01 \x01(\x03\x12/\n\x05shape\x18\x02 \x03(\x0b\x32 .raybook.PlacedBundle.ShapeEntry\x1a,\n\nShapeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"k\n\x0ePrepareBundles\x12\x10\n\x08group_id\x18\x01 \x01(\x0c\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x03\x12&\n\x07\x62undles\x18\x03 \x03(\x0b\x32\x15.raybook.PlacedBundle\x12\x0e\n\x06\x63ommit\x18\x04 \x01(\x08\"7\n\x13PrepareBundlesReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\"2\n\rCommitBundles\x12\x10\n\x08group_id\x18\x01 \x01(\x0c\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x03\"d\n\rReturnBundles\x12\x10\n\x08group_id\x18\x01 \x01(\x0c\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x03\x12\x0f\n\x07indices\x18\x03 \x03(\x03\x12\x0f\n\x07removed\x18\x04 \x01(\x08\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\"\n\x12ReturnBundlesReply\x12\x0c\n\x04\x66ree\x18\x01 \x01(\x08\"1\n\x0c\x41\x63torChanged\x12!\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x12.raybook.ActorInfo\"2\n\x0c\x44\x65liverLines\x12\"\n\x05lines\x18\x01 \x03(\x0b\x32\x13.raybook.WorkerLine\"\x1d\n\x0bSetObserved\x12\x0e\n\x06\x61\x63tive\x18\x01 \x01(\x08\"\x1a\n\x08StopNode\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x1b\n\x08GcsMoved\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\"\x0e\n\x0cGetNodeStats\"\xb3\x01\n\nWorkerInfo\x12\x11\n\tworker_id\x18\x01 \x01(\x0c\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12\r\n\x05state\x18\x03 \x01(\t\x12\x33\n\x08\x61ssigned\x18\x04 \x03(\x0b\x32!.raybook.WorkerInfo.AssignedEntry\x12\x10\n\x08\x61\x63tor_id\x18\x05 \x01(\x0c\x1a/\n\rAssignedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xe2\x01\n\tNodeStats\x12$\n\x07workers\x18\x01 \x03(\x0b\x32\x13.raybook.WorkerInfo\x12\x18\n\x10store_used_bytes\x18\x02 \x01(\x03\x12\x1c\n\x14store_capacity_bytes\x18\x03 \x01(\x03\x12\x0f\n\x07waiting\x18\x04 \x03(\t\x12\x34\n\ttransfers\x18\x05 \x03(\x0b\x32!.raybook.NodeStats.TransfersEntry\x1a\x30\n\x0eTransfersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\")\n\nSurveyNode\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x03\"G\n\nNodeSurvey\x12)\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\x17.raybook.ProcessAccount\x12\x0e\n\x06silent\x18\x02 \x03(\x03\x32\xb2\x05\n\x06Raylet\x12;\n\nPlaceActor\x12\x13.raybook.PlaceActor\x1a\x18.raybook.PlaceActorReply\x12/\n\tStopActor\x12\x12.raybook.StopActor\x1a\x0e.raybook.Empty\x12G\n\x0ePrepareBundles\x12\x17.raybook.PrepareBundles\x1a\x1c.raybook.PrepareBundlesReply\x12\x37\n\rCommitBundles\x12\x16.raybook.CommitBundles\x1a\x0e.raybook.Empty\x12\x44\n\rReturnBundles\x12\x16.raybook.ReturnBundles\x1a\x1b.raybook.ReturnBundlesReply\x12\x35\n\x0c\x41\x63torChanged\x12\x15.raybook.ActorChanged\x1a\x0e.raybook.Empty\x12\x35\n\x0c\x44\x65liverLines\x12\x15.raybook.DeliverLines\x1a\x0e.raybook.Empty\x12\x33\n\x0bSetObserved\x12\x14.raybook.SetObserved\x1a\x0e.raybook.Empty\x12-\n\x08StopNode\x12\x11.raybook.StopNode\x1a\x0e.raybook.Empty\x12-\n\x08GcsMoved\x12\x11.raybook.GcsMoved\x1a\x0e.raybook.Empty\x12\x39\n\x0cGetNodeStats\x12\x15.raybook.GetNodeStats\x1a\x12.raybook.NodeStats\x12\x36\n\nSurveyNode\x12\x13.raybook.SurveyNode\x1a\x13.raybook.NodeSurveyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#raybook/protocol/proto/raylet.proto\x12\x07raybook\x1a raybook/protocol/proto/gcs.proto\"U\n\nPlaceActor\x12 \n\x04spec\x18\x01 \x01(\x0b\x32\x12.raybook.ActorSpec\x12\x13\n\x0bincarnation\x18\x02 \x01(\x03\x12\x10\n\x08restarts\x18\x03 \x01(\x03\"3\n\x0fPlaceActorReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\"T\n\tStopActor\x12\x10\n\x08\x61\x63tor_id\x18\x01 \x01(\x0c\x12\x13\n\x0bincarnation\x18\x02 \x01(\x03\x12\x10\n\x08graceful\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\"|\n\x0cPlacedBundle\x12\r\n\x05index\x18\x01 \x01(\x03\x12/\n\x05shape\x18\x02 \x03(\x0b\x32 .raybook.PlacedBundle.ShapeEntry\x1a,\n\nShapeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"k\n\x0ePrepareBundles\x12\x10\n\x08group_id\x18\x01 \x01(\x0c\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x03\x12&\n\x07\x62undles\x18\x03 \x03(\x0b\x32\x15.raybook.PlacedBundle\x12\x0e\n\x06\x63ommit\x18\x04 \x01(\x08\"7\n\x13PrepareBundlesReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\"2\n\rCommitBundles\x12\x10\n\x08group_id\x18\x01 \x01(\x0c\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x03\"d\n\rReturnBundles\x12\x10\n\x08group_id\x18\x01 \x01(\x0c\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x03\x12\x0f\n\x07indices\x18\x03 \x03(\x03\x12\x0f\n\x07removed\x18\x04 \x01(\x08\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\"\n\x12ReturnBundlesReply\x12\x0c\n\x04\x66ree\x18\x01 \x01(\x08\"1\n\x0c\x41\x63torChanged\x12!\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x12.raybook.ActorInfo\"2\n\x0c\x44\x65liverLines\x12\"\n\x05lines\x18\x01 \x03(\x0b\x32\x13.raybook.WorkerLine\"\x1d\n\x0bSetObserved\x12\x0e\n\x06\x61\x63tive\x18\x01 \x01(\x08\"C\n\x0b\x44rainRaylet\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x03 \x01(\x03\"I\n\x10\x44rainRayletReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x11\n\trejection\x18\x02 \x01(\t\x12\x10\n\x08\x64raining\x18\x03 \x01(\t\"\x1a\n\x08StopNode\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x1b\n\x08GcsMoved\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\"\x0e\n\x0cGetNodeStats\"\xb3\x01\n\nWorkerInfo\x12\x11\n\tworker_id\x18\x01 \x01(\x0c\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12\r\n\x05state\x18\x03 \x01(\t\x12\x33\n\x08\x61ssigned\x18\x04 \x03(\x0b\x32!.raybook.WorkerInfo.AssignedEntry\x12\x10\n\x08\x61\x63tor_id\x18\x05 \x01(\x0c\x1a/\n\rAssignedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xe2\x01\n\tNodeStats\x12$\n\x07workers\x18\x01 \x03(\x0b\x32\x13.raybook.WorkerInfo\x12\x18\n\x10store_used_bytes\x18\x02 \x01(\x03\x12\x1c\n\x14store_capacity_bytes\x18\x03 \x01(\x03\x12\x0f\n\x07waiting\x18\x04 \x03(\t\x12\x34\n\ttransfers\x18\x05 \x03(\x0b\x32!.raybook.NodeStats.TransfersEntry\x1a\x30\n\x0eTransfersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\")\n\nSurveyNode\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x03\"G\n\nNodeSurvey\x12)\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\x17.raybook.ProcessAccount\x12\x0e\n\x06silent\x18\x02 \x03(\x03\"4\n\x0bRecallActor\x12\x10\n\x08\x61\x63tor_id\x18\x01 \x01(\x0c\x12\x13\n\x0bincarnation\x18\x02 \x01(\x03\"$\n\x10RecallActorReply\x12\x10\n\x08recalled\x18\x01 \x01(\x08\x32\xb2\x06\n\x06Raylet\x12;\n\nPlaceActor\x12\x13.raybook.PlaceActor\x1a\x18.raybook.PlaceActorReply\x12/\n\tStopActor\x12\x12.raybook.StopActor\x1a\x0e.raybook.Empty\x12>\n\x0bRecallActor\x12\x14.raybook.RecallActor\x1a\x19.raybook.RecallActorReply\x12G\n\x0ePrepareBundles\x12\x17.raybook.PrepareBundles\x1a\x1c.raybook.PrepareBundlesReply\x12\x37\n\rCommitBundles\x12\x16.raybook.CommitBundles\x1a\x0e.raybook.Empty\x12\x44\n\rReturnBundles\x12\x16.raybook.ReturnBundles\x1a\x1b.raybook.ReturnBundlesReply\x12\x35\n\x0c\x41\x63torChanged\x12\x15.raybook.ActorChanged\x1a\x0e.raybook.Empty\x12\x35\n\x0c\x44\x65liverLines\x12\x15.raybook.DeliverLines\x1a\x0e.raybook.Empty\x12\x33\n\x0bSetObserved\x12\x14.raybook.SetObserved\x1a\x0e.raybook.Empty\x12-\n\x08StopNode\x12\x11.raybook.StopNode\x1a\x0e.raybook.Empty\x12>\n\x0b\x44rainRaylet\x12\x14.raybook.DrainRaylet\x1a\x19.raybook.DrainRayletReply\x12-\n\x08GcsMoved\x12\x11.raybook.GcsMoved\x1a\x0e.raybook.Empty\x12\x39\n\x0cGetNodeStats\x12\x15.raybook.GetNodeStats\x1a\x12.raybook.NodeStats\x12\x36\n\nSurveyNode\x12\x13.raybook.SurveyNode\x1a\x13.raybook.NodeSurveyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -64,24 +64,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELIVERLINES']._serialized_end=891
   _globals['_SETOBSERVED']._serialized_start=893
   _globals['_SETOBSERVED']._serialized_end=922
-  _globals['_STOPNODE']._serialized_start=924
-  _globals['_STOPNODE']._serialized_end=950
-  _globals['_GCSMOVED']._serialized_start=952
-  _globals['_GCSMOVED']._serialized_end=979
-  _globals['_GETNODESTATS']._serialized_start=981
-  _globals['_GETNODESTATS']._serialized_end=995
-  _globals['_WORKERINFO']._serialized_start=998
-  _globals['_WORKERINFO']._serialized_end=1177
-  _globals['_WORKERINFO_ASSIGNEDENTRY']._serialized_start=1130
-  _globals['_WORKERINFO_ASSIGNEDENTRY']._serialized_end=1177
-  _globals['_NODESTATS']._serialized_start=1180
-  _globals['_NODESTATS']._serialized_end=1406
-  _globals['_NODESTATS_TRANSFERSENTRY']._serialized_start=1358
-  _globals['_NODESTATS_TRANSFERSENTRY']._serialized_end=1406
-  _globals['_SURVEYNODE']._serialized_start=1408
-  _globals['_SURVEYNODE']._serialized_end=1449
-  _globals['_NODESURVEY']._serialized_start=1451
-  _globals['_NODESURVEY']._serialized_end=1522
-  _globals['_RAYLET']._serialized_start=1525
-  _globals['_RAYLET']._serialized_end=2215
+  _globals['_DRAINRAYLET']._serialized_start=924
+  _globals['_DRAINRAYLET']._serialized_end=991
+  _globals['_DRAINRAYLETREPLY']._serialized_start=993
+  _globals['_DRAINRAYLETREPLY']._serialized_end=1066
+  _globals['_STOPNODE']._serialized_start=1068
+  _globals['_STOPNODE']._serialized_end=1094
+  _globals['_GCSMOVED']._serialized_start=1096
+  _globals['_GCSMOVED']._serialized_end=1123
+  _globals['_GETNODESTATS']._serialized_start=1125
+  _globals['_GETNODESTATS']._serialized_end=1139
+  _globals['_WORKERINFO']._serialized_start=1142
+  _globals['_WORKERINFO']._serialized_end=1321
+  _globals['_WORKERINFO_ASSIGNEDENTRY']._serialized_start=1274
+  _globals['_WORKERINFO_ASSIGNEDENTRY']._serialized_end=1321
+  _globals['_NODESTATS']._serialized_start=1324
+  _globals['_NODESTATS']._serialized_end=1550
+  _globals['_NODESTATS_TRANSFERSENTRY']._serialized_start=1502
+  _globals['_NODESTATS_TRANSFERSENTRY']._serialized_end=1550
+  _globals['_SURVEYNODE']._serialized_start=1552
+  _globals['_SURVEYNODE']._serialized_end=1593
+  _globals['_NODESURVEY']._serialized_start=1595
+  _globals['_NODESURVEY']._serialized_end=1666
+  _globals['_RECALLACTOR']._serialized_start=1668
+  _globals['_RECALLACTOR']._serialized_end=1720
+  _globals['_RECALLACTORREPLY']._serialized_start=1722
+  _globals['_RECALLACTORREPLY']._serialized_end=1758
+  _globals['_RAYLET']._serialized_start=1761
+  _globals['_RAYLET']._serialized_end=2579
 # @@protoc_insertion_point(module_scope)

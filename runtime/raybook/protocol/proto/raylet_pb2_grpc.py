@@ -45,6 +45,11 @@ class RayletStub:
                 request_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.StopActor.SerializeToString,
                 response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
                 _registered_method=True)
+        self.RecallActor = channel.unary_unary(
+                '/raybook.Raylet/RecallActor',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.RecallActor.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.RecallActorReply.FromString,
+                _registered_method=True)
         self.PrepareBundles = channel.unary_unary(
                 '/raybook.Raylet/PrepareBundles',
                 request_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.PrepareBundles.SerializeToString,
@@ -80,6 +85,11 @@ class RayletStub:
                 request_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.StopNode.SerializeToString,
                 response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
                 _registered_method=True)
+        self.DrainRaylet = channel.unary_unary(
+                '/raybook.Raylet/DrainRaylet',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.DrainRaylet.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.DrainRayletReply.FromString,
+                _registered_method=True)
         self.GcsMoved = channel.unary_unary(
                 '/raybook.Raylet/GcsMoved',
                 request_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.GcsMoved.SerializeToString,
@@ -107,6 +117,12 @@ class RayletServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StopActor(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecallActor(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -154,6 +170,12 @@ class RayletServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DrainRaylet(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GcsMoved(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -184,6 +206,11 @@ def add_RayletServicer_to_server(servicer, server):
                     servicer.StopActor,
                     request_deserializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.StopActor.FromString,
                     response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.SerializeToString,
+            ),
+            'RecallActor': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecallActor,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.RecallActor.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.RecallActorReply.SerializeToString,
             ),
             'PrepareBundles': grpc.unary_unary_rpc_method_handler(
                     servicer.PrepareBundles,
@@ -219,6 +246,11 @@ def add_RayletServicer_to_server(servicer, server):
                     servicer.StopNode,
                     request_deserializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.StopNode.FromString,
                     response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.SerializeToString,
+            ),
+            'DrainRaylet': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainRaylet,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.DrainRaylet.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_raylet__pb2.DrainRayletReply.SerializeToString,
             ),
             'GcsMoved': grpc.unary_unary_rpc_method_handler(
                     servicer.GcsMoved,
@@ -290,6 +322,33 @@ class Raylet:
             '/raybook.Raylet/StopActor',
             raybook_dot_protocol_dot_proto_dot_raylet__pb2.StopActor.SerializeToString,
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecallActor(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Raylet/RecallActor',
+            raybook_dot_protocol_dot_proto_dot_raylet__pb2.RecallActor.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_raylet__pb2.RecallActorReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -479,6 +538,33 @@ class Raylet:
             '/raybook.Raylet/StopNode',
             raybook_dot_protocol_dot_proto_dot_raylet__pb2.StopNode.SerializeToString,
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainRaylet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Raylet/DrainRaylet',
+            raybook_dot_protocol_dot_proto_dot_raylet__pb2.DrainRaylet.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_raylet__pb2.DrainRayletReply.FromString,
             options,
             channel_credentials,
             insecure,
