@@ -121,7 +121,7 @@ def test_victims_are_numbered_over_nodes_first() -> None:
 
 @pytest.mark.slow
 def test_the_chaos_of_a_seed_is_played_in_virtual_time() -> None:
-    world = make_chaos_world(7, 20).run()
+    world = make_chaos_world(3, 20).run()
 
-    assert world.faults.schedule == draw_chaos(7, 20)
+    assert world.faults.schedule == draw_chaos(3, 20)
     assert world.dead_nodes and world.ledger.ends.get("made again", 0) > 0
