@@ -317,7 +317,7 @@ class Spillover:
         if target.soft:
             return None
         why = self._why_absent(target.node_id)
-        if not why and demand.looks < UNKNOWN_LOOKS:
+        if not why and demand.looks < UNKNOWN_LOOKS and target.node_id != self._here:
             # It may have joined a moment ago, and whoever names it may have heard of that first.
             return {}
         why = why or "which is dead or was never in this cluster"
