@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from raybook.base.facts import ACTOR_ALIVE, ACTOR_DEAD, ACTOR_RESTARTING
+from raybook.base.facts import ACTOR_ALIVE, ACTOR_DEAD, ACTOR_PENDING, ACTOR_RESTARTING
 from raybook.base.specs import Endpoint
 from raybook.core.owner.actor_queue import ActorQueue
 from raybook.core.owner.records import FunctionStats, TaskRecord
@@ -72,3 +72,20 @@ def test_a_call_that_stands_aside_outlives_a_restart_and_fails_with_the_death():
     failed = queue.update(ActorUpdate(ACTOR, ACTOR_DEAD, None, 1, death="It is gone."))
     assert [(record, error.code) for record, error in failed] == [(late, "ActorDiedError")]
     queue.check_invariants()
+
+
+def test_what_was_known_before_an_actor_was_alive_does_not_put_it_back():
+    """The answer to a question may come after the news."""
+    queue = ActorQueue(ACTOR)
+    for state in (ACTOR_PENDING, ACTOR_ALIVE, ACTOR_PENDING, ACTOR_RESTARTING):
+        queue.update(ActorUpdate(ACTOR, state, Endpoint(b"w" * 8, b"n" * 8, "somewhere"), 0))
+    assert queue.state == ACTOR_ALIVE
+    queue.update(ActorUpdate(ACTOR, ACTOR_RESTARTING, None, 1))
+    assert queue.state == ACTOR_RESTARTING
+
+
+def test_a_dead_actor_stays_dead_whatever_is_told_late():
+    queue = ActorQueue(ACTOR)
+    queue.update(ActorUpdate(ACTOR, ACTOR_DEAD, None, 1, death="It is gone."))
+    queue.update(ActorUpdate(ACTOR, ACTOR_ALIVE, Endpoint(b"w" * 8, b"n" * 8, "somewhere"), 1))
+    assert queue.state == ACTOR_DEAD

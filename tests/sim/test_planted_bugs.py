@@ -149,10 +149,11 @@ def a_neighbours_result_is_taken(patch: pytest.MonkeyPatch) -> None:
 def retries_are_not_counted(patch: pytest.MonkeyPatch) -> None:
     """values: code runs more often than it may."""
 
-    def broken(record: Any) -> None:
+    def broken(record: Any) -> bool:
         record.spec.attempt += 1
+        return True
 
-    patch.setattr(TaskManager, "_spend", staticmethod(broken))
+    patch.setattr(TaskManager, "spend", staticmethod(broken))
 
 
 def calls_overtake(patch: pytest.MonkeyPatch) -> None:

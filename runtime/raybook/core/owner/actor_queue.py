@@ -20,6 +20,7 @@ from raybook.core.owner.records import PushTo, TaskRecord
 from raybook.protocol.messages.raylet import ActorUpdate
 from raybook.protocol.messages.worker import PushCalls, TaskSpec
 
+BEFORE_ALIVE = (ACTOR_PENDING, ACTOR_RESTARTING)
 ACTOR_OUT_OF_MEMORY = "ActorOutOfMemoryError"
 PUSH_BATCH = 512
 """Calls in one message: large enough to amortise framing, small enough to start work at once."""
@@ -143,6 +144,11 @@ class ActorQueue:
         if update.incarnation < self.incarnation:
             return []
         if update.state == ACTOR_ALIVE and update.incarnation == self.ending:
+            return []
+        if self.state == ACTOR_DEAD or (
+            self.state == ACTOR_ALIVE and update.incarnation == self.incarnation and update.state in BEFORE_ALIVE
+        ):
+            # What was known when a raylet asked, told after the news: a life does not begin twice.
             return []
         failed: list[tuple[TaskRecord, ErrorValue]] = []
         if update.state == ACTOR_DEAD:
