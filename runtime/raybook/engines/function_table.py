@@ -7,8 +7,6 @@ kept the old function, or an object is rebuilt) brings the code along again.
 
 from __future__ import annotations
 
-from functools import partial
-
 from raybook.core.owner.records import FunctionStats
 from raybook.engines.engine import Function
 from raybook.worker.core_process import CoreProcess
@@ -45,7 +43,7 @@ class FunctionTable:
             # Another thread may enter or forget at the same time.
             if self.known.pop(key, None) is not None:
                 self._bytes -= len(stats.payload)
-                self._core.submit_call(partial(self._forget, key, stats))
+                self._core.submit_call(lambda key=key, stats=stats: self._forget(key, stats))  # type: ignore[misc]
 
     def _forget(self, key: bytes, stats: FunctionStats) -> None:
         """On the I/O thread, which alone knows whether a task has come in between."""
