@@ -213,7 +213,7 @@ class Engine(Protocol):
         """A ref that becomes ``value`` when the group is created."""
 
     def remove_placement_group(self, group_id: bytes) -> None:
-        """Give a group back and end what runs in it. Returns at once; calls made after it find the group removed."""
+        """Give a group back and end what runs in it. Blocks a round trip; calls made after it find the group removed."""
 
     def gcs_call(self, method: str, request: Any) -> Any:
         """One call of the GCS by method name, with the structs of protocol/messages/gcs (blocks a round trip)."""

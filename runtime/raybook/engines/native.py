@@ -234,8 +234,6 @@ class NativeEngine:
             is_unordered=options.is_unordered,
         )  # fmt: skip
         request = gcs.CreateActor(self._actor_spec(spec, state, function, options), options.get_if_exists)
-        if options.strategy:
-            self.placement_groups.settle(options.strategy)
         command = CreateActorCommand(actor_id, record.held or [], options.detached)
         try:
             if options.name:

@@ -17,7 +17,6 @@ from raybook.base.error_values import error_from_code
 from raybook.base.facts import GROUP_CREATED, GROUP_REMOVED
 from raybook.base.ids import IdFactory
 from raybook.base.specs import ErrorValue, PlacementGroupSpec, RefInfo, Value
-from raybook.base.strategies import group_target
 from raybook.core.owner.records import Fulfil, HoldRef
 from raybook.protocol.messages.gcs import (
     CreatePlacementGroup,
@@ -43,8 +42,6 @@ class PlacementGroups:
         self._ids = ids
         self._creations: dict[bytes, GcsRequest] = {}
         """Creations of this process, whose answers say how the group began."""
-        self._homes: set[bytes] = set()
-        """Groups that this process made actors in."""
 
     def create(self, spec: PlacementGroupSpec) -> None:
         """Ask for a group; returns at once, unless it has a name, which may be taken (ValueError)."""
@@ -55,21 +52,11 @@ class PlacementGroups:
             self._answer_of(request, None)
 
     def remove(self, group_id: bytes) -> None:
-        """Give it back. Returns at once, unless this process made an actor in it: then when it has heard of that one's
-        end, so that no later call finds it alive."""
+        """Give it back. Blocks until its nodes know, a round trip: no later task or call finds it, or an actor in it,
+        alive."""
         self._creations.pop(group_id, None)
         request = encode(RemovePlacementGroup(group_id, "remove_placement_group was called"))
-        if group_id in self._homes:
-            self._homes.discard(group_id)
-            self._core.call_gcs("RemovePlacementGroup", request)
-        else:
-            self._core.send_gcs("RemovePlacementGroup", request)
-
-    def settle(self, strategy: str) -> None:
-        """An actor with this strategy is made by this process."""
-        target = group_target(strategy)
-        if target is not None:
-            self._homes.add(target.group_id)
+        self._core.call_gcs("RemovePlacementGroup", request)
 
     def wait(self, group_id: bytes, timeout_s: float) -> bool:
         """Block until the group is created (True), is removed or the time is up (False)."""
