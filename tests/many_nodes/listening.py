@@ -33,11 +33,11 @@ class Door:
 
     def is_framed(self) -> bool:
         """Whether whoever connects is greeted as at a framed socket. Others wait for their visitor to speak."""
-        with self.connect(0.5) as sock:
-            try:
+        try:
+            with self.connect(0.5) as sock:
                 return sock.recv(len(MAGIC)) == MAGIC
-            except TimeoutError:
-                return False
+        except (TimeoutError, ConnectionRefusedError):  # Silence, or it is gone since it was listed.
+            return False
 
 
 def processes_of_tests() -> list[int]:

@@ -51,6 +51,7 @@ def safe(own_world: None, member: TlsFiles) -> Iterator[Cluster]:
         patch.setenv("RAY_TLS_SERVER_CERT", member.cert)
         patch.setenv("RAY_TLS_SERVER_KEY", member.key)
         patch.setenv("RAY_TLS_CA_CERT", member.ca)
+        patch.setenv("RAYBOOK_WORKER_IDLE_MS", "600000")  # What listens goes on listening while it is tried.
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
         cluster.add_node(num_cpus=2, resources={"second": 1})
     ray.init(address=cluster.address, log_to_driver=False)

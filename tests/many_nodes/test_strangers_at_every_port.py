@@ -52,8 +52,10 @@ class Echo:
 @pytest.fixture(scope="module")
 def two_nodes(own_world: None) -> Iterator[ClusterRecord]:
     """A head with all that it can serve, and a second node; this process is connected, and workers of both have worked."""
-    record = split_cluster.start_head(NodeAmounts(num_cpus=2), metrics_port=0, http_port=0, session_port=0)
-    node = split_cluster.join(record.address, record.token_file, NodeAmounts(num_cpus=2, custom={"second": 1}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAYBOOK_WORKER_IDLE_MS", "600000")  # What listens goes on listening while it is tried.
+        record = split_cluster.start_head(NodeAmounts(num_cpus=2), metrics_port=0, http_port=0, session_port=0)
+        node = split_cluster.join(record.address, record.token_file, NodeAmounts(num_cpus=2, custom={"second": 1}))
     ray.init(address=record.address, log_to_driver=False)
     yield record
     ray.shutdown()
