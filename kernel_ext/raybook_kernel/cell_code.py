@@ -23,7 +23,6 @@ class CellCode:
     code: CodeType
     reads: tuple[str, ...]
     binds: tuple[str, ...]
-    has_result: bool
 
 
 def analysed(source: str, filename: str) -> CellCode:
@@ -33,16 +32,13 @@ def analysed(source: str, filename: str) -> CellCode:
     names = _Names()
     for statement in tree.body:
         names.visit(statement)
-    has_result = bool(tree.body) and isinstance(tree.body[-1], ast.Expr) and not source.rstrip().endswith(";")
-    if has_result:
+    if tree.body and isinstance(tree.body[-1], ast.Expr) and not source.rstrip().endswith(";"):
         last = tree.body[-1]
         assert isinstance(last, ast.Expr)
         tree.body[-1] = ast.copy_location(
             ast.Assign(targets=[ast.Name(id=RESULT, ctx=ast.Store())], value=last.value), last
         )
-    return CellCode(
-        compile(ast.fix_missing_locations(tree), filename, "exec"), tuple(names.reads), tuple(names.binds), has_result
-    )
+    return CellCode(compile(ast.fix_missing_locations(tree), filename, "exec"), tuple(names.reads), tuple(names.binds))
 
 
 class _Names(ast.NodeVisitor):

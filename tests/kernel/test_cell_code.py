@@ -43,7 +43,6 @@ def test_the_last_expression_is_the_value():
     code = analysed("a = 2\na * 3", "<cell>")
     namespace = {}
     exec(code.code, namespace)
-    assert code.has_result
     assert namespace[RESULT] == 6
 
 
@@ -52,7 +51,6 @@ def test_a_cell_without_a_last_expression_has_no_value(cell):
     code = analysed(cell, "<cell>")
     namespace = {"a": 1}
     exec(code.code, namespace)
-    assert not code.has_result
     assert RESULT not in namespace
 
 

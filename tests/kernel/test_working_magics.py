@@ -137,19 +137,29 @@ def test_cancel_takes_a_name_of_tasks(kernel, gate):
     assert "Cancelled 1 task of `sweep`." in kernel.run("%ray_cancel sweep").text
 
 
-def test_an_interrupt_leaves_the_work_and_a_second_one_cancels_it(kernel, gate):
-    kernel.run("import raybook")
-    message_id = kernel.begin(f"refs = [wait_for.remote({str(gate)!r}) for _ in range(2)]\nray.get(refs)")
-    time.sleep(0.5)
+def interrupted_get(kernel, gate: Path) -> str:
+    """What a cell says that waits for two tasks and is interrupted once both have been submitted."""
+    message_id = kernel.begin(
+        f"refs = [wait_for.remote({str(gate)!r}) for _ in range(2)]\nprint('waits')\nray.get(refs)"
+    )
+    kernel.listen_until(lambda message: "waits" in message["content"].get("text", ""))
     kernel.interrupt()
     outcome = kernel.wait(message_id)
     assert "KeyboardInterrupt" in outcome.error
-    assert "The wait is over, the work goes on: 2 `wait_for` of In[" in outcome.text
-    assert kernel.value("len(raybook.wait(refs, num_returns=2, timeout=0)[1])") == 2
-    message_id = kernel.begin("ray.get(refs)")
-    time.sleep(0.3)
+    return outcome.text
+
+
+def test_an_interrupt_ends_the_wait_and_leaves_the_work(kernel, gate):
+    assert "The wait is over, the work goes on: 2 `wait_for` of In[" in interrupted_get(kernel, gate)
+    gate.touch()
+    assert kernel.value("ray.get(refs)") == ["done", "done"]
+
+
+def test_a_second_interrupt_soon_after_cancels_what_the_cell_submitted(kernel, gate):
+    interrupted_get(kernel, gate)
     kernel.interrupt()
-    kernel.wait(message_id)
+    kernel.listen_until(lambda message: "Cancelled 2 tasks of In[" in message["content"].get("text", ""))
+    assert "TaskCancelledError" in kernel.run("ray.get(refs)").error
 
 
 @pytest.mark.parametrize(

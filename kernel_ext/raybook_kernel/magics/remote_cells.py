@@ -18,7 +18,7 @@ import raybook
 from raybook.api.state import nodes
 from raybook.api.strategies import NodeAffinitySchedulingStrategy
 from raybook.observe import bytes_text
-from raybook_kernel.cell_code import CellCode, analysed
+from raybook_kernel.cell_code import RESULT, CellCode, analysed
 from raybook_kernel.magics.arguments import Command, Option, Request
 from raybook_kernel.magics.lines import register_cell
 from raybook_kernel.magics.values import cpu_count, gpu_count
@@ -138,7 +138,7 @@ def _runner(code: CodeType, wanted: tuple[str, ...]) -> Callable[[dict[str, Any]
                 bound[name] = namespace[name]
         if kept_back:
             bound[""] = kept_back
-        return bound, namespace.get("_raybook_result")
+        return bound, namespace.get(RESULT)
 
     return cell
 
