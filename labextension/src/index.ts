@@ -4,6 +4,7 @@
 import { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { ISettingRegistry } from '@jupyterlab/settingregistry';
 
+import { CellViews } from './cellview';
 import { ChipExtension } from './panels/chip';
 
 const PLUGIN_ID = 'raybook:plugin';
@@ -20,4 +21,13 @@ const plugin: JupyterFrontEndPlugin<void> = {
   }
 };
 
-export default plugin;
+const cellViews: JupyterFrontEndPlugin<void> = {
+  id: 'raybook:cell-views',
+  description: 'Draws the live views under cells over the Jupyter server, past the kernel.',
+  autoStart: true,
+  activate: (app: JupyterFrontEnd): void => {
+    app.docRegistry.addWidgetExtension('Notebook', new CellViews(app.serviceManager.serverSettings));
+  }
+};
+
+export default [plugin, cellViews];
