@@ -123,7 +123,7 @@ def _cluster(view: View, now_ms: int, wanted: Filter) -> dict[str, Any]:
 
 
 def _tasks(view: View, now_ms: int, wanted: Filter) -> dict[str, Any]:
-    found = {}
+    found: dict[str, Any] = {}
     for task in view.tasks:
         if (wanted.states and task.state not in wanted.states) or not wanted.has_text(task.name, task.error, task.cell):
             continue
