@@ -24,13 +24,10 @@ from raybook.observe.format import (
 )
 from raybook.observe.history import Curve, Rates
 from raybook.observe.mirror import Mirror, Tables
-from raybook.observe.panel_state import PANELS, ClusterRow, Filter, apply_delta, panel_state, state_delta
 from raybook.observe.schema import (
     VIEW_SCHEMA_VERSION,
     ActorRow,
     ExperimentRow,
-    GpuRow,
-    LogRow,
     NodeRow,
     ObjectRow,
     ResourceRow,
@@ -51,25 +48,19 @@ from raybook.observe.text import (
     task_parts,
     view_text,
 )
-from raybook.observe.view import WIDE_CAPS, Caps, Label, build_view
+from raybook.observe.view import Caps, Label, build_view
 
 __all__ = [
-    "PANELS",
     "STATE_WORDS",
     "VIEW_SCHEMA_VERSION",
-    "WIDE_CAPS",
     "ActorRow",
     "Caps",
     "ClusterRecord",
-    "ClusterRow",
     "Curve",
     "ExperimentRow",
     "FactSource",
     "Feed",
-    "Filter",
-    "GpuRow",
     "Label",
-    "LogRow",
     "Mirror",
     "NodeRow",
     "ObjectRow",
@@ -84,7 +75,6 @@ __all__ = [
     "TrialRow",
     "View",
     "WorkerNote",
-    "apply_delta",
     "build_view",
     "bytes_pair_text",
     "bytes_text",
@@ -96,13 +86,11 @@ __all__ = [
     "json_schema",
     "living_clusters",
     "metric_text",
-    "panel_state",
     "rate_text",
     "registry_dir",
     "resource_text",
     "scaling_lines",
     "shortened",
-    "state_delta",
     "task_parts",
     "view_text",
 ]

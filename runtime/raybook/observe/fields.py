@@ -12,7 +12,6 @@ from raybook.observe.format import shortened
 
 NAME_LENGTH_MAX = 120
 ERROR_LENGTH_MAX = 300
-LINE_LENGTH_MAX = 2_000
 
 
 def text_of(row: Row, *names: str, length_max: int = NAME_LENGTH_MAX) -> str:

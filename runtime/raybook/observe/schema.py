@@ -39,8 +39,7 @@ class TaskGroupRow(msgspec.Struct, frozen=True):
 
 
 class TaskRow(msgspec.Struct, frozen=True):
-    """One recent task. ``duration_ms``: running time so far, or in the end; None before it started. Times: milliseconds
-    since the epoch, 0 for what has not happened."""
+    """One recent task. ``duration_ms``: running time so far, or in the end; None before it started."""
 
     task_id: str
     name: str
@@ -49,11 +48,6 @@ class TaskRow(msgspec.Struct, frozen=True):
     node_id: str = ""
     duration_ms: float | None = None
     error: str = ""
-    submitted_ms: int = 0
-    started_ms: int = 0
-    ended_ms: int = 0
-    cell: str = ""
-    """Where it was submitted, ``In[3]``; "" when that is not known."""
 
 
 class ActorRow(msgspec.Struct, frozen=True):
@@ -114,30 +108,6 @@ class NodeRow(msgspec.Struct, frozen=True):
     """Why it takes no more work; "" while it does."""
     left: bool = False
     """It is not alive because it was drained: nothing was lost with it."""
-
-
-class GpuRow(msgspec.Struct, frozen=True):
-    """One GPU of one node. ``utilization``: 0 to 1, as the device says; ``reserved``: 0 to 1, what tasks and actors hold of
-    it; ``holders``: who they are, with their shares."""
-
-    node_id: str
-    index: int
-    memory_used_bytes: int = 0
-    memory_total_bytes: int = 0
-    utilization: float = 0.0
-    reserved: float = 0.0
-    holders: list[str] = []
-
-
-class LogRow(msgspec.Struct, frozen=True):
-    """One printed line. ``source``: "out" or "err"; ``name``: of the task or actor that printed it."""
-
-    key: str
-    line: str
-    source: str = "out"
-    pid: int = 0
-    name: str = ""
-    node_id: str = ""
 
 
 class TrialRow(msgspec.Struct, frozen=True):
@@ -222,9 +192,6 @@ class View(msgspec.Struct, frozen=True):
     experiments: list[ExperimentRow] = []
     moving: bool = False
     scaling: ScalingRow | None = None
-    gpus: list[GpuRow] = []
-    logs: list[LogRow] = []
-    """The newest lines, oldest first; none unless the caps ask for some."""
 
     def with_only_experiment(self, experiment_id: str) -> View:
         """The same view with one sweep in it (none when it is unknown)."""

@@ -22,13 +22,11 @@ from raybook.base.facts import (
     TASK_RUNNING,
     Row,
 )
-from raybook.observe.fields import ERROR_LENGTH_MAX, LINE_LENGTH_MAX, NAME_LENGTH_MAX, integer_of, number_of, text_of
+from raybook.observe.fields import ERROR_LENGTH_MAX, NAME_LENGTH_MAX, integer_of, number_of, text_of
 from raybook.observe.format import shortened
 from raybook.observe.mirror import Tables
 from raybook.observe.schema import (
     ActorRow,
-    GpuRow,
-    LogRow,
     NodeRow,
     ObjectRow,
     ResourceRow,
@@ -59,15 +57,6 @@ class Caps(msgspec.Struct, frozen=True):
     objects: int = 8
     experiments: int = 3
     trials: int = 20
-    gpus: int = 64
-    logs: int = 0
-
-
-WIDE_CAPS = Caps(
-    task_groups=500, tasks=10_000, actors=5_000, actors_dead=200, nodes=1_000, objects=500, experiments=20, trials=5_000,
-    gpus=1_000, logs=5_000,
-)  # fmt: skip
-"""Of a pane of its own, which scrolls."""
 
 
 class Label(msgspec.Struct, frozen=True):
@@ -124,8 +113,6 @@ def build_view(
         objects=_largest_objects(tables)[: caps.objects],
         experiments=experiments_of(tables, curves, now_ms, caps.experiments, caps.trials),
         scaling=_scaling(tables),
-        gpus=_gpus(tables)[: caps.gpus],
-        logs=_logs(tables, caps.logs),
         moving=any(group.rate_per_s for group in groups) or any(actor.rate_per_s for actor in actors),
     )
 
@@ -257,10 +244,6 @@ def _task(key: str, row: Row, now_ms: float) -> TaskRow:
         node_id=text_of(row, "node_id"),
         duration_ms=max(0.0, (ended or now_ms) - started) if started else None,
         error=text_of(row, "error", length_max=ERROR_LENGTH_MAX),
-        submitted_ms=integer_of(row, "submitted_ms"),
-        started_ms=int(started),
-        ended_ms=int(ended),
-        cell=text_of(row, "cell"),
     )
 
 
@@ -311,40 +294,3 @@ def _largest_objects(tables: Tables) -> list[ObjectRow]:
         for key, row in tables.rows("object").items()
     ]
     return sorted(objects, key=lambda item: (-item.size_bytes, item.object_id))
-
-
-# GPUs and lines.
-
-
-def _gpus(tables: Tables) -> list[GpuRow]:
-    rows = [
-        GpuRow(
-            node_id=text_of(row, "node_id") or key.rpartition("/")[0],
-            index=integer_of(row, "index"),
-            memory_used_bytes=integer_of(row, "memory_used_bytes"),
-            memory_total_bytes=integer_of(row, "memory_total_bytes"),
-            utilization=float(number_of(row, "utilization")),
-            reserved=float(number_of(row, "reserved")),
-            holders=_texts(row, "holders"),
-        )
-        for key, row in tables.rows("gpu").items()
-    ]
-    return sorted(rows, key=lambda gpu: (gpu.node_id, gpu.index))
-
-
-def _logs(tables: Tables, count: int) -> list[LogRow]:
-    """The last lines, in the order in which they were heard of."""
-    if count <= 0:
-        return []
-    newest = list(tables.rows("log").items())[-count:]
-    return [
-        LogRow(
-            key=key,
-            line=text_of(row, "line", length_max=LINE_LENGTH_MAX),
-            source=text_of(row, "source"),
-            pid=integer_of(row, "pid"),
-            name=text_of(row, "name"),
-            node_id=key.rpartition(":")[0],
-        )
-        for key, row in newest
-    ]
