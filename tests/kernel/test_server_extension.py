@@ -79,7 +79,7 @@ def test_a_command_is_refused_without_the_token(jupyter, path, token):
 def test_a_command_with_a_cookie_but_no_xsrf_header_is_refused(jupyter):
     """A page of another site can have a browser send the cookie; it cannot read the header's value."""
     opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()))
-    opener.open(f"{jupyter.url}tree?token={jupyter.token}", timeout=10).read()
+    opener.open(f"{jupyter.url}api/status?token={jupyter.token}", timeout=10).read()
     assert opener.open(f"{jupyter.url}raybook/ping", timeout=10).status == 200
     with pytest.raises(urllib.error.HTTPError) as refused:
         opener.open(urllib.request.Request(f"{jupyter.url}raybook/clusters", b"{}", method="POST"), timeout=10)
@@ -119,7 +119,8 @@ def test_a_route_answers_with_the_token(jupyter, path):
 
 
 def test_ping_says_which_api_it_speaks(jupyter):
-    assert jupyter.get("raybook/ping", token=jupyter.token) == (200, {"api_version": 2})
+    said = {"api_version": 2, "commands": list(COMMANDS), "ws": True}
+    assert jupyter.get("raybook/ping", token=jupyter.token) == (200, said)
 
 
 def test_no_cluster_is_an_answer(jupyter, registry):

@@ -1,7 +1,8 @@
 """Commands: what buttons do to a cluster, by POST to the Jupyter server and from there to the cluster's GCS.
 
 No kernel takes part, so a button works while a cell runs. Each command is a function of the cluster and of the request's
-JSON, which is checked by its type; what it returns is the answer's ``done``.
+JSON, which is checked by its type; what it returns are the answer's fields, of which
+``said`` is for people.
 
 Errors: 400 for a body that is none of the command's, 404 for no such cluster or command, 409 when the cluster refuses, 504
 when it does not answer; the body has ``what`` happened and what to do ``next``.
@@ -68,12 +69,13 @@ async def cancel(remote: RemoteCluster, body: Cancel) -> dict[str, Any]:
         wish["all"] = True
     if body.kernel_id:
         wish["kernel_id"] = body.kernel_id
-    return {"cancelled": await remote.cancel(**wish)}
+    count = await remote.cancel(**wish)
+    return {"cancelled": count, "said": f"Cancelled {count} {'task' if count == 1 else 'tasks'}."}
 
 
 async def kill(remote: RemoteCluster, body: Kill) -> dict[str, Any]:
     await remote.kill_actor(body.actor_id, body.no_restart)
-    return {}
+    return {"said": "The actor is being killed."}
 
 
 def trial_command(verb: str) -> Callable[[RemoteCluster, TrialCommand], Awaitable[dict[str, Any]]]:
@@ -88,13 +90,14 @@ def trial_command(verb: str) -> Callable[[RemoteCluster, TrialCommand], Awaitabl
         errors = [str(answer["error"]) for answer in answers if answer.get("error")]
         if errors:
             raise CommandRefused("; ".join(errors))
-        return {"answers": answers}
+        return {"answers": answers, "said": f"{verb.partition('-')[0].capitalize()} was asked for."}
 
     return command
 
 
 async def scale(remote: RemoteCluster, body: Scale) -> dict[str, Any]:
-    return {"nodes": await scale_to(remote, body.nodes)}
+    count = await scale_to(remote, body.nodes)
+    return {"nodes": count, "said": f"The cluster has {count} {'node' if count == 1 else 'nodes'} that take work."}
 
 
 async def stop(remote: RemoteCluster, body: Nothing) -> dict[str, Any]:
@@ -110,7 +113,7 @@ async def stop(remote: RemoteCluster, body: Nothing) -> dict[str, Any]:
         pass  # It does not listen; its processes are asked below.
     if find_cluster(cluster_id) is not None and not await loop.run_in_executor(None, end_head, remote.record):
         raise CommandRefused(f"The cluster {remote.record.title} (pid {remote.record.head_pid}) did not end.")
-    return {}
+    return {"said": "The cluster has ended."}
 
 
 COMMANDS: dict[str, tuple[type, Callable[[RemoteCluster, Any], Awaitable[dict[str, Any]]]]] = {

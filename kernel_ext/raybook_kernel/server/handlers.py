@@ -1,10 +1,10 @@
 """The routes: HTTP in, JSON out, every one behind the Jupyter server's own login.
 
-    GET  {base_url}raybook/ping                              {"api_version": 2}
+    GET  {base_url}raybook/ping                              {"api_version": 2, "commands": [...], "ws": true}
     GET  {base_url}raybook/clusters                          {"clusters": [record, ...]}
     POST {base_url}raybook/clusters                          start one: see `starting`; {"cluster": record}
     GET  {base_url}raybook/clusters/by-kernel/<kernel_id>    {"cluster": record or null}
-    POST {base_url}raybook/clusters/<cluster>/<command>      see `commands`; {"done": {...}}
+    POST {base_url}raybook/clusters/<cluster>/<command>      see `commands`; {"ok": true, "said": text, ...}
          {base_url}raybook/ws                                see `socket`
 
 Errors: 403 without a token or, for a POST, without the XSRF header, as the server gives it. A kernel that owns nothing is
@@ -66,7 +66,7 @@ class PingHandler(_Handler):
     @web.authenticated
     @authorized
     async def get(self) -> None:
-        self.finish({"api_version": API_VERSION})
+        self.finish({"api_version": API_VERSION, "commands": list(COMMANDS), "ws": True})
 
 
 class ClustersHandler(_Handler):
@@ -135,7 +135,7 @@ class CommandHandler(_Handler):
 
 
 async def _done(work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
-    return {"done": await work}
+    return {"ok": True, **await work}
 
 
 def routes(base_url: str, upstreams: Upstreams | None = None, clusters: ClusterList | None = None) -> list[Any]:

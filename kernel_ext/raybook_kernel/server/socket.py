@@ -1,9 +1,10 @@
-"""The WebSocket `{base_url}raybook/ws`: every pane and view of a page over one connection.
+"""The WebSocket `{base_url}raybook/ws`: every pane and view of a page over one connection. Messages are JSON.
 
-    page → {"op": "subscribe", "sub": n, "cluster": id, "panel": name, "filter": {…}, "since": v, "epoch": e}
-           {"op": "unsubscribe", "sub": n} · {"op": "watch-clusters"} · {"op": "unwatch-clusters"}
-    here → {"sub": n, "version": v, "epoch": e, "snapshot": state}, then "delta" in its place, at most four a second
-           {"sub": n, "error": {"what": …, "next": …}, "final": bool} · {"op": "clusters", "clusters": [record, …]}
+    page → {"op": "subscribe", "sub": n, "cluster": id, "panel": name, "filter": {…}}     again with the same sub: anew
+           {"op": "unsubscribe", "sub": n} · {"op": "watch-clusters"} · {"op": "unwatch-clusters"} · {"op": "ping"}
+    here → {"sub": n, "version": v, "now_ms": t, "snapshot": …}, then with "since" and "delta" (`observe/panels`), at most
+           four a second · {"sub": n, "error": {"what": …, "next": …}}: this subscription is over
+           {"op": "clusters", "clusters": [record, …]} · {"op": "pong"}
 
 A page that reads slowly gets fewer and larger deltas: nothing is queued for it.
 """
@@ -20,9 +21,8 @@ from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.base.websocket import WebSocketMixin
 from tornado import web, websocket
 
-from raybook.observe import Filter
+from raybook.observe import Feed, PanelFilter, PanelStream
 from raybook_kernel.server.cluster_list import ClusterList
-from raybook_kernel.server.panel_channel import PanelChannel
 from raybook_kernel.server.upstreams import Upstream, Upstreams
 
 SUBSCRIPTIONS_MAX = 200
@@ -37,36 +37,29 @@ class Wish(msgspec.Struct):
     sub: int = 0
     cluster: str = ""
     panel: str = "overview"
-    filter: Filter = Filter()
-    since: int | None = None
-    epoch: str | None = None
+    filter: PanelFilter = PanelFilter()
 
 
 class Subscription:
-    """One panel of one page: knows which version it has sent. See ``upstreams.Reader``."""
+    """One panel of one page: what it has been sent. See ``upstreams.Reader``."""
 
-    def __init__(self, socket: PanelSocket, number: int, since: int | None, epoch: str | None) -> None:
+    def __init__(self, socket: PanelSocket, number: int, stream: PanelStream) -> None:
         self._socket = socket
         self._number = number
-        self._since = since
-        self._epoch = epoch
+        self._stream = stream
         self._sending: asyncio.Future[Any] | None = None
-        self._failed = ""
         self.upstream: Upstream | None = None
 
-    def offer(self, channel: PanelChannel) -> None:
+    def offer(self, feed: Feed) -> None:
         if self._sending is not None and not self._sending.done():
             return
-        body = channel.message_for(self._since, self._epoch)
-        if body is not None:
-            self._sending = self._socket.send(b'{"sub":%d,' % self._number + body)
-            self._since, self._epoch, self._failed = channel.version, channel.epoch, ""
+        message = self._stream.message(feed)
+        if message is not None:
+            self._sending = self._socket.send({"sub": self._number, **message})
 
-    def fail(self, what: str, next_step: str, final: bool) -> None:
-        if final or what != self._failed:
-            self._failed = what
-            error = {"sub": self._number, "error": {"what": what, "next": next_step}, "final": final}
-            self._socket.send(msgspec.json.encode(error))
+    def fail(self, what: str, next_step: str) -> None:
+        self._socket.send({"sub": self._number, "error": {"what": what, "next": next_step}})
+        self.end()
 
     def end(self) -> None:
         if self.upstream is not None:
@@ -102,12 +95,14 @@ class PanelSocket(WebSocketMixin, websocket.WebSocketHandler, JupyterHandler):
         try:
             wish = msgspec.json.decode(message, type=Wish)
         except msgspec.MsgspecError as error:
-            self.send(msgspec.json.encode({"op": "error", "error": {"what": f"Not understood: {error}", "next": ""}}))
+            self.send({"op": "error", "error": {"what": f"Not understood: {error}", "next": ""}})
             return
         if wish.op == "subscribe":
             self._subscribe(wish)
         elif wish.op == "unsubscribe":
             self._unsubscribe(wish.sub)
+        elif wish.op == "ping":
+            self.send({"op": "pong"})
         elif wish.op == "watch-clusters":
             self._clusters.add(self._tell_clusters)
         elif wish.op == "unwatch-clusters":
@@ -118,32 +113,38 @@ class PanelSocket(WebSocketMixin, websocket.WebSocketHandler, JupyterHandler):
         for number in list(self._subscriptions):
             self._unsubscribe(number)
 
-    def send(self, text: bytes) -> asyncio.Future[Any] | None:
-        """None when the page is gone."""
+    def send(self, message: dict[str, Any]) -> asyncio.Future[Any] | None:
+        """None when the page is gone; else done when the page has taken it."""
+        return self._write(msgspec.json.encode(message))
+
+    def _write(self, text: bytes) -> asyncio.Future[Any] | None:
         try:
-            return asyncio.ensure_future(_quietly(self.write_message(text.decode())))
+            return asyncio.ensure_future(_quietly(self.write_message(text)))
         except websocket.WebSocketClosedError:
             return None
 
     def _subscribe(self, wish: Wish) -> None:
         self._unsubscribe(wish.sub)
-        subscription = Subscription(self, wish.sub, wish.since, wish.epoch)
         if len(self._subscriptions) >= SUBSCRIPTIONS_MAX:
-            subscription.fail(f"This page follows {SUBSCRIPTIONS_MAX} panels already.", "Close some.", True)
+            self._refuse(wish.sub, f"This page follows {SUBSCRIPTIONS_MAX} panels already.", "Close some.")
+            return
+        try:
+            stream = PanelStream(wish.panel, wish.filter)
+        except ValueError as error:
+            self._refuse(wish.sub, str(error), "")
             return
         upstream = self._upstreams.of(wish.cluster)
         if upstream is None:
-            subscription.fail(
-                f"There is no cluster {wish.cluster!r} (any more).", "The sidebar lists those that run.", True
+            self._refuse(
+                wish.sub, f"There is no cluster {wish.cluster!r} (any more).", "The sidebar lists those that run."
             )
             return
+        subscription = self._subscriptions[wish.sub] = Subscription(self, wish.sub, stream)
         subscription.upstream = upstream
-        try:
-            upstream.add(subscription, wish.panel, wish.filter)
-        except ValueError as error:
-            subscription.fail(str(error), "", True)
-            return
-        self._subscriptions[wish.sub] = subscription
+        upstream.add(subscription)
+
+    def _refuse(self, number: int, what: str, next_step: str) -> None:
+        self.send({"sub": number, "error": {"what": what, "next": next_step}})
 
     def _unsubscribe(self, number: int) -> None:
         known = self._subscriptions.pop(number, None)
@@ -151,7 +152,7 @@ class PanelSocket(WebSocketMixin, websocket.WebSocketHandler, JupyterHandler):
             known.end()
 
     def _tell_clusters(self, body: bytes) -> None:
-        self.send(body)
+        self._write(body)
 
 
 async def _quietly(sending: Any) -> None:

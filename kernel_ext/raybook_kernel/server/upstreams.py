@@ -1,43 +1,35 @@
 """Upstreams: one subscription for each cluster that somebody looks at, fanned out to every page.
 
 The first reader opens the connection, and it closes a while after the last has gone. Holds nothing that cannot be asked
-for again, so a restarted server has lost nothing: pages come back with the version they have. Runs on the server's loop;
-no thread of ours.
+for again, so a restarted server has lost nothing: pages come back and get a snapshot. Runs on the server's loop; no thread
+of ours.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import secrets
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-import msgspec
-
-from raybook.observe import WIDE_CAPS, Feed, Filter, View, find_cluster, panel_state
+from raybook.observe import Feed, find_cluster
 from raybook.observe.remote import ClusterSilent, CommandRefused, RemoteCluster
-from raybook_kernel.server.panel_channel import PanelChannel
-
-logger = logging.getLogger(__name__)
 
 TICK_S = 0.25
 """Panels move four times a second (docs/decisions/0075)."""
 RETRY_S = 1.0
 LINGER_S = 20.0
-"""A page that reloads finds the connection, and its version, still here."""
+"""A page that reloads finds the connection still here, and what was learnt by it (rates, curves)."""
 
 
 class Reader(Protocol):
     """Who is sent to: one subscription of one socket."""
 
-    def offer(self, channel: PanelChannel) -> None:
-        """There is news in this channel. A reader that has not taken the last message yet leaves it for the next time."""
+    def offer(self, feed: Feed) -> None:
+        """There may be news. A reader that has not taken the last message yet leaves it for the next time."""
 
-    def fail(self, what: str, next_step: str, final: bool) -> None:
-        """There is no news, and why. final: there will be none."""
+    def fail(self, what: str, next_step: str) -> None:
+        """It is over, and why."""
 
 
 class Upstream:
@@ -47,47 +39,35 @@ class Upstream:
         self._remote = remote
         self._feed = Feed(remote, remote.record.title)
         self._gone = gone
-        self._channels: dict[tuple[str, bytes], tuple[Filter, PanelChannel]] = {}
-        self._readers: dict[Reader, PanelChannel] = {}
-        self._view: View | None = None
+        self._readers: list[Reader] = []
         self._idle_since: float | None = None
         self._wake = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._follow())
 
-    def add(self, reader: Reader, panel: str, wanted: Filter) -> None:
-        """From now on ``reader`` is offered what this panel's channel has; at once, if anything is known. ValueError for a
-        panel there is none of."""
-        key = panel, msgspec.json.encode(wanted)
-        known = self._channels.get(key)
-        if known is not None:
-            channel = known[1]
-        else:
-            panel_state(View(), panel)
-            channel = PanelChannel(secrets.token_hex(4))
-            self._channels[key] = wanted, channel
-            if self._view is not None:
-                channel.advance(panel_state(self._view, panel, _now_ms(), wanted))
-        self._readers[reader] = channel
-        self._idle_since = None
+    def add(self, reader: Reader) -> None:
+        """From now on ``reader`` is offered what there is; at once, if anything is known."""
+        self._readers.append(reader)
         self._wake.set()
-        reader.offer(channel)
+        if self._feed.version:
+            reader.offer(self._feed)
 
     def remove(self, reader: Reader) -> None:
         """Idempotent."""
-        self._readers.pop(reader, None)
+        if reader in self._readers:
+            self._readers.remove(reader)
 
     def close(self) -> None:
+        """When the server ends."""
         self._task.cancel()
 
     async def _follow(self) -> None:
         try:
             while self._is_wanted():
+                self._wake.clear()
                 if not await self._look():
                     return
-                self._wake.clear()
         finally:
             self._gone()
-            self._feed.end()
             await self._remote.close()
 
     async def _look(self) -> bool:
@@ -97,28 +77,26 @@ class Upstream:
             await self._sleep(RETRY_S)
             return True
         try:
-            changed = await self._remote.read_facts()
-        except (ClusterSilent, CommandRefused, OSError) as error:
-            return await self._silent(str(error))
-        if changed or self._view is None or self._view.moving:
-            self._show(self._feed.view(WIDE_CAPS))
+            await self._remote.read_facts()
+        except (ClusterSilent, CommandRefused, OSError):
+            return await self._silent()
+        for reader in list(self._readers):
+            reader.offer(self._feed)
         await asyncio.sleep(TICK_S)
         return True
 
-    async def _silent(self, why: str) -> bool:
+    async def _silent(self) -> bool:
+        """Not served yet, moved, busy, or over; only the registry knows."""
         record = find_cluster(self._remote.record.cluster_id)
         if record is None:
             self._feed.end("STOPPED")
-            self._show(self._feed.view(WIDE_CAPS))
             for reader in list(self._readers):
-                reader.fail(f"The cluster {self._remote.record.title} has ended.", "Its last state is shown.", True)
+                reader.offer(self._feed)
+                reader.fail(f"The cluster {self._remote.record.title} has ended.", "Its last state is shown.")
             return False
         if record.address != self._remote.record.address:
             self._remote.record = record
             await self._remote.close()
-        elif record.address:
-            for reader in list(self._readers):
-                reader.fail(why, "It is asked again every second.", False)
         await self._sleep(RETRY_S if record.address else TICK_S)
         return True
 
@@ -128,17 +106,6 @@ class Upstream:
             await asyncio.wait_for(self._wake.wait(), seconds)
         except asyncio.TimeoutError:
             return
-
-    def _show(self, view: View) -> None:
-        self._view = view
-        now_ms = _now_ms()
-        used = set(self._readers.values())
-        for key, (wanted, channel) in list(self._channels.items()):
-            channel.advance(panel_state(view, key[0], now_ms, wanted))
-            if channel not in used and len(self._channels) > CHANNELS_IDLE_MAX:
-                del self._channels[key]
-        for reader, channel in list(self._readers.items()):
-            reader.offer(channel)
 
     def _is_wanted(self) -> bool:
         if self._readers:
@@ -150,10 +117,6 @@ class Upstream:
         return now - self._idle_since < LINGER_S
 
 
-CHANNELS_IDLE_MAX = 12
-"""Each filter that was ever typed is a channel; those that nobody reads go when there are more."""
-
-
 class Upstreams:
     """Every cluster that is looked at."""
 
@@ -161,7 +124,7 @@ class Upstreams:
         self._open: dict[str, Upstream] = {}
 
     def of(self, cluster: str) -> Upstream | None:
-        """By a cluster's id, name or address. None when there is none. Make on a running loop."""
+        """By a cluster's id, name or address. None when there is none. Call it on a running loop."""
         record = find_cluster(cluster)
         if record is None:
             return None
@@ -178,7 +141,3 @@ class Upstreams:
         """When the server ends."""
         for upstream in list(self._open.values()):
             upstream.close()
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 import raybook as ray
+from raybook.api.context import started_engine
 from raybook.api.orders import on_order
-from raybook.observe import WIDE_CAPS, Feed, find_cluster, panel_state
+from raybook.observe import Feed, find_cluster
 from raybook.observe.remote import ClusterSilent, RemoteCluster
 
 pytestmark = pytest.mark.slow
@@ -21,17 +23,11 @@ pytestmark = pytest.mark.slow
 def record():
     ray.init(num_cpus=2)
     end = time.monotonic() + 20
-    while not (found := find_cluster(ray.get_runtime_context().get_job_id()) or newest()) or not found.address:
+    while not (found := find_cluster(started_engine().session_dir)) or not found.address:
         assert time.monotonic() < end, "The head serves no gRPC."
         time.sleep(0.05)
     yield found
     ray.shutdown()
-
-
-def newest() -> Any:
-    from raybook.api.context import started_engine
-
-    return find_cluster(started_engine().session_dir)
 
 
 def outside(record: Any, work: Callable[[RemoteCluster], Any]) -> Any:
@@ -108,8 +104,7 @@ def test_an_actor_is_killed_and_the_feed_shows_it(record):
         killed = False
         while time.monotonic() < deadline:
             await remote.read_facts()
-            rows = panel_state(feed.view(WIDE_CAPS), "actors")["actors"]
-            state = rows[actor_id].state if actor_id in rows else ""
+            state = {row.actor_id: row.state for row in feed.view().actors}.get(actor_id, "")
             if state == "ALIVE" and not killed:
                 killed = True
                 await remote.kill_actor(actor_id)
@@ -122,8 +117,6 @@ def test_an_actor_is_killed_and_the_feed_shows_it(record):
 
 
 def test_a_cluster_that_is_gone_is_said_to_be_silent(record):
-    import msgspec
-
     gone = msgspec.structs.replace(record, address="127.0.0.1:1")
     with pytest.raises(ClusterSilent, match="does not answer"):
         outside(gone, lambda remote: remote.nodes())
