@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 from tests.browser.lab_page import LabPage
 from tests.jupyter_process import REPOSITORY, JupyterProcess
@@ -29,6 +29,8 @@ FLAGS = [
     "--disable-dev-shm-usage",
 ]
 FAILED = pytest.StashKey[bool]()
+# A busy machine takes seconds to draw what an idle one draws at once; what must be quick says so itself.
+expect.set_options(timeout=20_000)
 VIEWPORT = {"width": 1280, "height": 860}
 
 

@@ -124,7 +124,7 @@ def test_an_output_names_its_cluster_and_cell_for_pages_that_reach_it_past_the_k
     hub.channel.kernel_id = "k1"
     hub.attach(Feed(source, "fox"), cluster_id="c1")
     hub.cell_started("In[3]")
-    hub.show(("cluster", "tasks"))
+    hub.show(("tasks", "tune"))
     hub.detach("LEFT")
     told = {
         "schema_version": 1,

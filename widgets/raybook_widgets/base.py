@@ -101,7 +101,8 @@ class Panel:
             panels=self.sections,
             cluster_id=self._cluster_id,
             run_id=self.experiment_id or "",
-            cell=self._channel.cell_of(self._parent),
+            # The panel of a whole cluster is about all cells of its notebook.
+            cell="" if "cluster" in self.sections else self._channel.cell_of(self._parent),
             kernel_id=self._channel.kernel_id,
             commands=self._commands,
         )

@@ -23,8 +23,8 @@ function groups(context: IContext<object>): Child[] {
     head(
       'Tasks',
       span(said.filter(Boolean).join(' · '), 'rb-dim rb-small'),
-      open > 0 ? h('span', { class: 'rb-push' }, commandButton(context, 'Cancel', 'cancel', cell ? { cell, kernel_id: kernelId ?? '' } : { all: true },
-        cell ? 'cancel what this cell submitted and what still runs or waits' : 'cancel all tasks that run or wait')) : null
+      open > 0 ? h('span', { class: 'rb-push' }, commandButton(context, 'Cancel', 'cancel', { ...(cell ? { cell } : { all: true }), ...(kernelId ? { kernel_id: kernelId } : {}) },
+        cell ? 'cancel what this cell submitted and is not over' : kernelId ? 'cancel all that this notebook submitted and is not over' : 'cancel all tasks that are not over')) : null
     ),
     h('div', { class: 'rb-tasks' }, rows.flatMap(groupRow)),
     values.task_groups_hidden ? note(`and ${values.task_groups_hidden} more functions`) : null
