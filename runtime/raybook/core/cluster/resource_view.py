@@ -220,7 +220,7 @@ class ResourceView:
         looks_max: int,
     ) -> tuple[list[NodeResources], bool]:
         """(those found, whether more candidates are left than may be looked at)."""
-        found = []
+        found: list[NodeResources] = []
         for looks, node in enumerate(self._candidates(index, request, labels)[1]):
             if looks >= looks_max:
                 return found, True

@@ -17,8 +17,8 @@ class Lease:
     """One worker on loan."""
 
     __slots__ = (
-        "assignment", "cost_us", "cut_off", "epoch", "following", "group", "idle_since_ms", "in_flight", "lease_id", "lost", "lost_ms",
-        "out_of_reach", "progress_ms", "stalled", "stealing", "unmeasured", "worker", "worker_pid",
+        "assignment", "cost_us", "cut_off", "epoch", "following", "group", "idle_since_ms", "in_flight", "lease_id", "lost",
+        "lost_ms", "out_of_reach", "progress_ms", "stalled", "stealing", "unmeasured", "worker", "worker_pid",
     )  # fmt: skip
 
     def __init__(self, group: Group, granted: LeaseGranted, now_ms: int) -> None:

@@ -87,8 +87,8 @@ def cut_off_error(record: TaskRecord) -> ErrorValue:
     """The worker lives, the connection to it broke, and no retry is left."""
     return ErrorValue(
         "WorkerCrashedError",
-        f"The connection to the worker of task `{record.spec.name}` ({record.spec.task_id.hex()}) broke before its result came. "
-        f"It may have run, and its result is lost. {_tried(record)}. Raise max_retries if it may run twice.",
+        f"The connection to the worker of task `{record.spec.name}` ({record.spec.task_id.hex()}) broke before its result "
+        f"came. It may have run, and its result is lost. {_tried(record)}. Raise max_retries if it may run twice.",
     )
 
 
