@@ -26,8 +26,8 @@ AMOUNTS_MAX = 256
 
 
 class Changes(msgspec.Struct, frozen=True):
-    """Ids, oldest change first. reset: ``members`` are all there are. newest: the feed's version; beyond ``version`` when not
-    everything was told."""
+    """Ids, oldest change first. reset: ``members`` are all there are. newest: the feed's version; beyond ``version`` when
+    not everything was told."""
 
     version: int
     reset: bool
