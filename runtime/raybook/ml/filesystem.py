@@ -149,6 +149,9 @@ def copy_folder(
 
     local = pyarrow.fs.LocalFileSystem()
     make_folder(target_filesystem, target)
+    if source_filesystem is not None and source_filesystem.type_name.startswith("py::"):
+        _copy_file_by_file(source_filesystem, source, target_filesystem or local, target)
+        return
     pyarrow.fs.copy_files(
         source,
         target,
@@ -158,6 +161,24 @@ def copy_folder(
         # Threads together with multi-part uploads have hung in pyarrow's S3 client.
         use_threads=getattr(target_filesystem, "type_name", "") != "s3",
     )
+
+
+def _copy_file_by_file(source_filesystem: FileSystem, source: str, target_filesystem: FileSystem, target: str) -> None:
+    """For filesystems of fsspec: some name paths from a root that pyarrow's own copy takes for another place."""
+    import pyarrow.fs
+
+    for info in source_filesystem.get_file_info(pyarrow.fs.FileSelector(source, recursive=True)):
+        path = posixpath.join(target, posixpath.relpath(info.path.lstrip("/"), source.strip("/")))
+        if info.type == pyarrow.fs.FileType.Directory:
+            target_filesystem.create_dir(path, recursive=True)
+            continue
+        target_filesystem.create_dir(posixpath.dirname(path), recursive=True)
+        with (
+            source_filesystem.open_input_stream(info.path) as read,
+            target_filesystem.open_output_stream(path) as write,
+        ):
+            while chunk := read.read(COPY_CHUNK_BYTES):
+                write.write(chunk)
 
 
 def publish(filesystem: FileSystem | None, aside: str, path: str) -> None:
