@@ -23,13 +23,17 @@ class CheckpointKeeper:
     """The checkpoints of one run."""
 
     def __init__(self, storage: StorageContext, config: CheckpointConfig | None = None) -> None:
-        """Takes up what the run's folder records. Raises CheckpointManagerInitializationError if it cannot be used."""
+        """Takes up what the run's folder records. Raises CheckpointManagerInitializationError if it cannot be used.
+
+        config: None to only read, ranked as the run did it.
+        """
+        is_reader = config is None
         config = config or CheckpointConfig()
         self._storage = storage
         self.book = CheckpointBook(config.num_to_keep, config.checkpoint_score_attribute, config.checkpoint_score_order)
         record = storage.read_record()
         if record is not None:
-            self._load(record)
+            self._load(record, is_reader)
 
     @property
     def found_checkpoints(self) -> bool:
@@ -89,9 +93,12 @@ class CheckpointKeeper:
         for name in given_up:
             self._storage.delete_checkpoint(name)
 
-    def _load(self, record: bytes) -> None:
+    def _load(self, record: bytes, is_reader: bool) -> None:
         try:
-            self.book.load(json.loads(record))
+            values = json.loads(record)
+            self.book.load(values)
+            if is_reader:
+                self.book.score_as(values)
         except ValueError as error:
             raise CheckpointManagerInitializationError(
                 f"The record of checkpoints {self._storage.checkpoint_manager_snapshot_path!r} cannot be read: {error}. "

@@ -95,11 +95,16 @@ class CheckpointBook:
             "version": RECORD_VERSION,
             "reports": self.reports,
             "last_metrics": self.last_metrics,
+            "score": [self._score_attribute, self._score_order],
             "checkpoints": [
                 {"index": entry.index, "name": entry.name, "metrics": entry.metrics, "status": entry.status}
                 for entry in self._saved
             ],
         }
+
+    def score_as(self, record: Mapping[str, Any]) -> None:
+        """Rank checkpoints as the run did that made the record, for who only reads it."""
+        self._score_attribute, self._score_order = record["score"]
 
     def load(self, record: Mapping[str, Any]) -> None:
         """Take over what `to_record` gave. Raises ValueError for a record of another version or shape."""
