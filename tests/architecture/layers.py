@@ -134,6 +134,11 @@ LAZY_EDGES: tuple[tuple[str, str], ...] = (
     # The zygote is started before the head's own imports, so that both import at the same time.
     ("raybook.head.main", "raybook.head.embedded"),
     ("raybook.raylet.main", "raybook.raylet.node_process"),
+    # A run's controller knows the configuration of torch and never needs torch, which takes seconds to import.
+    ("raybook.train.torch.config", "raybook.train.torch.train_loop_utils"),
+    # A run without datasets needs none of Data, which imports pyarrow.
+    ("raybook.train.data_config", "raybook.data"),
+    ("raybook.train.framework_checkpoint", "raybook.data.preprocessor"),
     # `pin` subclasses numpy's array, and numpy is a tenth of a second that a driver without arrays need not wait for.
     ("raybook.io.shm_arena", "raybook.io.pin"),
 )
