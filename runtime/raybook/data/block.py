@@ -8,13 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
 
 Block = pa.Table
 """What operators hand to each other."""
