@@ -145,20 +145,21 @@ def test_a_result_that_takes_too_long_is_a_timeout_and_comes_later(make_gate):
 
 
 def test_cancelling_ends_what_runs_and_what_waits(make_gate):
-    gate, seen = make_gate(), make_gate()
+    begun, seen = make_gate(), make_gate()
 
     @serve.deployment(max_ongoing_requests=1)
     class Slow:
         async def __call__(self) -> None:
+            await begun.open.remote()
             try:
-                await gate.wait.remote()
+                await asyncio.sleep(60)
             except asyncio.CancelledError:
                 await seen.open.remote()
                 raise
 
     handle = serve.run(Slow.bind(), route_prefix=None)
     running, waiting = handle.remote(), handle.remote()
-    running._to_object_ref_sync()
+    raybook.get(begun.wait.remote(), timeout=10)
     waiting.cancel()
     running.cancel()
     assert running.cancelled()
