@@ -130,7 +130,7 @@ def test_an_output_names_its_cluster_and_cell_for_pages_that_reach_it_past_the_k
         "schema_version": 1,
         "cluster_id": "c1",
         "run_id": "",
-        "panels": ["cluster", "tasks"],
+        "panels": ["tasks", "tune"],
         "cell": "In[3]",
         "kernel_id": "k1",
     }

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from raybook.base.facts import TASK_RUNNING
 from raybook.observe.logs import recent_lines
 from raybook.observe.schema import ActorRow, LogRow, TaskRow, View
 from raybook.observe.subscribe import Feed
@@ -102,12 +103,19 @@ def state_of_view(panel: str, view: View, wanted: PanelFilter, lines: list[LogRo
     if "experiments" in rows:
         rows["experiments"] = [msgspec.structs.replace(row, trials=[]) for row in view.experiments]
         rows["trials"] = [trial for experiment in view.experiments for trial in experiment.trials]
+    if "tasks" in rows:
+        # How long a task has run by now is told by its start; as a number it would be news at every look.
+        rows["tasks"] = [_without_age(row) if row.state == TASK_RUNNING else row for row in view.tasks]
     if lines:
         rows["logs"] = lines
     tables = {
         name: {TABLE_KEYS[name](row): row for row in found if _is_wanted(row, wanted)} for name, found in rows.items()
     }
     return PanelState(_values(view, recipe), tables)
+
+
+def _without_age(row: TaskRow) -> TaskRow:
+    return msgspec.structs.replace(row, duration_ms=None)
 
 
 def _values(view: View, recipe: _Recipe) -> dict[str, Any]:

@@ -68,6 +68,12 @@ export function chosenTasks(state: PanelState, text: string, wanted: string): IT
   );
 }
 
+/** So far, for one that runs. */
+function durationOf(row: ITaskRow, nowMs: number): string {
+  const ms = row.state === 'RUNNING' && row.started_ms > 0 ? Math.max(0, nowMs - row.started_ms) : row.duration_ms;
+  return ms === null ? '' : durationText(ms * 1000);
+}
+
 function table(context: IContext<ITasksUi>, chosen: ITaskRow[]): VNode {
   const { ui, state } = context;
   if (chosen.length === 0) {
@@ -81,7 +87,7 @@ function table(context: IContext<ITasksUi>, chosen: ITaskRow[]): VNode {
       { class: 'rb-row rb-task', role: 'row', key: row.task_id, 'aria-rowindex': index + 1, 'data-task': row.task_id },
       h('span', { role: 'cell', class: 'rb-code rb-cut', title: `${row.name}\n${row.task_id}` }, row.name || shortId(row.task_id)),
       h('span', { role: 'cell' }, chip(row.state.toLowerCase(), TONES[row.state] ?? 'dim', row.error || undefined)),
-      h('span', { role: 'cell', class: 'rb-num rb-dim' }, row.duration_ms === null ? '' : durationText(row.duration_ms * 1000)),
+      h('span', { role: 'cell', class: 'rb-num rb-dim' }, durationOf(row, state.nowMs)),
       h('span', { role: 'cell', class: 'rb-num rb-dim', title: row.node_id }, row.worker_pid ? `pid ${row.worker_pid}` : ''),
       h('span', { role: 'cell', class: 'rb-cut rb-small rb-bad', title: row.error || undefined }, row.error),
       h('span', { role: 'cell' }, cellLink(context, row.cell), ended ? null : commandButton(context, 'Cancel', 'cancel', { task_ids: [row.task_id] }, `cancel ${row.name}`))
