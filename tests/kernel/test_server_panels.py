@@ -68,7 +68,7 @@ class Page:
                 text = await self.socket.read_message()
                 assert text is not None, "The socket was closed."
                 message = self.last = json.loads(text)
-                kind = next(kind for kind in ("snapshot", "delta", "error", "clusters", "op") if kind in message)
+                kind = next(kind for kind in ("snapshot", "delta", "error", "op") if kind in message)
                 self.kinds.append(kind)
                 if kind == "snapshot":
                     self.states[message["sub"]] = message["snapshot"]
@@ -147,19 +147,6 @@ def test_odd_messages_are_answered_and_end_nothing(jupyter, cluster):
         await page.read_until(lambda page: page.last.get("op") == "pong")
         page.say(op="subscribe", sub=6, cluster=cluster, panel="overview")
         await page.read_until(lambda page: 6 in page.states)
-
-    on_page(jupyter, play)
-
-
-def test_pages_are_told_of_clusters_as_they_come_and_go(jupyter):
-    async def play(page: Page) -> None:
-        page.say(op="watch-clusters")
-        await page.read_until(lambda page: page.last.get("clusters") == [])
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, lambda: ray.init(num_cpus=1, name="seen"))
-        await page.read_until(lambda page: [each["name"] for each in page.last["clusters"]] == ["seen"])
-        await loop.run_in_executor(None, ray.shutdown)
-        await page.read_until(lambda page: page.last["clusters"] == [])
 
     on_page(jupyter, play)
 

@@ -24,7 +24,6 @@ from tornado import web
 
 from raybook.observe.clusters import cluster_of_kernel, find_cluster, living_clusters
 from raybook.observe.remote import ClusterSilent, CommandRefused, RemoteCluster
-from raybook_kernel.server.cluster_list import ClusterList
 from raybook_kernel.server.commands import COMMANDS
 from raybook_kernel.server.records import public_record
 from raybook_kernel.server.socket import PanelSocket
@@ -138,13 +137,12 @@ async def _done(work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
     return {"ok": True, **await work}
 
 
-def routes(base_url: str, upstreams: Upstreams | None = None, clusters: ClusterList | None = None) -> list[Any]:
+def routes(base_url: str) -> list[Any]:
     """Tornado's (pattern, handler) pairs for a server at this base URL."""
-    shared = {"upstreams": upstreams or Upstreams(), "clusters": clusters or ClusterList()}
     return [
         (url_path_join(base_url, "raybook", "ping"), PingHandler),
         (url_path_join(base_url, "raybook", "clusters"), ClustersHandler),
         (url_path_join(base_url, "raybook", "clusters", "by-kernel", KERNEL_ID), ClusterOfKernelHandler),
         (url_path_join(base_url, "raybook", "clusters", CLUSTER, COMMAND), CommandHandler),
-        (url_path_join(base_url, "raybook", "ws"), PanelSocket, shared),
+        (url_path_join(base_url, "raybook", "ws"), PanelSocket, {"upstreams": Upstreams()}),
     ]
