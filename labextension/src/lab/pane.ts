@@ -35,7 +35,6 @@ export class Pane extends Widget {
     const words = document.createElement('span');
     words.textContent = 'Cluster';
     this._bar.append(words, this._choice);
-    this._choice.className = 'jp-mod-styled';
     this._choice.addEventListener('change', () => {
       this.cluster = this._choice.value;
       this._follow();

@@ -46,8 +46,10 @@ export const labPlugin: JupyterFrontEndPlugin<void> = {
       const widget = new MainAreaWidget({ content: new Pane(name, cluster, server, notebooks, actions) });
       widget.id = id;
       widget.title.closable = true;
-      // Notebook 7 has no room for a second document: a pane goes beside it there.
-      shell.add(widget, labShell === null ? 'right' : 'main', { mode: 'split-right' });
+      // The first pane goes beside the notebook, further ones are tabs there. Notebook 7 has no room for a second document.
+      const beside = tracker.find(each => each.isAttached);
+      const place = beside ? { mode: 'tab-after' as const, ref: beside.id } : { mode: 'split-right' as const };
+      shell.add(widget, labShell === null ? 'right' : 'main', place);
       shell.activateById(id);
       void tracker.add(widget);
       return widget;
