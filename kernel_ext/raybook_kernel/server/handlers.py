@@ -24,7 +24,7 @@ from tornado import web
 
 from raybook.observe.clusters import cluster_of_kernel, find_cluster, living_clusters
 from raybook.observe.remote import ClusterSilent, CommandRefused, RemoteCluster
-from raybook_kernel.server.commands import COMMANDS
+from raybook_kernel.server.commands import COMMAND_NAMES, COMMANDS, HandOver, hand_over
 from raybook_kernel.server.records import public_record
 from raybook_kernel.server.socket import PanelSocket
 from raybook_kernel.server.starting import Start, start_cluster
@@ -65,7 +65,7 @@ class PingHandler(_Handler):
     @web.authenticated
     @authorized
     async def get(self) -> None:
-        self.finish({"api_version": API_VERSION, "commands": list(COMMANDS), "ws": True})
+        self.finish({"api_version": API_VERSION, "commands": list(COMMAND_NAMES), "ws": True})
 
 
 class ClustersHandler(_Handler):
@@ -112,15 +112,14 @@ class CommandHandler(_Handler):
     @web.authenticated
     @authorized
     async def post(self, cluster: str, command: str) -> None:
-        known = COMMANDS.get(command)
-        if known is None:
-            self.refuse(404, f"There is no command {command!r}; there are {', '.join(COMMANDS)}.")
+        if command not in COMMAND_NAMES:
+            self.refuse(404, f"There is no command {command!r}; there are {', '.join(COMMAND_NAMES)}.")
             return
         record = find_cluster(cluster)
         if record is None:
             self.refuse(404, f"There is no cluster {cluster!r} (any more).", "The sidebar lists those that run.")
             return
-        kind, work = known
+        kind, work = COMMANDS.get(command) or (HandOver, self._hand_over)
         try:
             body: Any = msgspec.json.decode(self.request.body or b"{}", type=kind)
         except msgspec.MsgspecError as error:
@@ -131,6 +130,15 @@ class CommandHandler(_Handler):
             await self.answered(_done(work(remote, body)))
         finally:
             await remote.close()
+
+    async def _hand_over(self, remote: RemoteCluster, body: HandOver) -> dict[str, Any]:
+        return await hand_over(remote, body, self._pid_of(body.kernel_id))
+
+    def _pid_of(self, kernel_id: str) -> int | None:
+        """Of a kernel that this server started itself."""
+        if kernel_id not in self.kernel_manager:
+            return None
+        return getattr(self.kernel_manager.get_kernel(kernel_id).provisioner, "pid", None)
 
 
 async def _done(work: Awaitable[dict[str, Any]]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ export interface IStart {
   name: string;
   num_cpus: number | null;
   num_gpus: number | null;
+  /** Seconds without work after which it ends; 0: never. */
+  idle_timeout_s: number;
 }
 
 /** Start: in whose environment, under what name, with how much. */
@@ -16,6 +18,7 @@ export class StartForm extends Widget implements Dialog.IBodyWidget<IStart> {
   private readonly _name = field('text');
   private readonly _cpus = field('number');
   private readonly _gpus = field('number');
+  private readonly _idle = field('number');
 
   constructor(specs: KernelSpec.ISpecModels | null) {
     super();
@@ -37,11 +40,11 @@ export class StartForm extends Widget implements Dialog.IBodyWidget<IStart> {
       input.min = '0';
       input.placeholder = 'all';
     }
-    this.node.append(
-      labelled('Environment of', this._spec),
+XX, this._spec),
       labelled('Name', this._name),
       labelled('CPUs', this._cpus),
-      labelled('GPUs', this._gpus)
+      labelled('GPUs', this._gpus),
+      labelled('End when idle, min', this._idle)
     );
   }
 
@@ -50,7 +53,8 @@ export class StartForm extends Widget implements Dialog.IBodyWidget<IStart> {
       kernelspec: this._spec.value,
       name: this._name.value.trim(),
       num_cpus: numberIn(this._cpus),
-      num_gpus: numberIn(this._gpus)
+      num_gpus: numberIn(this._gpus),
+      idle_timeout_s: 60 * (numberIn(this._idle) ?? 0)
     };
   }
 }
