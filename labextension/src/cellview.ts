@@ -4,6 +4,7 @@
  * loaded anew. Where the server cannot show the cluster, the output's other forms are drawn: the live widget as long as the
  * kernel may have it, then the saved HTML.
  */
+import { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { IDocumentWidget, DocumentRegistry } from '@jupyterlab/docregistry';
 import { IRenderMime } from '@jupyterlab/rendermime-interfaces';
 import { ServerConnection } from '@jupyterlab/services';
@@ -166,3 +167,12 @@ export class CellViews implements DocumentRegistry.IWidgetExtension<IDocumentWid
     return new DisposableDelegate(() => undefined);
   }
 }
+
+export const cellViews: JupyterFrontEndPlugin<void> = {
+  id: 'raybook:cell-views',
+  description: 'Draws the live views under cells over the Jupyter server, past the kernel.',
+  autoStart: true,
+  activate: (app: JupyterFrontEnd): void => {
+    app.docRegistry.addWidgetExtension('Notebook', new CellViews(app.serviceManager.serverSettings));
+  }
+};
