@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
+    pass
 
 Block = pa.Table
 """What operators hand to each other."""
