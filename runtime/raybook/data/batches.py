@@ -23,9 +23,7 @@ ROWS_AT_ONCE = 16_384
 def check_format(batch_format: str | None) -> None:
     """ValueError for what is no batch format."""
     if batch_format not in FORMATS:
-        raise ValueError(
-            f"The given batch format: {batch_format} isn't allowed (must be one of {list(FORMATS)})."
-        )
+        raise ValueError(f"The given batch format: {batch_format} isn't allowed (must be one of {list(FORMATS)}).")
 
 
 def to_batch(table: pa.Table, batch_format: str | None) -> Any:
@@ -123,9 +121,7 @@ def to_block(batch: Any) -> pa.Table:
     if isinstance(batch, bytes):
         with pa.ipc.open_stream(batch) as reader:
             return reader.read_all()
-    raise TypeError(
-        f"A block is a pyarrow.Table, a pandas.DataFrame or a dict of columns; got {type(batch).__name__}."
-    )
+    raise TypeError(f"A block is a pyarrow.Table, a pandas.DataFrame or a dict of columns; got {type(batch).__name__}.")
 
 
 def is_frame(value: Any) -> bool:
@@ -177,4 +173,6 @@ def from_rows(rows: list[dict[str, Any]]) -> pa.Table:
 def _rows_by(names: list[str], rows: list[dict[str, Any]]) -> pa.Table:
     if not names:
         return pa.Table.from_batches([pa.RecordBatch.from_struct_array(pa.array(rows, pa.struct([])))])
-    return pa.table([to_arrow([row[name] for row in rows], name) for name in names], names=[str(name) for name in names])
+    return pa.table(
+        [to_arrow([row[name] for row in rows], name) for name in names], names=[str(name) for name in names]
+    )

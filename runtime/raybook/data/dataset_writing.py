@@ -258,8 +258,8 @@ class DatasetWriting(DatasetTableWriting):
         num_rows_per_file: int | None = None,
         mode: SaveMode | str = SaveMode.APPEND,
     ) -> None:
-        """WebDataset archives: a sample a row, a member a column, named by the column `__key__` or a random key. encoder: True
-        the default by extension, None values as they are, a function from a sample to a sample, or a list of those."""
+        """WebDataset archives: a sample a row, a member a column, named by the column `__key__` or a random key. encoder:
+        True the default by extension, None values as they are, a function from a sample to a sample, or a list of those."""
         sink = WebDatasetDatasink(
             path,
             encoder,

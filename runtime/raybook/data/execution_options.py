@@ -121,7 +121,9 @@ class ExecutionOptions:
         for name in ("cpu", "gpu", "object_store_memory"):
             limit, excluded = getattr(self.resource_limits, name), getattr(self.exclude_resources, name)
             if limit != math.inf and excluded > 0:
-                raise ValueError(f"Setting limits and exclude_resources for {name.upper()} at the same time is an error.")
+                raise ValueError(
+                    f"Setting limits and exclude_resources for {name.upper()} at the same time is an error."
+                )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ExecutionOptions) and vars(self) == vars(other)

@@ -25,11 +25,25 @@ if TYPE_CHECKING:
 MAGIC_CLOUDPICKLE = b"CPKL:"
 
 
+REGISTRY: dict[str, type[SerializablePreprocessorBase]] = {}
+"""Classes by the id under which they are serialized (`preprocessors.version_support`)."""
+
+
+class UnknownPreprocessorError(ValueError):
+    """A serialized preprocessor is of a class that has not been imported here."""
+
+    def __init__(self, preprocessor_type: str) -> None:
+        self.preprocessor_type = preprocessor_type
+        super().__init__(
+            f"Unknown preprocessor type: {preprocessor_type}. Import the module that defines it before deserializing."
+        )
+
+
 class PreprocessorNotFittedException(RuntimeError):
     """`transform` came before `fit`."""
 
 
-class Preprocessor(abc.ABC):
+class Preprocessor(abc.ABC):  # noqa: B024  # which of its methods a subclass has is its choice
     """Base of preprocessors. A subclass implements `_fit` (or sets ``_is_fittable = False``) and one or more of
     `_transform_pandas`, `_transform_numpy` and `_transform_arrow`, each from a batch to a batch of its format."""
 
@@ -280,8 +294,6 @@ class SerializablePreprocessorBase(Preprocessor, abc.ABC):
     def deserialize(serialized: str | bytes) -> Preprocessor:
         """What `serialize` made, of this class or of the base. ValueError for anything else;
         UnknownPreprocessorError when its class has not been imported."""
-        from raybook.data.preprocessors.version_support import lookup_class
-
         try:
             if isinstance(serialized, str) or not serialized.startswith(MAGIC_CLOUDPICKLE):
                 return pickle.loads(base64.b64decode(serialized, validate=True))
@@ -289,7 +301,9 @@ class SerializablePreprocessorBase(Preprocessor, abc.ABC):
             kind, fields, version = found["type"], found["fields"], found["version"]
         except Exception as error:
             raise ValueError(f"Failed to deserialize preprocessor. Data preview: {serialized[:50]!r}...") from error
-        cls = lookup_class(kind)
+        if kind not in REGISTRY:
+            raise UnknownPreprocessorError(kind)
+        cls = REGISTRY[kind]
         if found["serializer_format_version"] != cls.SERIALIZER_FORMAT_VERSION:
             raise ValueError(f"Unsupported serializer format version: {found['serializer_format_version']}")
         made = cls.__new__(cls)

@@ -28,7 +28,8 @@ def group_by_size(pieces: Sequence[Piece], sizes: Sequence[int | None], groups_m
     mean = max(1.0, sum(known) / len(known)) if known else 1.0
     # Empty files cost a look all the same: a hundredth of the mean keeps a million of them from being one group.
     weights = [max(mean if size is None else float(size), mean / 100) for size in sizes]
-    total, groups, done = sum(weights), [], 0.0
+    total, done = sum(weights), 0.0
+    groups: list[list[Piece]] = []
     current: list[Piece] = []
     for index, (piece, weight) in enumerate(zip(pieces, weights, strict=True)):
         left_pieces, left_groups = len(pieces) - index, count - len(groups)

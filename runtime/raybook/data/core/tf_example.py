@@ -1,8 +1,8 @@
 """TFRecord files and `tf.train.Example` messages, read and written without TensorFlow.
 
 A record is its length (8 bytes, little endian), a masked CRC-32C of those, the data, and a masked CRC-32C of the data.
-An Example is protobuf: features by name, each a list of bytes, floats (packed) or int64 (packed varints). Source: TensorFlow's
-tfrecord format page and feature.proto.
+An Example is protobuf: features by name, each a list of bytes, floats (packed) or int64 (packed varints). Source:
+TensorFlow's tfrecord format page and feature.proto.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class AvroDatasource(FileBasedDatasource):
         if stream.peek(4)[:4] != MAGIC:
             raise ValueError(f"{path!r} is no Avro file: it does not begin with {MAGIC!r}.")
         try:
-            records = iter(fastavro.reader(stream))
+            records: Iterator[Any] = iter(fastavro.reader(stream))
             while rows := list(islice(records, ROWS_AT_ONCE)):
                 yield from_rows(rows)
         except (ValueError, EOFError, IndexError) as error:

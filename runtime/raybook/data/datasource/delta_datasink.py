@@ -145,7 +145,7 @@ class DeltaDatasink(Datasink[tuple[list[WrittenFile], "bytes | None"]]):
         schemas = [pa.ipc.read_schema(pa.py_buffer(data)) for _, data in returned if data is not None]
         if not schemas:
             return
-        schema = unify_schemas(schemas)
+        schema = unify_schemas(schemas) or schemas[0]
         table = self._table()
         partition_by = self.partition_by or None
         if table is None:

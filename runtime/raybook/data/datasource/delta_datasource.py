@@ -48,8 +48,8 @@ class DeltaDatasource(ParquetDatasource):
         odd = UNREADABLE & set(table.protocol().reader_features or ())
         if odd:
             raise NotImplementedError(
-                f"The Delta table {path!r} uses {sorted(odd)}, which raybook does not read: its Parquet files alone would give "
-                "wrong rows. Nothing was read. Compact it without them (OPTIMIZE, REORG ... APPLY (PURGE))."
+                f"The Delta table {path!r} uses {sorted(odd)}, which raybook does not read: its Parquet files alone would "
+                "give wrong rows. Nothing was read. Compact it without them (OPTIMIZE, REORG ... APPLY (PURGE))."
             )
         (root,), found = resolve_paths(path, filesystem)
         partitions = list(table.metadata().partition_columns)

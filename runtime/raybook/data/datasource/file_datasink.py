@@ -6,6 +6,7 @@ import logging
 import posixpath
 import uuid
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -81,8 +82,8 @@ class _FileDatasink(Datasink[None]):
             if self.mode in (SaveMode.ERROR, SaveMode.CREATE):
                 raise ValueError(
                     f"Path {self.path} already exists, and mode={self.mode.value!r} does not touch it. Nothing was written. "
-                    "If this is unexpected, use mode='ignore' to leave it as it is, 'overwrite' to replace it or 'append' to "
-                    "add files."
+                    "If this is unexpected, use mode='ignore' to leave it as it is, 'overwrite' to replace it or 'append' "
+                    "to add files."
                 )
             if self.mode is SaveMode.IGNORE:
                 logger.warning("%s is there already, and mode='ignore' writes nothing.", self.path)
@@ -146,9 +147,7 @@ class RowBasedFileDatasink(_FileDatasink):
         for row_index, row in enumerate(block.iter_rows()):
             name = row_file_name(self.filename_provider, row, self._uuid(ctx), ctx.task_idx, row_index)
             path = posixpath.join(self.path, name)
-            write_file(
-                self.filesystem, path, lambda file, row=row: self.write_row_to_file(row, file), self.open_stream_args
-            )
+            write_file(self.filesystem, path, partial(self.write_row_to_file, row), self.open_stream_args)
 
 
 class BlockBasedFileDatasink(_FileDatasink):

@@ -10,6 +10,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from raybook.data.block_accessor import BlockAccessor
+from raybook.data.columns import to_numpy
 from raybook.data.datasource.file_datasink import BlockBasedFileDatasink, RowBasedFileDatasink
 from raybook.data.datasource.optional import require
 
@@ -100,7 +101,7 @@ class NumpyDatasink(BlockBasedFileDatasink):
 
     def write_block_to_file(self, block: BlockAccessor, file: pa.NativeFile) -> None:
         check_column(self.column, block.column_names())
-        np.save(file, block.to_numpy(self.column))
+        np.save(file, to_numpy(block.to_arrow().column(self.column)))
 
 
 class ImageDatasink(RowBasedFileDatasink):
@@ -109,8 +110,7 @@ class ImageDatasink(RowBasedFileDatasink):
     def __init__(self, path: str, column: str, file_format: str = "png", **file_args: Any) -> None:
         require("PIL", "pillow", "Writing images")
         super().__init__(path, file_format=file_format, **file_args)
-        self.column = column
-        self.file_format = file_format
+        self.column, self.image_format = column, file_format
 
     def on_write_start(self, schema: pa.Schema | None = None) -> None:
         if schema is not None:
@@ -123,7 +123,7 @@ class ImageDatasink(RowBasedFileDatasink):
         check_column(self.column, list(row))
         image = Image.fromarray(np.asarray(row[self.column]))
         # Pillow knows the format JPEG, and people say jpg.
-        Image.Image.save(image, file, format={"jpg": "jpeg", "tif": "tiff"}.get(self.file_format, self.file_format))
+        Image.Image.save(image, file, format={"jpg": "jpeg", "tif": "tiff"}.get(self.image_format, self.image_format))
 
 
 def check_column(column: str, names: list[str]) -> None:

@@ -44,7 +44,7 @@ class ImageDatasource(FileBasedDatasource):
 
         data = f.readall()
         try:
-            image = Image.open(io.BytesIO(data))
+            image: Image.Image = Image.open(io.BytesIO(data))
             if self.size is not None and image.size != (self.size[1], self.size[0]):
                 image = image.resize((self.size[1], self.size[0]), resample=Image.Resampling.BILINEAR)
             if self.mode is not None and image.mode != self.mode:

@@ -83,8 +83,8 @@ class ParquetDatasink(BlockBasedFileDatasink):
 
 
 def partitions(table: pa.Table, columns: list[str]) -> Iterator[tuple[str, pa.Table, dict[str, Any]]]:
-    """(folder, rows without the partition's columns, values) for each combination of values, in order of first sight. Cost: a
-    sort of the keys and one gathering of the rows."""
+    """(folder, rows without the partition's columns, values) for each combination of values, in order of first sight. Cost:
+    a sort of the keys and one gathering of the rows."""
     if not columns:
         yield "", table, {}
         return

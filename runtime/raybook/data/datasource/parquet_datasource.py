@@ -250,7 +250,11 @@ class ParquetDatasource(FileBasedDatasource):
         for group in groups:
             parts = _joined([part for part, _, _ in group])
             rows = [count for _, _, count in group]
-            known = None if self._filter is not None or any(count is None for count in rows) else sum(rows)
+            known = (
+                None
+                if self._filter is not None or any(count is None for count in rows)
+                else sum(count or 0 for count in rows)
+            )
             metadata = BlockMetadata(known, sum(size or 0 for _, size, _ in group), None, [one.path for one in parts])
             tasks.append(ReadTask(partial(read, parts), metadata, schema, per_task_row_limit))
         return tasks

@@ -70,7 +70,8 @@ def read_footer(path: str, filesystem: Any, **options: Any) -> Footer:
 
 def _footer(path: str, file: pq.ParquetFile) -> Footer:
     metadata = file.metadata
-    groups, sizes, first = [], {}, 0
+    groups, first = [], 0
+    sizes: dict[str, int] = {}
     # `path_in_schema` of a nested column begins with the name of its top.
     tops = [metadata.schema.column(index).path.split(".")[0] for index in range(metadata.num_columns)]
     for index in range(metadata.num_row_groups):

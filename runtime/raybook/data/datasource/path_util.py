@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
-from urllib.parse import unquote, urlparse
+from urllib.parse import quote, unquote, urlparse
 
 import pyarrow as pa
 from pyarrow import fs as pafs
@@ -111,8 +112,6 @@ def _from_uri(path: str) -> tuple[pafs.FileSystem, str]:
 
 def _quoted(uri: str) -> str:
     """Blanks and the like as a URI has them; names with `%` in them are taken to be quoted already."""
-    from urllib.parse import quote
-
     scheme, _, rest = uri.partition("://")
     path, question, query = rest.partition("?")
     if "%" not in path:
@@ -159,7 +158,7 @@ def expand(
     """Files under the paths with their sizes in bytes (None: unknown): a file is itself, a folder is what is below it,
     sorted, without names that begin with ``.`` or ``_``. FileNotFoundError for a path that is not there."""
     for path in paths:
-        info = call_with_retry(lambda path=path: filesystem.get_file_info(path), f"look up {path!r}")
+        info = call_with_retry(partial(filesystem.get_file_info, path), f"look up {path!r}")
         if info.type is pafs.FileType.File or info.type is pafs.FileType.Unknown:
             yield path, info.size
         elif info.type is pafs.FileType.Directory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from typing import Any
 
@@ -46,8 +47,6 @@ class BigQueryDatasink(Datasink[None]):
             self._client().delete_table(f"{self.project}.{self.table}", not_found_ok=True)
 
     def write(self, blocks: Iterable[Block], ctx: TaskContext) -> None:
-        import io
-
         from google.cloud import bigquery
         from pyarrow import parquet as pq
 

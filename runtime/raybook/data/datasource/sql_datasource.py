@@ -50,8 +50,8 @@ def _check(what: str, value: Any, names: tuple[str, ...]) -> None:
     for name in names:
         if not hasattr(value, name):
             raise ValueError(
-                f"Your `connection_factory` created a {what} ({type(value).__name__}) without {name!r}, which Python's DB API "
-                "2.0 requires (https://peps.python.org/pep-0249/). Check that your database connector follows it."
+                f"Your `connection_factory` created a {what} ({type(value).__name__}) without {name!r}, which Python's DB "
+                "API 2.0 requires (https://peps.python.org/pep-0249/). Check that your database connector follows it."
             )
 
 

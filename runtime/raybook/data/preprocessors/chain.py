@@ -66,7 +66,8 @@ class Chain(SerializablePreprocessorBase):
 
     def get_input_columns(self) -> list[str]:
         """What is needed from outside, in order of first use."""
-        needed, made = {}, set()
+        needed: dict[str, None] = {}
+        made: set[str] = set()
         for one in self.preprocessors:
             needed.update({name: None for name in one.get_input_columns() if name not in made})
             made.update(one.get_output_columns())

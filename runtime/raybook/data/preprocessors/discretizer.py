@@ -55,8 +55,8 @@ class _Discretizer(SerializablePreprocessorBase):
                 df[name],
                 self._edges(name),
                 right=self.right,
-                labels=list(dtype.categories) if is_category else False,
-                ordered=bool(dtype.ordered) if is_category else True,
+                labels=list(getattr(dtype, "categories", ())) if is_category else False,
+                ordered=bool(getattr(dtype, "ordered", True)) if is_category else True,
                 include_lowest=self.include_lowest,
                 duplicates=self.duplicates,
             )

@@ -5,21 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from raybook.data.preprocessor import SerializablePreprocessorBase
+from raybook.data.preprocessor import REGISTRY, SerializablePreprocessorBase, UnknownPreprocessorError
 
 Kind = TypeVar("Kind", bound=type)
-
-_REGISTRY: dict[str, type[SerializablePreprocessorBase]] = {}
-
-
-class UnknownPreprocessorError(ValueError):
-    """A serialized preprocessor is of a class that has not been imported here."""
-
-    def __init__(self, preprocessor_type: str) -> None:
-        self.preprocessor_type = preprocessor_type
-        super().__init__(
-            f"Unknown preprocessor type: {preprocessor_type}. Import the module that defines it before deserializing."
-        )
 
 
 def SerializablePreprocessor(version: int, identifier: str) -> Callable[[Kind], Kind]:
@@ -33,14 +21,10 @@ def SerializablePreprocessor(version: int, identifier: str) -> Callable[[Kind], 
             )
         cls.set_version(version)
         cls.set_preprocessor_class_id(identifier)
-        _REGISTRY[identifier] = cls
+        REGISTRY[identifier] = cls
         return cls
 
     return decorate
 
 
-def lookup_class(identifier: str) -> type[SerializablePreprocessorBase]:
-    """The class of an id. UnknownPreprocessorError."""
-    if identifier not in _REGISTRY:
-        raise UnknownPreprocessorError(identifier)
-    return _REGISTRY[identifier]
+__all__ = ["SerializablePreprocessor", "UnknownPreprocessorError"]

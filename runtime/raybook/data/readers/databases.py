@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -80,8 +81,6 @@ def read_databricks_tables(
 
 
 def _connect_databricks(warehouse: str, catalog: str | None, schema: str | None, provider: Any) -> Connection:
-    import os
-
     sql = require("databricks.sql", "databricks-sql-connector", "Reading from Databricks")
     host = provider.get_host() if provider is not None else os.environ["DATABRICKS_HOST"]
     token = provider.get_token() if provider is not None else os.environ["DATABRICKS_TOKEN"]

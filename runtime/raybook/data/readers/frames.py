@@ -39,8 +39,9 @@ def from_huggingface(
         keys = list(dataset.keys())
         raise DeprecationWarning(
             "You provided a Hugging Face DatasetDict or IterableDatasetDict, which contains multiple datasets, but "
-            "`from_huggingface` now only accepts a single Hugging Face Dataset. To convert just a single Hugging Face Dataset "
-            f"to a Ray Dataset, specify a split. For example, `ray.data.from_huggingface(my_dataset_dictionary['{keys[0]}'])`. "
+            "`from_huggingface` now only accepts a single Hugging Face Dataset. To convert just a single Hugging Face "
+            "Dataset to a Ray Dataset, specify a split. For example, "
+            f"`ray.data.from_huggingface(my_dataset_dictionary['{keys[0]}'])`. "
             f"Available splits are {keys}."
         )
     raise TypeError(f"`dataset` must be a `datasets.Dataset`, but got {type(dataset)}")

@@ -19,6 +19,9 @@ from raybook.data.datasource.parquet_datasource import ParquetDatasource
 from raybook.data.datasource.partitioning import Partitioning
 from raybook.data.readers.options import ReadOptions, reader
 
+HIVE = Partitioning("hive")
+"""Folders such as ``year=2024`` become columns, of strings."""
+
 if TYPE_CHECKING:
     from raybook.data.dataset import Dataset
     from raybook.data.datasource.file_based_datasource import FileShuffleConfig
@@ -34,7 +37,7 @@ def read_parquet(
     columns: list[str] | None = None,
     tensor_column_schema: dict[str, tuple[Any, tuple[int, ...]]] | None = None,
     partition_filter: PathPartitionFilter | None = None,
-    partitioning: Partitioning | None = Partitioning("hive"),
+    partitioning: Partitioning | None = HIVE,
     shuffle: str | FileShuffleConfig | None = None,
     include_paths: bool = False,
     include_row_hash: bool = False,
@@ -88,7 +91,7 @@ def read_csv(
     filesystem: Any = None,
     arrow_open_stream_args: dict[str, Any] | None = None,
     partition_filter: PathPartitionFilter | None = None,
-    partitioning: Partitioning | None = Partitioning("hive"),
+    partitioning: Partitioning | None = HIVE,
     include_paths: bool = False,
     ignore_missing_paths: bool = False,
     shuffle: str | FileShuffleConfig | None = None,
@@ -125,7 +128,7 @@ def read_json(
     filesystem: Any = None,
     arrow_open_stream_args: dict[str, Any] | None = None,
     partition_filter: PathPartitionFilter | None = None,
-    partitioning: Partitioning | None = Partitioning("hive"),
+    partitioning: Partitioning | None = HIVE,
     include_paths: bool = False,
     ignore_missing_paths: bool = False,
     shuffle: str | FileShuffleConfig | None = None,
