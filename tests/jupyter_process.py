@@ -102,15 +102,26 @@ class JupyterProcess:
 
     def get(self, path: str, *, token: str | None = None) -> tuple[int, Any]:
         """GET below the base URL: (status, JSON or None). Raises nothing for an HTTP verdict."""
-        request = urllib.request.Request(self.url + path)
+        return self._ask(urllib.request.Request(self.url + path), token, 10.0)
+
+    def post(
+        self, path: str, body: Any = None, *, token: str | None = None, timeout_s: float = 30.0
+    ) -> tuple[int, Any]:
+        """POST JSON below the base URL; as ``get``, and the JSON of an error with a token comes, too."""
+        request = urllib.request.Request(self.url + path, json.dumps(body or {}).encode(), method="POST")
+        request.add_header("Content-Type", "application/json")
+        return self._ask(request, token, timeout_s)
+
+    def _ask(self, request: urllib.request.Request, token: str | None, timeout_s: float) -> tuple[int, Any]:
         if token is not None:
             request.add_header("Authorization", f"token {token}")
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:
+            with urllib.request.urlopen(request, timeout=timeout_s) as response:
                 return response.status, json.loads(response.read())
         except urllib.error.HTTPError as verdict:
-            verdict.read()
-            return verdict.code, None
+            said = verdict.read()
+            is_ours = request.get_method() == "POST" and token is not None and said.startswith(b"{")
+            return verdict.code, json.loads(said) if is_ours else None
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")

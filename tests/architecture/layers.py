@@ -125,6 +125,8 @@ LAZY_EDGES: tuple[tuple[str, str], ...] = (
     ("raybook.api.environment_options", "raybook.api.archives"),
     # grpc costs 100 ms, and only `raybook status` speaks it.
     ("raybook.commands.ask", "raybook.io.rpc"),
+    # The same of a Jupyter server, which may never look at a cluster.
+    ("raybook.observe.remote", "raybook.io.rpc"),
     # cryptography is optional, and only who makes certificates needs it.
     ("raybook.commands.tls", "raybook.io.certificates"),
     # Its rows import numpy, which no other command needs.

@@ -16,8 +16,10 @@ def policy() -> sp.SpillPolicy:
     return sp.SpillPolicy(80 * MIB, 0.8, 100 * MIB)
 
 
-def level(used_mib: int, wanted_mib: int = 0, request: int = 0, owners: tuple[bytes, ...] = (ANNA, BOB)) -> sp.Level:
-    return sp.Level(used_mib * MIB, wanted_mib * MIB, request, list(owners))
+def level(
+    used_mib: int, wanted_mib: int = 0, request: int = 0, owners: tuple[bytes, ...] = (ANNA, BOB), returned_mib: int = 0
+) -> sp.Level:
+    return sp.Level(used_mib * MIB, wanted_mib * MIB, request, list(owners), returned_mib * MIB)
 
 
 def test_nothing_is_spilled_below_the_threshold():
@@ -60,7 +62,17 @@ def test_owner_that_returned_idle_room_instead_is_not_called_dry():
     machine = policy()
     machine.handle([level(78)], 0)
 
-    (ask,) = machine.handle([level(70), sp.Chosen(ANNA, 1, [])], 1)
+    (ask,) = machine.handle([level(70, returned_mib=8), sp.Chosen(ANNA, 1, [])], 1)
+
+    assert ask.client_id == ANNA
+
+
+def test_owner_whose_returned_room_was_granted_at_once_is_not_called_dry():
+    """Who waits for room takes it in the same moment: the store is as full as before."""
+    machine = policy()
+    machine.handle([level(70)], 0)
+
+    (ask,) = machine.handle([level(70, returned_mib=4), sp.Chosen(ANNA, 1, [])], 1)
 
     assert ask.client_id == ANNA
 
@@ -132,19 +144,19 @@ def test_room_that_is_still_on_its_way_back_is_not_asked_for_twice():
 
 def test_store_gives_way_below_its_threshold_while_memory_of_the_node_is_short():
     machine = policy()
-    short = sp.Level(30 * MIB, 0, 0, [ANNA, BOB], target_bytes=22 * MIB)
+    short = sp.Level(30 * MIB, 0, 0, [ANNA, BOB], 0, target_bytes=22 * MIB)
 
     (ask,) = machine.handle([short], 0)
     assert ask == sp.AskOwner(ANNA, 1, 8 * MIB)
     machine.handle([short, sp.Chosen(ANNA, 1, ITEMS)], 1)
     machine.handle([short, sp.Written(1, "/f", PLACED)], 2)
-    (again,) = machine.handle([sp.Level(26 * MIB, 0, 0, [ANNA], 22 * MIB), sp.LetGo(ANNA, 1, 4 * MIB)], 3)
+    (again,) = machine.handle([sp.Level(26 * MIB, 0, 0, [ANNA], 0, 22 * MIB), sp.LetGo(ANNA, 1, 4 * MIB)], 3)
     assert again == sp.AskOwner(ANNA, 2, 4 * MIB)
 
 
 def test_store_is_left_alone_when_memory_of_the_node_is_enough_again():
     machine = policy()
-    machine.handle([sp.Level(30 * MIB, 0, 0, [ANNA], target_bytes=22 * MIB)], 0)
+    machine.handle([sp.Level(30 * MIB, 0, 0, [ANNA], 0, target_bytes=22 * MIB)], 0)
     machine.handle([sp.Chosen(ANNA, 1, [])], 1)
 
     assert machine.handle([level(30)], 2) == []

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import http.cookiejar
 import os
+import re
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tornado.httpclient import HTTPClientError
+from tornado.websocket import websocket_connect
 
 from raybook.io.cluster_registry import ClusterRecord, Owner, remove_record, write_record
 from raybook.io.process import start_time
+from raybook_kernel.server.commands import COMMANDS
 from raybook_kernel.server.handlers import routes
 from tests.jupyter_process import JupyterProcess
 
@@ -19,6 +27,8 @@ PUBLIC_FIELDS = {
     "raybook_version", "created_unix_ms", "resources",
 }  # fmt: skip
 PATHS = ["raybook/ping", "raybook/clusters", f"raybook/clusters/by-kernel/{KERNEL}"]
+POSTS = ["raybook/clusters", *(f"raybook/clusters/none/{command}" for command in COMMANDS)]
+SOCKET = "raybook/ws"
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +65,40 @@ def record(cluster_id: str, *, kernel_id: str | None, created_unix_ms: int = 1) 
 
 
 def test_every_route_is_walked_here():
-    patterns = [pattern for pattern, _ in routes("/")]
-    assert len(patterns) == len(PATHS), "a route was added: add its path to PATHS, so that its login is tested"
+    walked = [f"/{path}" for path in [*PATHS, *POSTS, SOCKET]]
+    for pattern, *_ in routes("/"):
+        assert any(re.fullmatch(pattern, path) for path in walked), f"{pattern}: add it, so that its login is tested"
+
+
+@pytest.mark.parametrize("path", POSTS)
+@pytest.mark.parametrize("token", [None, "0" * 32])
+def test_a_command_is_refused_without_the_token(jupyter, path, token):
+    assert jupyter.post(path, token=token)[0] == 403
+
+
+def test_a_command_with_a_cookie_but_no_xsrf_header_is_refused(jupyter):
+    """A page of another site can have a browser send the cookie; it cannot read the header's value."""
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()))
+    opener.open(f"{jupyter.url}api/status?token={jupyter.token}", timeout=10).read()
+    assert opener.open(f"{jupyter.url}raybook/ping", timeout=10).status == 200
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        opener.open(urllib.request.Request(f"{jupyter.url}raybook/clusters", b"{}", method="POST"), timeout=10)
+    assert refused.value.code == 403
+
+
+@pytest.mark.parametrize("token", ["", "?token=" + "0" * 32])
+def test_the_socket_is_refused_without_the_token(jupyter, token):
+    async def knock() -> None:
+        await websocket_connect(jupyter.url.replace("http", "ws") + SOCKET + token)
+
+    with pytest.raises(HTTPClientError) as refused:
+        asyncio.run(knock())
+    assert refused.value.code == 403
+
+
+def test_a_command_for_no_cluster_says_so(jupyter, registry):
+    status, answer = jupyter.post("raybook/clusters/none/stop", token=jupyter.token)
+    assert (status, answer["what"]) == (404, "There is no cluster 'none' (any more).")
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -77,7 +119,8 @@ def test_a_route_answers_with_the_token(jupyter, path):
 
 
 def test_ping_says_which_api_it_speaks(jupyter):
-    assert jupyter.get("raybook/ping", token=jupyter.token) == (200, {"api_version": 1})
+    said = {"api_version": 2, "commands": list(COMMANDS), "ws": True}
+    assert jupyter.get("raybook/ping", token=jupyter.token) == (200, said)
 
 
 def test_no_cluster_is_an_answer(jupyter, registry):

@@ -129,7 +129,7 @@ def test_view_is_valid_by_its_own_schema_and_survives_json():
 
 def test_exported_schema_is_the_one_of_this_code():
     exported = json.loads((REPOSITORY / "labextension" / "schema" / "observe.json").read_text())
-    assert exported == json_schema(), "Run: python -m raybook.observe labextension/schema/observe.json"
+    assert exported == json_schema(), "Run: python -m raybook.observe labextension/"
 
 
 def test_dead_actors_of_a_sweep_do_not_crowd_out_the_living():

@@ -1,8 +1,10 @@
-"""The Jupyter server extension: answers what clusters there are, so that a page can show them while kernels are busy.
+"""The Jupyter server extension: shows clusters and hands them commands, so that a page can do both while kernels are busy.
 
-In this room: `records` (what of a record may leave the machine) and `handlers` (the routes). It holds no cluster
-handles and no state: a restarted server has lost nothing. It runs in the Jupyter server's environment, which need not
-be the kernel's, so it imports the registry's reader and nothing else of the runtime; it starts no thread.
+In this room, in reading order: `handlers` (the routes), `records` (what of a record may leave the machine), `commands` and
+`starting`; `socket` (one WebSocket a page) → `upstreams` (one subscription a cluster) → `panel_channel` (what a reader has
+missed). It holds no state that cannot be asked for again: a restarted server has lost nothing. It runs in the Jupyter
+server's environment, which need not be the kernel's, so it imports what looks at clusters and nothing else of the runtime;
+it starts no thread, and grpc is imported when the first cluster is looked at.
 """
 
 from __future__ import annotations

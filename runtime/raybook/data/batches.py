@@ -78,7 +78,7 @@ def from_pandas(frame: Any) -> pa.Table:
                 odd[name] = to_arrow(values, name)
     if odd:
         rest = frame.drop(columns=list(odd))
-        table = _frame_to_table(rest) if len(rest.columns) else None
+        table = _frame_to_table(rest) if len(rest.columns) else pa.table({})
         columns = [odd[name] if name in odd else table.column(name) for name in frame.columns]
         return pa.table(columns, names=list(frame.columns))
     return _frame_to_table(frame)

@@ -8,12 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
-if TYPE_CHECKING:
-    pass
+from raybook.data.block_accessor import BlockAccessor as BlockAccessor
 
 Block = pa.Table
 """What operators hand to each other."""

@@ -17,10 +17,10 @@ class ExecutionResources:
         object_store_memory: float | None = None,
         memory: float | None = None,
     ) -> None:
-        self._cpu = None if cpu is None else round(cpu, 5)
-        self._gpu = None if gpu is None else round(gpu, 5)
-        self._object_store_memory = None if object_store_memory is None else round(object_store_memory)
-        self._memory = None if memory is None else round(memory)
+        self._cpu: float | None = None if cpu is None else round(cpu, 5)
+        self._gpu: float | None = None if gpu is None else round(gpu, 5)
+        self._object_store_memory: float | None = None if object_store_memory is None else round(object_store_memory)
+        self._memory: float | None = None if memory is None else round(memory)
 
     @classmethod
     def for_limits(

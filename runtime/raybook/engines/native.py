@@ -98,7 +98,7 @@ class NativeEngine:
         """What else this engine needs of the owner in this process: reports of it, and its values."""
         self.own_tasks = OwnTasks(core)
         core.facts.largest_objects = lambda count: memory_report.largest(core.owner, count)
-        Surveyor(core, lambda: self.job.job_id)
+        self.orders = Surveyor(core, lambda: self.job.job_id).orders
         return Values(core, self.serialization)
 
     def _after_fork(self) -> None:

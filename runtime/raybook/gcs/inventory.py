@@ -1,4 +1,5 @@
-"""Inventory: what the GCS can say of jobs, processes and single tasks, and where a job's output goes. Changes nothing.
+"""Inventory: what the GCS can say of jobs, processes and single tasks, and where a job's output goes. Changes nothing
+itself; an order goes on to the processes.
 
 Processes are the raylets' affair, and single tasks and objects their owners': they are asked, each for a second or two at
 most, and who does not answer is left out, or named.
@@ -67,7 +68,7 @@ class Inventory:
             raise RemoteError(
                 "ValueError", f"There is no survey of {request.kind!r}; there is one of {', '.join(KINDS)}."
             )
-        question = SurveyNode(request.kind, request.limit)
+        question = SurveyNode(request.kind, request.limit, request.order)
         nodes = self._nodes.alive_ids()
         answers = await asyncio.gather(*(self._ask(node_id, question, SURVEY_TIMEOUT_S) for node_id in nodes))
         told = [answer for answer in answers if answer is not None]

@@ -1,6 +1,7 @@
 """Looking at a cluster: facts in, views out. Reading order: schema → mirror → view → subscribe → text.
 
-    engine ──FactDelta──▶ Feed (subscribe) ──▶ Mirror ──▶ build_view ──▶ View ──▶ text, HTML, widgets, browser
+    engine ──FactDelta──▶ Feed (subscribe) ──▶ Mirror ──▶ build_view ──▶ View ──▶ text, HTML, widgets
+                                                                          └──▶ PanelStream (panels) ──▶ browser
 
 Public names are those below; they are what panels, magics and the server extension may use.
 """
@@ -24,10 +25,14 @@ from raybook.observe.format import (
 )
 from raybook.observe.history import Curve, Rates
 from raybook.observe.mirror import Mirror, Tables
+from raybook.observe.panels import PANELS, PanelFilter, PanelState, PanelStream, panel_state
 from raybook.observe.schema import (
     VIEW_SCHEMA_VERSION,
     ActorRow,
     ExperimentRow,
+    GpuRow,
+    HolderRow,
+    LogRow,
     NodeRow,
     ObjectRow,
     ResourceRow,
@@ -51,6 +56,7 @@ from raybook.observe.text import (
 from raybook.observe.view import Caps, Label, build_view
 
 __all__ = [
+    "PANELS",
     "STATE_WORDS",
     "VIEW_SCHEMA_VERSION",
     "ActorRow",
@@ -60,11 +66,17 @@ __all__ = [
     "ExperimentRow",
     "FactSource",
     "Feed",
+    "GpuRow",
+    "HolderRow",
     "Label",
+    "LogRow",
     "Mirror",
     "NodeRow",
     "ObjectRow",
     "Owner",
+    "PanelFilter",
+    "PanelState",
+    "PanelStream",
     "Rates",
     "ResourceRow",
     "ScalingRow",
@@ -86,6 +98,7 @@ __all__ = [
     "json_schema",
     "living_clusters",
     "metric_text",
+    "panel_state",
     "rate_text",
     "registry_dir",
     "resource_text",

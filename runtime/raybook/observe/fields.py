@@ -35,3 +35,10 @@ def number_of(row: Row, *names: str) -> float:
 def integer_of(row: Row, *names: str) -> int:
     """As ``number_of``, cut to a whole number."""
     return int(number_of(row, *names))
+
+
+def amounts_of(row: Row, name: str) -> dict[str, float]:
+    """A field that maps names to amounts, without what is no finite number."""
+    found = row.get(name)
+    amounts = found if isinstance(found, dict) else {}
+    return {str(key): float(number_of(amounts, key)) for key in amounts if number_of(amounts, key)}

@@ -2,8 +2,9 @@
 
 A view is built from facts by ``observe/view`` and read by renderers, which only lay it out: sorting, caps and sums are
 decided before it gets here. Renderers in other languages are generated from ``json_schema()``; run
-``python -m raybook.observe labextension/schema/observe.json`` after a change, and raise VIEW_SCHEMA_VERSION
-when a reader of the old version would misread the new one. Names hold what users typed: renderers must escape them.
+``python -m raybook.observe labextension/`` after a change, and raise VIEW_SCHEMA_VERSION when a reader of the old
+version would misread the new one. Names hold what users typed: renderers must escape them. On the wire a field that
+equals its default is left out.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 VIEW_SCHEMA_VERSION = 1
 
 
-class TaskGroupRow(msgspec.Struct, frozen=True):
+class TaskGroupRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """All tasks of one function. ``rate_per_s``: ended tasks per second over the last seconds, 0 when idle."""
 
     name: str
@@ -38,7 +39,7 @@ class TaskGroupRow(msgspec.Struct, frozen=True):
         return self.finished + self.failed + self.cancelled
 
 
-class TaskRow(msgspec.Struct, frozen=True):
+class TaskRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """One recent task. ``duration_ms``: running time so far, or in the end; None before it started."""
 
     task_id: str
@@ -48,9 +49,14 @@ class TaskRow(msgspec.Struct, frozen=True):
     node_id: str = ""
     duration_ms: float | None = None
     error: str = ""
+    started_ms: float = 0.0
+    """Since the epoch, by the clock of the machine that ran it; 0 before it started."""
+    ended_ms: float = 0.0
+    cell: str = ""
+    """The notebook cell that submitted it; "" when nobody said."""
 
 
-class ActorRow(msgspec.Struct, frozen=True):
+class ActorRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """One actor. ``state``: PENDING_CREATION, ALIVE, RESTARTING or DEAD. Calls are None when nobody counts
     them."""
 
@@ -66,9 +72,14 @@ class ActorRow(msgspec.Struct, frozen=True):
     waiting: str = ""
     """Why it has not been placed yet."""
     rate_per_s: float = 0.0
+    cell: str = ""
+    stale: str = ""
+    """What is older in it than in the notebook: "runs v2 of step, cell 7 has v3"."""
+    death: str = ""
+    resources: dict[str, float] = {}
 
 
-class StoreRow(msgspec.Struct, frozen=True):
+class StoreRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """The object store of one node."""
 
     node_id: str
@@ -77,16 +88,23 @@ class StoreRow(msgspec.Struct, frozen=True):
     objects: int = 0
 
 
-class ObjectRow(msgspec.Struct, frozen=True):
+class ObjectRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """One of the largest objects."""
 
     object_id: str
     size_bytes: int = 0
     owner_pid: int = 0
     name: str = ""
+    kind: str = ""
+    references: int = 0
+    """Names that the owner's process holds on it."""
+    borrowers: int = 0
+    holders: list[str] = []
+    """Who keeps it alive, in words: "df (cell 3)", "Out[12]"."""
+    cell: str = ""
 
 
-class ResourceRow(msgspec.Struct, frozen=True):
+class ResourceRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """One resource, summed over the living nodes. Amounts as users write them: CPUs, GPUs, bytes of memory."""
 
     name: str
@@ -94,7 +112,25 @@ class ResourceRow(msgspec.Struct, frozen=True):
     total: float
 
 
-class NodeRow(msgspec.Struct, frozen=True):
+class GpuRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One GPU of a node, or a slice of one. ``utilization``: 0 to 1, as the driver measures it."""
+
+    index: str
+    utilization: float = 0.0
+    memory_used_bytes: int = 0
+    memory_total_bytes: int = 0
+
+
+class HolderRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who holds resources of a node: an actor, or a trial through its actor."""
+
+    name: str
+    actor_id: str = ""
+    cell: str = ""
+    resources: dict[str, float] = {}
+
+
+class NodeRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """One node."""
 
     node_id: str
@@ -108,9 +144,14 @@ class NodeRow(msgspec.Struct, frozen=True):
     """Why it takes no more work; "" while it does."""
     left: bool = False
     """It is not alive because it was drained: nothing was lost with it."""
+    hostname: str = ""
+    is_head: bool = False
+    death: str = ""
+    gpus: list[GpuRow] = []
+    holders: list[HolderRow] = []
 
 
-class TrialRow(msgspec.Struct, frozen=True):
+class TrialRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """One trial. ``history``: the metric over the iterations, oldest first, thinned to at most 60 points.
     ``step_max`` 0: nobody said how long it will be."""
 
@@ -126,6 +167,10 @@ class TrialRow(msgspec.Struct, frozen=True):
     parameters: str = ""
     error: str = ""
     seconds: float = 0.0
+    experiment_id: str = ""
+    config: dict[str, float | str | bool | None] = {}
+    """The parameters that differ between trials, as they are or as short text."""
+    resources: dict[str, float] = {}
 
     @property
     def label(self) -> str:
@@ -133,7 +178,7 @@ class TrialRow(msgspec.Struct, frozen=True):
         return self.name or self.trial_id
 
 
-class ExperimentRow(msgspec.Struct, frozen=True):
+class ExperimentRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """One sweep with its trials. ``trials_total`` 0: open-ended. ``best_value`` is the best trial's value."""
 
     experiment_id: str
@@ -154,7 +199,7 @@ class ExperimentRow(msgspec.Struct, frozen=True):
     seconds: float = 0.0
 
 
-class ScalingRow(msgspec.Struct, frozen=True):
+class ScalingRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """The autoscaler, a line each. bounds: each node type with its count and limits. pending: nodes on their way.
     decision: the last one, with its reason. unmet: why what waits gets no node. failures: the last ones. notes: which nodes
     go when."""
@@ -165,6 +210,20 @@ class ScalingRow(msgspec.Struct, frozen=True):
     unmet: list[str] = []
     failures: list[str] = []
     notes: list[str] = []
+
+
+class LogRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line that a worker printed. ``key`` orders the lines of a node."""
+
+    key: str
+    line: str
+    source: str = "stdout"
+    level: str = ""
+    """ERROR, WARNING, INFO or DEBUG, as the line itself says; "" when it says nothing."""
+    pid: int = 0
+    name: str = ""
+    node_id: str = ""
+    cell: str = ""
 
 
 class View(msgspec.Struct, frozen=True):
@@ -213,7 +272,7 @@ class View(msgspec.Struct, frozen=True):
 
 def json_schema() -> dict[str, Any]:
     """The JSON schema (draft 2020-12) of ``View``, with the version as an annotation."""
-    (reference,), components = msgspec.json.schema_components([View], ref_template="#/$defs/{name}")
+    (reference, _), components = msgspec.json.schema_components([View, LogRow], ref_template="#/$defs/{name}")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "raybook view-model",

@@ -16,7 +16,7 @@ import msgspec
 from raybook.base.facts import Fact
 from raybook.observe.fields import integer_of
 from raybook.observe.history import Curve, Rates
-from raybook.observe.mirror import Mirror
+from raybook.observe.mirror import Mirror, Tables
 from raybook.observe.schema import View
 from raybook.observe.trials import trial_step, trial_value
 from raybook.observe.view import Caps, Label, build_view
@@ -89,6 +89,10 @@ class Feed:
 
     def tables(self) -> dict[str, dict[str, dict]]:
         """A picture of the raw rows, for the timeline and for exports."""
+        return self.fact_tables()
+
+    def fact_tables(self) -> Tables:
+        """The same, as the tables that views are built from."""
         with self._lock:
             return self._mirror.tables()
 

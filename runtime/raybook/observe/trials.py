@@ -8,13 +8,14 @@ from collections.abc import Mapping
 import msgspec
 
 from raybook.base.facts import Row
-from raybook.observe.fields import ERROR_LENGTH_MAX, integer_of, number_of, text_of
+from raybook.observe.fields import ERROR_LENGTH_MAX, NAME_LENGTH_MAX, amounts_of, integer_of, number_of, text_of
 from raybook.observe.format import metric_text, shortened
 from raybook.observe.history import POINTS_MAX, thinned
 from raybook.observe.mirror import Tables
 from raybook.observe.schema import ExperimentRow, TrialRow
 
 PARAMETERS_LENGTH_MAX = 160
+PARAMETERS_MAX = 12
 TRIAL_ENDED = frozenset({"TERMINATED", "STOPPED", "COMPLETED", "FINISHED", "ERROR", "FAILED", "DONE"})
 TRIAL_FAILED = frozenset({"ERROR", "FAILED"})
 
@@ -57,7 +58,7 @@ def _experiment(
 ) -> ExperimentRow:
     first = trial_rows[0][1] if trial_rows else {}
     mode = "min" if (row.get("mode") or first.get("mode")) == "min" else "max"
-    trials = [_trial(trial_key, trial_row, curves) for trial_key, trial_row in trial_rows]
+    trials = [_trial(trial_key, trial_row, curves, key) for trial_key, trial_row in trial_rows]
     trials.sort(key=lambda trial: trial.label)
     best = _best(trials, mode, text_of(row, "best_trial", "best_trial_id"))
     if best is not None:
@@ -97,7 +98,7 @@ def _seconds_of(trial_rows: list[tuple[str, Row]], is_over: bool, now_ms: float)
     return max(0.0, (until - min(started)) / 1_000)
 
 
-def _trial(key: str, row: Row, curves: Mapping[str, list[float]]) -> TrialRow:
+def _trial(key: str, row: Row, curves: Mapping[str, list[float]], experiment_id: str) -> TrialRow:
     history = trial_history(row)
     points = history if history is not None else curves.get(key) or []
     return TrialRow(
@@ -111,7 +112,22 @@ def _trial(key: str, row: Row, curves: Mapping[str, list[float]]) -> TrialRow:
         parameters=_parameters(row),
         error=text_of(row, "error", length_max=ERROR_LENGTH_MAX),
         seconds=float(number_of(row, "seconds")),
+        experiment_id=experiment_id,
+        config=_config(row),
+        resources=amounts_of(row, "resources"),
     )
+
+
+def _config(row: Row) -> dict[str, float | str | bool | None]:
+    """The first parameters, short: a panel has an axis for each."""
+    config = row.get("config", row.get("parameters"))
+    pairs = list(config.items())[:PARAMETERS_MAX] if isinstance(config, Mapping) else []
+    return {
+        shortened(str(name), NAME_LENGTH_MAX): value
+        if value is None or isinstance(value, bool) or (isinstance(value, (int, float)) and math.isfinite(value))
+        else shortened(str(value), NAME_LENGTH_MAX)
+        for name, value in pairs
+    }
 
 
 def trial_value(row: Row) -> float | None:

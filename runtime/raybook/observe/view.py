@@ -22,11 +22,13 @@ from raybook.base.facts import (
     TASK_RUNNING,
     Row,
 )
-from raybook.observe.fields import ERROR_LENGTH_MAX, NAME_LENGTH_MAX, integer_of, number_of, text_of
+from raybook.observe.fields import ERROR_LENGTH_MAX, NAME_LENGTH_MAX, amounts_of, integer_of, number_of, text_of
 from raybook.observe.format import shortened
 from raybook.observe.mirror import Tables
 from raybook.observe.schema import (
     ActorRow,
+    GpuRow,
+    HolderRow,
     NodeRow,
     ObjectRow,
     ResourceRow,
@@ -44,6 +46,8 @@ _RESOURCE_ORDER = {"CPU": 0, "GPU": 1, "memory": 2, "object_store_memory": 3}
 
 
 SCALING_LINES_MAX = 4
+HOLDERS_MAX = 24
+"""Of one node: as many as a machine has GPUs and a few."""
 
 
 class Caps(msgspec.Struct, frozen=True):
@@ -80,7 +84,8 @@ def build_view(
     curves: points by trial key. now_ms: milliseconds since the epoch, for running times. Cost: O(rows), about
     2 ms for 2,000 tasks."""
     caps = caps or Caps()
-    nodes = [_node(key, row) for key, row in tables.rows("node").items()]
+    holders = _holders(tables)
+    nodes = [_node(key, row, holders.get(key, [])) for key, row in tables.rows("node").items()]
     groups = _by_name([_task_group(key, row, rates) for key, row in tables.rows("task_group").items()])
     actors = [_actor(key, row, rates) for key, row in tables.rows("actor").items()]
     stores = [_store(key, row) for key, row in tables.rows("store").items()]
@@ -126,7 +131,7 @@ def _in_order_of(rows: list[Any], chosen: list[Any]) -> list[Any]:
 # Nodes and resources.
 
 
-def _node(key: str, row: Row) -> NodeRow:
+def _node(key: str, row: Row, holders: list[HolderRow]) -> NodeRow:
     total = row.get("resources_total") or {}
     available = row.get("resources_available") or {}
     resources = [
@@ -146,7 +151,44 @@ def _node(key: str, row: Row) -> NodeRow:
         memory_used_bytes=integer_of(row, "memory_used_bytes"),
         draining=text_of(row, "draining"),
         left=bool(row.get("left", False)),
+        hostname=text_of(row, "hostname"),
+        is_head=bool(row.get("is_head", False)),
+        death=text_of(row, "death", length_max=ERROR_LENGTH_MAX),
+        gpus=_gpus(row),
+        holders=holders[:HOLDERS_MAX],
     )
+
+
+def _gpus(row: Row) -> list[GpuRow]:
+    found = row.get("gpus")
+    gpus = [gpu for gpu in found if isinstance(gpu, dict)] if isinstance(found, list) else []
+    return [
+        GpuRow(
+            index=text_of(gpu, "index") or "0",
+            utilization=round(float(number_of(gpu, "utilization")), 2),
+            memory_used_bytes=integer_of(gpu, "memory_used_bytes"),
+            memory_total_bytes=integer_of(gpu, "memory_total_bytes"),
+        )
+        for gpu in gpus
+    ]
+
+
+def _holders(tables: Tables) -> dict[str, list[HolderRow]]:
+    """Node → the living actors that hold something of it, those with GPUs first."""
+    found: dict[str, list[HolderRow]] = {}
+    for key, row in tables.rows("actor").items():
+        held = amounts_of(row, "resources")
+        if row.get("state") == ACTOR_ALIVE and any(held.values()):
+            holder = HolderRow(
+                name=text_of(row, "name", "class_name"),
+                actor_id=key,
+                cell=text_of(row, "cell"),
+                resources=held,
+            )
+            found.setdefault(text_of(row, "node_id"), []).append(holder)
+    for holders in found.values():
+        holders.sort(key=lambda holder: -holder.resources.get("GPU", 0.0))
+    return found
 
 
 def _summed(nodes: Any) -> list[ResourceRow]:
@@ -244,6 +286,9 @@ def _task(key: str, row: Row, now_ms: float) -> TaskRow:
         node_id=text_of(row, "node_id"),
         duration_ms=max(0.0, (ended or now_ms) - started) if started else None,
         error=text_of(row, "error", length_max=ERROR_LENGTH_MAX),
+        started_ms=float(started),
+        ended_ms=float(ended),
+        cell=text_of(row, "cell"),
     )
 
 
@@ -263,6 +308,10 @@ def _actor(key: str, row: Row, rates: Mapping[str, float]) -> ActorRow:
         calls_done=integer_of(row, "calls_done") if "calls_done" in row else None,
         waiting=text_of(row, "waiting", length_max=ERROR_LENGTH_MAX),
         rate_per_s=round(rates.get("actor:" + key, 0.0), 1),
+        cell=text_of(row, "cell"),
+        stale=text_of(row, "stale", length_max=ERROR_LENGTH_MAX),
+        death=text_of(row, "death", length_max=ERROR_LENGTH_MAX),
+        resources=amounts_of(row, "resources"),
     )
 
 
@@ -290,6 +339,11 @@ def _largest_objects(tables: Tables) -> list[ObjectRow]:
             size_bytes=integer_of(row, "size_bytes"),
             owner_pid=integer_of(row, "owner_pid"),
             name=text_of(row, "name"),
+            kind=text_of(row, "kind"),
+            references=integer_of(row, "references"),
+            borrowers=integer_of(row, "borrowers"),
+            holders=_texts(row, "holders"),
+            cell=text_of(row, "cell"),
         )
         for key, row in tables.rows("object").items()
     ]

@@ -105,7 +105,9 @@ class Spiller:
         if self._closed:
             return
         now = self._pressure()
-        level = sp.Level(now.used_bytes, now.wanted_bytes, now.request, now.owners, self._target_bytes)
+        level = sp.Level(
+            now.used_bytes, now.wanted_bytes, now.request, now.owners, now.returned_bytes, self._target_bytes
+        )
         now_ms = int(self._loop.time() * 1000)
         self._execute(self._policy.handle([level, *events], now_ms))
         if self._timer is not None:

@@ -47,7 +47,7 @@ class Surveys:
         asked = self._rounds[survey_id] = _Round(clients, [], asyncio.get_running_loop().create_future())
         try:
             for client in list(clients.values()):
-                client.connection.send(SurveyQuery(survey_id, request.kind, request.limit))
+                client.connection.send(SurveyQuery(survey_id, request.kind, request.limit, request.order))
             await asyncio.wait([asked.done], timeout=ANSWER_S_MAX)
         finally:
             del self._rounds[survey_id]

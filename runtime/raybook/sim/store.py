@@ -127,7 +127,7 @@ class Store:
         if not self._spills:
             return
         now = self.table.pressure()
-        level = sp.Level(now.used_bytes, now.wanted_bytes, now.request, now.owners)
+        level = sp.Level(now.used_bytes, now.wanted_bytes, now.request, now.owners, now.returned_bytes)
         self._carry_out(self._policy.handle([level, *events], self._world.timeline.now_ms))
         self._arm("spill", self._policy.next_deadline_ms(), self._spill)
 

@@ -82,7 +82,7 @@ class CoreProcess:
         entrypoint: str = "", client_id: bytes = b"", wants_output: bool = False,
     ) -> None:  # fmt: skip
         """Register with the raylet; blocks until it answers. ConnectionError when it refuses (with its reason)."""
-        self.client_id = client_id or random_id()
+        self.client_id, self.kernel_id = client_id or random_id(), kernel_id
         self.ids = IdFactory(self.client_id)
         session_dir = os.path.dirname(raylet_address.removeprefix("unix:"))
         self.address, self._listeners = listen_for_peers(session_dir, self.client_id.hex())

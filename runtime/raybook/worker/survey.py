@@ -8,15 +8,18 @@ from typing import Any
 import msgspec
 
 from raybook.core.owner import memory_report, task_report
-from raybook.protocol.messages.survey import FUNCTIONS, OBJECTS, TASKS, SurveyAnswer, SurveyQuery
+from raybook.protocol.messages.survey import FUNCTIONS, OBJECTS, ORDERS, TASKS, SurveyAnswer, SurveyQuery
 from raybook.worker.core_process import CoreProcess
+from raybook.worker.orders import OrderDesk
 
 
 class Surveyor:
-    """Registers itself with the core process. job_id: of the work that this process does now, b"" for none."""
+    """Registers itself with the core process. job_id: of the work that this process does now, b"" for none. ``orders``: who
+    does what is asked to be done."""
 
     def __init__(self, core: CoreProcess, job_id: Callable[[], bytes]) -> None:
         self._core = core
+        self.orders = OrderDesk(core)
         self._job_id = job_id
         core.raylet_handlers[SurveyQuery] = self._asked
 
@@ -25,7 +28,10 @@ class Surveyor:
         self._core.submit_call(lambda: self._core.submit_call(lambda: self._answer(query)))
 
     def _answer(self, query: SurveyQuery) -> None:
-        found, left_out = self._rows(query.kind, query.limit)
+        if query.kind == ORDERS:
+            found, left_out = self.orders.take(query.order), 0
+        else:
+            found, left_out = self._rows(query.kind, query.limit)
         answer = SurveyAnswer(query.survey_id, msgspec.msgpack.encode(found), self._running(), left_out)
         self._core.to_raylet(answer)
 

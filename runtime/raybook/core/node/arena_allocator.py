@@ -81,6 +81,7 @@ class ExtentTable:
         self._budget_bytes = budget_bytes
         self._generous_bytes = budget_bytes if generous_bytes is None else generous_bytes
         self._granted_bytes = 0
+        self._granted_ever_bytes = 0
         self._extents: dict[ClientID, dict[int, Extent]] = {}
         self._cold = FreeRanges()
         self._cold.put(0, self._arena_bytes)
@@ -96,6 +97,11 @@ class ExtentTable:
     @property
     def granted_bytes(self) -> int:
         return self._granted_bytes
+
+    @property
+    def returned_bytes(self) -> int:
+        """All that was ever granted and is not any more: whether something came back, however much was granted since."""
+        return self._granted_ever_bytes - self._granted_bytes
 
     def granted_to(self, client_id: ClientID) -> int:
         """Bytes of all extents of this client."""
@@ -138,6 +144,7 @@ class ExtentTable:
             return None
         extent = Extent(offset, size, warm_bytes)
         self._granted_bytes += size
+        self._granted_ever_bytes += size
         self._extents.setdefault(client_id, {})[offset] = extent
         self._events.append((client_id, f"granted {size} bytes at {offset}, {warm_bytes} of them warm"))
         return extent

@@ -52,12 +52,13 @@ class Reclaim(msgspec.Struct):
 
 class Pressure(msgspec.Struct, frozen=True):
     """wanted_bytes: of the first request, while it waits for spilling; request: its query. owners: who have objects
-    here, those with most bytes first."""
+    here, those with most bytes first. returned_bytes: all that was ever given back."""
 
     used_bytes: int
     wanted_bytes: int
     request: int
     owners: list[bytes]
+    returned_bytes: int
 
 
 class StoreStatistics(msgspec.Struct, frozen=True):

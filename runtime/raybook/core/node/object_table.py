@@ -356,6 +356,7 @@ class ObjectTable:
             first.bytes_wanted if spilling and first is not None else 0,
             first.query_id if spilling and first is not None else 0,
             sorted(holders, key=lambda client_id: -owned[client_id]),
+            self._extents.returned_bytes,
         )
 
     def is_pressed(self) -> bool:

@@ -48,13 +48,14 @@ class Stage(Enum):
 
 class Level(msgspec.Struct, frozen=True):
     """How full the store is. wanted_bytes: of the first request that waits for spilling, 0 if none does; request: its
-    number. owners: who may have objects here, the largest holder first. target_bytes: what the node can spare for it while
-    its memory is short, None while it is not."""
+    number. owners: who may have objects here, the largest holder first. returned_bytes: all that was ever given back.
+    target_bytes: what the node can spare for it while its memory is short, None while it is not."""
 
     used_bytes: int
     wanted_bytes: int
     request: int
     owners: list[bytes]
+    returned_bytes: int
     target_bytes: int | None = None
 
 
@@ -131,6 +132,7 @@ class Round(msgspec.Struct):
     stage: Stage
     deadline_ms: int
     used_before: int
+    returned_before: int
 
 
 class SpillPolicy:
@@ -140,7 +142,7 @@ class SpillPolicy:
         self._capacity_bytes = capacity_bytes
         self.threshold_bytes = int(capacity_bytes * threshold)
         self._low_bytes = self.threshold_bytes - min(batch_bytes, capacity_bytes // 8)
-        self._level = Level(0, 0, 0, [])
+        self._level = Level(0, 0, 0, [], 0)
         self._round: Round | None = None
         self._next_query_id = 1
         self._dry: dict[bytes, int] = {}
@@ -221,7 +223,9 @@ class SpillPolicy:
         query_id = self._next_query_id
         self._next_query_id += 1
         deadline_ms = self._now_ms + ANSWER_TIMEOUT_MS
-        self._round = Round(query_id, owner, Stage.ASKED, deadline_ms, self._level.used_bytes)
+        self._round = Round(
+            query_id, owner, Stage.ASKED, deadline_ms, self._level.used_bytes, self._level.returned_bytes
+        )
         self._effects.append(AskOwner(owner, query_id, min(to_free, FILE_BYTES_MAX)))
 
     def _give_up(self) -> None:
@@ -239,8 +243,8 @@ class SpillPolicy:
         if freed_bytes:
             self._expected = (ended.used_before - freed_bytes, self._now_ms + RETURN_MS)
             self._dry.clear()
-        elif self._level.used_bytes >= ended.used_before:
-            # It has not even returned room in which nothing lay.
+        elif self._level.returned_bytes == ended.returned_before:
+            # It has not even returned room in which nothing lay. (What is used says little: it is granted anew at once.)
             self._dry[ended.client_id] = self._now_ms + DRY_MS
         self._note(f"round {ended.query_id} freed {freed_bytes} bytes of {ended.client_id.hex()}")
 

@@ -127,14 +127,17 @@ class Copies:
             ticket.reason = message.reason
 
     def recalled(self, message: RecallCopies) -> None:
-        """Room is short: give back what nothing looks at."""
+        """Room is short: give back what nothing looks at. Views that are gone but not counted yet are ahead in the queue."""
+        self._later(lambda: self._take_off_the_list(message.recall_id))
+
+    def _take_off_the_list(self, recall_id: int) -> None:
         copies, adopted = self._objects.copies, self._objects.adopted
         leaving = {
             key: copy for key, copy in copies.items() if key not in adopted and not self._pins.is_pinned(copy.offset)
         }
         for key in leaving:
             del copies[key]
-        self._later(lambda: self._later(lambda: self._give_back(message.recall_id, leaving)))
+        self._later(lambda: self._later(lambda: self._give_back(recall_id, leaving)))
 
     def _give_back(self, recall_id: int, leaving: dict[bytes, Location]) -> None:
         copies = self._objects.copies

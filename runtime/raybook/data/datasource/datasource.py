@@ -7,6 +7,7 @@ for a copy that reads less (`with_projection`, `with_predicate`, `with_limit`); 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -150,9 +151,9 @@ class RandomIntRowDatasource(Datasource):
             return [pa.table(columns, names=names)]
 
         size = max(1, -(-self._n // max(1, parallelism)))
-        tasks = []
+        tasks: list[ReadTask] = []
         for start in range(0, self._n, size):
             count = min(size, self._n - start)
             metadata = BlockMetadata(count, count * 8 * self._num_columns)
-            tasks.append(ReadTask(lambda count=count: make(count), metadata, schema, per_task_row_limit))
+            tasks.append(ReadTask(partial(make, count), metadata, schema, per_task_row_limit))
         return tasks

@@ -51,7 +51,7 @@ def count_over(
     """`count` of each block, added up by name. The counts come to the driver pickled, one row a block."""
     totals: dict[str, Counter] = {name: Counter() for name in names}
     pieces = ds.map_batches(partial(_pickled, count), batch_format="pyarrow", batch_size=None, zero_copy_batch=True)
-    for row in pieces.iter_rows():
+    for row in pieces.take_all():
         for name, counter in pickle.loads(row["counts"]).items():
             totals[name].update(counter)
     return totals

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from raybook.data.datasource.huggingface_datasource import HuggingFaceDatasource, table_of
 from raybook.data.datasource.optional import require
 from raybook.data.datasource.torch_datasource import TorchDatasource
+from raybook.data.from_api import from_arrow, from_items, from_pandas
 from raybook.data.readers.options import ReadOptions
-from raybook.data.reading import from_arrow, from_items, from_pandas
 
 if TYPE_CHECKING:
     from raybook.data.dataset import Dataset

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from raybook.data.reading import read_datasource
+from raybook.data.from_api import read_datasource
 
 if TYPE_CHECKING:
     from raybook.data.dataset import Dataset

@@ -2,6 +2,9 @@
 
 asker ─▶ GCS ─▶ every raylet ─▶ every driver and worker of its node; the answers go back the same way, unmerged.
 Nothing is sent, and nothing kept beyond each process's bounded record, while nobody asks.
+
+On the same way goes an order (kind ORDERS): something that a person wants done who has no reference to it, because it is
+another process's. Each process does what of it is its own, and its rows say what that was.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ OBJECTS = "objects"
 FUNCTIONS = "functions"
 USAGE = "usage"
 """Processor time and memory of every process, and what GPUs do: of this the raylets know, and no process is asked."""
-KINDS = (TASKS, OBJECTS, FUNCTIONS, USAGE)
+ORDERS = "orders"
+KINDS = (TASKS, OBJECTS, FUNCTIONS, USAGE, ORDERS)
 
 
 class SurveyQuery(msgspec.Struct, tag=63, array_like=True):
@@ -22,6 +26,8 @@ class SurveyQuery(msgspec.Struct, tag=63, array_like=True):
     survey_id: int
     kind: str
     limit: int
+    order: bytes = b""
+    """Of ORDERS: a msgpack map with ``verb`` and what belongs to it (``worker/orders``)."""
 
 
 class SurveyAnswer(msgspec.Struct, tag=64, array_like=True):
@@ -51,6 +57,7 @@ class SurveyNode(msgspec.Struct):
 
     kind: str
     limit: int
+    order: bytes = b""
 
 
 class NodeSurvey(msgspec.Struct):
@@ -65,6 +72,7 @@ class Survey(msgspec.Struct):
 
     kind: str
     limit: int = 10_000
+    order: bytes = b""
 
 
 class SurveyReply(msgspec.Struct):
