@@ -33,7 +33,7 @@ class HuggingFaceDatasource(Datasource):
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
     ) -> list[ReadTask]:
-        shards = int(getattr(self._dataset, "num_shards", None) or getattr(self._dataset, "n_shards", 1))
+        shards: int = getattr(self._dataset, "num_shards", None) or getattr(self._dataset, "n_shards", 1) or 1
         count = max(1, min(parallelism, shards))
         pieces = [self._dataset] if count == 1 else [self._dataset.shard(count, one) for one in range(count)]
         return [
