@@ -160,7 +160,9 @@ class KernelSession:
         self._engine, self._record = engine, record
         is_ours = record is not None and record.owner is not None and record.owner.pid == os.getpid()
         self._router.begin_cluster(is_ours)
-        keep_failed_tasks(FAILED_KEPT)
+        if hasattr(engine, "own_tasks"):
+            # A source of facts that is no engine runs no tasks.
+            keep_failed_tasks(FAILED_KEPT)
         feed = Feed(engine, self.name, self._router.take)
         self.hub.attach(feed, record.cluster_id if record is not None else "")
 
