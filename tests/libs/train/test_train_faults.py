@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +16,9 @@ import pytest
 
 import raybook as ray
 from raybook import train
+from raybook.api.scaling import drain_node
 from raybook.cluster_utils import Cluster
+from raybook.util.state import list_actors
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -97,9 +100,7 @@ def test_a_killed_worker_costs_one_failure_and_nothing_else(four_cpus, tmp_path,
 def test_when_the_controller_is_killed_another_one_goes_on(four_cpus, tmp_path, marks):
     @ray.remote(num_cpus=0)
     def kill_the_controller(marks: str) -> None:
-        """Find it as the parent of nobody: by the name of its process."""
-        from raybook.util.state import list_actors
-
+        """Once both workers wait."""
         wait_for(lambda: len(list(Path(marks).glob("waiting-*"))) == 2)
         [controller] = [
             actor for actor in list_actors() if actor.class_name == "TrainController" and actor.state == "ALIVE"
@@ -158,7 +159,7 @@ def test_a_run_of_the_same_name_goes_on_where_a_driver_was_ended(four_cpus, tmp_
 @pytest.fixture
 def two_nodes():
     cluster = Cluster(initialize_head=True, connect=True, head_node_args={"num_cpus": 1})
-    cluster.add_node(num_cpus=1)
+    cluster.second = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
     yield cluster
     ray.shutdown()
@@ -166,21 +167,9 @@ def two_nodes():
 
 
 def test_an_elastic_run_goes_on_with_what_is_left_when_a_node_dies(two_nodes, tmp_path, marks):
-    second = two_nodes.worker_nodes if hasattr(two_nodes, "worker_nodes") else []
-    node = next(iter(second))
-
-    class Kill(train.UserCallback):
-        """Has the second node's processes ended once the second step is recorded."""
-
-        def after_report(self, run_context, metrics, checkpoint):
-            if metrics[0]["step"] == 1 and metrics[0]["size"] == 2:
-                Path(run_context.train_loop_config["marks"], "kill").touch()
-
-    import threading
-
-    def remove():
-        wait_for(lambda: (marks / "kill").exists() and (marks / "waiting-1").exists())
-        two_nodes.remove_node(node, allow_graceful=False)
+    def remove() -> None:
+        wait_for(lambda: len(list(marks.glob("waiting-*"))) == 2)
+        two_nodes.remove_node(two_nodes.second, allow_graceful=False)
 
     remover = threading.Thread(target=remove)
     remover.start()
@@ -192,8 +181,43 @@ def test_an_elastic_run_goes_on_with_what_is_left_when_a_node_dies(two_nodes, tm
             name="run",
             storage_path=str(tmp_path),
             failure_config=train.FailureConfig(max_failures=1),
-            callbacks=[Kill()],
         ),
     ).fit()
     remover.join()
     assert result.metrics == {"step": 3, "started_at": 2, "size": 1}
+
+
+def test_a_node_that_will_go_is_announced_and_costs_no_failure(two_nodes, tmp_path, marks):
+    def train_until_told(config):
+        """Count until the second node drains, save, and go on until it has gone."""
+        told, start = False, train.get_checkpoint() is not None
+        step = 0
+        while not start or step < 2:
+            step += 1
+            info = train.get_preemption_info()
+            if info is not None and not told:
+                told = True
+                with tempfile.TemporaryDirectory() as folder:
+                    Path(folder, "ranks").write_text(json.dumps(info.preempted_ranks))
+                    train.report({"told": info.preempted_ranks}, checkpoint=train.Checkpoint.from_directory(folder))
+                (Path(config["marks"]) / f"saved-{train.get_context().get_world_rank()}").touch()
+            (Path(config["marks"]) / f"running-{train.get_context().get_world_rank()}").touch()
+            time.sleep(0.02)
+        return train.get_context().get_world_size()
+
+    def drain() -> None:
+        wait_for(lambda: (marks / "running-1").exists())
+        drain_node(two_nodes.second.node_id, deadline_s=60)
+        wait_for(lambda: (marks / "saved-1").exists())
+        two_nodes.remove_node(two_nodes.second, allow_graceful=False)
+
+    drainer = threading.Thread(target=drain)
+    drainer.start()
+    result = train.DataParallelTrainer(
+        train_until_told,
+        train_loop_config={"marks": str(marks)},
+        scaling_config=train.ScalingConfig(num_workers=(1, 2)),
+        run_config=train.RunConfig(name="run", storage_path=str(tmp_path)),
+    ).fit()
+    drainer.join()
+    assert result.metrics == {"told": [1]} and result.return_value == 1

@@ -45,7 +45,13 @@ def test_ddp_gradients_equal_those_of_one_process_and_everything_is_set_up(tmp_p
         import torch
         import torch.distributed as dist
 
-        from raybook.train.torch import enable_reproducibility, get_device, get_devices, prepare_data_loader, prepare_model
+        from raybook.train.torch import (
+            enable_reproducibility,
+            get_device,
+            get_devices,
+            prepare_data_loader,
+            prepare_model,
+        )
 
         context = train.get_context()
         model = prepare_model(small_model(torch))
@@ -112,7 +118,11 @@ def test_fsdp_state_makes_the_round_trip_through_a_checkpoint(tmp_path):
             dcp.load(state, checkpoint_id=folder)
             set_model_state_dict(other, state)
         inputs = torch.arange(8.0)
-        return type(model).__name__, torch.equal(model(inputs), other(inputs)), sorted(os.listdir(train.get_checkpoint().path))
+        return (
+            type(model).__name__,
+            torch.equal(model(inputs), other(inputs)),
+            sorted(os.listdir(train.get_checkpoint().path)),
+        )
 
     wrapper, are_equal, files = fit(function, tmp_path).return_value
     assert wrapper == "FullyShardedDataParallel" and are_equal
@@ -178,4 +188,7 @@ def test_under_torchrun_the_function_joins_its_group(tmp_path):
     environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=150, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert sorted(line for line in done.stdout.splitlines() if line.startswith("ranks")) == ["ranks 0 2 2", "ranks 1 2 2"]
+    assert sorted(line for line in done.stdout.splitlines() if line.startswith("ranks")) == [
+        "ranks 0 2 2",
+        "ranks 1 2 2",
+    ]
