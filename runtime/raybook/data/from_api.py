@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raybook.api import ObjectRef, init, is_initialized, put, remote
+from raybook.api import ObjectRef, init, is_initialized, remote
 from raybook.api import get as api_get
 from raybook.data.batches import from_rows, to_block
 from raybook.data.block import Block, BlockMetadata, Bundle, metadata_of
@@ -22,16 +22,12 @@ from raybook.data.dataset import Dataset, MaterializedDataset
 from raybook.data.datasource.datasource import Datasource
 from raybook.data.datasource.range_datasource import RangeDatasource
 from raybook.data.execution.cluster import cluster_cpus
+from raybook.data.stored import bundle_of
 
 
 def dataset_of(bundles: list[Bundle]) -> MaterializedDataset:
     """A dataset of blocks that are in the store."""
     return MaterializedDataset(InputData((), tuple(bundles)))
-
-
-def bundle_of(table: pa.Table) -> Bundle:
-    """Put a table into the store."""
-    return Bundle(put(table), metadata_of(table), table.schema)
 
 
 def _ensure_started() -> None:
