@@ -23,7 +23,7 @@ from raybook.data.execution.task_launcher import Launcher
 from raybook.data.keys import hash_rows
 from raybook.data.random_seed import seed_value
 from raybook.data.split_stream import split_stream
-from raybook.data.transforms import RandomSide, TableFunction
+from raybook.data.transforms import RandomSide, TableFunction, Transform
 
 if TYPE_CHECKING:
     from raybook.data.dataset import Dataset, MaterializedDataset
@@ -154,7 +154,7 @@ class DatasetSplitting(DatasetBase):
                 raise ValueError("hash_column is required for hash split")
             if seed is not None:
                 raise ValueError("seed is not supported for hash split")
-            sides = [
+            sides: list[Transform] = [
                 TableFunction(partial(_hash_side, column=hash_column, share=test_size, is_test=is_test))
                 for is_test in (False, True)
             ]

@@ -3,7 +3,6 @@ other libraries is in `read_api`."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -110,13 +109,13 @@ def from_items(
     rows = [dict(one) if isinstance(one, Mapping) else {"item": one} for one in values]
     if not rows:
         return dataset_of([bundle_of(pa.table({}))])
+    # One table first: all blocks have one schema then, even if some have only nulls in a column.
+    whole = from_rows(rows)
     if wanted < 0:
-        probe = from_rows(rows[:: max(1, len(rows) // 100)])
-        size = math.ceil(probe.nbytes * len(rows) / max(1, probe.num_rows))
-        wanted = blocks_wanted(-1, size, cluster_cpus(), 128 << 20, 1 << 20, 200)
+        wanted = blocks_wanted(-1, whole.nbytes, cluster_cpus(), 128 << 20, 1 << 20, 200)
     bounds = even_bounds(len(rows), min(wanted, len(rows)))
-    tables = [from_rows(rows[start:end]) for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
-    return dataset_of([bundle_of(table) for table in tables])
+    pieces = zip(bounds[:-1], bounds[1:], strict=True)
+    return dataset_of([bundle_of(whole.slice(start, end - start)) for start, end in pieces])
 
 
 def from_arrow(

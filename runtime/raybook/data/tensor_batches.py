@@ -62,7 +62,7 @@ def torch_tensor(values: np.ndarray, dtype: Any, name: str) -> Any:
         if len(values) and all(isinstance(value, np.ndarray) for value in values):
             shapes = {value.shape for value in values}
             if len(shapes) == 1:
-                values = np.stack(values)
+                values = np.stack(list(values))
             else:
                 return torch.nested.nested_tensor([torch.as_tensor(np.array(value), dtype=dtype) for value in values])
         else:

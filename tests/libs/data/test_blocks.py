@@ -156,7 +156,9 @@ def test_equal_keys_meet_in_one_partition_whatever_block_they_are_in(keys, parts
         for index, part in enumerate(hash_split(block, ["k"], parts)):
             for row in to_rows(part):
                 key = row["k"]
-                where.setdefault("nan" if key != key else repr(key + 0.0 if isinstance(key, float) else key), set()).add(index)
+                where.setdefault(
+                    "nan" if key != key else repr(key + 0.0 if isinstance(key, float) else key), set()
+                ).add(index)
                 found.append(row["row"])
     assert sorted(found) == list(range(len(keys)))
     assert all(len(indices) == 1 for indices in where.values())

@@ -78,7 +78,8 @@ def test_something_always_starts_when_nothing_runs_and_something_could(operators
 @given(st.lists(st.integers(0, 20), max_size=8), st.integers(1, 6))
 def test_pieces_of_even_bounds_are_all_rows_once(counts, parts):
     bounds = even_bounds(sum(counts), parts)
-    rows = [(i, o + k) for a, b in zip(bounds, bounds[1:]) for i, o, n in pieces_of(counts, a, b) for k in range(n)]
+    ranges = zip(bounds[:-1], bounds[1:], strict=True)
+    rows = [(i, o + k) for a, b in ranges for i, o, n in pieces_of(counts, a, b) for k in range(n)]
     assert rows == [(i, k) for i, count in enumerate(counts) for k in range(count)]
 
 
