@@ -14,6 +14,12 @@ from typing import Any
 from raybook.ml.core.metrics import check_mode
 
 
+def check_run_name(name: str | None) -> None:
+    """Refuse a name that is not the name of one folder; None is fine. Raises ValueError."""
+    if name is not None and (not name or name in (".", "..") or "/" in name):
+        raise ValueError(f"RunConfig.name must be the name of one folder, not {name!r}.")
+
+
 @dataclass
 class FailureConfig:
     """How failures are treated. max_failures: restarts of a trial or run, -1 for no limit.
@@ -74,8 +80,7 @@ class RunConfig:
     verbose: int = 1
 
     def __post_init__(self) -> None:
-        if self.name is not None and (not self.name or self.name in (".", "..") or "/" in self.name):
-            raise ValueError(f"RunConfig.name must be the name of one folder, not {self.name!r}.")
+        check_run_name(self.name)
         if self.failure_config is None:
             self.failure_config = FailureConfig()
         if self.checkpoint_config is None:

@@ -36,7 +36,11 @@ if TYPE_CHECKING:
     )
     from raybook.tune.core.stopper import Stopper
     from raybook.tune.error import TuneError
+    from raybook.tune.execution.placement_groups import PlacementGroupFactory
+    from raybook.tune.registry import register_env, register_trainable
     from raybook.tune.result_grid import ResultGrid
+    from raybook.tune.schedulers import create_scheduler
+    from raybook.tune.search import create_searcher
     from raybook.tune.trainable import Trainable
     from raybook.tune.trainable_spec import with_parameters, with_resources
     from raybook.tune.tune import ExperimentAnalysis, run
@@ -53,6 +57,10 @@ _NAMES_BY_MODULE = {
     "quniform randint randn sample_from uniform",
     "raybook.tune.core.stopper": "Stopper",
     "raybook.tune.error": "TuneError",
+    "raybook.tune.execution.placement_groups": "PlacementGroupFactory",
+    "raybook.tune.registry": "register_env register_trainable",
+    "raybook.tune.schedulers": "create_scheduler",
+    "raybook.tune.search": "create_searcher",
     "raybook.tune.result_grid": "ResultGrid",
     "raybook.tune.trainable": "Trainable",
     "raybook.tune.trainable_spec": "with_parameters with_resources",
@@ -61,7 +69,7 @@ _NAMES_BY_MODULE = {
     "raybook.tune.tuner": "Tuner",
 }
 _MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names.split()}
-_MODULES = frozenset({"callback", "error", "schedulers", "search", "stopper"})
+_MODULES = frozenset({"callback", "error", "execution", "registry", "schedulers", "search", "stopper"})
 
 __all__ = [
     "Callback",
@@ -69,6 +77,7 @@ __all__ = [
     "CheckpointConfig",
     "ExperimentAnalysis",
     "FailureConfig",
+    "PlacementGroupFactory",
     "Result",
     "ResultGrid",
     "RunConfig",
@@ -78,6 +87,8 @@ __all__ = [
     "TuneError",
     "Tuner",
     "choice",
+    "create_scheduler",
+    "create_searcher",
     "get_checkpoint",
     "get_context",
     "grid_search",
@@ -90,6 +101,8 @@ __all__ = [
     "quniform",
     "randint",
     "randn",
+    "register_env",
+    "register_trainable",
     "report",
     "run",
     "sample_from",

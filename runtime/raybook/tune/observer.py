@@ -17,6 +17,9 @@ class SweepObserver:
     def on_result(self, trial: Trial, result: Mapping[str, Any], now_ms: int) -> None:
         """A trial reported; the table has it already."""
 
+    def on_checkpoint(self, trial: Trial, name: str, now_ms: int) -> None:
+        """A trial has saved a checkpoint, which lies in its folder under name."""
+
     def on_tick(self, table: TrialTable, now_ms: int) -> None:
         """One round of the controller is over."""
 

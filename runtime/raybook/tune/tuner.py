@@ -20,9 +20,10 @@ from raybook.ml.run_config import RunConfig
 from raybook.ml.storage import prepare_run_folder, resolve_storage_root
 from raybook.tune.actor_executor import ActorTrialExecutor
 from raybook.tune.callback import CallbackObserver
-from raybook.tune.controller import SweepSettings, TuneController
+from raybook.tune.controller import TuneController
+from raybook.tune.core.concurrency_limiter import ConcurrencyLimiter
 from raybook.tune.core.scheduler import FIFOScheduler, TrialScheduler
-from raybook.tune.core.searcher import ConcurrencyLimiter, Searcher
+from raybook.tune.core.searcher import Searcher
 from raybook.tune.core.stopper import make_stopper
 from raybook.tune.core.trial_table import Trial, TrialTable
 from raybook.tune.executor import TrialExecutor
@@ -33,6 +34,7 @@ from raybook.tune.observer import SweepObserver
 from raybook.tune.progress import ProgressReporter, has_panels, is_noninteractive, terminal_writer
 from raybook.tune.result_grid import ResultGrid
 from raybook.tune.search.basic_variant import BasicVariantGenerator
+from raybook.tune.sweep_settings import SweepSettings
 from raybook.tune.trainable_spec import TrainableSpec, as_spec
 from raybook.tune.trial_folder import TrialFolders
 from raybook.tune.trial_runner import with_remote_traceback

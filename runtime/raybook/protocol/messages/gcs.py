@@ -112,7 +112,7 @@ class FreeAmounts(msgspec.Struct):
 
 class NodesDelta(msgspec.Struct):
     """What has changed between two versions. ``nodes``: who joined or died. ``reset``: these are all there are, for
-    instance because this GCS is another one."""
+    instance because this GCS is another one. newest: when larger than ``version``, there are more amounts to tell."""
 
     epoch: bytes
     since: int
@@ -120,6 +120,7 @@ class NodesDelta(msgspec.Struct):
     nodes: list[NodeInfo] = []
     amounts: list[FreeAmounts] = []
     reset: bool = False
+    newest: int = 0
 
 
 class RegisterJob(msgspec.Struct):

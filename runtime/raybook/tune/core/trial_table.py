@@ -15,6 +15,7 @@ from typing import Any
 
 from raybook.ml.core.checkpoint_ledger import CheckpointLedger
 from raybook.ml.core.metrics import MetricSummary, flatten, is_number
+from raybook.tune.core.resource_request import ResourceRequest
 
 PENDING = "PENDING"  # Waits to be launched.
 STARTING = "STARTING"  # Launched; waits for room in the cluster and for its process.
@@ -57,7 +58,7 @@ class IllegalTransitionError(RuntimeError):
     """A trial was asked to change state in a way its table does not have: a bug in the controller."""
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Trial:
     """One trial. Times are milliseconds of the controller's clock; None until they happen."""
 
@@ -84,6 +85,8 @@ class Trial:
     started_ms: int | None = None
     ended_ms: int | None = None
     story: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=STORY_LINES))
+    request: ResourceRequest = field(default_factory=lambda: ResourceRequest([{"CPU": 1.0}]))
+    trainable_name: str = "trainable"
     _history_stride: int = 1
 
     @property
@@ -98,8 +101,66 @@ class Trial:
 
     @property
     def status(self) -> str:
-        """The state in the words of Ray, which knows no STARTING and no PAUSING."""
-        return {STARTING: PENDING, PAUSING: RUNNING}.get(self.state, self.state)
+        """The state in the words of Ray, which knows no STARTING, no PAUSING and no STOPPED."""
+        return {STARTING: PENDING, PAUSING: RUNNING, STOPPED: TERMINATED}.get(self.state, self.state)
+
+    # The same under the names that callbacks and creators of names written for Ray use.
+    PENDING = PENDING
+    RUNNING = RUNNING
+    PAUSED = PAUSED
+    TERMINATED = TERMINATED
+    ERROR = ERROR
+
+    @property
+    def evaluated_params(self) -> dict[str, Any]:
+        """The parameters that the search space leaves open, flat."""
+        return dict(self.varying)
+
+    @property
+    def experiment_tag(self) -> str:
+        """Number and open parameters in one text."""
+        shown = ",".join(f"{name}={_short(value)}" for name, value in self.varying.items())
+        return f"{self.index}_{shown}" if shown else str(self.index)
+
+    @property
+    def local_path(self) -> str:
+        """The trial's folder."""
+        return self.folder
+
+    path = local_dir = logdir = local_path
+
+    @property
+    def placement_group_factory(self) -> ResourceRequest:
+        """What the trial holds while it runs."""
+        return self.request
+
+    @property
+    def metric_analysis(self) -> dict[str, dict[str, float]]:
+        """{metric: {"max", "min", "avg", "last", "last-5-avg", "last-10-avg": value}}."""
+        return {
+            name: {
+                "max": summary.maximum,
+                "min": summary.minimum,
+                **{scope: summary.value(scope, "max") for scope in ("avg", "last", "last-5-avg", "last-10-avg")},
+            }
+            for name, summary in self.summaries.items()
+        }
+
+    @property
+    def num_failures(self) -> int:
+        """How often an attempt has failed."""
+        return self.failures
+
+    def is_finished(self) -> bool:
+        """Ask whether the trial has ended for good."""
+        return self.is_terminal
+
+    def get_error(self) -> BaseException | None:
+        """Return the error that ended the trial, or None."""
+        return self.error
+
+    def __repr__(self) -> str:
+        return self.name
 
     def note_metric(self, value: float) -> None:
         """Add one value of the tuned metric to the bounded history: every 1st, 2nd, 4th… report as it grows long."""
@@ -111,6 +172,10 @@ class Trial:
             if (self.reports - 1) % self._history_stride:
                 return
         self.history.append(value)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 class TrialTable:

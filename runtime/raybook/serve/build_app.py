@@ -1,0 +1,201 @@
+"""Build: an Application becomes targets and pickled code, with handles where deployments were bound to deployments.
+
+One bound deployment used in two places is one deployment; two of one name get numbers. Nothing is sent from here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from dataclasses import dataclass, field
+from typing import Any
+
+from raybook.serve.asgi_ingress import INGRESS_MARK
+from raybook.serve.code_pickle import pickle_code
+from raybook.serve.config import AutoscalingConfig
+from raybook.serve.core.target import ApplicationTarget, DeploymentTarget, ScalingLimits, Settings
+from raybook.serve.deployment import Application, Deployment, DeploymentConfig
+from raybook.serve.handle import DeploymentHandle
+
+BLOB_PREFIX = b"blob:"
+
+
+@dataclass
+class BuiltApplication:
+    """target: what the controller gets. blobs: code by key, for the GCS."""
+
+    target: ApplicationTarget
+    blobs: dict[bytes, bytes]
+    handle: DeploymentHandle
+
+
+@dataclass
+class _Building:
+    app_name: str
+    logging_config: dict[str, Any] | None
+    default_environment: dict[str, Any]
+    names: dict[int, str] = field(default_factory=dict)
+    """By identity of the application object."""
+    handles: dict[int, Any] = field(default_factory=dict)
+    targets: dict[str, DeploymentTarget] = field(default_factory=dict)
+    blobs: dict[bytes, bytes] = field(default_factory=dict)
+    kept: list[Application] = field(default_factory=list)
+    children: list[str] = field(default_factory=list)
+
+
+def build_app(
+    app: Application,
+    name: str,
+    route_prefix: str | None,
+    logging_config: dict[str, Any] | None = None,
+    default_environment: dict[str, Any] | None = None,
+) -> BuiltApplication:
+    """Everything that deploying it takes. TypeError for code or arguments that cannot be pickled."""
+    building = _Building(name, logging_config, default_environment or {})
+    handle = _build(app, building, is_ingress=True)
+    ingress = building.names[id(app)]
+    target = ApplicationTarget(name, route_prefix, ingress, building.targets)
+    return BuiltApplication(target, building.blobs, handle)
+
+
+def _build(app: Application, building: _Building, is_ingress: bool = False) -> DeploymentHandle:
+    key = id(app)
+    if key in building.handles:
+        return building.handles[key]
+    name = unique_name(app._bound_deployment.name, building.names.values())
+    building.names[key] = name
+    building.kept.append(app)
+    bound = app._bound_deployment
+    outer, building.children = building.children, []
+
+    def handle_of(child: Application) -> DeploymentHandle:
+        handle = _build(child, building)
+        building.children.append(handle.deployment_name)
+        return handle
+
+    args = replace_applications(bound.init_args, handle_of)
+    kwargs = replace_applications(bound.init_kwargs, handle_of)
+    children, building.children = list(dict.fromkeys(building.children)), outer
+    blob = _pickled(name, bound, args, kwargs)
+    blob_key = BLOB_PREFIX + hashlib.blake2b(blob, digest_size=16).hexdigest().encode()
+    building.blobs[blob_key] = blob
+    target = target_of(bound._deployment_config, name, building.app_name, blob_key, building.default_environment)
+    if target.settings.logging_config is None:
+        target.settings.logging_config = building.logging_config
+    target.children = children
+    target.is_ingress = is_ingress
+    target.ingress_kind = "asgi" if hasattr(bound.func_or_class, INGRESS_MARK) else "request"
+    building.targets[name] = target
+    handle = building.handles[key] = DeploymentHandle(name, building.app_name)
+    return handle
+
+
+def unique_name(wanted: str, taken: Any) -> str:
+    """The name, or the name with the first number that makes it another."""
+    name, number = wanted, 1
+    while name in taken:
+        name, number = f"{wanted}_{number}", number + 1
+    return name
+
+
+def replace_applications(value: Any, handle_of: Any) -> Any:
+    """The same arguments with handles in place of applications, also inside lists, tuples and dictionaries."""
+    if isinstance(value, Application):
+        return handle_of(value)
+    if type(value) in (list, tuple):
+        return type(value)(replace_applications(item, handle_of) for item in value)
+    if type(value) is dict:
+        return {key: replace_applications(item, handle_of) for key, item in value.items()}
+    return value
+
+
+def _pickled(name: str, bound: Deployment, args: tuple, kwargs: dict[str, Any]) -> bytes:
+    definition = bound.func_or_class
+    ingress = getattr(definition, INGRESS_MARK, None)
+    plain = ingress.plain if ingress is not None else definition
+    _check_arguments(name, plain, args, kwargs)
+    try:
+        return pickle_code((plain, args, kwargs, ingress.maker if ingress is not None else None))
+    except Exception as error:
+        raise TypeError(
+            f"Could not serialize the deployment {name!r}: {type(error).__name__}: {error}. Nothing was deployed. Make "
+            "what it captures, or its arguments, in its constructor instead."
+        ) from error
+
+
+def _check_arguments(name: str, definition: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+    if not inspect.isclass(definition):
+        if args or kwargs:
+            raise ValueError(
+                f"The function deployment {name!r} was bound to arguments, but a function has no constructor."
+            )
+
+
+def target_of(
+    config: DeploymentConfig, name: str, app_name: str, blob_key: bytes, environment: dict[str, Any]
+) -> DeploymentTarget:
+    """A deployment's options as the controller keeps them."""
+    options = {"num_cpus": 1, **(config.ray_actor_options or {})}
+    if environment and "runtime_env" not in options:
+        options["runtime_env"] = environment
+    options = {key: value for key, value in options.items() if value is not None and value != {}}
+    heavy = repr((blob_key, sorted(options.items(), key=repr), config.placement_group_bundles,
+                  config.placement_group_strategy, config.placement_group_bundle_label_selector))  # fmt: skip
+    shown = config.model_dump(mode="json", exclude_defaults=True, exclude={"autoscaling_config": {"policy"}})
+    return DeploymentTarget(
+        name=name,
+        app_name=app_name,
+        code_version=hashlib.blake2b(heavy.encode(), digest_size=8).hexdigest(),
+        blob_key=blob_key,
+        num_replicas=1 if config.num_replicas is None else config.num_replicas,
+        settings=Settings(
+            config.user_config,
+            config.max_ongoing_requests,
+            config.graceful_shutdown_wait_loop_s,
+            config.health_check_timeout_s,
+            config.logging_config,
+        ),
+        scaling=None if config.autoscaling_config is None else limits_of(config.autoscaling_config),
+        max_queued_requests=config.max_queued_requests,
+        backpressure_status=config.backpressure_config.status_code,
+        retry_after_s=config.backpressure_config.retry_after_s,
+        graceful_shutdown_timeout_ms=_ms(config.graceful_shutdown_timeout_s),
+        health_check_period_ms=_ms(config.health_check_period_s),
+        health_check_timeout_ms=_ms(config.health_check_timeout_s),
+        constructor_retries_max=config.max_constructor_retry_count,
+        rolling_update_fraction=config.rolling_update_percentage,
+        max_surge_percent=config.max_surge_percent,
+        max_replicas_per_node=config.max_replicas_per_node,
+        actor_options=options,
+        bundles=config.placement_group_bundles,
+        bundle_strategy=config.placement_group_strategy or "PACK",
+        bundle_labels=config.placement_group_bundle_label_selector,
+        shown_config=shown,
+    )
+
+
+def limits_of(config: AutoscalingConfig) -> ScalingLimits:
+    """An AutoscalingConfig in whole milliseconds."""
+    zero_s = config.downscale_to_zero_delay_s
+    return ScalingLimits(
+        min_replicas=config.min_replicas,
+        max_replicas=config.max_replicas,
+        initial_replicas=config.initial_replicas,
+        target_ongoing_requests=config.target_ongoing_requests or 2.0,
+        look_back_ms=_ms(config.look_back_period_s),
+        upscale_delay_ms=_ms(config.upscale_delay_s),
+        downscale_delay_ms=_ms(config.downscale_delay_s),
+        downscale_to_zero_delay_ms=None if zero_s is None else _ms(zero_s),
+        upscaling_factor=config.get_upscaling_factor(),
+        downscaling_factor=config.get_downscaling_factor(),
+        aggregation=str(getattr(config.aggregation_function, "value", config.aggregation_function)),
+        metrics_interval_ms=_ms(config.metrics_interval_s),
+        policy=config.policy.get_serialized_policy_def(),
+        policy_name=str(config.policy.policy_function),
+        policy_kwargs=config.policy.policy_kwargs,
+        fields=config.model_dump(mode="json", exclude={"policy"}, exclude_defaults=True),
+    )
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
