@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from raybook.api import get_gpu_ids
 from raybook.data.batches import to_numpy_batch
 
 
@@ -41,11 +43,7 @@ def torch_device(device: Any) -> Any:
 
 def _train_device() -> Any:
     """The GPU of this process if it was given one: a Train worker's, or a task's."""
-    import os
-
     import torch
-
-    from raybook.api import get_gpu_ids
 
     try:
         has_gpu = bool(get_gpu_ids()) and os.environ.get("CUDA_VISIBLE_DEVICES") not in (None, "", "NoDevFiles")
