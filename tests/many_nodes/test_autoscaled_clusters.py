@@ -57,6 +57,7 @@ def test_cluster_of_a_script_grows_and_leaves_nothing(own_world):
         raybook.shutdown()
 
 
+@pytest.mark.timeout(120)
 def test_nodes_that_were_asked_for_by_number_stay_beside_those_that_come_and_go(own_world):
     """``%ray_cluster scale`` on an autoscaled cluster."""
     raybook.init(num_cpus=1, autoscale={"max_nodes": 1, "node_cpus": 4, "idle_timeout_s": 0.5})
@@ -77,12 +78,15 @@ def test_nodes_that_were_asked_for_by_number_stay_beside_those_that_come_and_go(
 
 
 @raybook.remote
-def held_by(gate: str) -> str:
-    while not os.path.exists(gate):
+def held_open(folder: str, number: int) -> str:
+    """Says that it runs, and does until there is a file "gate"."""
+    open(os.path.join(folder, str(number)), "w").close()
+    while not os.path.exists(os.path.join(folder, "gate")):
         time.sleep(0.02)
     return raybook.get_runtime_context().get_node_id()
 
 
+@pytest.mark.timeout(120)
 def test_killed_gcs_finds_its_autoscaler_again_with_the_nodes_it_had(own_world, tmp_path):
     worker = {**WORKER, "min_workers": 1, "max_workers": 2}
     cluster = AutoscalingCluster({"CPU": 0}, {"worker": worker}, idle_timeout_minutes=0.5 / 60)
@@ -93,8 +97,8 @@ def test_killed_gcs_finds_its_autoscaler_again_with_the_nodes_it_had(own_world, 
         cluster._cluster.head_node.kill_gcs_server()
         wait_until(lambda: workers_are_told() == 1, "the new GCS knows the node", 20)
 
-        refs = [held_by.remote(str(tmp_path / "gate")) for _ in range(3)]
-        wait_until(lambda: workers() == 2, "another node has come for what waits", 20)
+        refs = [held_open.remote(str(tmp_path), number) for number in range(3)]
+        wait_until(lambda: len(os.listdir(tmp_path)) == 3, "another node has come for what waited", 20)
         (tmp_path / "gate").touch()
         places = set(raybook.get(refs, timeout=30))
         assert before in places and len(places) == 2, "The node that was there has gone on."
