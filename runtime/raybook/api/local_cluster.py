@@ -55,9 +55,20 @@ class LocalCluster:
         self.session_dir = ready.session_dir
         self.http_address = ready.http_address
         self.token = token
-        self.persist = persist
+        self._persists = persist
         self.name = name
         self._pid = os.getpid()
+
+    @property
+    def persist(self) -> bool:
+        """Whether it outlives this process: as it was started, or because somebody has decided so since."""
+        if self._persists:
+            return True
+        mine = (self._pid, start_time(self._pid))
+        for record in list_clusters():
+            if record.cluster_id == self.cluster_id:
+                return record.owner is None or (record.owner.pid, record.owner.start_time) != mine
+        return False
 
     @property
     def address(self) -> ClusterAddress:
@@ -74,6 +85,11 @@ class LocalCluster:
             return
         daemon.stop(self.process, timeout_s)
         self._remove_leftovers()
+
+    def stop_unless_kept(self) -> None:
+        """``stop``, unless somebody has decided meanwhile that it outlives this process."""
+        if not self.persist:
+            self.stop()
 
     def wait_until_gone(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """The end has been asked for on another way (a ``Stop`` message): wait, then insist. Idempotent."""

@@ -56,6 +56,10 @@ class ClusterRecord(msgspec.Struct):
     """Of the HTTP door (jobs), host:port; "" when it listens only at its Unix socket in the session folder."""
     session_address: str = ""
     """Where thin clients on other machines knock, host:port; "" when there is only the Unix socket in the session folder."""
+    idle_timeout_s: float = 0.0
+    """It ends when nothing has worked on it for so long; 0: never."""
+    idle_since_unix_ms: int = 0
+    """Since when nothing works on it; 0: something does, or there is no timeout."""
     version: int = RECORD_VERSION
 
     @property
