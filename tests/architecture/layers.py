@@ -152,7 +152,9 @@ LAZY_EDGES: tuple[tuple[str, str], ...] = (
 HEAVY_LIBRARIES = frozenset(
     """
     IPython PIL anywidget comm dask datasets deltalake fastapi fsspec google graphviz grpc grpc_tools gymnasium
-    aim bayes_opt comet_ml hyperopt mlflow tensorboardX wandb ipykernel ipywidgets jax jupyter_server kubernetes lightgbm lightning matplotlib numpy optuna pandas polars
+    aim bayes_opt comet_ml hyperopt mlflow tensorboardX wandb
+    decord fastavro lance pyiceberg pymongoarrow soundfile
+    ipykernel ipywidgets jax jupyter_server kubernetes lightgbm lightning matplotlib numpy optuna pandas polars
     prometheus_client psutil pyarrow pynvml ray redis rich scipy sklearn starlette tensorflow torch torchvision tqdm
     transformers uv uvicorn uvloop xgboost yaml
     """.split()

@@ -22,6 +22,7 @@ from typing import Any
 _HOMES = {
     "ActorPoolStrategy": "compute",
     "AggregateFn": "aggregate",
+    "BlockBasedFileDatasink": "datasource",
     "DataContext": "context",
     "DataIterator": "iterator",
     "Dataset": "dataset",
@@ -31,30 +32,67 @@ _HOMES = {
     "Datasource": "datasource",
     "ExecutionOptions": "execution_options",
     "ExecutionResources": "execution_options",
+    "FileShuffleConfig": "datasource",
     "MaterializedDataset": "dataset",
     "MixStoppingCondition": "mix",
     "NodeIdStr": "iterator",
+    "Preprocessor": "preprocessor",
     "RandomSeedConfig": "random_seed",
     "ReadTask": "datasource",
+    "RowBasedFileDatasink": "datasource",
     "SaveMode": "datasource",
     "Schema": "schema",
     "TaskPoolStrategy": "compute",
     "from_arrow": "from_api",
     "from_arrow_refs": "from_api",
     "from_blocks": "from_api",
+    "from_daft": "read_api",
+    "from_dask": "read_api",
+    "from_huggingface": "read_api",
     "from_items": "from_api",
+    "from_mars": "read_api",
+    "from_modin": "read_api",
     "from_numpy": "from_api",
     "from_numpy_refs": "from_api",
     "from_pandas": "from_api",
     "from_pandas_refs": "from_api",
+    "from_spark": "read_api",
+    "from_tf": "read_api",
+    "from_torch": "read_api",
     "range": "from_api",
     "range_tensor": "from_api",
+    "read_audio": "read_api",
+    "read_avro": "read_api",
+    "read_bigquery": "read_api",
+    "read_binary_files": "read_api",
+    "read_clickhouse": "read_api",
+    "read_csv": "read_api",
+    "read_databricks_tables": "read_api",
     "read_datasource": "from_api",
+    "read_delta": "read_api",
+    "read_hudi": "read_api",
+    "read_iceberg": "read_api",
+    "read_images": "read_api",
+    "read_json": "read_api",
+    "read_lance": "read_api",
+    "read_mongo": "read_api",
+    "read_numpy": "read_api",
+    "read_orc": "read_api",
+    "read_parquet": "read_api",
+    "read_snowflake": "read_api",
+    "read_sql": "read_api",
+    "read_text": "read_api",
+    "read_tfrecords": "read_api",
+    "read_videos": "read_api",
+    "read_webdataset": "read_api",
 }
 """Which module a name is from."""
 
 _MODULES = frozenset(
-    "aggregate block context datasource datatype exceptions expressions grouped_data iterator preprocessors".split()
+    """
+    aggregate block context datasource datatype exceptions expressions grouped_data iterator preprocessor preprocessors
+    read_api
+    """.split()
 )
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - found when they are used

@@ -12,6 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from raybook.data.block_accessor import BlockAccessor as BlockAccessor
+
 Block = pa.Table
 """What operators hand to each other."""
 
