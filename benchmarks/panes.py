@@ -94,7 +94,8 @@ def main() -> None:
             shares = {name: (cpu_seconds(pid) - before[name]) / options.seconds for name, pid in pids.items()}
             words = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
             shown = "+".join(panels) or "no page"
-            print(f"{shown:20} {words} of a core; {count / options.seconds:.1f} messages/s, {size / options.seconds / 1000:.1f} kB/s")
+            rates = f"{count / options.seconds:.1f} messages/s, {size / options.seconds / 1000:.1f} kB/s"
+            print(f"{shown:20} {words} of a core; {rates}")
             time.sleep(3.0)
         stopping.set()
         work.join()

@@ -46,7 +46,9 @@ def test_cancel_keep_and_stop_work_while_the_cell_runs(open_lab, jupyterlab):
 
     pane.locator("button[data-command='cancel']").first.click()
     clicked = time.monotonic()
-    expect(lab.page.locator(".jp-CodeCell .jp-OutputArea", has_text="TaskCancelledError")).to_be_visible(timeout=SLOW_MS)
+    expect(lab.page.locator(".jp-CodeCell .jp-OutputArea", has_text="TaskCancelledError")).to_be_visible(
+        timeout=SLOW_MS
+    )
     print(f"the cell ended {time.monotonic() - clicked:.2f} s after the click")
     assert lab.page.locator(".jp-InputPrompt", has_text="[*]").count() == 0
     expect(lab.page.locator(".raybook-gutter")).to_have_count(0, timeout=SLOW_MS)

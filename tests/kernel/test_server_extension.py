@@ -106,7 +106,9 @@ def test_the_servers_environment_is_spared():
         "heavy = {'torch', 'pandas', 'pyarrow', 'numpy', 'grpc', 'ipywidgets', 'IPython'} & set(sys.modules); "
         "print(sorted(heavy), threading.active_count())"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | PATHS_OF_SOURCES)
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | PATHS_OF_SOURCES
+    )
     assert said.stdout.strip() == "[] 1", said.stderr
 
 
