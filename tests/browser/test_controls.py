@@ -36,14 +36,15 @@ def test_cancel_keep_and_stop_work_while_the_cell_runs(open_lab, jupyterlab):
     run_until_it_waits(lab)
     row = lab.page.locator("#raybook-sidebar li", has_text="heron")
     expect(row.locator("[data-fact='life']")).to_have_text("Ends with endless.ipynb")
-    lab.page.locator("#raybook-sidebar button[data-pane='tasks']").click()
-    pane = lab.page.locator("#raybook-tasks-current .raybook-view")
-    expect(pane).to_contain_text("step", timeout=SLOW_MS)
-
-    row.locator("button[data-command='persist']").click()
+    lab.chip.click()
+    lab.picture(lab.results / "chip_menu.png")
+    lab.page.locator(".raybook-menu .lm-Menu-item", has_text="Keep it").click()
     expect(row.locator("[data-fact='life']")).to_have_text("Stays until it is stopped", timeout=SLOW_MS)
     assert lab.page.locator(".jp-InputPrompt", has_text="[*]").count() == 1
 
+    lab.page.locator("#raybook-sidebar button[data-pane='tasks']").click()
+    pane = lab.page.locator("#raybook-tasks-current .raybook-view")
+    expect(pane).to_contain_text("step", timeout=SLOW_MS)
     pane.locator("button[data-command='cancel']").first.click()
     clicked = time.monotonic()
     expect(lab.page.locator(".jp-CodeCell .jp-OutputArea", has_text="TaskCancelledError")).to_be_visible(
@@ -53,9 +54,7 @@ def test_cancel_keep_and_stop_work_while_the_cell_runs(open_lab, jupyterlab):
     assert lab.page.locator(".jp-InputPrompt", has_text="[*]").count() == 0
     expect(lab.page.locator(".raybook-gutter")).to_have_count(0, timeout=SLOW_MS)
 
-    lab.chip.click()
-    lab.picture(lab.results / "chip_menu.png")
-    lab.page.locator(".raybook-menu .lm-Menu-item", has_text="Stop…").click()
+    row.locator("button[data-command='stop']").click()
     lab.page.locator(".jp-Dialog button", has_text="Stop").click()
     expect(row).to_have_count(0, timeout=SLOW_MS)
     assert living_clusters(jupyterlab.registry) == []
