@@ -47,7 +47,7 @@ function run(row: ITrainRow, nowMs: number): Child[] {
     row.error ? h('div', { class: 'rb-bad rb-small' }, row.error) : null,
     row.workers.length > 0 ? workers(row) : null,
     row.latest_checkpoint
-      ? h('div', { class: 'rb-small', title: row.checkpoints.join('\n') }, span(`${row.checkpoints.length} checkpoints, the last in `, 'rb-dim'), span(row.latest_checkpoint, 'rb-code'))
+      ? h('div', { class: 'rb-small', title: row.checkpoints.join('\n') }, span(`${row.checkpoints.length} ${row.checkpoints.length === 1 ? 'checkpoint' : 'checkpoints'}, the last in `, 'rb-dim'), span(row.latest_checkpoint, 'rb-code'))
       : null
   ];
 }
