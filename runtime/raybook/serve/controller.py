@@ -211,7 +211,7 @@ class ServeController:
                     "route_prefix": None, "ingress": None, "source": "declarative", "docs_path": None}  # fmt: skip
         keepers = [self._keepers[name, each] for each in app.deployments if (name, each) in self._keepers]
         is_deleting = name not in self._state.applications
-        status = status_of_application([keeper.status for keeper in keepers], is_deleting).value
+        status = status_of_application([keeper.status_in_application for keeper in keepers], is_deleting).value
         message = "\n".join(keeper.message for keeper in keepers if keeper.message)
         if status == "RUNNING" and self._proxies.routes_pending():
             status = "DEPLOYING"
