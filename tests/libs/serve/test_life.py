@@ -76,6 +76,33 @@ def test_an_upgrade_under_load_fails_no_request(url, eventually):
     assert {"one", "two", "three"} <= set(load.answers)
 
 
+def test_connections_move_to_a_single_replica_and_on_to_its_successor(url, eventually):
+    def version(word):
+        @serve.deployment(graceful_shutdown_wait_loop_s=0.3)
+        class Single:
+            async def __call__(self):
+                return word
+
+        return Single.bind()
+
+    serve.run(version("one"))
+    proxies = raybook.get(raybook.get_actor(CONTROLLER_NAME, NAMESPACE).proxies.remote())
+    (proxy,) = proxies.values()
+
+    def given():
+        return raybook.get(proxy.__ray_call__.remote(lambda self: self._doors.given))
+
+    with Load(url) as load:
+        eventually(lambda: "one" in load.answers)
+        eventually(lambda: given() >= 4)
+        before = given()
+        for word in ("two", "three"):
+            serve.run(version(word))
+            eventually(lambda: word in load.answers[-5:])  # noqa: B023 - asked in this turn of the loop only.
+        eventually(lambda: given() >= before + 8)
+    assert load.failures == []
+
+
 def test_a_constructor_that_raises_is_told_and_the_old_version_goes_on(url):
     def build(fails):
         @serve.deployment(max_constructor_retry_count=2)
