@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from raybook.api.own_tasks import failed_tasks
 from raybook_kernel import displays, tracebacks
-from raybook_kernel.magics import looking, ray_cluster, remote_cells, waiting
+from raybook_kernel.magics import looking, ray_cluster, remote_cells, rerun, waiting
 from raybook_kernel.session import SESSION_ATTRIBUTE, session_of
 from raybook_widgets import close_hub
 
@@ -17,8 +18,8 @@ def load(shell: Any) -> None:
     if getattr(shell, LOADED_ATTRIBUTE, False):
         return
     session = session_of(shell)
-    tracebacks.register(shell)
-    for magic in (ray_cluster, looking, waiting, remote_cells):
+    tracebacks.register(shell, lambda: session.is_connected and bool(failed_tasks()))
+    for magic in (ray_cluster, looking, waiting, remote_cells, rerun):
         magic.register(shell)
     displays.register(shell)
     shell.events.register("pre_run_cell", session.before_cell)

@@ -14,6 +14,7 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
+from raybook.api.own_tasks import keep_failed_tasks
 from raybook.observe import ClusterRecord, FactSource, Feed, View, WorkerNote, find_cluster
 from raybook.ssh_hosts import HostsFile
 from raybook_kernel.cells import Cells
@@ -24,6 +25,8 @@ from raybook_kernel.output_router import OutputRouter
 from raybook_widgets import SECTIONS, Hub, hub_of
 
 SESSION_ATTRIBUTE = "raybook_session"
+FAILED_KEPT = 8
+"""Tasks that raised are kept with their arguments, for ``%ray_rerun``."""
 SETTLE_TIMEOUT_S = 0.6
 """Facts come four times a second: so long may the last ones take before a final picture is drawn."""
 
@@ -154,6 +157,7 @@ class KernelSession:
         self._engine, self._record = engine, record
         is_ours = record is not None and record.owner is not None and record.owner.pid == os.getpid()
         self._router.begin_cluster(is_ours)
+        keep_failed_tasks(FAILED_KEPT)
         self.hub.attach(Feed(engine, self.name, self._router.take))
 
     def _workers(self) -> dict[int, WorkerNote]:

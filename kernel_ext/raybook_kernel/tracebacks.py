@@ -13,13 +13,14 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from raybook.exceptions import RayError
+from raybook.exceptions import RayError, RayTaskError
 
 _FRAME = re.compile(r'^(?P<indent>[ |]*)  File "(?P<file>.+)", line (?P<line>\d+)(?P<rest>, in .*)?$')
 _ERROR = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit|Warning|Iteration)\b(:|$)")
 _MACHINERY = re.compile(r"/(IPython|ipykernel|traitlets|tornado)/|/asyncio/")
 RED, RESET = "\x1b[1;31m", "\x1b[0m"
 """IPython's own colours for an error's name."""
+RUN_AGAIN = "%ray_rerun runs this task in the kernel, with its arguments; %debug then looks around in it."
 
 
 def readable(lines: Iterable[str], cell_of: Callable[[str], str | None]) -> list[str]:
@@ -52,8 +53,8 @@ def _coloured(line: str) -> str:
     return f"{RED}{name}{RESET}{line[len(name) :]}"
 
 
-def register(shell: InteractiveShell) -> None:
-    """Show every error of raybook's through ``readable``."""
+def register(shell: InteractiveShell, can_run_again: Callable[[], bool]) -> None:
+    """Show every error of raybook's through ``readable``. can_run_again: whether a failed task is kept for reruns."""
 
     def cell_of(filename: str) -> str | None:
         named = shell.compile.format_code_name(filename)
@@ -61,6 +62,8 @@ def register(shell: InteractiveShell) -> None:
 
     def show(self: InteractiveShell, kind: type, error: Any, trace: Any, tb_offset: int | None = None) -> list[str]:
         lines = readable(error._render_traceback_(), cell_of)
+        if isinstance(error, RayTaskError) and not error.actor_id and can_run_again():
+            lines.append(RUN_AGAIN)
         self._showtraceback(kind, error, lines)
         return lines
 

@@ -134,6 +134,11 @@ LAZY_EDGES: tuple[tuple[str, str], ...] = (
     # The zygote is started before the head's own imports, so that both import at the same time.
     ("raybook.head.main", "raybook.head.embedded"),
     ("raybook.raylet.main", "raybook.raylet.node_process"),
+    # A run's controller knows the configuration of torch and never needs torch, which takes seconds to import.
+    ("raybook.train.torch.config", "raybook.train.torch.train_loop_utils"),
+    # A run without datasets needs none of Data, which imports pyarrow.
+    ("raybook.train.data_config", "raybook.data"),
+    ("raybook.train.framework_checkpoint", "raybook.data.preprocessor"),
     # `pin` subclasses numpy's array, and numpy is a tenth of a second that a driver without arrays need not wait for.
     ("raybook.io.shm_arena", "raybook.io.pin"),
     # Replicas that are called by handles only need no starlette, and controllers no uvicorn: 0.1 to 0.3 s each.
@@ -148,10 +153,11 @@ LAZY_EDGES: tuple[tuple[str, str], ...] = (
 # Imported inside functions because importing them takes long, or because they are optional.
 HEAVY_LIBRARIES = frozenset(
     """
-    IPython PIL anywidget comm dask datasets deltalake fastapi fsspec google graphviz grpc grpc_tools gymnasium
-    ipykernel ipywidgets jax jupyter_server kubernetes lightgbm lightning matplotlib numpy optuna pandas polars
-    prometheus_client psutil pyarrow pynvml ray redis rich scipy sklearn starlette tensorflow torch torchvision tqdm
-    transformers uv uvicorn uvloop xgboost yaml
+    IPython PIL aim anywidget bayes_opt comet_ml comm dask datasets decord deltalake fastapi fastavro fsspec google
+    graphviz grpc grpc_tools gymnasium hyperopt ipykernel ipywidgets jax jupyter_server kubernetes lance lightgbm
+    lightning matplotlib mlflow numpy optuna pandas polars prometheus_client psutil pyarrow pyiceberg pymongoarrow
+    pynvml ray redis rich scipy sklearn soundfile starlette tensorboardX tensorflow torch torchvision tqdm
+    transformers uv uvicorn uvloop wandb xgboost yaml
     """.split()
 )
 

@@ -62,15 +62,36 @@ def test_who_has_not_looked_since_a_death_was_forgotten_is_told_everything():
     assert in_time is not None and not in_time.reset and in_time.members == [B]
 
 
+def test_of_many_amounts_an_answer_has_the_oldest_and_the_next_ones_the_rest():
+    feed = NodeFeed(amounts_max=4)
+    nodes = [bytes([number]) for number in range(10)]
+    for node_id in nodes:
+        feed.joined(node_id, FOUR)
+    version = feed.version
+    for node_id in nodes:
+        feed.reported(node_id, THREE)
+    told: list[list[bytes]] = []
+    while (changes := feed.since(version, with_amounts=True)) is not None:
+        told.append(changes.amounts)
+        version = changes.version
+        assert (version == changes.newest) == (len(changes.amounts) < 4)
+        if len(told) == 1:
+            feed.reported(nodes[0], FOUR)
+            feed.reported(nodes[5], FOUR)
+    assert told == [nodes[:4], [nodes[4], *nodes[6:9]], [nodes[9], nodes[0], nodes[5]]]
+
+
 STEPS = st.lists(
     st.tuples(st.sampled_from(("join", "die", "report", "read")), st.integers(0, 4), st.integers(0, 3)), max_size=60
 )
 
 
 @settings(deadline=None)
-@given(STEPS, st.integers(0, 3))
-def test_a_reader_knows_what_is_there_whenever_it_reads(steps: list[tuple[str, int, int]], dead_max: int):
-    feed = NodeFeed(dead_max)
+@given(STEPS, st.integers(0, 3), st.integers(1, 3))
+def test_a_reader_knows_what_is_there_whenever_it_has_read_all(
+    steps: list[tuple[str, int, int]], dead_max: int, amounts_max: int
+):
+    feed = NodeFeed(dead_max, amounts_max)
     there: dict[bytes, dict[str, int]] = {}
     known: dict[bytes, dict[str, int]] = {}
     dead: set[bytes] = set()
@@ -88,8 +109,7 @@ def test_a_reader_knows_what_is_there_whenever_it_reads(steps: list[tuple[str, i
             dead.add(node_id)
             feed.died(node_id)
         elif what == "read":
-            changes = feed.since(version, with_amounts=True)
-            if changes is not None:
+            while (changes := feed.since(version, with_amounts=True)) is not None and changes.newest > version:
                 version = changes.version
                 if changes.reset:
                     known = {}

@@ -58,12 +58,29 @@ def test_guesses_last_until_the_amounts_are_looked_at():
     view.reserve(A, {"CPU": 10_000})
     assert free(view, A) == 30_000
     view.apply(cursor, delta(1, 1), 0)
-    view.take_back_guesses()
+    view.take_back_guesses(cursor, 1)
     assert free(view, A) == 40_000
     view.reserve(A, {"CPU": 10_000})
     view.apply(cursor, delta(1, 2, a=20_000), 0)
-    view.take_back_guesses()
+    view.take_back_guesses(cursor, 2)
     assert free(view, A) == 20_000
+
+
+def test_guesses_outlast_looks_that_did_not_bring_all_the_amounts_there_were():
+    view, cursor = started(alive(A), alive(B))
+    view.reserve(A, {"CPU": 10_000})
+    view.apply(cursor, delta(2, 5), 0)
+    view.take_back_guesses(cursor, newest=9)
+    view.reserve(B, {"CPU": 10_000})
+    view.apply(cursor, delta(5, 8), 0)
+    view.take_back_guesses(cursor, newest=12)
+    assert (free(view, A), free(view, B)) == (30_000, 30_000)
+    view.apply(cursor, delta(8, 10), 0)
+    view.take_back_guesses(cursor, newest=14)
+    assert (free(view, A), free(view, B)) == (40_000, 30_000), "All changes up to 9 were told, and nothing of A."
+    view.apply(cursor, delta(10, 14, b=20_000), 0)
+    view.take_back_guesses(cursor, newest=14)
+    assert (free(view, A), free(view, B)) == (40_000, 20_000)
 
 
 def test_nodes_have_time_to_find_a_gcs_that_was_started_anew():

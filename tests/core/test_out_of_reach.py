@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
+
 from raybook.base.config import Config
 from raybook.base.facts import ACTOR_ALIVE
 from raybook.base.specs import Endpoint, Location, RefInfo, Value
 from raybook.core.owner.actor_queue import ActorQueue
 from raybook.core.owner.owner import Owner
 from raybook.core.owner.records import FromPeer, FromRaylet, FunctionStats, HoldRef, PeerGone, PushTo, Put, TaskRecord
-from raybook.protocol.messages.raylet import ActorUpdate, NodeGone
+from raybook.protocol.messages.raylet import ActorUpdate, LeaseLost, NodeGone
 from raybook.protocol.messages.worker import AddBorrows, ObjectReady, TaskSpec
+from raybook.testing.owner_world import World
 
 ME, OTHER, ACTOR_PROCESS = b"owner...", b"other...", b"actor-pr"
 ACTOR = b"actor-id" + bytes(8)
@@ -149,3 +152,45 @@ def test_calls_of_an_actor_whose_process_closed_wait_for_the_gcs():
 
     assert record.spec.task_id in owner.tasks.tasks
     assert not queue.cut_off("there is nothing in flight")
+
+
+# Leases
+
+
+@pytest.mark.parametrize("order", ["the lease ends first", "the connection breaks first"])
+def test_a_task_that_may_not_run_twice_fails_when_its_answer_may_have_been_lost_on_a_broken_connection(order: str):
+    """Its worker lives, has run it, and is leased to somebody else: only the answer did not come."""
+    world = World(workers=1)
+    key = world.task(FunctionStats("once"), retries=0)
+    world.grant()
+    (worker,) = world.queues
+    events = [FromRaylet(LeaseLost(1, died=False)), PeerGone(worker, "Connection timed out", is_cut_off=True)]
+
+    world.feed(*(events if order == "the lease ends first" else reversed(events)))
+
+    value = world.value(key)
+    assert value is not None and value.error is not None and value.error.code == "WorkerCrashedError"
+    assert "broke before its result came. It may have run" in value.error.text
+    assert "not retried (max_retries=0)" in value.error.text
+
+
+def test_a_task_with_a_retry_spends_it_when_its_answer_may_have_been_lost():
+    world = World(workers=1)
+    key = world.task(FunctionStats("again"), retries=1)
+    world.grant()
+    (worker,) = world.queues
+    world.feed(PeerGone(worker, "Connection timed out", is_cut_off=True), FromRaylet(LeaseLost(1, died=False)))
+
+    record = world.owner.tasks.tasks[key[:16]]
+    assert (record.spec.attempt, record.retries_left) == (1, 0)
+
+
+def test_a_worker_that_closed_has_answered_all_it_began():
+    """What is left never started, and is free to run once more without a retry."""
+    world = World(workers=1)
+    key = world.task(FunctionStats("once"), retries=0)
+    world.grant()
+    (worker,) = world.queues
+    world.feed(PeerGone(worker), FromRaylet(LeaseLost(1, died=False)))
+
+    assert world.owner.tasks.tasks[key[:16]].spec.attempt == 0 and world.value(key) is None

@@ -448,6 +448,24 @@ def test_a_node_with_more_room_is_of_use_only_to_groups_of_which_a_bundle_fits_o
     assert tried == [small, small, large]
 
 
+def test_a_node_with_more_room_is_of_use_to_a_group_on_one_node_only_if_all_of_it_fits():
+    tried: list[int] = []
+    room = {b"node0001": 1, b"node0002": 2}
+
+    def place(group, bundles, taken):
+        tried.append(len(bundles))
+        return Placing(None, "no room")
+
+    table = PlacementGroupTable(place, fits_on=lambda bundle, node_id: bundle.shape["CPU"] <= room[node_id] * 10_000)
+    spec = PlacementGroupSpec(b"g" * 16, b"job", [Bundle({"CPU": 10_000}), Bundle({"CPU": 10_000})], STRICT_PACK)
+    table.handle([on.GroupRequested(1, spec)], 0)
+
+    table.handle([on.RoomChanged(b"node0001")], 1)
+    assert tried == [2]
+    table.handle([on.RoomChanged(b"node0002")], 2)
+    assert tried == [2, 2]
+
+
 def test_a_group_of_a_job_that_has_ended_is_refused_unless_it_is_detached():
     table = PlacementGroupTable(lambda spec, bundles, taken: Placing(dict.fromkeys(bundles, b"node0001")))
     table.handle([on.GroupJobEnded(b"job", "its node is gone.")], 0)

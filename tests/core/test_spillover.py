@@ -259,3 +259,35 @@ def test_a_label_of_few_among_a_thousand_nodes_is_looked_up():
 def test_near_one_of_a_thousand_nodes_means_there_first():
     scene = Crowd()
     assert scene.demand(3, near_node(scene.others[500])) == {scene.others[500]: 2, HERE: 1}
+
+
+def test_a_demand_for_very_many_nodes_is_laid_out_in_steps_and_the_next_begins_when_one_was_granted():
+    scene = Crowd()
+    scene.free = {}
+    parts = scene.demand(500)
+    queued = parts.pop(HERE)
+    assert set(parts.values()) == {2} and len(parts) <= so.ALL_LOOKED_AT and queued == 500 - sum(parts.values())
+
+    for node_id in parts:
+        scene.tell(so.GrantPassed(DRIVER, 0, node_id))
+    assert set(scene.machine.parts_of(DRIVER, 0)) == {HERE, *parts}
+    for node_id in parts:
+        scene.tell(so.GrantPassed(DRIVER, 0, node_id))
+
+    second = dict(scene.machine.parts_of(DRIVER, 0))
+    assert not second.keys() & parts.keys() and second.pop(HERE) < queued and set(second.values()) == {2}
+    scene.machine.check_invariants()
+
+
+def test_a_demand_that_this_node_cannot_hold_goes_on_in_steps_too():
+    scene = Crowd()
+    scene.view.remove(HERE)
+    granted = 0
+    parts = scene.demand(500)
+    while parts:
+        assert len(parts) <= so.ALL_LOOKED_AT
+        for node_id in [node_id for node_id, count in parts.items() for _ in range(min(2, count))]:
+            scene.tell(so.GrantPassed(DRIVER, 0, node_id))
+            granted += 1
+        parts = dict(scene.machine.parts_of(DRIVER, 0))
+    assert granted == 500

@@ -25,7 +25,7 @@ def cluster(shutdown_after_module: None) -> None:
     """One named cluster for all tests here."""
     if not ray.is_initialized() or not run("status", NAME).exit_code == 0:
         ray.shutdown()
-        ray.init(num_cpus=2, name=NAME, resources={"licence": 3})
+        ray.init(num_cpus=2, name=NAME, resources={"licence": 3}, log_to_driver=False)
 
 
 def run(*arguments: str) -> Result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -39,6 +40,12 @@ class Outcome:
         return "".join(
             f"{message['content']['ename']}: {message['content']['evalue']}" for message in self.of("error")
         ) or "".join(line for line in self.text.splitlines(True) if line.startswith("UsageError"))
+
+    @property
+    def traceback(self) -> str:
+        """What stands under the cell after an error, without colours."""
+        lines = [line for message in self.of("error") for line in message["content"]["traceback"]]
+        return re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(lines))
 
     @property
     def bundles(self) -> list[dict[str, Any]]:

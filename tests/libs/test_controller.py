@@ -9,74 +9,15 @@ import pytest
 
 from raybook import tune
 from raybook.ml.run_config import CheckpointConfig, FailureConfig
-from raybook.testing.fake_trial_executor import FakeTrialExecutor, MemoryTrialFiles, Step, VirtualClock
-from raybook.tune.controller import SweepSettings, TuneController
+from raybook.testing.fake_trial_executor import Step
+from raybook.testing.virtual_sweep import VirtualSweep as Sweep
+from raybook.tune.core.concurrency_limiter import ConcurrencyLimiter
 from raybook.tune.core.scheduler import FIFOScheduler
-from raybook.tune.core.searcher import FINISHED, ConcurrencyLimiter, Searcher
-from raybook.tune.core.stopper import make_stopper
+from raybook.tune.core.searcher import FINISHED, Searcher
 from raybook.tune.core.trial_events import CONTINUE, PAUSE
 from raybook.tune.error import TuneError
-from raybook.tune.observer import SweepObserver
 from raybook.tune.schedulers import ASHAScheduler
 from raybook.tune.search.basic_variant import BasicVariantGenerator
-
-
-class Recorder(SweepObserver):
-    """Notes what observers hear, and checks the table's invariants at every turn."""
-
-    def __init__(self):
-        self.states: list[tuple[str, str]] = []
-        self.results: list[tuple[str, dict]] = []
-        self.ended = 0
-
-    def on_trial_changed(self, trial, now_ms):
-        self.states.append((trial.trial_id, trial.state))
-
-    def on_result(self, trial, result, now_ms):
-        self.results.append((trial.trial_id, dict(result)))
-
-    def on_tick(self, table, now_ms):
-        if len(table) < 50:
-            table.check_invariants()
-
-    def on_end(self, table, now_ms):
-        table.check_invariants()
-        self.ended += 1
-
-
-class Sweep:
-    """One sweep of scripts, put together from real parts."""
-
-    def __init__(
-        self, script, space=None, *, num_samples=1, scheduler=None, searcher=None, stop=None, cpus=2.0, **settings
-    ):
-        self.clock = VirtualClock()
-        self.executor = FakeTrialExecutor(script, self.clock, {"CPU": cpus})
-        self.files = MemoryTrialFiles()
-        self.recorder = Recorder()
-        settings = {"metric": "acc", "mode": "max", "trial_id_prefix": "t", **settings}
-        searcher = searcher or BasicVariantGenerator(random_state=0)
-        searcher.set_search_properties(settings["metric"], settings["mode"], space or {}, num_samples=num_samples)
-        scheduler = scheduler or FIFOScheduler()
-        scheduler.set_search_properties(settings["metric"], settings["mode"])
-        self.controller = TuneController(
-            SweepSettings("sweep", num_samples=num_samples, param_space=space or {}, **settings),
-            searcher,
-            scheduler,
-            make_stopper(stop),
-            self.executor,
-            self.files,
-            self.clock.now_ms,
-            [self.recorder],
-        )
-        self.table = self.controller.table
-
-    def run(self):
-        self.controller.run()
-        return self
-
-    def states(self):
-        return [trial.state for trial in self.table]
 
 
 def curve(values, **step):

@@ -108,7 +108,7 @@ def test_a_checkpoint_gives_its_files_back(tmp_path):
     checkpoint.set_metadata({"epoch": 3})
     checkpoint.update_metadata({"loss": 0.1})
     assert checkpoint.get_metadata() == {"epoch": 3, "loss": 0.1}
-    assert repr(checkpoint) == f"Checkpoint(path={str(source)!r})"
+    assert repr(checkpoint) == f"Checkpoint(filesystem=local, path={source})"
     assert checkpoint == Checkpoint(f"file://{source}")
 
 
@@ -146,7 +146,12 @@ def test_persisting_again_replaces_the_folder(tmp_path):
 
 def test_json_is_strict_and_leaves_nothing_aside(tmp_path):
     text = to_json({"nan": math.nan, "inf": [math.inf], "object": Checkpoint("x"), 3: (1, 2)})
-    assert json.loads(text) == {"nan": None, "inf": [None], "object": "Checkpoint(path='x')", "3": [1, 2]}
+    assert json.loads(text) == {
+        "nan": None,
+        "inf": [None],
+        "object": "Checkpoint(filesystem=local, path=x)",
+        "3": [1, 2],
+    }
     write_text_atomically(tmp_path / "file.json", text)
     write_text_atomically(tmp_path / "file.json", "{}")
     assert os.listdir(tmp_path) == ["file.json"] and (tmp_path / "file.json").read_text() == "{}"

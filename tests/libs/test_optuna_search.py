@@ -145,7 +145,7 @@ def test_several_metrics_make_a_multi_objective_study():
 def test_wrong_arguments_are_refused():
     with pytest.raises(TypeError, match="optuna.samplers"):
         OptunaSearch(sampler="tpe")
-    with pytest.raises(ValueError, match="seed"):
+    with pytest.warns(UserWarning, match="seed"):
         OptunaSearch(sampler=optuna.samplers.RandomSampler(), seed=1)
     with pytest.raises(ValueError, match="'min' or 'max'"):
         OptunaSearch(mode="lowest")

@@ -19,12 +19,12 @@ SEEDS = st.integers(0, 2**32)
 
 def draws(domain, count=300, seed=0):
     rng = random.Random(seed)
-    return [domain.sample(rng) for _ in range(count)]
+    return [domain.draw(rng) for _ in range(count)]
 
 
 @given(SEEDS, st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
 def test_uniform_stays_within_its_bounds(seed, lower, width):
-    value = tune.uniform(lower, lower + width).sample(random.Random(seed))
+    value = tune.uniform(lower, lower + width).draw(random.Random(seed))
     assert lower <= value <= lower + width
 
 
@@ -33,7 +33,7 @@ def test_quantised_values_are_multiples_within_the_bounds(seed, low_steps, more_
     quantum = 0.25
     lower, upper = low_steps * quantum, (low_steps + more_steps) * quantum
     for make in (tune.quniform, tune.qloguniform):
-        value = make(lower, upper, quantum).sample(random.Random(seed))
+        value = make(lower, upper, quantum).draw(random.Random(seed))
         assert lower <= value <= upper
         assert math.isclose(value / quantum, round(value / quantum))
 

@@ -230,6 +230,7 @@ def test_tune_run_is_the_same_sweep_in_one_call(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 def test_optuna_and_asha_find_a_good_network_for_the_digits(fit):
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split

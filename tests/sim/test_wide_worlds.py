@@ -93,6 +93,15 @@ def test_a_node_that_is_cut_off_for_long_is_held_for_dead_and_ends_when_it_hears
     assert world.ledger.dead_nodes[node.node_id].startswith("it has not answered")
 
 
+def test_a_task_without_retries_runs_once_when_its_answer_is_lost_and_its_lease_asked_back() -> None:
+    """A connection broke while the worker answered; a second later the idle worker's lease was asked back, and the owner
+    took the task for one that had never begun."""
+    schedule = parse_schedule("30 ms: lose 635; 78 ms: crash 1")
+    world = make_world(146, wide=True, steps=5, schedule=schedule).run()
+
+    assert world.ledger.ends.get("WorkerCrashedError", 0) == 1
+
+
 # Chaos
 
 

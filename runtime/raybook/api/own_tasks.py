@@ -14,7 +14,7 @@ from raybook.api.state import available_resources, cluster_resources, list_actor
 from raybook.api.survey import surveyed_tasks
 from raybook.base.facts import TASK_RUNNING
 from raybook.base.resources import to_user
-from raybook.engines.own_tasks import UnfinishedTask
+from raybook.engines.own_tasks import FailedTask, UnfinishedTask
 
 HOLDERS_MAX = 4
 
@@ -32,6 +32,30 @@ def cancel_tasks(tasks: Iterable[UnfinishedTask], force: bool = False, recursive
     wanted = [task.task_id for task in tasks]
     started_engine().own_tasks.cancel(wanted, force, recursive)
     return len(wanted)
+
+
+def keep_failed_tasks(count_max: int) -> None:
+    """Keep so many of the last tasks of this process whose code raised, with their arguments, from now on; 0: none, which
+    is how it begins. What their arguments refer to stays in the store as long. Calls of actors are not kept."""
+    if count_max < 0:
+        raise ValueError(f"count_max is {count_max}; it is a number of tasks, 0 or more.")
+    started_engine().own_tasks.keep_failed(count_max)
+
+
+def failed_tasks() -> list[FailedTask]:
+    """The tasks that ``keep_failed_tasks`` keeps, the newest first."""
+    return started_engine().own_tasks.failed()
+
+
+def bring_here(task: FailedTask) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """The function of a failed task, its arguments and its keyword arguments, to call it in this process. LookupError
+    when it is not kept any more. Blocks until arguments that lie on other nodes are here."""
+    try:
+        return started_engine().own_tasks.bring_here(task.task_id)
+    except KeyError:
+        raise LookupError(
+            f"Task {task.task_id.hex()} (`{task.name}`) is not kept any more: only the last that failed are."
+        ) from None
 
 
 def why(ref: ObjectRef) -> str:

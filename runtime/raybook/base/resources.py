@@ -76,7 +76,10 @@ def describe(shape: Mapping[str, int]) -> str:
 
 def fits(request: Mapping[str, int], free: Mapping[str, int]) -> bool:
     """Whether every requested amount is there. Cost: one look-up per requested resource."""
-    return all(free.get(name, 0) >= amount for name, amount in request.items())
+    for name, amount in request.items():
+        if free.get(name, 0) < amount:
+            return False
+    return True
 
 
 def missing(request: Mapping[str, int], total: Mapping[str, int]) -> Shape:

@@ -115,6 +115,15 @@ class Unfinished(Protocol):
     def cancel(self, task_ids: Iterable[bytes], force: bool, recursive: bool) -> None:
         """Cancel these. Returns at once."""
 
+    def keep_failed(self, count_max: int) -> None:
+        """From now on keep so many of the last tasks whose code raised, with their arguments."""
+
+    def failed(self) -> list[Any]:
+        """Tasks that are kept, the newest first."""
+
+    def bring_here(self, task_id: bytes) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        """The function and the arguments of a kept task. KeyError when it is not kept."""
+
 
 class Engine(Protocol):
     """One connection of this process to one cluster. Methods may be called from any user thread, none of them runs user

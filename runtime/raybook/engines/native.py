@@ -96,10 +96,11 @@ class NativeEngine:
 
     def _make_values(self, core: CoreProcess) -> Values:
         """What else this engine needs of the owner in this process: reports of it, and its values."""
-        self.own_tasks = OwnTasks(core)
+        values = Values(core, self.serialization)
+        self.own_tasks = OwnTasks(core, values)
         core.facts.largest_objects = lambda count: memory_report.largest(core.owner, count)
         self.orders = Surveyor(core, lambda: self.job.job_id).orders
-        return Values(core, self.serialization)
+        return values
 
     def _after_fork(self) -> None:
         self.closed = True

@@ -12,7 +12,10 @@ import msgspec
 
 from raybook.base.ids import FIRST_RETURN, is_actor_call, task_of
 from raybook.core.owner.records import CancelCommand, TaskRecord
+from raybook.protocol import functions
+from raybook.worker.argument_reader import ArgumentReader
 from raybook.worker.core_process import CoreProcess
+from raybook.worker.values import Values
 
 
 class UnfinishedTask(msgspec.Struct):
@@ -30,11 +33,21 @@ class UnfinishedTask(msgspec.Struct):
     why: str
 
 
-class OwnTasks:
-    """One per engine."""
+class FailedTask(msgspec.Struct):
+    """One task whose code raised. submitted_s as in ``UnfinishedTask``."""
 
-    def __init__(self, core: CoreProcess) -> None:
+    task_id: bytes
+    name: str
+    call_site: str
+    submitted_s: float
+
+
+class OwnTasks:
+    """One per engine. values: where arguments of failed tasks are read; None where nobody will ask for them."""
+
+    def __init__(self, core: CoreProcess, values: Values | None = None) -> None:
         self._core = core
+        self._arguments = ArgumentReader(values, 0) if values is not None else None
 
     def unfinished(self) -> list[UnfinishedTask]:
         """In the order of their submission. Cost: 2 µs each."""
@@ -53,6 +66,27 @@ class OwnTasks:
         """Cancel these; force: not for calls, which would end an actor for everybody. Returns at once."""
         for task_id in task_ids:
             self._core.submit(CancelCommand(task_id, force and not is_actor_call(task_id), recursive))
+
+    def keep_failed(self, count_max: int) -> None:
+        """From now on keep so many of the last tasks whose code raised; their arguments stay alive as long."""
+        self._core.owner.post_mortem.kept_max = count_max
+
+    def failed(self) -> list[FailedTask]:
+        """Tasks that are kept, the newest first."""
+        return [
+            FailedTask(record.spec.task_id, record.spec.name, record.call_site, record.submitted_s)
+            for record in reversed(list(self._core.owner.post_mortem.records))
+        ]
+
+    def bring_here(self, task_id: bytes) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        """The function and the arguments of a kept task, as its worker had them. KeyError when it is not kept. Blocks
+        until arguments of other nodes are here."""
+        kept = list(self._core.owner.post_mortem.records)
+        record = next((each for each in kept if each.spec.task_id == task_id), None)
+        if record is None or self._arguments is None:
+            raise KeyError(task_id)
+        args, kwargs = self._arguments.read(record.spec)
+        return functions.load(record.stats.payload), args, kwargs
 
     def _told(self, record: TaskRecord) -> UnfinishedTask:
         spec = record.spec
@@ -81,3 +115,12 @@ class NothingUnfinished:
 
     def cancel(self, task_ids: Iterable[bytes], force: bool, recursive: bool) -> None:
         return
+
+    def keep_failed(self, count_max: int) -> None:
+        return
+
+    def failed(self) -> list[FailedTask]:
+        return []
+
+    def bring_here(self, task_id: bytes) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        raise KeyError(task_id)

@@ -30,7 +30,7 @@ from raybook.base.version import VERSION
 from raybook.core.owner.records import Wait
 from raybook.engines.engine import ActorHandleState, ActorOptions, CallOptions, Function
 from raybook.engines.native import NativeEngine
-from raybook.engines.own_tasks import OwnTasks, UnfinishedTask
+from raybook.engines.own_tasks import FailedTask, OwnTasks, UnfinishedTask
 from raybook.engines.session_core import SessionCore
 from raybook.engines.session_mirror import EndedCalls
 from raybook.engines.session_orders import Order
@@ -186,6 +186,12 @@ class SessionTasks(OwnTasks):
     def unfinished_of(self, object_id: bytes) -> UnfinishedTask | None:
         task_id = task_of(object_id)
         return next((task for task in self.unfinished() if task.task_id == task_id), None)
+
+    def keep_failed(self, count_max: int) -> None:
+        """Not in a session: arguments are on the head, and would have to come here first."""
+
+    def failed(self) -> list[FailedTask]:
+        return []
 
 
 class SessionView:

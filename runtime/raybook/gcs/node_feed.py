@@ -82,4 +82,4 @@ class NodeFeedDesk:
         for row in rows:
             row.resources_available = self.feed.available(row.node_id)
         amounts = [messages.FreeAmounts(node_id, self.feed.available(node_id)) for node_id in changes.amounts]
-        return messages.NodesDelta(self._epoch, since, changes.version, rows, amounts, changes.reset)
+        return messages.NodesDelta(self._epoch, since, changes.version, rows, amounts, changes.reset, changes.newest)

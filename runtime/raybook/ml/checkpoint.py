@@ -1,6 +1,7 @@
 """Checkpoint: a folder of files that a training function saved, with a little metadata.
 
-Knows where the folder is and how to hand its content to the user; does not know who saved it or when it is deleted.
+Knows where the folder is, on this machine or on any pyarrow filesystem, and how to hand its content to the user; does
+not know who saved it or when it is deleted.
 Invariant: a checkpoint never changes what its folder holds, except for the metadata file.
 Source: the surface of Ray's `Checkpoint`.
 """
@@ -9,12 +10,17 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from raybook.ml import filesystem as files
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
 
 METADATA_FILE = ".metadata.json"
 
@@ -22,10 +28,26 @@ METADATA_FILE = ".metadata.json"
 class Checkpoint:
     """A reference to a folder with saved state. Cheap to pass around: only the path travels."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """path: a local folder, or a `file://` URI of one. It need not exist yet on this machine."""
-        text = os.fspath(path)
-        self.path = text[len("file://") :] if text.startswith("file://") else text
+    def __init__(self, path: str | os.PathLike[str], filesystem: FileSystem | None = None) -> None:
+        """path: a local folder, or a URI such as `s3://bucket/run/checkpoint`. It need not exist yet on this machine.
+
+        filesystem: the pyarrow filesystem that path lies on; then path carries no scheme.
+        """
+        self._filesystem, self.path = files.resolve(path, filesystem)
+
+    @property
+    def filesystem(self) -> FileSystem:
+        """The pyarrow filesystem that `path` lies on. Imports pyarrow."""
+        if self._filesystem is None:
+            import pyarrow.fs
+
+            return pyarrow.fs.LocalFileSystem()
+        return self._filesystem
+
+    @property
+    def is_local(self) -> bool:
+        """Ask whether the folder lies on the machine's own filesystem. Imports nothing."""
+        return self._filesystem is None
 
     @classmethod
     def from_directory(cls, path: str | os.PathLike[str]) -> Checkpoint:
@@ -39,40 +61,64 @@ class Checkpoint:
 
     def to_directory(self, path: str | os.PathLike[str] | None = None) -> str:
         """Copy the content into the folder path (a new temporary one if None) and return it. Cost: one copy."""
-        target = os.fspath(path) if path is not None else tempfile.mkdtemp(prefix="checkpoint_")
-        if not os.path.isdir(self.path):
+        target = (
+            os.path.normpath(os.path.expanduser(os.fspath(path)))
+            if path is not None
+            else tempfile.mkdtemp(prefix="checkpoint_")
+        )
+        if not files.exists(self._filesystem, self.path):
             raise FileNotFoundError(f"Checkpoint {self.path!r} is gone: its folder was deleted or never written.")
-        shutil.copytree(self.path, target, dirs_exist_ok=True)
+        files.copy_folder(self._filesystem, self.path, None, target)
         return target
 
     @contextmanager
     def as_directory(self) -> Iterator[str]:
-        """Give the content as a local folder for the time of a `with` block. No copy: do not write into it."""
+        """Give the content as a local folder for the time of a `with` block: do not write into it.
+
+        No copy for a local checkpoint; one on other storage is fetched, and deleted at the end of the block.
+        """
+        if self._filesystem is not None:
+            fetched = self.to_directory()
+            try:
+                yield fetched
+            finally:
+                shutil.rmtree(fetched, ignore_errors=True)
+            return
         if not os.path.isdir(self.path):
             raise FileNotFoundError(f"Checkpoint {self.path!r} is gone: its folder was deleted or never written.")
         yield self.path
 
     def get_metadata(self) -> dict[str, Any]:
         """Return the metadata stored with the checkpoint, {} if there is none."""
-        file = Path(self.path) / METADATA_FILE
-        return json.loads(file.read_text()) if file.exists() else {}
+        file = posixpath.join(self.path, METADATA_FILE)
+        if not files.exists(self._filesystem, file):
+            return {}
+        return json.loads(files.read_bytes(self._filesystem, file))
 
     def set_metadata(self, metadata: Mapping[str, Any]) -> None:
         """Replace the metadata. Values must be JSON; raises TypeError otherwise."""
-        file = Path(self.path) / METADATA_FILE
-        aside = file.with_name(f"{METADATA_FILE}.{os.getpid()}")
-        aside.write_text(json.dumps(dict(metadata)))
-        os.replace(aside, file)
+        data = json.dumps(dict(metadata)).encode()
+        files.write_bytes(self._filesystem, posixpath.join(self.path, METADATA_FILE), data)
 
     def update_metadata(self, metadata: Mapping[str, Any]) -> None:
         """Set the given keys and leave the others."""
         self.set_metadata({**self.get_metadata(), **metadata})
 
+    def __fspath__(self) -> str:
+        raise TypeError(
+            "A Checkpoint is no path: its folder may be on other storage. Use checkpoint.as_directory() or "
+            "checkpoint.to_directory()."
+        )
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Checkpoint) and other.path == self.path
+        return isinstance(other, Checkpoint) and other.path == self.path and other._kind == self._kind
 
     def __hash__(self) -> int:
         return hash(self.path)
 
+    @property
+    def _kind(self) -> str:
+        return "local" if self._filesystem is None else self._filesystem.type_name
+
     def __repr__(self) -> str:
-        return f"Checkpoint(path={self.path!r})"
+        return f"Checkpoint(filesystem={self._kind}, path={self.path})"

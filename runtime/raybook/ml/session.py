@@ -2,13 +2,15 @@
 
 Holds the contract of a session and finds the one that is current; does not know how a report travels.
 Invariant: the current session is a context variable, so two trials in two threads of one process never see each
-other's. A thread that user code starts by itself has no session; it gets an error that says so.
+other's. A thread that user code starts by itself has the process's session, in a process that belongs to one (a worker
+of Train); elsewhere it has none, and gets an error that says so.
 """
 
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from raybook.ml.checkpoint import Checkpoint
@@ -87,14 +89,38 @@ class Session(Protocol):
 _current: contextvars.ContextVar[Session] = contextvars.ContextVar("raybook_session")
 
 
+# The same for a whole process, in a list because threads share it and contexts do not.
+_of_process: list[Any] = []
+
+
 def enter_session(session: Session) -> None:
     """Make session the current one of the calling thread."""
     _current.set(session)
 
 
+def enter_process_session(session: Any) -> None:
+    """Make session the current one of all threads of this process, but those that have entered another."""
+    _of_process[:] = [session]
+
+
+@contextmanager
+def session_for_block(session: Any) -> Iterator[None]:
+    """Make session the current one for the time of a `with` block, in all threads."""
+    before = list(_of_process)
+    token = _current.set(session)
+    _of_process[:] = [session]
+    try:
+        yield
+    finally:
+        _of_process[:] = before
+        _current.reset(token)
+
+
 def current_session(caller: str) -> Session:
     """Return the current session. caller: the public name, for the message. Raises RuntimeError outside of one."""
     session = _current.get(None)
+    if session is None and _of_process:
+        return _of_process[0]
     if session is None:
         raise RuntimeError(
             f"{caller}() was called outside of a trial. Call it in the function given to Tuner(...).fit(), on the "

@@ -78,8 +78,10 @@ class NodeWatch:
                 delta = await self._ask(gcs, cursor, hold_ms=0)
                 if delta is not None:
                     self._tell(self.view.apply(cursor, delta, _now_ms()))
-                    self.view.take_back_guesses()
+                    self.view.take_back_guesses(cursor, delta.newest)
                     self.on_view()
+                    if delta.newest > delta.version:
+                        pause_s = LOOK_SOON_S  # There is more to hear.
             self._wake.clear()
             try:
                 await asyncio.wait_for(self._wake.wait(), pause_s or LOOK_SOON_S)

@@ -150,7 +150,7 @@ class Gcs:
         for row in rows:
             row.resources_available = self._feed.available(row.node_id)
         amounts = [gm.FreeAmounts(node_id, self._feed.available(node_id)) for node_id in changes.amounts]
-        return gm.NodesDelta(self._epoch, since, changes.version, rows, amounts, changes.reset)
+        return gm.NodesDelta(self._epoch, since, changes.version, rows, amounts, changes.reset, changes.newest)
 
     def _nodes_hear(self, *events: Any) -> None:
         for effect in self.nodes.handle(events, self._now_ms()):

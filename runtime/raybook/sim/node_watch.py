@@ -75,7 +75,7 @@ class NodeWatch:
         self._is_looking = False
         if reply is not None and not isinstance(reply, Refusal):
             self._tell(self.view.apply(self._amounts, reply, self._timeline.now_ms))
-            self.view.take_back_guesses()
+            self.view.take_back_guesses(self._amounts, reply.newest)
             self.on_view()
         self.view.check_invariants()
         self._look_after(self._pause_us)

@@ -13,17 +13,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raybook.tune.core.capacity import fits, shortfall
+from raybook.tune.core.resource_request import as_request
 from raybook.tune.core.trial_events import (
     CONTINUE,
+    PAUSE,
+    SAVE,
     TrialEvent,
     TrialFailed,
     TrialFinished,
     TrialReleased,
     TrialReported,
+    TrialSaved,
     TrialStarted,
 )
 from raybook.tune.error import TuneError
-from raybook.tune.executor import TrialLaunch
+from raybook.tune.executor import Resources, TrialLaunch
 
 
 @dataclass(frozen=True)
@@ -59,10 +63,18 @@ class _Attempt:
 
 
 class FakeTrialExecutor:
-    """Runs scripts instead of trials (`TrialExecutor`). start_ms: how long a trial's process takes to come up."""
+    """Runs scripts instead of trials (`TrialExecutor`). start_ms: how long a trial's process takes to come up.
+
+    saves: whether trials save when they are paused or told to, as class trainables do.
+    """
 
     def __init__(
-        self, script: Script, clock: VirtualClock, total: Mapping[str, float] | None = None, start_ms: int = 10
+        self,
+        script: Script,
+        clock: VirtualClock,
+        total: Mapping[str, float] | None = None,
+        start_ms: int = 10,
+        saves: bool = False,
     ) -> None:
         self.launches: list[TrialLaunch] = []
         self.live_max = 0
@@ -71,17 +83,22 @@ class FakeTrialExecutor:
         self._clock = clock
         self._total = dict(total or {"CPU": 2.0})
         self._start_ms = start_ms
+        self._saves = saves
         self._attempts: dict[str, _Attempt] = {}
         self._agenda: list[tuple[int, int, TrialEvent]] = []
         self._order = itertools.count()
 
-    def check_feasible(self, resources: Mapping[str, float]) -> None:
-        missing = shortfall(self._total, resources)
+    def total_resources(self) -> Mapping[str, float]:
+        return self._total
+
+    def check_feasible(self, resources: Resources) -> None:
+        missing = shortfall(self._total, as_request(resources).required_resources)
         if missing:
             raise TuneError(f"One trial asks for {missing} (asked, there is).")
 
-    def has_room(self, resources: Mapping[str, float]) -> bool:
-        return fits(self._total, [attempt.launch.resources for attempt in self._attempts.values()], resources)
+    def has_room(self, resources: Resources) -> bool:
+        held = [attempt.launch.resources for attempt in self._attempts.values()]
+        return fits(self._total, held, as_request(resources).required_resources)
 
     def launch(self, launch: TrialLaunch) -> None:
         assert launch.trial_id not in self._attempts, f"{launch.trial_id} is live already"
@@ -96,7 +113,9 @@ class FakeTrialExecutor:
         if verdict == CONTINUE:
             self._schedule_next(attempt)
             return
-        self._at(1, TrialReleased(trial_id, attempt.launch.attempt))
+        name = self._checkpoint(attempt) if self._saves and verdict in (PAUSE, SAVE) else None
+        event = TrialSaved if verdict == SAVE else TrialReleased
+        self._at(1, event(trial_id, attempt.launch.attempt, name))
 
     def kill(self, trial_id: str) -> None:
         if self._attempts.pop(trial_id, None) is not None:
@@ -114,7 +133,7 @@ class FakeTrialExecutor:
         self._clock.ms, _, event = heapq.heappop(self._agenda)
         if isinstance(event, TrialStarted):
             self._schedule_next(self._attempts[event.trial_id])
-        elif not isinstance(event, TrialReported):
+        elif not isinstance(event, (TrialReported, TrialSaved)):
             del self._attempts[event.trial_id]
         return [event]
 
@@ -136,11 +155,15 @@ class FakeTrialExecutor:
             attempt.reports += 1
             name = None
             if step.has_checkpoint:
-                name = f"checkpoint_{attempt.next_checkpoint:06d}"
-                attempt.next_checkpoint += 1
+                name = self._checkpoint(attempt)
             iteration = attempt.launch.iteration + attempt.reports
             metrics = {"training_iteration": iteration, "time_total_s": float(iteration), **step.metrics}
             self._at(step.duration_ms, TrialReported(trial_id, number, metrics, name))
+
+    @staticmethod
+    def _checkpoint(attempt: _Attempt) -> str:
+        attempt.next_checkpoint += 1
+        return f"checkpoint_{attempt.next_checkpoint - 1:06d}"
 
     def _at(self, delay_ms: int, event: TrialEvent) -> None:
         heapq.heappush(self._agenda, (self._clock.ms + delay_ms, next(self._order), event))
@@ -151,6 +174,8 @@ class MemoryTrialFiles:
 
     def __init__(self) -> None:
         self.deleted: list[tuple[str, str]] = []
+        self.copied: list[tuple[str, str, str, str]] = []
+        self.texts: dict[str, str] = {}
 
     def create(self, trial: Any) -> str:
         return f"memory/{trial.trial_id}"
@@ -160,3 +185,9 @@ class MemoryTrialFiles:
 
     def delete_checkpoint(self, trial: Any, name: str) -> None:
         self.deleted.append((trial.trial_id, name))
+
+    def copy_checkpoint(self, source: Any, source_name: str, target: Any, target_name: str) -> None:
+        self.copied.append((source.trial_id, source_name, target.trial_id, target_name))
+
+    def write_file(self, name: str, text: str) -> None:
+        self.texts[name] = text

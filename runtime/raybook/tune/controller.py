@@ -11,72 +11,42 @@ or raises, no trial is live.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from raybook.ml.core.checkpoint_ledger import CheckpointLedger
 from raybook.ml.core.metrics import flatten, has_metric
-from raybook.ml.run_config import CheckpointConfig, FailureConfig
 from raybook.tune.core import trial_table as states
 from raybook.tune.core.automatic_metrics import user_metrics
-from raybook.tune.core.capacity import normalise
+from raybook.tune.core.orders import plain_config
+from raybook.tune.core.resource_request import as_request
 from raybook.tune.core.scheduler import TrialScheduler
-from raybook.tune.core.searcher import FINISHED, Searcher
+from raybook.tune.core.searcher import Searcher
 from raybook.tune.core.stopper import Stopper
 from raybook.tune.core.trial_events import (
     COMPLETE,
     CONTINUE,
     PAUSE,
+    SAVE,
     STOP,
     VERDICTS,
+    YIELD,
     TrialEvent,
     TrialFailed,
     TrialFinished,
     TrialReleased,
     TrialReported,
+    TrialSaved,
     TrialStarted,
 )
 from raybook.tune.core.trial_table import Trial, TrialTable
-from raybook.tune.core.variants import varying_leaves
 from raybook.tune.error import TuneError
 from raybook.tune.executor import TrialExecutor, TrialLaunch
 from raybook.tune.observer import SweepObserver
+from raybook.tune.steering import Steering, TrialRequest
+from raybook.tune.sweep_settings import SweepSettings, TrialFiles
+from raybook.tune.trial_source import TrialSource, varying_part
 
 # The longest wait for an event: bounds how late an interrupt or a time budget is noticed.
 POLL_MS = 250
-
-
-class TrialFiles(Protocol):
-    """Where trials keep their files."""
-
-    def create(self, trial: Trial) -> str:
-        """Make the trial's folder and return it."""
-
-    def checkpoint_path(self, trial: Trial, name: str) -> str:
-        """Return where the checkpoint called name lies."""
-
-    def delete_checkpoint(self, trial: Trial, name: str) -> None:
-        """Delete a checkpoint that is no longer kept."""
-
-
-@dataclass
-class SweepSettings:
-    """What a sweep was asked for. num_samples, max_concurrent_trials, time_budget_ms: None for no limit."""
-
-    experiment_name: str
-    metric: str | None = None
-    mode: str | None = None
-    num_samples: int | None = 1
-    max_concurrent_trials: int | None = None
-    time_budget_ms: int | None = None
-    failure_config: FailureConfig = field(default_factory=FailureConfig)
-    checkpoint_config: CheckpointConfig = field(default_factory=CheckpointConfig)
-    param_space: Mapping[str, Any] = field(default_factory=dict)
-    storage_path: str = ""
-    trial_id_prefix: str = "trial"
-    trial_name: Callable[[Trial], str] | None = None
-    trainable_name: str = "trainable"
-    resources: Callable[[Mapping[str, Any]], Mapping[str, float]] = lambda config: {"CPU": 1.0}
 
 
 class TuneController:
@@ -100,13 +70,14 @@ class TuneController:
         self._stopper = stopper
         self._executor = executor
         self._files = files
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         self._observers = tuple(observers)
         self._deadline_ms: int | None = None
-        self._last_resources: dict[str, float] | None = None
-        self._is_exhausted = False
+        self._steering = Steering(self, scheduler)
+        self._source = TrialSource(settings, self.table, searcher, scheduler, files, executor.check_feasible)
         self._halt_reason: str | None = None
         self._stop_request: str | None = None
+        self._is_cut_off = False
         self._fatal: BaseException | None = None
 
     @property
@@ -118,18 +89,61 @@ class TuneController:
         """Ask for the sweep's end at its next round. Safe to call from a signal handler: it sets one field."""
         self._stop_request = reason
 
+    def interrupt(self, reason: str) -> None:
+        """Like request_stop, but what is live then counts as unfinished, and can be resumed."""
+        self._is_cut_off = True
+        self._stop_request = reason
+
+    def knows(self, trial_id: str) -> bool:
+        """Ask whether this sweep has a trial of this id. Safe from any thread."""
+        return trial_id in self.table
+
+    def take_over(
+        self,
+        trials: Sequence[Trial],
+        source_state: Mapping[str, Any] | None,
+        is_new_scheduler: bool = False,
+        is_new_searcher: bool = False,
+    ) -> None:
+        """Go on with the trials of an earlier run. Call before `run`. is_new_…: the old one could not be kept."""
+        now = self.now_ms()
+        for trial in trials:
+            self.table.take_over(trial, now)
+            if is_new_scheduler:
+                self._scheduler.on_trial_add(trial.trial_id, trial.config)
+            if is_new_searcher:
+                self._searcher.suggest(trial.trial_id)  # What a new one would suggest first has been tried.
+        for trial in trials:
+            if not trial.is_terminal:
+                self._executor.check_feasible(trial.request)
+            self._changed(trial, now)
+        self._source.restore(source_state or {})
+
+    def source_state(self) -> dict[str, Any]:
+        """Return what an earlier run's `take_over` wants beside its trials."""
+        return self._source.state()
+
+    def request(self, request: TrialRequest) -> None:
+        """Ask for something to be done with a trial at the next round. Safe from any thread."""
+        self._steering.submit(request)
+
     def run(self) -> None:
         """Run the sweep to its end. Raises what a searcher, a scheduler or fail_fast="raise" raises."""
         if self._settings.time_budget_ms is not None:
-            self._deadline_ms = self._now_ms() + self._settings.time_budget_ms
+            self._deadline_ms = self.now_ms() + self._settings.time_budget_ms
+        for observer in self._observers:
+            observer.on_start(self.table, self.now_ms())
         try:
             while self.step():
                 pass
+        except BaseException:
+            self._cut_off()
+            raise
         finally:
             # Also after an error: finished trials are kept, live ones are ended and say so.
             self._halt(self._halt_reason or "the sweep ended early")
             self._executor.shutdown()
-            now = self._now_ms()
+            now = self.now_ms()
             for observer in self._observers:
                 observer.on_end(self.table, now)
         if self._fatal is not None:
@@ -137,6 +151,7 @@ class TuneController:
 
     def step(self) -> bool:
         """Do one round: launch what fits, wait for events, answer them. Returns False once all is over."""
+        self._steering.serve()
         self._enforce_limits()
         if self._halt_reason is None:
             self._launch_what_fits()
@@ -144,7 +159,7 @@ class TuneController:
             return False
         for event in self._executor.events(self._wait_ms()):
             self._handle(event)
-        now = self._now_ms()
+        now = self.now_ms()
         for observer in self._observers:
             observer.on_tick(self.table, now)
         return True
@@ -155,24 +170,39 @@ class TuneController:
         limit = self._settings.max_concurrent_trials
         while limit is None or self.table.count(*states.LIVE) < limit:
             trial = self._next_trial()
-            if trial is None or not self._executor.has_room(trial.resources):
+            if trial is None or not self._executor.has_room(trial.request):
                 return
             self._launch(trial)
 
     def _next_trial(self) -> Trial | None:
         if self.table.count(states.PENDING) == 0 and self._may_have_room():
-            self._generate()
-        waiting = [*self.table.in_state(states.PENDING), *self.table.in_state(states.PAUSED)]
-        chosen = self._scheduler.choose_trial_to_run([trial.trial_id for trial in waiting])
-        if chosen is not None:
-            return self.table.get(chosen)
-        if not self._executor.is_busy() and (waiting or not self._is_exhausted):
-            stuck = f"{len(waiting)} trials wait" if waiting else "no trial is left"
+            fresh = self._source.next_trial(self.now_ms())
+            self._steering.obey()
+            if fresh is not None:
+                self._changed(fresh, self.now_ms())
+        chosen = self._choose()
+        if chosen is not None or self._executor.is_busy() or self._steering.has_held():
+            return chosen
+        waiting = self.table.count(states.PENDING, states.PAUSED)
+        if not waiting and self._source.is_exhausted:
+            return None
+        self._scheduler.on_stall()
+        self._steering.obey()
+        chosen = self._choose()
+        waiting = self.table.count(states.PENDING, states.PAUSED)
+        if chosen is None and (waiting or not self._source.is_exhausted):
+            stuck = f"{waiting} trials wait" if waiting else "no trial is left"
             raise TuneError(
                 f"The sweep cannot go on: nothing runs, {stuck}, and neither {type(self._searcher).__name__} nor "
                 f"{type(self._scheduler).__name__} starts one. Finished trials are kept."
             )
-        return None
+        return chosen
+
+    def _choose(self) -> Trial | None:
+        waiting = [*self.table.in_state(states.PENDING), *self.table.in_state(states.PAUSED)]
+        able = [trial.trial_id for trial in waiting if self._steering.may_launch(trial.trial_id)]
+        chosen = self._scheduler.choose_trial_to_run(able)
+        return self.table.get(chosen) if chosen is not None else None
 
     def _may_have_room(self) -> bool:
         """Ask whether a new trial would start at once, judged by the size of the last one (its own is not known yet).
@@ -180,55 +210,13 @@ class TuneController:
         A searcher that is asked too early proposes without the results that come in meanwhile.
         """
         return (
-            self._last_resources is None
+            self._source.last_request is None
             or not self._executor.is_busy()
-            or self._executor.has_room(self._last_resources)
+            or self._executor.has_room(self._source.last_request)
         )
-
-    def _generate(self) -> None:
-        limit = self._settings.num_samples
-        if not self._searcher.counts_trials and limit is not None and len(self.table) >= limit:
-            self._is_exhausted = True
-        if self._is_exhausted:
-            return
-        index = len(self.table)
-        trial_id = f"{self._settings.trial_id_prefix}_{index:05d}"
-        config = self._searcher.suggest(trial_id)
-        if config == FINISHED:
-            self._is_exhausted = True
-            return
-        if config is None:
-            return
-        if not isinstance(config, dict):
-            raise TuneError(f"{type(self._searcher).__name__} suggested {config!r}, which is no configuration dict.")
-        self._add_trial(trial_id, index, config)
-
-    def _add_trial(self, trial_id: str, index: int, config: dict[str, Any]) -> None:
-        now = self._now_ms()
-        resources = normalise(self._settings.resources(config))
-        self._executor.check_feasible(resources)
-        self._last_resources = resources
-        keep = self._settings.checkpoint_config
-        trial = Trial(
-            trial_id=trial_id,
-            index=index,
-            name=f"{self._settings.trainable_name}_{trial_id}",
-            config=config,
-            resources=resources,
-            checkpoints=CheckpointLedger(
-                keep.num_to_keep, keep.checkpoint_score_attribute, keep.checkpoint_score_order
-            ),
-            varying=_varying(self._settings.param_space, config),
-        )
-        if self._settings.trial_name is not None:
-            trial.name = str(self._settings.trial_name(trial))
-        self.table.add(trial, now)
-        trial.folder = self._files.create(trial)
-        self._scheduler.on_trial_add(trial_id, config)
-        self._changed(trial, now)
 
     def _launch(self, trial: Trial) -> None:
-        now = self._now_ms()
+        now = self.now_ms()
         self.table.apply(trial.trial_id, "launch", now)
         latest = trial.checkpoints.latest()
         reached = latest.metrics if latest is not None else {}
@@ -241,6 +229,7 @@ class TuneController:
                 experiment_name=self._settings.experiment_name,
                 config=trial.config,
                 resources=trial.resources,
+                request=trial.request,
                 folder=trial.folder,
                 storage_path=self._settings.storage_path,
                 checkpoint=self._files.checkpoint_path(trial, latest.name) if latest is not None else None,
@@ -249,6 +238,8 @@ class TuneController:
                 time_total_s=float(reached.get("time_total_s", 0.0)),
                 checkpoint_frequency=keep.checkpoint_frequency,
                 checkpoint_at_end=keep.checkpoint_at_end,
+                log_files=self._settings.log_files,
+                changes_folder=self._settings.changes_folder,
             )
         )
         self._changed(trial, now)
@@ -265,30 +256,36 @@ class TuneController:
             return  # It was ended while the event was on its way.
         elif isinstance(event, TrialStarted):
             trial.placement = dict(event.placement)
-            self._changed(self.table.apply(trial.trial_id, "start", self._now_ms()), self._now_ms())
+            self._changed(self.table.apply(trial.trial_id, "start", self.now_ms()), self.now_ms())
         elif isinstance(event, TrialReported):
             self._on_reported(trial, event)
+        elif isinstance(event, TrialSaved):
+            self._register_checkpoint(trial, event.checkpoint)
+            self._executor.answer(trial.trial_id, CONTINUE)
         elif isinstance(event, TrialFinished):
             self._on_finished(trial, event)
         elif isinstance(event, TrialFailed):
             self._on_failed(trial, event)
 
     def _on_reported(self, trial: Trial, event: TrialReported) -> None:
-        now = self._now_ms()
+        now = self.now_ms()
         result = {**event.metrics, "config": trial.config}
         if trial.reports == 0:
             self._check_metric(trial, result)
         self.table.record_result(trial.trial_id, result, self._settings.metric, now)
         self._register_checkpoint(trial, event.checkpoint)
         verdict = self._judge(trial, result)
+        if verdict == SAVE and event.checkpoint is not None:
+            verdict = CONTINUE
         trial.last_result["done"] = verdict in (STOP, COMPLETE)  # So that the trial's files say it too.
         for observer in self._observers:
             observer.on_result(trial, trial.last_result, now)
-        if verdict == PAUSE:
+        if verdict in (PAUSE, YIELD):
             self._changed(self.table.apply(trial.trial_id, "pause", now), now)
         elif verdict in (STOP, COMPLETE):
             self._end_well(trial, "stop" if verdict == STOP else "complete", type(self._scheduler).__name__)
         self._executor.answer(trial.trial_id, verdict)
+        self._steering.obey()
 
     def _judge(self, trial: Trial, result: dict[str, Any]) -> str:
         is_done = self._stopper(trial.trial_id, result) or result.get("done") is True
@@ -296,12 +293,14 @@ class TuneController:
             self.request_stop("the stopper ended the sweep")
         if is_done:
             return COMPLETE
+        self._scheduler.on_cluster(self._executor.total_resources())
         verdict = self._scheduler.on_trial_result(trial.trial_id, result)
         if verdict not in VERDICTS:
             raise TuneError(f"{type(self._scheduler).__name__} answered {verdict!r}; it must be one of {VERDICTS}.")
-        if verdict in (CONTINUE, PAUSE):
+        if verdict in (CONTINUE, SAVE, PAUSE, YIELD) and self._source.is_suggested(trial):
             self._searcher.on_trial_result(trial.trial_id, result)
-        return verdict
+        asked = self._steering.verdict_for(trial.trial_id)
+        return asked if asked is not None and verdict in (CONTINUE, SAVE) else verdict
 
     def _on_finished(self, trial: Trial, event: TrialFinished) -> None:
         self._register_checkpoint(trial, event.checkpoint)
@@ -318,7 +317,7 @@ class TuneController:
     def _on_failed(self, trial: Trial, event: TrialFailed) -> None:
         trial.failures += 1
         allowed = self._settings.failure_config.max_failures
-        now = self._now_ms()
+        now = self.now_ms()
         if allowed == -1 or trial.failures <= allowed:
             note = f"failure {trial.failures}: {_one_line(event.error)}"
             self._changed(self.table.apply(trial.trial_id, "retry", now, note), now)
@@ -327,53 +326,63 @@ class TuneController:
 
     def _on_released(self, trial: Trial, event: TrialReleased) -> None:
         self._register_checkpoint(trial, event.checkpoint)
-        now = self._now_ms()
+        now = self.now_ms()
         if trial.state == states.PAUSING:
             self.table.apply(trial.trial_id, "release", now)
             self._changed(trial, now)
+            self._steering.obey()
         elif event.checkpoint is not None:
             self._changed(trial, now)
 
     # Endings.
 
     def _end_well(self, trial: Trial, edge: str, note: str) -> None:
-        now = self._now_ms()
+        now = self.now_ms()
         self.table.apply(trial.trial_id, edge, now, note)
         if trial.reports:
             trial.last_result["done"] = True
         self._scheduler.on_trial_complete(trial.trial_id, trial.last_result)
-        self._searcher.on_trial_complete(trial.trial_id, trial.last_result or None)
+        self._tell_searcher(trial)
         self._changed(trial, now)
+        self._steering.obey()
 
     def _fail(self, trial: Trial, error: BaseException, details: str) -> None:
-        now = self._now_ms()
+        now = self.now_ms()
         trial.error, trial.error_details = error, details
         self.table.apply(trial.trial_id, "fail", now, _one_line(error))
         self._scheduler.on_trial_error(trial.trial_id)
-        self._searcher.on_trial_complete(trial.trial_id, None, error=True)
+        self._tell_searcher(trial, error=True)
         self._changed(trial, now)
+        self._steering.obey()
         policy = self._settings.failure_config.fail_fast
         if policy:
             self._fatal = error if policy == "raise" else None
             self._halt(f"fail_fast: trial {trial.trial_id} failed")
 
+    def _cut_off(self) -> None:
+        if self._halt_reason is None:
+            for observer in self._observers:
+                observer.on_cut_off(self.table, self.now_ms())
+
     def _halt(self, reason: str) -> None:
         """End every trial that has not ended. The first reason stays."""
         open_trials = [trial for trial in self.table if not trial.is_terminal]
-        if open_trials or not self._is_exhausted:
+        if open_trials or not self._source.is_exhausted:
             self._halt_reason = self._halt_reason or reason
         for trial in open_trials:
             if trial.is_live:
                 self._executor.kill(trial.trial_id)
-            now = self._now_ms()
+            now = self.now_ms()
             self.table.apply(trial.trial_id, "stop", now, reason)
-            self._searcher.on_trial_complete(trial.trial_id, trial.last_result or None)
+            self._tell_searcher(trial)
             self._changed(trial, now)
 
     def _enforce_limits(self) -> None:
         if self._stop_request is not None:
+            if self._is_cut_off:
+                self._cut_off()
             self._halt(self._stop_request)
-        elif self._deadline_ms is not None and self._now_ms() >= self._deadline_ms:
+        elif self._deadline_ms is not None and self.now_ms() >= self._deadline_ms:
             self._halt(f"the time budget of {self._settings.time_budget_ms / 1000:g} s is used up")  # type: ignore[operator]
 
     def _is_over(self) -> bool:
@@ -381,12 +390,47 @@ class TuneController:
             return False
         if self._halt_reason is not None:
             return True
-        return self._is_exhausted and self.table.is_settled()
+        return self._source.is_exhausted and self.table.is_settled()
 
     def _wait_ms(self) -> int:
         if self._deadline_ms is None:
             return POLL_MS
-        return max(0, min(POLL_MS, self._deadline_ms - self._now_ms()))
+        return max(0, min(POLL_MS, self._deadline_ms - self.now_ms()))
+
+    # What steering asks for (`steering.SteeredSweep`).
+
+    def end_waiting(self, trial: Trial, note: str) -> None:
+        self._end_well(trial, "stop", note)
+
+    def end_live(self, trial: Trial, note: str) -> None:
+        self._executor.kill(trial.trial_id)
+        self._end_well(trial, "stop", note)
+
+    def copy_checkpoint(self, source: Trial, target: Trial) -> None:
+        latest = source.checkpoints.latest()
+        assert latest is not None
+        name = f"checkpoint_{target.next_checkpoint:06d}"
+        self._files.copy_checkpoint(source, latest.name, target, name)
+        target.next_checkpoint += 1
+        for surplus in target.checkpoints.register(name, latest.metrics):
+            self._files.delete_checkpoint(target, surplus)
+
+    def reconfigure(self, trial: Trial, config: dict[str, Any]) -> None:
+        trial.config = plain_config(config)
+        trial.varying = varying_part(self._settings.param_space, trial.config) | {
+            name: value for name, value in flatten(trial.config).items() if name in trial.varying
+        }
+        self._changed(trial, self.now_ms())
+
+    def resize(self, trial: Trial, request: Any) -> None:
+        trial.request = as_request(request)
+        trial.resources = trial.request.required_resources
+
+    def write_file(self, name: str, text: str) -> None:
+        self._files.write_file(name, text)
+
+    def clone(self, trial: Trial, changes: Mapping[str, Any]) -> None:
+        self._changed(self._source.clone(trial, changes, self.now_ms()), self.now_ms())
 
     # Small parts.
 
@@ -396,9 +440,13 @@ class TuneController:
         trial.next_checkpoint += 1
         for surplus in trial.checkpoints.register(name, trial.last_result):
             self._files.delete_checkpoint(trial, surplus)
+        self._scheduler.on_checkpoint(trial.trial_id)
+        for observer in self._observers:
+            observer.on_checkpoint(trial, name, self.now_ms())
 
     def _check_metric(self, trial: Trial, result: Mapping[str, Any]) -> None:
         wanted = {self._settings.metric, self._scheduler.metric, self._searcher_metric()} - {None}
+        wanted |= set(getattr(self._stopper, "metrics", ())) - {"done"}
         missing = sorted(name for name in wanted if not has_metric(result, name))  # type: ignore[arg-type, type-var]
         if not missing:
             return
@@ -413,7 +461,12 @@ class TuneController:
         metric = self._searcher.metric
         return metric if isinstance(metric, str) else None
 
+    def _tell_searcher(self, trial: Trial, error: bool = False) -> None:
+        self._steering.forget(trial)
+        self._source.complete(trial, error)
+
     def _changed(self, trial: Trial, now_ms: int) -> None:
+        self._scheduler.on_trial_state(trial.trial_id, trial.state)
         for observer in self._observers:
             observer.on_trial_changed(trial, now_ms)
 
@@ -421,11 +474,3 @@ class TuneController:
 def _one_line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-
-
-def _varying(space: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """Return what tells this trial from others; all of config where the space has another shape (define-by-run)."""
-    try:
-        return varying_leaves(space, config) or flatten(config)
-    except (KeyError, IndexError, TypeError):
-        return flatten(config)

@@ -7,6 +7,10 @@ class TuneError(Exception):
     """A sweep could not be run as asked, or could not go on."""
 
 
+class TrainableTypeError(TuneError, TypeError, ValueError):
+    """What was given as a trainable is none. Both of Python's kinds, because Ray raises one here and one there."""
+
+
 class TrialError(TuneError):
     """A trial's own exception could not be sent back as an object; its traceback is in the message."""
 

@@ -89,7 +89,7 @@ class FactPublisher(SweepObserver):
             "experiment_id": self._run_id,
             "trial_id": trial.trial_id,
             "name": trial.name,
-            "state": trial.status,
+            "state": STOPPED if trial.state == STOPPED else trial.status,
             "config": short_config(trial.varying or trial.config),
             "iteration": trial.iteration,
             "metric_name": self._metric,

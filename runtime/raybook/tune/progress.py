@@ -85,7 +85,13 @@ class ProgressReporter(SweepObserver):
 
     def _row(self, trial: Trial) -> list[str]:
         config = ", ".join(f"{name}={_number(value)}" for name, value in short_config(trial.varying).items())
-        return [trial.trial_id, trial.status, str(trial.iteration), _number(self._best_value(trial)), config]
+        return [
+            trial.trial_id,
+            STOPPED if trial.state == STOPPED else trial.status,
+            str(trial.iteration),
+            _number(self._best_value(trial)),
+            config,
+        ]
 
     def _best_value(self, trial: Trial) -> float | None:
         summary: MetricSummary | None = trial.summaries.get(self._metric) if self._metric else None

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from raybook import api
+from raybook.tune.core.resource_request import ResourceRequest, as_request
+from raybook.tune.error import TrainableTypeError
 from raybook.tune.trainable import Trainable
 
-ResourceRequest = Mapping[str, float] | Callable[[Mapping[str, Any]], Mapping[str, float]]
+Resources = Mapping[str, float] | ResourceRequest | Callable[[Mapping[str, Any]], Any]
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,16 @@ class TrainableSpec:
 
     target: Callable[..., Any]
     parameters: dict[str, Any] = field(default_factory=dict)
-    resources: ResourceRequest | None = None
+    resources: Resources | None = None
 
     @property
     def name(self) -> str:
         """The name that trials and folders carry."""
         return getattr(self.target, "__name__", type(self.target).__name__).strip("<>")
+
+    @property
+    def __name__(self) -> str:
+        return self.name
 
     @property
     def is_class(self) -> bool:
@@ -40,11 +46,14 @@ class TrainableSpec:
         names = list(self.parameters)
         return dict(zip(names, api.get([self.parameters[name] for name in names]), strict=True)) if names else {}
 
-    def request_for(self, config: Mapping[str, Any]) -> Mapping[str, float]:
+    def request_for(self, config: Mapping[str, Any]) -> Any:
         """Return the resources of a trial with this configuration; one CPU unless asked otherwise."""
-        if self.resources is None:
-            return {"CPU": 1.0}
-        return self.resources(config) if callable(self.resources) else self.resources
+        asked: Any = self.resources
+        if asked is None and self.is_class:
+            asked = self.target.default_resource_request(dict(config))  # type: ignore[attr-defined]
+        if callable(asked) and not isinstance(asked, ResourceRequest):
+            asked = asked(config)
+        return {"CPU": 1.0} if asked is None else asked
 
     def __call__(self, config: dict[str, Any]) -> Any:
         """Run the trainable here, as one would the bare function: for a try before a sweep."""
@@ -57,24 +66,27 @@ def as_spec(trainable: object) -> TrainableSpec:
         return trainable
     if inspect.isclass(trainable):
         if not issubclass(trainable, Trainable):
-            raise TypeError(
+            raise TrainableTypeError(
                 f"A trainable class must derive from tune.Trainable, and {trainable.__name__} does not. "
                 "Or give a function that takes the configuration."
             )
         return TrainableSpec(trainable)
     if not callable(trainable):
-        raise TypeError(f"A trainable is a function of the configuration or a tune.Trainable class, not {trainable!r}.")
+        raise TrainableTypeError(
+            f"A trainable is a function of the configuration or a tune.Trainable class, not {trainable!r}."
+        )
     _check_signature(trainable)
     return TrainableSpec(trainable)
 
 
-def with_resources(trainable: object, resources: ResourceRequest) -> TrainableSpec:
-    """Return the trainable with resources for each trial, such as {"cpu": 2, "gpu": 0.5} or a function of config.
+def with_resources(trainable: object, resources: Resources) -> TrainableSpec:
+    """Return the trainable with resources for each trial: {"cpu": 2}, a PlacementGroupFactory, or a function
+    of the configuration that returns one of these.
 
     Raises TypeError for a trainable or resources of another shape.
     """
-    if not callable(resources) and not isinstance(resources, Mapping):
-        raise TypeError(f"Resources of a trial are a dict such as {{'cpu': 2, 'gpu': 0.5}}, not {resources!r}.")
+    if not callable(resources) or isinstance(resources, ResourceRequest):
+        resources = as_request(resources)
     return replace(as_spec(trainable), resources=resources)
 
 
@@ -102,7 +114,7 @@ def _check_signature(function: Callable[..., Any], parameters: set[str] | frozen
     except TypeError as error:
         name = getattr(function, "__name__", repr(function))
         extra = f" and the parameters {sorted(parameters)}" if parameters else ""
-        raise TypeError(
+        raise TrainableTypeError(
             f"A trainable is called with the configuration as its one argument{extra}, and {name}{signature} "
             f"cannot be: {error}."
         ) from None

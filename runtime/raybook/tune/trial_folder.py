@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from raybook.ml.core.metrics import flatten
-from raybook.ml.storage import delete_folder, to_json, write_text_atomically
+from raybook.ml.storage import delete_folder, persist_folder, to_json, write_text_atomically
 from raybook.tune.core.trial_table import ERROR, Trial
 from raybook.tune.observer import SweepObserver
 
@@ -49,6 +49,12 @@ class TrialFolders(SweepObserver):
 
     def delete_checkpoint(self, trial: Trial, name: str) -> None:
         delete_folder(Path(trial.folder) / name)
+
+    def copy_checkpoint(self, source: Trial, source_name: str, target: Trial, target_name: str) -> None:
+        persist_folder(Path(source.folder) / source_name, Path(target.folder) / target_name)
+
+    def write_file(self, name: str, text: str) -> None:
+        write_text_atomically(self._root / name, text)
 
     def on_result(self, trial: Trial, result: Mapping[str, Any], now_ms: int) -> None:
         folder = Path(trial.folder)

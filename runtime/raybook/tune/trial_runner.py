@@ -8,38 +8,60 @@ that event and never only a message on stderr.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import pickle
 import queue
 import tempfile
 import threading
 import traceback
-from pathlib import Path
 from typing import Any
 
 import cloudpickle
 
-from raybook.ml.checkpoint import Checkpoint
 from raybook.ml.session import enter_session
-from raybook.tune.core.trial_events import CONTINUE, PAUSE, TrialEvent, TrialFailed, TrialFinished, TrialReleased
+from raybook.tune.core.trial_events import (
+    CONTINUE,
+    PAUSE,
+    SAVE,
+    YIELD,
+    TrialEvent,
+    TrialFailed,
+    TrialFinished,
+    TrialReleased,
+)
 from raybook.tune.error import TrialError, TrialTraceback
 from raybook.tune.executor import TrialLaunch
 from raybook.tune.trainable import Trainable
 from raybook.tune.trainable_spec import TrainableSpec
+from raybook.tune.trial_output import in_folder, output_to_files
 from raybook.tune.trial_session import TrialEnded, TrialSession
 
 # What a bare number returned by a function is called, as in Ray.
 DEFAULT_METRIC = "_metric"
-DICT_CHECKPOINT_FILE = "dict_checkpoint.pkl"
+# A class trainable that puts this into a result asks for a checkpoint now.
+SHOULD_CHECKPOINT = "should_checkpoint"
 # How long a function may take to end after a verdict before its process is given up.
 END_GRACE_S = 10.0
 
 
 class TrialRunner:
-    """One attempt under way."""
+    """One attempt under way.
 
-    def __init__(self, launch: TrialLaunch, spec: TrainableSpec) -> None:
+    spare: a trainable that has run another trial in this process, and may take this one by reset_config. keeps_trainable:
+    leave the trainable open in the end, for the next trial.
+    """
+
+    def __init__(
+        self,
+        launch: TrialLaunch,
+        spec: TrainableSpec,
+        spare: Trainable | None = None,
+        keeps_trainable: bool = False,
+    ) -> None:
+        self.trainable = spare
         self._launch = launch
         self._spec = spec
+        self._keeps_trainable = keeps_trainable
         self._session = TrialSession(launch)
         self._thread = threading.Thread(target=self._run, name=f"trial-{launch.trial_id}", daemon=True)
 
@@ -54,7 +76,7 @@ class TrialRunner:
         """
         if verdict is not None:
             self._session.verdicts.put(verdict)
-        if verdict in (None, CONTINUE):
+        if verdict in (None, CONTINUE, SAVE):
             return self._session.events.get()
         try:
             return self._session.events.get(timeout=END_GRACE_S)
@@ -66,11 +88,15 @@ class TrialRunner:
         enter_session(self._session)
         closing: TrialEvent
         try:
-            if self._spec.is_class:
-                checkpoint = self._run_class()
-            else:
-                self._run_function()
-                checkpoint = None
+            with in_folder(self._launch.folder if self._launch.changes_folder else None):
+                with output_to_files(self._launch.folder, self._launch.log_files):
+                    if self._spec.is_class:
+                        checkpoint = self._run_class()
+                    else:
+                        self._run_function()
+                        checkpoint = None
+                    for finish in self._session.before_end:
+                        finish()
             closing = TrialFinished(trial_id, attempt, checkpoint)
         except TrialEnded as ended:
             closing = TrialReleased(trial_id, attempt, ended.checkpoint)
@@ -82,39 +108,66 @@ class TrialRunner:
         returned = self._spec.target(self._launch.config, **self._spec.resolve_parameters())
         if returned is None:
             return
+        if inspect.isgenerator(returned):
+            for metrics in returned:
+                self._session.report(metrics if isinstance(metrics, dict) else {DEFAULT_METRIC: metrics})
+            return
         metrics = returned if isinstance(returned, dict) else {DEFAULT_METRIC: returned}
         with contextlib.suppress(TrialEnded):  # It has ended by itself.
             self._session.report(metrics)
 
     def _run_class(self) -> str | None:
-        trainable = self._make_trainable()
+        trainable = self._take_trainable()
+        is_clean = False
         try:
             self._restore(trainable)
-            return self._step_until_ended(trainable)
+            self._session.save_now = lambda: self._save_and_persist(trainable)
+            checkpoint = self._step_until_ended(trainable)
+            is_clean = True
+            return checkpoint
+        except TrialEnded:
+            is_clean = True
+            raise
         finally:
-            trainable.stop()
+            if is_clean and self._keeps_trainable:
+                self.trainable = trainable
+            else:
+                self.trainable = None
+                trainable.stop()
 
-    def _make_trainable(self) -> Trainable:
+    def _take_trainable(self) -> Trainable:
+        spare, self.trainable = self.trainable, None
+        if spare is not None:
+            spare.trial_id, spare.trial_name = self._launch.trial_id, self._launch.name
+            spare.logdir = self._launch.folder
+            if spare.reset(dict(self._launch.config)):
+                return spare
+            spare.stop()
         parameters = self._spec.resolve_parameters()
         cls: Any = self._spec.target
         if parameters:
             user_setup = cls.setup
             cls = type(cls.__name__, (cls,), {"setup": lambda self, config: user_setup(self, config, **parameters)})
-        return cls(
-            self._launch.config,
-            trial_id=self._launch.trial_id,
-            trial_name=self._launch.name,
-            logdir=self._launch.folder,
-            trial_resources=self._launch.resources,
-        )
+        made = cls.__new__(cls)
+        # Classes written for Ray may have an __init__ of (config) or (config, storage): names come in before it.
+        names = {
+            "trial_id": self._launch.trial_id,
+            "trial_name": self._launch.name,
+            "logdir": self._launch.folder,
+            "trial_resources": self._launch.wanted,
+        }
+        if cls.__init__ is Trainable.__init__:
+            Trainable.__init__(made, self._launch.config, **names)
+        else:
+            made.__init__(self._launch.config)
+            made.__dict__.update(names)
+        return made
 
     def _restore(self, trainable: Trainable) -> None:
         checkpoint = self._session.get_checkpoint()
         if checkpoint is None:
             return
-        with checkpoint.as_directory() as folder:
-            saved = Path(folder) / DICT_CHECKPOINT_FILE
-            trainable.load_checkpoint(pickle.loads(saved.read_bytes()) if saved.exists() else folder)
+        trainable.restore(checkpoint)
         trainable._iteration = self._launch.iteration
 
     def _step_until_ended(self, trainable: Trainable) -> str | None:
@@ -124,21 +177,18 @@ class TrialRunner:
         try:
             while True:
                 result = trainable.train()
-                is_due = frequency > 0 and trainable.iteration % frequency == 0
+                is_due = frequency > 0 and trainable.iteration % frequency == 0 or bool(result.get(SHOULD_CHECKPOINT))
                 with tempfile.TemporaryDirectory(prefix="trial_") as folder:
-                    self._session.report(result, self._save(trainable, folder) if is_due else None)
+                    self._session.report(result, trainable.save(folder) if is_due else None)
         except TrialEnded as ended:
-            if (ended.verdict == PAUSE or self._launch.checkpoint_at_end) and not is_due:
-                with tempfile.TemporaryDirectory(prefix="trial_") as folder:
-                    ended.checkpoint = self._session.persist(self._save(trainable, folder))
+            wants_one = ended.verdict == PAUSE or (self._launch.checkpoint_at_end and ended.verdict != YIELD)
+            if wants_one and not is_due:
+                ended.checkpoint = self._save_and_persist(trainable)
             raise
 
-    @staticmethod
-    def _save(trainable: Trainable, folder: str) -> Checkpoint:
-        state = trainable.save_checkpoint(folder)
-        if isinstance(state, dict):
-            (Path(folder) / DICT_CHECKPOINT_FILE).write_bytes(cloudpickle.dumps(state))
-        return Checkpoint(folder)
+    def _save_and_persist(self, trainable: Trainable) -> str:
+        with tempfile.TemporaryDirectory(prefix="trial_") as folder:
+            return self._session.persist(trainable.save(folder))
 
 
 def portable_error(error: BaseException) -> tuple[BaseException, str]:

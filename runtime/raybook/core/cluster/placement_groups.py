@@ -27,9 +27,10 @@ from raybook.base.facts import (
     GROUP_REMOVED,
     GROUP_RESCHEDULING,
 )
+from raybook.base.resources import Shape
 from raybook.base.specs import Bundle, PlacementGroupSpec
 from raybook.core.cluster import placement_group_events as on
-from raybook.core.scheduling.bundles import Placing
+from raybook.core.scheduling.bundles import STRICT_PACK, Placing
 from raybook.protocol.messages.gcs import PlacementGroupInfo
 
 MOVES: dict[str, frozenset[str]] = {
@@ -342,8 +343,12 @@ class PlacementGroupTable:
 
     def _may_gain(self, group: GroupRecord, node_id: bytes) -> bool:
         """Where only one node has more room, a plan that there was not before has a bundle on it."""
-        missing = (bundle for bundle, node in zip(group.spec.bundles, group.nodes, strict=True) if not node)
-        return not node_id or any(self._fits_on(bundle, node_id) for bundle in missing)
+        if not node_id:
+            return True
+        missing = [bundle for bundle, node in zip(group.spec.bundles, group.nodes, strict=True) if not node]
+        if group.spec.strategy == STRICT_PACK:
+            missing = [Bundle(_together(missing))]
+        return any(self._fits_on(bundle, node_id) for bundle in missing)
 
     def _removal_requested(self, event: on.RemovalRequested) -> None:
         group = self._groups.get(event.group_id)
@@ -457,6 +462,15 @@ def _row_of(group: GroupRecord) -> PlacementGroupInfo:
         created_ms=group.created_ms,
         infeasible=group.infeasible,
     )
+
+
+def _together(bundles: Iterable[Bundle]) -> Shape:
+    """What one node needs for all of them."""
+    shape: Shape = {}
+    for bundle in bundles:
+        for name, amount in bundle.shape.items():
+            shape[name] = shape.get(name, 0) + amount
+    return shape
 
 
 def _label(group: GroupRecord) -> str:

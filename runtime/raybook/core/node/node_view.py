@@ -65,6 +65,10 @@ class NodeView(ResourceView):
         """Nodes that a new GCS has not named yet → until when they may be silent."""
         self._reported: dict[bytes, Shape] = {}
         self._guessed: dict[bytes, None] = {}
+        self._older_guesses: dict[bytes, None] = {}
+        """Those of before the last look but one that did not bring all the amounts there were."""
+        self._known_from = 0
+        """The version from which on amounts know of the older guesses."""
 
     # --- what the GCS says --------------------------------------------------------------------------------------------
 
@@ -86,16 +90,27 @@ class NodeView(ResourceView):
         for row in delta.amounts:
             if row.node_id in self._infos:
                 self._reported[row.node_id] = row.available
-                self._guessed.pop(row.node_id, None)
+                self._forget_guess(row.node_id)
                 self.report(row.node_id, row.available)
         return happened
 
-    def take_back_guesses(self) -> None:
-        """The amounts were looked at: what was guessed since the last time is known now, or never came to be."""
-        guessed, self._guessed = self._guessed, {}
-        for node_id in guessed:
-            if node_id in self._reported:
+    def take_back_guesses(self, cursor: Cursor, newest: int) -> None:
+        """The amounts were looked at up to the cursor, of changes up to ``newest``: what was guessed before is known now, or
+        never came to be."""
+        taken: dict[bytes, None] = {}
+        if cursor.since >= newest:
+            taken = self._older_guesses | self._guessed
+            self._older_guesses, self._guessed = {}, {}
+        elif cursor.since >= self._known_from:
+            taken = self._older_guesses
+            self._older_guesses, self._guessed, self._known_from = self._guessed, {}, newest
+        for node_id in taken:
+            if node_id in self._reported and node_id not in self._guessed and node_id not in self._older_guesses:
                 self.report(node_id, self._reported[node_id])
+
+    def _forget_guess(self, node_id: bytes) -> None:
+        self._guessed.pop(node_id, None)
+        self._older_guesses.pop(node_id, None)
 
     def elapse(self, now_ms: int) -> list[NodeDied]:
         """Who was not named in time is dead."""
@@ -116,12 +131,15 @@ class NodeView(ResourceView):
         self._unconfirmed.pop(node_id, None)
         if node_id in self._dead:
             return []
-        self._named[node_id] = (delta.epoch, delta.version)
+        self._named[node_id] = (delta.epoch, max(delta.version, delta.newest))
         known = self._infos.get(node_id)
         self._infos[node_id] = info
         if info.draining:
             return self._drains(node_id)
         if known is not None and known.resources_total == info.resources_total and known.labels == info.labels:
+            if delta.reset:
+                self._reported[node_id] = dict(info.resources_available)
+                self.report(node_id, info.resources_available)
             return []
         self._reported[node_id] = dict(info.resources_available)
         if node_id not in self._cut_off:
@@ -144,7 +162,8 @@ class NodeView(ResourceView):
         if len(self._dead) > DEAD_MAX:
             del self._dead[next(iter(self._dead))]
         info = self._infos.pop(node_id, None)
-        for table in (self._named, self._reported, self._guessed, self._cut_off, self.draining):
+        self._forget_guess(node_id)
+        for table in (self._named, self._reported, self._cut_off, self.draining):
             table.pop(node_id, None)
         self.remove(node_id)
         return [] if info is None else [NodeDied(node_id, reason, info)]

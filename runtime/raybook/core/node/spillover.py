@@ -39,7 +39,8 @@ more waited for."""
 PLENTY = 1 << 30
 """Room of a node for tasks that ask for nothing."""
 ALL_LOOKED_AT = 64
-"""Among so many nodes that could hold a demand, all are compared. Of more, the view's index names some that have room."""
+"""Among so many nodes that could hold a demand, all are compared. Of more, the view's index names as many as this that have
+room. A demand for more nodes is laid out in steps, the next when the last has been granted."""
 SPARE = 8
 """More nodes are asked for than could be needed: what an earlier demand of the pass took may be among them."""
 
@@ -127,6 +128,10 @@ class _Demand(msgspec.Struct):
     """Node → how much of it was asked for there. Adds up to ``wanted``."""
     looks: int = 0
     """How often the nodes were looked at since the client said something."""
+    has_more: bool = False
+    """There may be room on nodes that were not looked at."""
+    step: int = 0
+    """So many grants are to come of those that were laid out where there is room; then there is another step."""
 
 
 class Spillover:
@@ -206,9 +211,20 @@ class Spillover:
             demand.parts.pop(event.node_id, None)
             if not left:
                 # It had been withdrawn there when the grant was on its way.
-                self._lay_out(key, demand, {})
+                self._take_one_back(key, demand)
+        demand.step -= 1
+        if not demand.step and demand.wanted:
+            self._lay_out(key, demand, {})
         if not demand.wanted and not demand.parts:
             del self._demands[key]
+
+    def _take_one_back(self, key: DemandKey, demand: _Demand) -> None:
+        """One part has one too many: the one that was laid out last, which has waited least."""
+        parts = dict(demand.parts)
+        if parts:
+            last = next(reversed(parts))
+            parts[last] -= 1
+            self._set_parts(key, demand, {node_id: count for node_id, count in parts.items() if count})
 
     def _ended(self, event: DemandEnded) -> None:
         key = (event.client, event.class_key)
@@ -288,6 +304,7 @@ class Spillover:
     def _candidates(self, demand: _Demand) -> list[NodeResources]:
         """Nodes that could hold it: those that meet its label selector, or else the first of its fallbacks that any
         meets."""
+        demand.has_more, demand.step = False, 0
         for selector in (demand.what.labels, *demand.what.fallbacks):
             labels = dict(selector)
             pool = self._view.pool(demand.shape, labels)
@@ -304,7 +321,10 @@ class Spillover:
         count = demand.wanted + SPARE
         known = filter(None, map(view.get, (self._here, near_target(strategy), *demand.parts)))
         nodes = {n.node_id: n for n in known if fits(shape, n.total) and matches(labels, n.labels)}
-        nodes |= {node.node_id: node for node in view.with_room(shape, count, labels)}
+        count_max = count if strategy == SPREAD else min(count, max(SPARE, ALL_LOOKED_AT - len(nodes)))
+        found = view.with_room(shape, count_max, labels)
+        demand.has_more = count > len(found) >= count_max
+        nodes |= {node.node_id: node for node in found}
         if strategy == SPREAD and len(nodes) < count:
             nodes |= {node.node_id: node for node in view.able(shape, count, labels)}
         if not nodes:
@@ -372,6 +392,8 @@ class Spillover:
                 wanted -= count
             if not wanted:
                 return parts
+        if demand.has_more:
+            demand.step = demand.wanted - wanted
         # What has no room anywhere queues: here if it can run here, so that no other node holds what we may serve first.
         queues_at = here or max(candidates, key=lambda node: (demand.parts.get(node.node_id, 0), -node.order))
         parts[queues_at.node_id] = parts.get(queues_at.node_id, 0) + wanted

@@ -1,6 +1,7 @@
 """Lease endings: what becomes of the tasks of a lease that has ended, by what the raylet says of its worker.
 
     the worker lives               to the front of the queue, no retry spent
+    ... and the network broke      tried again, if a retry is left: an answer may have been lost
     memory ran short               tried again: the first in flight later, if it may be (``oom_retries``)
     it died, and was cancelled     it ends as cancelled
     the worker died                tried again, if a retry is left; else it fails
@@ -14,10 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from raybook.base.specs import ErrorValue
+from raybook.core.owner.lease_group import Ended
 from raybook.core.owner.lease_requester import LeaseRequester
 from raybook.core.owner.oom_retries import OutOfMemoryRetries
 from raybook.core.owner.records import TaskRecord
-from raybook.core.owner.task_manager import TaskManager, crash_error
+from raybook.core.owner.task_manager import TaskManager, crash_error, cut_off_error
 from raybook.protocol.messages.raylet import LeaseLost
 
 
@@ -42,15 +44,20 @@ class LeaseEndings:
 
     def lost(self, message: LeaseLost, now_ms: int) -> None:
         """The raylet says that a lease is over."""
-        self.end([(message, self._leases.lost(message, now_ms))], now_ms)
+        self.end(self._leases.lost(message, now_ms), now_ms)
 
-    def end(self, ended: Iterable[tuple[LeaseLost, list[TaskRecord]]], now_ms: int) -> None:
-        """These tasks of ended leases, in push order, will not be answered."""
-        for message, records in ended:
+    def end(self, ended: Iterable[Ended], now_ms: int) -> None:
+        """These tasks of ended leases will not be answered."""
+        for message, records, was_cut_off in ended:
             for index, record in enumerate(reversed(records)):
                 is_first = index == len(records) - 1 and not record.unresolved
                 if record.cancelled:
                     self._end_cancelled(record)
+                elif not message.died and was_cut_off:
+                    if self._tasks.should_retry_crash(record, message):
+                        self._requeue(record)
+                    else:
+                        self._fail(record, cut_off_error(record))
                 elif not message.died or (message.out_of_memory and not is_first):
                     self._requeue(record)
                 elif message.out_of_memory and not message.code and self._oom_retries.may_retry(record):

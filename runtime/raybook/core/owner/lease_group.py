@@ -6,6 +6,7 @@ Records only; what becomes of them is decided by the lease requester.
 from __future__ import annotations
 
 from collections import deque
+from typing import NamedTuple
 
 from raybook.base.specs import Assignment, Endpoint, SchedulingClass
 from raybook.core.owner.records import TaskRecord
@@ -16,8 +17,8 @@ class Lease:
     """One worker on loan."""
 
     __slots__ = (
-        "assignment", "cost_us", "epoch", "following", "group", "idle_since_ms", "in_flight", "lease_id", "lost", "lost_ms",
-        "out_of_reach", "progress_ms", "stalled", "stealing", "unmeasured", "worker", "worker_pid",
+        "assignment", "cost_us", "cut_off", "epoch", "following", "group", "idle_since_ms", "in_flight", "lease_id", "lost",
+        "lost_ms", "out_of_reach", "progress_ms", "stalled", "stealing", "unmeasured", "worker", "worker_pid",
     )  # fmt: skip
 
     def __init__(self, group: Group, granted: LeaseGranted, now_ms: int) -> None:
@@ -37,10 +38,21 @@ class Lease:
         self.progress_ms = now_ms
         self.idle_since_ms = now_ms
         self.out_of_reach = False
+        self.cut_off = False
+        """The network broke: answers may have been lost on their way, and pushes, too."""
         self.lost: LeaseLost | None = None
         """How the lease ended, while answers of its worker may still come."""
         self.lost_ms = 0
         """Or when its worker went out of reach."""
+
+
+class Ended(NamedTuple):
+    """How a lease ended, and its tasks that will not be answered, in push order. was_cut_off: whether they ran is not known,
+    whatever became of the worker."""
+
+    how: LeaseLost
+    records: list[TaskRecord]
+    was_cut_off: bool = False
 
 
 class Group:

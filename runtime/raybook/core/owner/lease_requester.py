@@ -22,7 +22,7 @@ import msgspec
 
 from raybook.base.config import Config
 from raybook.base.specs import Job, SchedulingClass
-from raybook.core.owner.lease_group import Group, Lease
+from raybook.core.owner.lease_group import Ended, Group, Lease
 from raybook.core.owner.locality import Locality
 from raybook.core.owner.records import PushTo, TaskRecord, ToPeer, ToRaylet
 from raybook.protocol.messages.raylet import LeaseGranted, LeaseLost, ReturnLease, SetDemand
@@ -155,9 +155,9 @@ class LeaseRequester:
         bind = BindLease(lease.epoch, lease.assignment, self.job)
         effects.append(ToPeer(lease.worker.client_id, lease.worker.address, bind))
 
-    def lost(self, message: LeaseLost, now_ms: int) -> list[TaskRecord]:
-        """A lease ended. Returns the tasks that cannot be answered any more, in push order; of a worker that died, each
-        may have begun. The others come back by ``bounced``, ``out_of_reach`` or ``overdue``."""
+    def lost(self, message: LeaseLost, now_ms: int) -> list[Ended]:
+        """A lease ended. Returns its tasks if they cannot be answered any more; of a worker that died, each may have begun.
+        Else they come back by ``bounced``, ``out_of_reach`` or ``overdue``."""
         lease = self._leases.pop(message.lease_id, None)
         if lease is None:
             return []
@@ -168,28 +168,30 @@ class LeaseRequester:
             lease.lost, lease.lost_ms = message, now_ms
             self._ending[lease.lease_id] = lease
             return []
-        return self._abandon(lease)
+        return [Ended(message, self._abandon(lease), lease.cut_off)]
 
-    def out_of_reach(self, client_id: bytes, now_ms: int) -> list[tuple[LeaseLost, list[TaskRecord]]]:
-        """All that a worker said has been read, and no more will come: the unanswered tasks of its ended leases. Those
-        of a lease that has not ended wait for the raylet's word on why, but not for ever."""
-        for lease in self._leases.values():
-            if lease.worker.client_id == client_id:
-                lease.out_of_reach = True
-                lease.lost_ms = now_ms
+    def out_of_reach(self, client_id: bytes, now_ms: int, is_cut_off: bool = False) -> list[Ended]:
+        """No more comes from a worker: the unanswered tasks of its ended leases. Those of a lease that has not ended wait
+        for the raylet's word on why, but not for ever. is_cut_off: not all that it said has been read."""
+        for leases in (self._leases, self._ending):
+            for lease in leases.values():
+                if lease.worker.client_id == client_id:
+                    lease.cut_off = lease.cut_off or is_cut_off
+                    if leases is self._leases:
+                        lease.out_of_reach, lease.lost_ms = True, now_ms
         return self._abandon_ending(lambda lease: lease.worker.client_id == client_id)
 
-    def overdue(self, now_ms: int) -> list[tuple[LeaseLost, list[TaskRecord]]]:
+    def overdue(self, now_ms: int) -> list[Ended]:
         """The same for workers that died a while ago, with a socket that somebody else keeps open."""
         return self._abandon_ending(
             lambda lease: lease.lost.died and now_ms - lease.lost_ms >= LAST_WORDS_MS if lease.lost else False
         )
 
-    def _abandon_ending(self, chosen: Callable[[Lease], bool]) -> list[tuple[LeaseLost, list[TaskRecord]]]:
+    def _abandon_ending(self, chosen: Callable[[Lease], bool]) -> list[Ended]:
         ended = [lease for lease in self._ending.values() if chosen(lease)]
         for lease in ended:
             del self._ending[lease.lease_id]
-        return [(lease.lost, self._abandon(lease)) for lease in ended if lease.lost is not None]
+        return [Ended(lease.lost, self._abandon(lease), lease.cut_off) for lease in ended if lease.lost is not None]
 
     @staticmethod
     def _abandon(lease: Lease) -> list[TaskRecord]:

@@ -1,7 +1,7 @@
 """Out of reach: what becomes of what this process has of another one, and the other of it, when no connection is left.
 
                       it died, or closed                    the network between the two broke (*cut off*)
-    leases of it      the raylet's word on them is final    the same
+    leases of it      the raylet's word on them is final    the same, but what is unanswered may have run
     calls of it       wait for the GCS's word               fail with a reason, or are sent again if they have retries
     its objects       are lost, with the reason if its      are lost to this process
                       node died: that is heard a moment later
@@ -68,7 +68,7 @@ class OutOfReach:
     def peer_gone(self, event: PeerGone, now_ms: int) -> None:
         """No connection to a process is left."""
         client_id = event.client_id
-        self._endings.end(self._leases.out_of_reach(client_id, now_ms), now_ms)
+        self._endings.end(self._leases.out_of_reach(client_id, now_ms, event.is_cut_off), now_ms)
         if event.is_cut_off:
             self._parted[client_id] = now_ms + self._grace_ms
             self._borrows.on_client_cut_off(client_id)

@@ -33,6 +33,7 @@ from raybook.core.owner.object_directory import ObjectDirectory
 from raybook.core.owner.oom_retries import OutOfMemoryRetries
 from raybook.core.owner.out_of_reach import OutOfReach
 from raybook.core.owner.pins import Pins
+from raybook.core.owner.post_mortem import PostMortem
 from raybook.core.owner.records import (
     CancelCommand,
     CancelWait,
@@ -61,7 +62,7 @@ from raybook.core.owner.reference_counter import ReferenceCounter
 from raybook.core.owner.relocations import Relocations
 from raybook.core.owner.story import explain
 from raybook.core.owner.task_manager import RETRYABLE, TaskManager, cancelled_error
-from raybook.core.owner.task_report import ENDED_ROWS_MAX, ERROR_CHARS_MAX, EndedTask
+from raybook.core.owner.task_report import ENDED_ROWS_MAX, EndedTask
 from raybook.core.owner.wait_set import WaitSet
 from raybook.protocol.messages import worker as wm
 from raybook.protocol.messages.raylet import (
@@ -98,6 +99,7 @@ class Owner:
         )
         self.actors = ActorCalls(self.references, self.borrows, self._effects)
         self.pins = Pins(self.references, self.borrows)
+        self.post_mortem = PostMortem(self.references)
         self.relocations = Relocations(self.references, self.objects, self.tasks, self.pins, self._effects)
         self.evacuation = Evacuation(self.references, self.objects, self.relocations, self._effects)
         self.garbage = Garbage(self.references, self.objects, self.actors, self.relocations, self._effects)
@@ -351,13 +353,7 @@ class Owner:
             return  # Of several that fail together, one may have failed with another, whose result it takes.
         record.stats.ended(state)
         self.ended_count += 1
-        code, text = ("", "") if error is None else (error.code, error.text[:ERROR_CHARS_MAX])
-        self.ended.append(
-            EndedTask(
-                spec.name, spec.task_id, state, self.wall_s, run_us, pid, spec.attempt, spec.parent, record.actor_id,
-                record.call_site, record.submitted_s, code, text, record.stats.function,
-            )
-        )  # fmt: skip
+        self.ended.append(EndedTask.of(record, state, self.wall_s, run_us, pid, error))
         if reply is not None:
             taken = False
             key = spec.task_id + FIRST_RETURN
@@ -380,9 +376,10 @@ class Owner:
                 self._become_ready(return_id(spec.task_id, index), value, False)
         if spec.num_returns < 0:
             self.generators.ended(record, error)
-        if record.held is not None:
-            for ref in record.held:
-                self.references.drop(ref.object_id)
+        if error is not None and self.post_mortem.wants(record, error.code):
+            self.post_mortem.keep(record)
+        elif record.held is not None:
+            self.post_mortem.release(record)
         actor_id = record.actor_id
         if actor_id:
             actor = self.actors.queues.get(actor_id)

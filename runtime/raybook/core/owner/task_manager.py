@@ -7,6 +7,7 @@ Decides between done, retry and failed; knows nothing of leases, actors' streams
     reply, user error      retry if the worker marked it retryable   failed with that error
     worker died            retry               failed: WorkerCrashedError
     worker ended for want of memory: see oom_retries     failed: OutOfMemoryError
+    cut off, alive         retry               failed: WorkerCrashedError
     lease ended otherwise  requeued, no retry spent
     cancelled              never retried       TaskCancelledError
 
@@ -70,18 +71,32 @@ class TaskManager:
 
 def crash_error(record: TaskRecord, lost: LeaseLost) -> ErrorValue:
     """The worker died and no retry is left."""
-    attempts = record.spec.attempt + 1
-    tried = f"It was tried {attempts} times" if attempts > 1 else "It was not retried"
+    tried = _tried(record)
     what = f"while executing task `{record.spec.name}` ({record.spec.task_id.hex()})"
     if lost.out_of_memory:
         text = f"The worker was ended {what}: {lost.reason} {tried}."
         return ErrorValue(lost.code or "OutOfMemoryError", text)
-    tried += " (max_retries=0)" * (attempts == 1 and not record.retries_left)
     return ErrorValue(
         lost.code or "WorkerCrashedError",
         f"The worker died unexpectedly {what}: "
         f"{lost.reason} {tried}. Look at the worker's last lines above, or raise max_retries if the cause is passing.",
     )
+
+
+def cut_off_error(record: TaskRecord) -> ErrorValue:
+    """The worker lives, the connection to it broke, and no retry is left."""
+    return ErrorValue(
+        "WorkerCrashedError",
+        f"The connection to the worker of task `{record.spec.name}` ({record.spec.task_id.hex()}) broke before its result "
+        f"came. It may have run, and its result is lost. {_tried(record)}. Raise max_retries if it may run twice.",
+    )
+
+
+def _tried(record: TaskRecord) -> str:
+    attempts = record.spec.attempt + 1
+    if attempts > 1:
+        return f"It was tried {attempts} times"
+    return "It was not retried" + " (max_retries=0)" * (not record.retries_left)
 
 
 def cancelled_error(record: TaskRecord) -> ErrorValue:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from raybook.base.facts import TASK_FAILED, TASK_FINISHED, TASK_PENDING_ARGS, TASK_PENDING_NODE, TASK_SUBMITTED
+from raybook.base.specs import ErrorValue
 from raybook.core.owner.records import TaskRecord
 
 ERROR_CHARS_MAX = 4_000
@@ -38,6 +39,18 @@ class EndedTask(msgspec.Struct, gc=False):
     error_code: str = ""
     error_text: str = ""
     function: str = ""
+
+    @classmethod
+    def of(
+        cls, record: TaskRecord, state: str, end_s: float, run_us: int, pid: int, error: ErrorValue | None
+    ) -> EndedTask:
+        """What is remembered of a task that is over now."""
+        spec = record.spec
+        code, text = ("", "") if error is None else (error.code, error.text[:ERROR_CHARS_MAX])
+        return cls(
+            spec.name, spec.task_id, state, end_s, run_us, pid, spec.attempt, spec.parent, record.actor_id,
+            record.call_site, record.submitted_s, code, text, record.stats.function,
+        )  # fmt: skip
 
 
 def rows(owner: Any, ended: Iterable[EndedTask], limit: int) -> tuple[list[Row], int]:

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from raybook.base.specs import SchedulingClass
 from raybook.base.strategies import SPREAD, near_node
-from raybook.core.cluster.resource_view import ResourceView
 from raybook.core.node import lease_events as le
 from raybook.core.node import spillover as so
+from raybook.core.node.node_view import Cursor, NodeDied, NodeView
+from raybook.protocol.messages.gcs import NodesDelta
 from raybook.sim.plans import CPU
 
 if TYPE_CHECKING:
     from raybook.sim.fleet.node import FleetNode
     from raybook.sim.fleet.world import Fleet
 
+GRACE_MS = 10_000
 LOOK_US = 1_000_000
 LOOK_SOON_US = 250_000
 CLASSES = (
@@ -45,7 +47,7 @@ class FleetDriver:
     def __init__(self, fleet: Fleet, number: int, home: FleetNode, hogs: int) -> None:
         self.client_id = b"d%07d" % number
         self.home = home
-        self.view = ResourceView()
+        self.view = NodeView(GRACE_MS)
         self.held: dict[int, tuple[FleetNode, int]] = {}
         """Lease → (node, class)."""
         self._fleet = fleet
@@ -54,8 +56,7 @@ class FleetDriver:
         self._since_ms: dict[int, int] = {}
         self._classes: dict[int, SchedulingClass] = {**dict(enumerate(CLASSES)), HOG: HOG_CLASS}
         self._hogs = hogs
-        self._version = 0
-        self._has_looked = False
+        self._cursor = Cursor()
         fleet.timeline.after(int(fleet.rng.random() * LOOK_SOON_US), self._look)
 
     def start(self) -> None:
@@ -157,22 +158,18 @@ class FleetDriver:
     def _look(self) -> None:
         fleet = self._fleet
         if fleet.gcs.is_up:
-            self._version, changes = fleet.gcs.changes_since(self._version)
-            fleet.meter.run("look", self._take, changes)
-            if not self._has_looked:
-                self._has_looked = True
+            is_first = not self._cursor.since
+            delta = fleet.gcs.watch(self._cursor.epoch, self._cursor.since)
+            fleet.meter.run("list" if delta.reset else "look", self._take, delta)
+            if is_first:
                 self.start()
             self._decide(so.ViewChanged())
         fleet.timeline.after(LOOK_SOON_US if self._machine.is_waiting() else LOOK_US, self._look)
 
-    def _take(self, changes: dict[bytes, Any]) -> None:
-        view = self.view
-        for node_id, change in changes.items():
-            if change is None:
-                view.remove(node_id)
-                for lease_id in [each for each, (node, _) in self.held.items() if node.node_id == node_id]:
+    def _take(self, delta: NodesDelta) -> None:
+        now_ms = self._fleet.timeline.now_ms
+        for event in (*self.view.apply(self._cursor, delta, now_ms), *self.view.elapse(now_ms)):
+            if isinstance(event, NodeDied):
+                for lease_id in [each for each, (node, _) in self.held.items() if node.node_id == event.node_id]:
                     del self.held[lease_id]
-            elif view.get(node_id) is None:
-                view.add(node_id, change.total, change.available, change.labels)
-            else:
-                view.report(node_id, change.available)
+        self.view.take_back_guesses(self._cursor, delta.newest)

@@ -1,7 +1,6 @@
 """Fleet GCS: the shipped node, actor and group tables and resource view, with a store that outlives a crash.
 
-As ``sim/gcs``, with each decision measured, and with a log of what has changed of the nodes, from which views are brought up
-to date: ten thousand nodes are not listed to everybody. Decides nothing.
+As ``sim/gcs``, with each decision measured. Decides nothing.
 """
 
 from __future__ import annotations
@@ -18,9 +17,10 @@ from raybook.core.cluster import actor_events, node_table
 from raybook.core.cluster import placement_group_events as group_events
 from raybook.core.cluster.actor_record import ActorRecord
 from raybook.core.cluster.actor_table import ActorTable
+from raybook.core.cluster.node_feed import NodeFeed
 from raybook.core.cluster.node_table import NodeTable
 from raybook.core.cluster.placement_groups import GroupRecord, PlacementGroupTable
-from raybook.core.cluster.resource_view import NodeResources, ResourceView
+from raybook.core.cluster.resource_view import ResourceView
 from raybook.core.scheduling.bundles import STRICT_SPREAD, Placing, place_bundles
 from raybook.core.scheduling.policy import Choice, choose_among
 from raybook.protocol.messages import gcs as gm
@@ -62,9 +62,7 @@ class FleetGcs:
         self.nodes = NodeTable(PERIOD_MS, TIMEOUT_MS)
         self.actors = ActorTable(self._choose)
         self.groups = PlacementGroupTable(self._place, fits_on=self._fits_on)
-        self._changed: dict[bytes, int] = {}
-        """Node → when it changed last, by version; in the order of that."""
-        self._version = self.life << 40
+        self.feed = NodeFeed()
         self._requests = 0
         self._was_refused = False
         self._unconfirmed: dict[bytes, None] = {}
@@ -105,9 +103,7 @@ class FleetGcs:
         node_id = request.node_id
         if not self.nodes.is_alive(node_id):
             raise Refusal("UnknownNode", "register first")
-        known = self.view.get(node_id)
-        if known is not None and known.available != request.resources_available:
-            self._note_change(node_id)
+        self._fleet.meter.run("feed", self.feed.reported, node_id, request.resources_available)
         has_grown = self._fleet.meter.run("report", self.view.report, node_id, request.resources_available)
         self._nodes_hear(node_table.NodeHeard(node_id))
         if node_id in self._unconfirmed:
@@ -141,7 +137,7 @@ class FleetGcs:
                 unreachable=lambda: self._nodes_hear(node_table.NodeUnreachable(node_id)),
             )  # fmt: skip
         self.view.add(node_id, node.resources_total, node.resources_available, node.labels)
-        self._note_change(node_id)
+        self.feed.joined(node_id, node.resources_available)
         self._rows["node"][node_id] = _encode(node)
         self.actors_hear(actor_events.NodeJoined(node_id))
         self._room_changed(node_id, True)
@@ -153,26 +149,25 @@ class FleetGcs:
         if outbox is not None:
             outbox.close()
         self.view.remove(node_id)
-        self._note_change(node_id)
+        self.feed.died(node_id)
         self._rows["node"].pop(node_id, None)
         self.groups_hear(group_events.GroupNodeLost(node_id, reason))
         self.actors_hear(actor_events.NodeLost(node_id, reason))
 
-    # The log of changes
-
-    def _note_change(self, node_id: bytes) -> None:
-        self._version += 1
-        self._changed.pop(node_id, None)
-        self._changed[node_id] = self._version
-
-    def changes_since(self, version: int) -> tuple[int, dict[bytes, NodeResources | None]]:
-        """(the present version, each node that changed since then; None for one that is gone). Cost: linear in those."""
-        found: dict[bytes, NodeResources | None] = {}
-        for node_id, when in reversed(self._changed.items()):
-            if when <= version:
-                break
-            found[node_id] = self.view.get(node_id)
-        return self._version, found
+    def watch(self, epoch: bytes, since: int) -> gm.NodesDelta:
+        """What a raylet is told that looks at the nodes and what they have free."""
+        mine = b"%08d" % self.life
+        since = since if epoch == mine else 0
+        changes = self._fleet.meter.run("tell", self.feed.since, since, True)
+        if changes is None:
+            return gm.NodesDelta(mine, since, self.feed.version)
+        rows = []
+        for node_id in changes.members:
+            info = self.nodes.get(node_id)
+            if info is not None:
+                rows.append(msgspec.structs.replace(info, resources_available=self.feed.available(node_id)))
+        amounts = [gm.FreeAmounts(node_id, self.feed.available(node_id)) for node_id in changes.amounts]
+        return gm.NodesDelta(mine, since, changes.version, rows, amounts, changes.reset, changes.newest)
 
     # Actors
 
@@ -191,7 +186,6 @@ class FleetGcs:
         )
         if choice.node_id is not None:
             self.view.reserve(choice.node_id, spec.placement)
-            self._note_change(choice.node_id)
         return choice
 
     def actors_hear(self, *events: Any) -> None:
@@ -233,7 +227,6 @@ class FleetGcs:
         placing: Placing = self._fleet.meter.run("place", place_bundles, bundles, spec.strategy, self.view, taken)
         for index, node_id in (placing.plan or {}).items():
             self.view.reserve(node_id, bundles[index].shape)
-            self._note_change(node_id)
         return placing
 
     def _room_changed(self, node_id: bytes, has_grown: bool) -> None:

@@ -11,8 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import cloudpickle
+
 from raybook.ml.core.metrics import check_mode, has_metric, lookup, score
-from raybook.tune.core.trial_events import COMPLETE, CONTINUE, PAUSE, STOP
+from raybook.tune.core.orders import Order
+from raybook.tune.core.resource_request import ResourceRequest
+from raybook.tune.core.trial_events import COMPLETE, CONTINUE, PAUSE, SAVE, STOP, YIELD
 
 
 class TrialScheduler:
@@ -22,13 +26,19 @@ class TrialScheduler:
     PAUSE = PAUSE
     STOP = STOP
     COMPLETE = COMPLETE
+    SAVE = SAVE
+    YIELD = YIELD
     needs_metric = False
+    # True for schedulers that change configurations while trials run, which a model-based searcher must not see.
+    replaces_search = False
+    supports_buffered_results = True
 
     def __init__(self, metric: str | None = None, mode: str | None = None) -> None:
         if mode is not None:
             check_mode(mode, "mode")
         self.metric = metric
         self.mode = mode
+        self._orders: list[Order] = []
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         """Take metric and mode from TuneConfig. Returns False if they contradict the scheduler's own."""
@@ -38,8 +48,33 @@ class TrialScheduler:
         self.mode = self.mode or mode
         return True
 
-    def on_trial_add(self, trial_id: str, config: Mapping[str, Any]) -> None:
-        """A trial has come into being."""
+    def on_trial_add(self, trial_id: str, config: Mapping[str, Any]) -> dict[str, Any] | None:
+        """A trial has come into being. Returns the configuration it shall have instead, None to leave it."""
+        return None
+
+    def on_trial_state(self, trial_id: str, state: str) -> None:
+        """A trial is now in this state of the trial table."""
+
+    def on_trial_resources(self, trial_id: str, request: ResourceRequest) -> None:
+        """A trial holds this while it runs. Told after on_trial_add, and when it changes."""
+
+    def on_checkpoint(self, trial_id: str) -> None:
+        """A trial has a new checkpoint, from which others could go on."""
+
+    def on_cluster(self, total: Mapping[str, float]) -> None:
+        """The cluster has these resources. Told before each result."""
+
+    def on_search_end(self) -> None:
+        """No more trials will be added."""
+
+    def on_stall(self) -> None:
+        """Nothing runs, none was chosen and no trial can be added now: the last chance to let something go on."""
+
+    def take_orders(self) -> list[Order]:
+        """Hand over what else is to be done, once. The controller asks after every call."""
+        # A subclass of the user's may not have called our __init__.
+        orders, self._orders = getattr(self, "_orders", []), []
+        return orders
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> str:
         """A trial reported. Returns the verdict; the trial waits for it."""
@@ -54,6 +89,23 @@ class TrialScheduler:
     def choose_trial_to_run(self, waiting: Sequence[str]) -> str | None:
         """Return which of the waiting trials (new and paused ones) starts next, None for none of them now."""
         return waiting[0] if waiting else None
+
+    def on_trial_remove(self, trial_id: str) -> None:
+        """A trial was ended before it reported."""
+
+    def debug_string(self) -> str:
+        """Return a line about the scheduler's state."""
+        return f"Using {type(self).__name__}."
+
+    def save(self, checkpoint_path: str) -> None:
+        """Store the whole state in a file. Raises what pickling raises."""
+        with open(checkpoint_path, "wb") as file:
+            cloudpickle.dump(self.__dict__, file)
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Take back what save stored. Only from files you trust."""
+        with open(checkpoint_path, "rb") as file:
+            self.__dict__.update(cloudpickle.load(file))
 
     def _score(self, result: Mapping[str, Any]) -> float | None:
         """Return the tuned metric with higher as better, WORST for NaN, None if it was not reported."""

@@ -9,7 +9,9 @@ Source: names, argument order and bounds are those of Ray Tune's sample function
 
 from __future__ import annotations
 
+import inspect
 import math
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -26,11 +28,57 @@ class Rng(Protocol):
 
 
 class Domain:
-    """A set of values with a distribution. `sample(rng)` draws one value."""
+    """A set of values with a distribution. `draw(rng)` draws one value, `sample()` is for users."""
 
-    def sample(self, rng: Rng) -> Any:
+    def draw(self, rng: Rng) -> Any:
         """Draw one value. Cost: a few hundred nanoseconds."""
         raise NotImplementedError
+
+    def sample(self, config: Any = None, size: int = 1, random_state: Any = None) -> Any:
+        """Draw one value, or a list of size values if size is not 1.
+
+        config: for sample_from values, what they read. random_state: a seed or a generator; Python's global one if None.
+        """
+        rng = as_rng(random_state)
+        if size == 1:
+            return self.draw(rng)
+        return [self.draw(rng) for _ in range(size)]
+
+    def cast(self, value: Any) -> Any:
+        """Return value in the type of this domain's values."""
+        return value
+
+    def is_valid(self, value: Any) -> bool:
+        """Ask whether value could have been drawn."""
+        raise NotImplementedError
+
+    @property
+    def domain_str(self) -> str:
+        """The range in one short text."""
+        return "(unknown)"
+
+    def is_grid(self) -> bool:
+        """Ask whether every value is tried; domains are sampled."""
+        return False
+
+    def is_function(self) -> bool:
+        """Ask whether the value is computed by a function of the configuration."""
+        return False
+
+
+def as_rng(random_state: Any) -> Any:
+    """Return a generator for a seed, a numpy random state or a generator; the global one of `random` for None."""
+    if random_state is None:
+        return random
+    if isinstance(random_state, int):
+        return random.Random(random_state)
+    if hasattr(random_state, "gauss"):
+        return random_state
+    if hasattr(random_state, "integers"):
+        return random.Random(int(random_state.integers(2**31)))
+    if hasattr(random_state, "randint"):
+        return random.Random(int(random_state.randint(2**31 - 1)))
+    raise TypeError(f"random_state must be a seed or a random generator, not {random_state!r}.")
 
 
 @dataclass(frozen=True)
@@ -45,13 +93,27 @@ class Float(Domain):
     def __post_init__(self) -> None:
         _check_range(self.lower, self.upper, self.log, self.quantum)
 
-    def sample(self, rng: Rng) -> float:
+    def draw(self, rng: Rng) -> float:
         if self.log:
             low, high = math.log(self.lower), math.log(self.upper)
             value = math.exp(low + rng.random() * (high - low))
         else:
             value = self.lower + rng.random() * (self.upper - self.lower)
         return self.quantize(min(max(value, self.lower), self.upper))
+
+    def quantized(self, q: float) -> Float:
+        """Return this range in steps of q."""
+        return Float(self.lower, self.upper, self.log, q)
+
+    def cast(self, value: Any) -> float:
+        return float(value)
+
+    def is_valid(self, value: Any) -> bool:
+        return self.lower <= value <= self.upper
+
+    @property
+    def domain_str(self) -> str:
+        return f"({self.lower}, {self.upper})"
 
     def quantize(self, value: float) -> float:
         """Return the step nearest to value within the bounds; value itself without a quantum."""
@@ -75,7 +137,7 @@ class Integer(Domain):
                 raise TypeError(f"Bounds of an integer range must be integers, not {bound!r}.")
         _check_range(self.lower, self.upper, self.log, self.quantum)
 
-    def sample(self, rng: Rng) -> int:
+    def draw(self, rng: Rng) -> int:
         last = self.upper if self.quantum else self.upper - 1
         if self.log:
             low, high = math.log(self.lower), math.log(last + 1)
@@ -83,6 +145,20 @@ class Integer(Domain):
         else:
             value = rng.randrange(self.lower, last + 1)
         return self.quantize(value)
+
+    def quantized(self, q: int) -> Integer:
+        """Return this range in steps of q, its upper bound included."""
+        return Integer(self.lower, self.upper, self.log, q)
+
+    def cast(self, value: Any) -> int:
+        return int(value)
+
+    def is_valid(self, value: Any) -> bool:
+        return self.lower <= value <= (self.upper if self.quantum else self.upper - 1)
+
+    @property
+    def domain_str(self) -> str:
+        return f"({self.lower}, {self.upper})"
 
     def quantize(self, value: int) -> int:
         """Return the multiple of the quantum nearest to value within the bounds; value itself without one."""
@@ -105,9 +181,23 @@ class Normal(Domain):
         if self.quantum is not None and self.quantum <= 0:
             raise ValueError(f"A quantum must be above 0, not {self.quantum!r}.")
 
-    def sample(self, rng: Rng) -> float:
+    def draw(self, rng: Rng) -> float:
         value = rng.gauss(self.mean, self.sd)
         return value if self.quantum is None else round(value / self.quantum) * self.quantum
+
+    def quantized(self, q: float) -> Normal:
+        """Return this distribution in steps of q."""
+        return Normal(self.mean, self.sd, q)
+
+    def cast(self, value: Any) -> float:
+        return float(value)
+
+    def is_valid(self, value: Any) -> bool:
+        return math.isfinite(value)
+
+    @property
+    def domain_str(self) -> str:
+        return f"(-inf, inf), mean {self.mean}, sd {self.sd}"
 
 
 class Categorical(Domain):
@@ -118,8 +208,25 @@ class Categorical(Domain):
         if not self.categories:
             raise ValueError("choice() needs at least one value to choose from.")
 
-    def sample(self, rng: Rng) -> Any:
+    def draw(self, rng: Rng) -> Any:
         return self.categories[rng.randrange(0, len(self.categories))]
+
+    def grid(self) -> dict[str, list[Any]]:
+        """Return a grid over the same values."""
+        return grid_search(self.categories)
+
+    def is_valid(self, value: Any) -> bool:
+        return value in self.categories
+
+    @property
+    def domain_str(self) -> str:
+        return f"{self.categories}"
+
+    def __len__(self) -> int:
+        return len(self.categories)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.categories[index]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Categorical) and other.categories == self.categories
@@ -138,8 +245,23 @@ class Function(Domain):
             raise TypeError(f"sample_from() takes a function of the configuration, not {func!r}.")
         self.func = func
 
-    def sample(self, rng: Rng) -> Any:
+    def draw(self, rng: Rng) -> Any:
         raise TypeError("A sample_from() value needs the configuration: it is drawn by a variant generator.")
+
+    def sample(self, config: Any = None, size: int = 1, random_state: Any = None) -> Any:
+        """Call the function, with config if it takes one; size times for a list."""
+        values = [call_with(self.func, config if config is not None else {}) for _ in range(size)]
+        return values[0] if size == 1 else values
+
+    def is_function(self) -> bool:
+        return True
+
+    def is_valid(self, value: Any) -> bool:
+        return True
+
+    @property
+    def domain_str(self) -> str:
+        return f"{getattr(self.func, '__name__', self.func)}()"
 
     def __repr__(self) -> str:
         return f"Function({getattr(self.func, '__name__', self.func)!r})"
@@ -216,6 +338,15 @@ def grid_search(values: Sequence[Any]) -> dict[str, list[Any]]:
     if not listed:
         raise ValueError("grid_search() needs at least one value.")
     return {GRID_KEY: listed}
+
+
+def call_with(function: Callable[..., Any], config: Any) -> Any:
+    """Call a sample_from function, with the configuration if it takes an argument."""
+    try:
+        takes_config = len(inspect.signature(function).parameters) > 0
+    except (TypeError, ValueError):  # Some builtins have no signature; they are called with the configuration.
+        takes_config = True
+    return function(config) if takes_config else function()
 
 
 def is_grid(value: object) -> bool:

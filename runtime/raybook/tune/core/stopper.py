@@ -6,7 +6,6 @@ Source: the `stop` argument and the stoppers of Ray Tune.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,7 +23,7 @@ class Stopper:
         return False
 
 
-class NeverStopper(Stopper):
+class NoopStopper(Stopper):
     """Lets every trial end by itself."""
 
 
@@ -36,6 +35,11 @@ class ThresholdStopper(Stopper):
             if not is_number(threshold):
                 raise ValueError(f"stop={{{name!r}: ...}} needs a number to reach, not {threshold!r}.")
         self._thresholds = dict(thresholds)
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics that must be reported."""
+        return list(self._thresholds)
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return any(
@@ -50,6 +54,8 @@ class FunctionStopper(Stopper):
     """Ends a trial when the user's function says so."""
 
     def __init__(self, function: Callable[[str, dict[str, Any]], bool]) -> None:
+        if not callable(function):
+            raise ValueError(f"FunctionStopper takes a function (trial_id, result) -> bool, not {function!r}.")
         self._function = function
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -68,50 +74,13 @@ class MaximumIterationStopper(Stopper):
         return self._counts[trial_id] >= self._max_iter
 
 
-class TrialPlateauStopper(Stopper):
-    """Ends a trial whose metric has stopped moving: standard deviation of the last num_results at most std."""
-
-    def __init__(
-        self,
-        metric: str,
-        std: float = 0.01,
-        num_results: int = 4,
-        grace_period: int = 4,
-        metric_threshold: float | None = None,
-        mode: str | None = None,
-    ) -> None:
-        if metric_threshold is not None and mode not in ("min", "max"):
-            raise ValueError(f"metric_threshold needs mode 'min' or 'max', not {mode!r}.")
-        self._metric = metric
-        self._std = std
-        self._num_results = num_results
-        self._grace_period = grace_period
-        self._threshold = metric_threshold
-        self._mode = mode
-        self._counts: dict[str, int] = {}
-        self._windows: dict[str, deque[float]] = {}
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        if not has_metric(result, self._metric):
-            return False
-        value = lookup(result, self._metric)
-        window = self._windows.setdefault(trial_id, deque(maxlen=self._num_results))
-        window.append(float(value))
-        self._counts[trial_id] = self._counts.get(trial_id, 0) + 1
-        if self._counts[trial_id] < self._grace_period or len(window) < self._num_results:
-            return False
-        if self._threshold is not None and score(value, self._mode or "max") < score(
-            self._threshold, self._mode or "max"
-        ):
-            return False
-        mean = sum(window) / len(window)
-        return (sum((entry - mean) ** 2 for entry in window) / len(window)) ** 0.5 <= self._std
-
-
 class CombinedStopper(Stopper):
     """Ends a trial when any of several stoppers would."""
 
     def __init__(self, *stoppers: Stopper) -> None:
+        for stopper in stoppers:
+            if not isinstance(stopper, Stopper):
+                raise ValueError(f"CombinedStopper combines stoppers, and {stopper!r} is none.")
         self._stoppers = stoppers
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -125,7 +94,7 @@ class CombinedStopper(Stopper):
 def make_stopper(stop: object) -> Stopper:
     """Return the stopper for RunConfig(stop=...). Raises TypeError for what is none."""
     if stop is None:
-        return NeverStopper()
+        return NoopStopper()
     if isinstance(stop, Stopper):
         return stop
     if isinstance(stop, Mapping):

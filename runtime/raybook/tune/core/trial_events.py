@@ -17,7 +17,10 @@ CONTINUE = "CONTINUE"
 PAUSE = "PAUSE"
 STOP = "STOP"
 COMPLETE = "COMPLETE"
-VERDICTS = (CONTINUE, PAUSE, STOP, COMPLETE)
+# Also ours: go on, but save a checkpoint first; and pause without saving, because the state will be replaced.
+SAVE = "SAVE"
+YIELD = "YIELD"
+VERDICTS = (CONTINUE, PAUSE, STOP, COMPLETE, SAVE, YIELD)
 
 
 class TrialStarted(msgspec.Struct, frozen=True):
@@ -34,6 +37,14 @@ class TrialReported(msgspec.Struct, frozen=True):
     trial_id: str
     attempt: int
     metrics: Mapping[str, Any]
+    checkpoint: str | None = None
+
+
+class TrialSaved(msgspec.Struct, frozen=True):
+    """The trial has saved the checkpoint that a SAVE asked for, None if it cannot, and waits for a CONTINUE."""
+
+    trial_id: str
+    attempt: int
     checkpoint: str | None = None
 
 
@@ -56,11 +67,11 @@ class TrialFailed(msgspec.Struct, frozen=True):
 
 
 class TrialReleased(msgspec.Struct, frozen=True):
-    """The trial has obeyed a PAUSE, STOP or COMPLETE (or was killed). Its room is free again."""
+    """The trial has obeyed a PAUSE, YIELD, STOP or COMPLETE (or was killed). Its room is free again."""
 
     trial_id: str
     attempt: int
     checkpoint: str | None = None
 
 
-TrialEvent = TrialStarted | TrialReported | TrialFinished | TrialFailed | TrialReleased
+TrialEvent = TrialStarted | TrialReported | TrialSaved | TrialFinished | TrialFailed | TrialReleased

@@ -15,6 +15,7 @@ from typing import Any
 
 from raybook.ml.core.checkpoint_ledger import CheckpointLedger
 from raybook.ml.core.metrics import MetricSummary, flatten, is_number
+from raybook.tune.core.resource_request import ResourceRequest
 
 PENDING = "PENDING"  # Waits to be launched.
 STARTING = "STARTING"  # Launched; waits for room in the cluster and for its process.
@@ -57,7 +58,7 @@ class IllegalTransitionError(RuntimeError):
     """A trial was asked to change state in a way its table does not have: a bug in the controller."""
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Trial:
     """One trial. Times are milliseconds of the controller's clock; None until they happen."""
 
@@ -84,6 +85,8 @@ class Trial:
     started_ms: int | None = None
     ended_ms: int | None = None
     story: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=STORY_LINES))
+    request: ResourceRequest = field(default_factory=lambda: ResourceRequest([{"CPU": 1.0}]))
+    trainable_name: str = "trainable"
     _history_stride: int = 1
 
     @property
@@ -98,8 +101,77 @@ class Trial:
 
     @property
     def status(self) -> str:
-        """The state in the words of Ray, which knows no STARTING and no PAUSING."""
-        return {STARTING: PENDING, PAUSING: RUNNING}.get(self.state, self.state)
+        """The state in the words of Ray, which knows no STARTING, no PAUSING and no STOPPED."""
+        return {STARTING: PENDING, PAUSING: RUNNING, STOPPED: TERMINATED}.get(self.state, self.state)
+
+    # The same under the names that callbacks and creators of names written for Ray use.
+    PENDING = PENDING
+    RUNNING = RUNNING
+    PAUSED = PAUSED
+    TERMINATED = TERMINATED
+    ERROR = ERROR
+
+    @property
+    def evaluated_params(self) -> dict[str, Any]:
+        """The parameters that the search space leaves open, flat."""
+        return dict(self.varying)
+
+    @property
+    def experiment_tag(self) -> str:
+        """Number and open parameters in one text."""
+        shown = ",".join(f"{name}={_short(value)}" for name, value in self.varying.items())
+        return f"{self.index}_{shown}" if shown else str(self.index)
+
+    @property
+    def local_path(self) -> str:
+        """The trial's folder."""
+        return self.folder
+
+    path = local_dir = logdir = local_path
+
+    @property
+    def placement_group_factory(self) -> ResourceRequest:
+        """What the trial holds while it runs."""
+        return self.request
+
+    @property
+    def metric_analysis(self) -> dict[str, dict[str, float]]:
+        """{metric: {"max", "min", "avg", "last", "last-5-avg", "last-10-avg": value}}."""
+        return {
+            name: {
+                "max": summary.maximum,
+                "min": summary.minimum,
+                **{scope: summary.value(scope, "max") for scope in ("avg", "last", "last-5-avg", "last-10-avg")},
+            }
+            for name, summary in self.summaries.items()
+        }
+
+    @property
+    def num_failures(self) -> int:
+        """How often an attempt has failed."""
+        return self.failures
+
+    def is_finished(self) -> bool:
+        """Ask whether the trial has ended for good."""
+        return self.is_terminal
+
+    def get_error(self) -> BaseException | None:
+        """Return the error that ended the trial, or None."""
+        return self.error
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def note_result(self, result: Mapping[str, Any], metric: str | None) -> None:
+        """Take one result into the trial's figures."""
+        self.reports += 1
+        self.iteration = int(result.get("training_iteration", self.iteration + 1))
+        self.last_result = dict(result)
+        for name, value in flatten({key: value for key, value in result.items() if key != "config"}).items():
+            if is_number(value):
+                self.summaries.setdefault(name, MetricSummary()).add(value)
+        if metric is not None and metric in self.summaries:
+            self.note_metric(self.summaries[metric].last)
 
     def note_metric(self, value: float) -> None:
         """Add one value of the tuned metric to the bounded history: every 1st, 2nd, 4th… report as it grows long."""
@@ -113,6 +185,10 @@ class Trial:
         self.history.append(value)
 
 
+def _short(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
 class TrialTable:
     """All trials of one sweep by id, in the order they were added."""
 
@@ -122,7 +198,11 @@ class TrialTable:
         # Ids by state, in the order they came into it: a sweep of 10,000 trials asks for its few live ones often.
         self._by_state: dict[str, dict[str, None]] = {state: {} for state in STATES}
 
-    def add(self, trial: Trial, now_ms: int) -> None:
+    def take_over(self, trial: Trial, now_ms: int) -> None:
+        """Enter a trial of an earlier run, in the state it has. Raises ValueError if its id or its name is taken."""
+        self.add(trial, now_ms, note=f"taken over as {trial.state}")
+
+    def add(self, trial: Trial, now_ms: int, note: str = "added") -> None:
         """Enter a new trial. Raises ValueError if its id or its name is taken."""
         if trial.trial_id in self._trials:
             raise ValueError(f"Trial id {trial.trial_id!r} is taken.")
@@ -135,7 +215,7 @@ class TrialTable:
         self._trials[trial.trial_id] = trial
         self._names[trial.name] = trial.trial_id
         self._by_state[trial.state][trial.trial_id] = None
-        trial.story.append((now_ms, "added"))
+        trial.story.append((now_ms, note))
 
     def apply(self, trial_id: str, edge: str, now_ms: int, note: str = "") -> Trial:
         """Move a trial along one edge. Raises IllegalTransitionError, with the story, if there is no such edge."""
@@ -162,14 +242,7 @@ class TrialTable:
     def record_result(self, trial_id: str, result: Mapping[str, Any], metric: str | None, now_ms: int) -> Trial:
         """Enter one reported result. metric: the tuned metric, whose values make up the history."""
         trial = self.apply(trial_id, "report", now_ms)
-        trial.reports += 1
-        trial.iteration = int(result.get("training_iteration", trial.iteration + 1))
-        trial.last_result = dict(result)
-        for name, value in flatten({key: value for key, value in result.items() if key != "config"}).items():
-            if is_number(value):
-                trial.summaries.setdefault(name, MetricSummary()).add(value)
-        if metric is not None and metric in trial.summaries:
-            trial.note_metric(trial.summaries[metric].last)
+        trial.note_result(result, metric)
         return trial
 
     def get(self, trial_id: str) -> Trial:
@@ -181,6 +254,9 @@ class TrialTable:
 
     def __len__(self) -> int:
         return len(self._trials)
+
+    def __contains__(self, trial_id: object) -> bool:
+        return trial_id in self._trials
 
     def in_state(self, *states: str) -> list[Trial]:
         """Return the trials in the given states, state by state. Cost: O(trials returned)."""

@@ -8,11 +8,10 @@ fastest; equal rng state gives equal variants.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from raybook.tune.core.space import GRID_KEY, Domain, Function, Rng, is_grid
+from raybook.tune.core.space import GRID_KEY, Domain, Function, Rng, call_with, is_grid
 
 Path = tuple[Any, ...]
 
@@ -95,7 +94,7 @@ def draw(space: Any, rng: Rng) -> Any:
     config = space
     # A category may hold a domain itself (conditional spaces), so draw until none is left.
     while drawn := {
-        path: value.sample(rng)
+        path: value.draw(rng)
         for path, value in leaves(config)
         if isinstance(value, Domain) and not isinstance(value, Function)
     }:
@@ -148,8 +147,4 @@ def _compute_functions(config: Any, rng: Rng) -> Any:
 
 
 def _call(function: Function, config: Any) -> Any:
-    try:
-        takes_config = len(inspect.signature(function.func).parameters) > 0
-    except ValueError:  # Some builtins have no signature; they are called with the configuration.
-        takes_config = True
-    return function.func(ConfigView(config)) if takes_config else function.func()
+    return call_with(function.func, ConfigView(config))

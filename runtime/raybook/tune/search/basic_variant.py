@@ -6,11 +6,13 @@ Invariant: with a random_state the sequence of configurations repeats.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from raybook.tune.core.searcher import FINISHED, Searcher
+from raybook.tune.core.space import as_rng
 from raybook.tune.core.variants import draw, grid_points, grid_size, variants
 
 
@@ -38,7 +40,12 @@ class BasicVariantGenerator(Searcher):
         self._points = [dict(point) for point in points_to_evaluate or ()]
         self._max_concurrent = max_concurrent
         self._constant_grid = constant_grid_search
-        self._rng = random.Random(_seed_from(random_state))
+        # The generator of variants cannot be pickled: seed and number of draws give it back.
+        self._seed = random.getrandbits(64) if random_state is None else as_rng(random_state).getrandbits(64)
+        self._rng = random.Random(self._seed)
+        self._space: Mapping[str, Any] = {}
+        self._num_samples = 0
+        self._drawn = 0
         self._variants: Iterator[dict[str, Any]] = iter(())
         self._live: set[str] = set()
         self.total_samples: int | None = 0
@@ -48,6 +55,8 @@ class BasicVariantGenerator(Searcher):
     ) -> bool:
         self.metric, self.mode = metric, mode
         num_samples = spec.get("num_samples", 1)
+        self._space, self._num_samples = config, num_samples
+        self._rng = random.Random(self._seed)
         self._variants = self._generate(config, num_samples)
         if num_samples < 0:
             self.total_samples = None
@@ -63,10 +72,25 @@ class BasicVariantGenerator(Searcher):
         if config is None:
             return FINISHED
         self._live.add(trial_id)
+        self._drawn += 1
         return config
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         self._live.discard(trial_id)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key not in ("_variants", "_rng")}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._rng = random.Random(self._seed)
+        self._variants = itertools.islice(self._generate(self._space, self._num_samples), self._drawn, None)
+
+    def get_state(self) -> dict[str, Any]:
+        return self.__getstate__()
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        self.__setstate__(state)
 
     def _generate(self, space: Mapping[str, Any], num_samples: int) -> Iterator[dict[str, Any]]:
         points = self._points if num_samples < 0 else self._points[:num_samples]
@@ -75,15 +99,3 @@ class BasicVariantGenerator(Searcher):
             yield draw(next(grid_points({**space, **point})), self._rng)
         left = num_samples if num_samples < 0 else num_samples - len(points)
         yield from variants(space, left, self._rng, self._constant_grid)
-
-
-def _seed_from(random_state: Any) -> int:
-    if random_state is None:
-        return random.getrandbits(64)
-    if isinstance(random_state, int):
-        return random_state
-    if hasattr(random_state, "integers"):
-        return int(random_state.integers(2**31))
-    if hasattr(random_state, "randint"):
-        return int(random_state.randint(2**31 - 1))
-    raise TypeError(f"random_state must be a seed or a numpy random state, not {random_state!r}.")

@@ -1,5 +1,5 @@
 """The concurrency limiter under the module path that Ray's users import it from."""
 
-from raybook.tune.core.searcher import ConcurrencyLimiter
+from raybook.tune.core.concurrency_limiter import ConcurrencyLimiter
 
 __all__ = ["ConcurrencyLimiter"]

@@ -9,12 +9,14 @@ alone would; quantities that Optuna cannot express (a log range in steps) are sa
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from raybook.ml.core.metrics import check_mode, has_metric, is_number, lookup
+from raybook.ml.core.metrics import has_metric, is_number, lookup
 from raybook.tune.core.searcher import Searcher
 from raybook.tune.core.space import Categorical, Domain, Float, Integer, is_grid
+from raybook.tune.core.trial_config import with_flat_values
 from raybook.tune.core.variants import Path, leaves, with_leaves
 
 if TYPE_CHECKING:
@@ -46,13 +48,11 @@ class OptunaSearch(Searcher):
     ) -> None:
         import optuna
 
-        super().__init__()
-        for one in [mode] if isinstance(mode, str) else mode or ():
-            check_mode(one, "mode")
+        super().__init__(metric, mode)
         if sampler is not None and not isinstance(sampler, optuna.samplers.BaseSampler):
             raise TypeError(f"sampler must be one of optuna.samplers, not {sampler!r}.")
         if sampler is not None and seed is not None:
-            raise ValueError("Give the seed to your sampler: `seed` is for the default one.")
+            warnings.warn("`seed` is for the default sampler; the one you gave keeps its own.", stacklevel=2)
         if evaluated_rewards is not None and len(evaluated_rewards) != len(points_to_evaluate or ()):
             raise ValueError("evaluated_rewards must have one value for each of points_to_evaluate.")
         self._sampler = sampler or optuna.samplers.TPESampler(seed=seed)
@@ -63,8 +63,6 @@ class OptunaSearch(Searcher):
         self._space: SpaceInOptuna | None = None
         self._study: optuna.Study | None = None
         self._trials: dict[str, optuna.Trial] = {}
-        self.metric = metric  # type: ignore[assignment]
-        self.mode = mode  # type: ignore[assignment]
         if space is not None:
             self._space = SpaceInOptuna(space)
             if metric is not None:
@@ -86,8 +84,10 @@ class OptunaSearch(Searcher):
             return False
         if self._space is None:
             self._space = SpaceInOptuna(config)
-        self.metric = self.metric or metric  # type: ignore[assignment]
-        self.mode = self.mode or mode  # type: ignore[assignment]
+        self.metric = self.metric or metric
+        self.mode = self.mode or mode
+        if self.metric is None and isinstance(self.mode, str):
+            self.metric = "_metric"  # What a bare number that a function returns is called.
         if self.metric is None:
             raise ValueError("OptunaSearch needs a metric: give it here or in TuneConfig(metric=...).")
         if self._study is None:
@@ -122,6 +122,35 @@ class OptunaSearch(Searcher):
         else:
             self.study.tell(trial, values)  # type: ignore[arg-type]
 
+    def add_evaluated_point(
+        self,
+        parameters: Mapping[str, Any],
+        value: float,
+        error: bool = False,
+        pruned: bool = False,
+        intermediate_values: Sequence[float] | None = None,
+    ) -> None:
+        """Tell the study of a configuration that was evaluated elsewhere. parameters: nested or flat."""
+        import optuna
+        from optuna.trial import TrialState
+
+        study, space = self.study, self._space
+        assert space is not None
+        if space.is_defined_by_run:
+            raise TypeError(
+                "Points evaluated elsewhere need a space of known distributions; this one is a define-by-run function."
+            )
+        state = TrialState.FAIL if error else TrialState.PRUNED if pruned else TrialState.COMPLETE
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=state,
+                value=None if error else value,
+                params=space.encode(parameters),
+                distributions=dict(space.distributions),
+                intermediate_values=dict(enumerate(intermediate_values)) if intermediate_values else None,
+            )
+        )
+
     def _open_study(self) -> None:
         import optuna
 
@@ -143,19 +172,12 @@ class OptunaSearch(Searcher):
         self._enter_points()
 
     def _enter_points(self) -> None:
-        import optuna
-
         assert self._space is not None
         for number, point in enumerate(self._points):
-            params = self._space.encode(point)
             if self._rewards is None:
-                self.study.enqueue_trial(params)
+                self.study.enqueue_trial(self._space.encode(point))
             else:
-                self.study.add_trial(
-                    optuna.trial.create_trial(
-                        params=params, distributions=dict(self._space.distributions), value=self._rewards[number]
-                    )
-                )
+                self.add_evaluated_point(point, self._rewards[number])
 
 
 class SpaceInOptuna:
@@ -173,11 +195,24 @@ class SpaceInOptuna:
                 self.distributions[name] = distribution
                 self._open[name] = (path, value)
 
+    @property
+    def is_defined_by_run(self) -> bool:
+        """Ask whether a function of the trial makes the space."""
+        return self._define is not None
+
     def config_of(self, trial: optuna.Trial) -> dict[str, Any]:
         """Return the configuration of a trial that has been asked."""
         if self._define is not None:
             constants = self._define(trial)
-            return {**trial.params, **(constants or {})}
+            if constants is not None and not isinstance(constants, Mapping):
+                raise TypeError(f"The define-by-run function must return None or a dict, not {constants!r}.")
+            if not all(isinstance(name, str) for name in constants or ()):
+                raise TypeError(f"The keys that the define-by-run function returns must be text: {constants!r}.")
+            return with_flat_values({}, {**trial.params, **(constants or {})})
+        if not any(path for path, _ in self._open.values() if len(path) > 1):
+            # Names with a slash reach into nested dicts, as those of nested spaces do.
+            drawn_flat = {name: _decode(domain, trial.params[name]) for name, (_, domain) in self._open.items()}
+            return with_flat_values({}, {**self._space, **drawn_flat})
         drawn = {path: _decode(domain, trial.params[name]) for name, (path, domain) in self._open.items()}
         return with_leaves(self._space, drawn)
 

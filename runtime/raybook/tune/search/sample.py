@@ -1,5 +1,45 @@
-"""Domains under Ray's import path."""
+"""Sample functions and domains under Ray's import path. They are pure, so they live in `raybook.tune.core`."""
 
-from raybook.tune.core.space import Categorical, Domain, Float, Function, Integer
+from raybook.tune.core.space import (
+    Categorical,
+    Domain,
+    Float,
+    Function,
+    Integer,
+    Normal,
+    choice,
+    grid_search,
+    lograndint,
+    loguniform,
+    qlograndint,
+    qloguniform,
+    qrandint,
+    qrandn,
+    quniform,
+    randint,
+    randn,
+    sample_from,
+    uniform,
+)
 
-__all__ = ["Categorical", "Domain", "Float", "Function", "Integer"]
+__all__ = [
+    "Categorical",
+    "Domain",
+    "Float",
+    "Function",
+    "Integer",
+    "Normal",
+    "choice",
+    "grid_search",
+    "lograndint",
+    "loguniform",
+    "qlograndint",
+    "qloguniform",
+    "qrandint",
+    "qrandn",
+    "quniform",
+    "randint",
+    "randn",
+    "sample_from",
+    "uniform",
+]

@@ -1,0 +1,1 @@
+"""The `read_*` and `from_*` functions, by what they read."""

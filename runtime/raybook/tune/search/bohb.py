@@ -1,0 +1,5 @@
+"""TuneBOHB under the module path that Ray's users import it from."""
+
+from raybook.tune.search.others import TuneBOHB
+
+__all__ = ["TuneBOHB"]

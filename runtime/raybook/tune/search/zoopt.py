@@ -1,0 +1,5 @@
+"""ZOOptSearch under the module path that Ray's users import it from."""
+
+from raybook.tune.search.others import ZOOptSearch
+
+__all__ = ["ZOOptSearch"]
