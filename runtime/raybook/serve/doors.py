@@ -55,8 +55,11 @@ class Doors:
             logger.debug("The replica at %s takes no connections: %r", path, error)
             return
         self._links[path] = HandoverLink(
-            link, self._returned, lambda told: self._hear(path, told), lambda: self._links.pop(path, None)
+            link, self._returned, lambda told: self._hear(path, told), lambda: self._lost(path)
         )
+
+    def _lost(self, path: str) -> None:
+        self._links.pop(path, None)
 
     def _hear(self, path: str, told: Any) -> None:
         """The replica ends: it is given nothing more, and told so."""
