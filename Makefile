@@ -24,7 +24,7 @@ BIN := $(abspath $(VENV))/bin
 # -qq: only errors. The Lab extension must be there: demo and test show it.
 PIP := RAYBOOK_LABEXTENSION=$${RAYBOOK_LABEXTENSION:-require} $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 LAB_SOURCES := $(shell find labextension/src labextension/style labextension/schema -type f) \
-  $(addprefix labextension/,package.json yarn.lock tsconfig.json .yarnrc.yml install.json build_hook.py)
+  $(addprefix labextension/,package.json yarn.lock tsconfig.json .yarnrc.yml install.json build_hook.py build_cell.mjs)
 INSTALL_SOURCES := pyproject.toml constraints.txt $(LAB_SOURCES) \
   $(wildcard kernel_ext/jupyter-config/jupyter_server_config.d/*.json)
 
@@ -32,6 +32,8 @@ INSTALL_SOURCES := pyproject.toml constraints.txt $(LAB_SOURCES) \
 SUITE_ORDER := architecture base core protocol sim contracts packaging api behaviours integration many_nodes libs kernel widgets
 SUITES_FOUND := $(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/test_*.py))))
 SUITES := $(filter $(SUITES_FOUND),$(SUITE_ORDER)) $(filter-out $(SUITE_ORDER) browser,$(SUITES_FOUND))
+# Those that start no process and open no socket: two at a time.
+PURE_SUITES := base core protocol sim
 # What notebooks and JupyterLab are run with: this environment's own settings, no person's.
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=120 -o timeout=180
 
@@ -85,7 +87,8 @@ types: $(VENV)/.installed-test
 	@cd labextension && said=$$(PATH="$(BIN):$$PATH" $(BIN)/jlpm run test 2>&1) || { echo "$$said"; exit 1; }
 
 suites: $(VENV)/.installed-test sshd redis
-	@for suite in $(SUITES); do echo "== tests/$$suite"; REDIS_SERVER="$(REDIS_SERVER)" $(BIN)/python -m pytest -q -m "not soak" tests/$$suite; done
+	@for suite in $(SUITES); do echo "== tests/$$suite"; REDIS_SERVER="$(REDIS_SERVER)" $(BIN)/python -m pytest -q -m "not soak" \
+	  $$(case " $(PURE_SUITES) " in *" $$suite "*) echo "-n 2";; esac) tests/$$suite; done
 
 notebooks: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -q $(NBVAL) notebooks
@@ -137,6 +140,6 @@ chaos: $(VENV)/.installed-test redis
 	@HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -q -o timeout=0 tests/core tests/protocol tests/sim tests/libs
 
 clean:
-	rm -rf $(VENV) build dist labextension/lib labextension/raybook labextension/node_modules labextension/.yarn \
+	rm -rf $(VENV) build dist labextension/lib labextension/raybook labextension/node_modules labextension/.yarn widgets/raybook_widgets/static \
 	  .pytest_cache .mypy_cache .ruff_cache .hypothesis test-results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
