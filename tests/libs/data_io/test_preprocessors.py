@@ -300,16 +300,14 @@ def test_what_is_learned_travels(ds: data.Dataset) -> None:
         SerializablePreprocessorBase.deserialize(stored)
 
 
-class Doubled(Preprocessor):
-    """A user's own, in numpy."""
-
-    _is_fittable = False
-
-    def _transform_numpy(self, np_data: dict) -> dict:
-        return {**np_data, "x": np_data["x"] * 2}
-
-
 def test_users_preprocessors_run_in_their_format(ds: data.Dataset) -> None:
+    # Defined here, it travels by value: workers need not import this module, and scikit-learn with it.
+    class Doubled(Preprocessor):
+        _is_fittable = False
+
+        def _transform_numpy(self, np_data: dict) -> dict:
+            return {**np_data, "x": np_data["x"] * 2}
+
     found = Doubled().transform(ds).to_pandas()["x"]
     np.testing.assert_allclose(found, FRAME["x"] * 2)
     again = Preprocessor.deserialize(Doubled().serialize())
