@@ -94,6 +94,8 @@ class JupyterProcess:
             "JUPYTER_DATA_DIR": str(self.home / "data"),
             "JUPYTER_RUNTIME_DIR": str(self.home / "run"),
             "JUPYTER_PLATFORM_DIRS": "0",
+            # The Lab extension of this checkout, whatever the environment has installed.
+            "JUPYTER_PREFER_ENV_PATH": "0",
             "JUPYTERLAB_SETTINGS_DIR": str(self.home / "lab-settings"),
             "JUPYTERLAB_WORKSPACES_DIR": str(self.home / "lab-workspaces"),
             "RAYBOOK_REGISTRY_DIR": str(self.registry),

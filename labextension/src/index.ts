@@ -1,23 +1,7 @@
 /**
- * Registration only: what JupyterLab is told exists. State is in `state/`, what is drawn is in `panels/`.
+ * Registration only: what JupyterLab is told exists. `core/` draws states of clusters, `lab/` puts that into JupyterLab,
+ * `state/` and `panels/` are the toolbar's chip.
  */
-import { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
-import { ISettingRegistry } from '@jupyterlab/settingregistry';
+import { labPlugin } from './lab/plugin';
 
-import { ChipExtension } from './panels/chip';
-
-const PLUGIN_ID = 'raybook:plugin';
-
-const plugin: JupyterFrontEndPlugin<void> = {
-  id: PLUGIN_ID,
-  description: "Shows a notebook's raybook cluster in its toolbar.",
-  autoStart: true,
-  optional: [ISettingRegistry],
-  activate: async (app: JupyterFrontEnd, registry: ISettingRegistry | null): Promise<void> => {
-    const settings = registry === null ? null : await registry.load(PLUGIN_ID);
-    const pollIntervalMs = (settings?.composite.pollIntervalMs as number | undefined) ?? 2000;
-    app.docRegistry.addWidgetExtension('Notebook', new ChipExtension(app.serviceManager.serverSettings, pollIntervalMs));
-  }
-};
-
-export default plugin;
+export default [labPlugin];

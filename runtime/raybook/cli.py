@@ -250,8 +250,13 @@ def stop(cluster: str | None, everything: bool, force: bool, grace_period: float
         raise click.ClickException(str(error)) from None
     chosen = [record for record in records if cluster or everything or record.persist]
     for record in chosen:
+        nodes = local_cluster.joined_nodes(record)
         local_cluster.stop_cluster(record, 0.0 if force else grace_period)
-        click.echo(f"Ended cluster {record.name or record.cluster_id}.")
+        if any(node.head_pid == record.head_pid for node in nodes):
+            count = "1 node" if len(nodes) == 1 else f"{len(nodes)} nodes"
+            click.echo(f"Ended {count} of the cluster at {record.address}; its head is not on this machine.")
+        else:
+            click.echo(f"Ended cluster {record.name or record.cluster_id}.")
     kept = len(records) - len(chosen)
     if kept:
         click.echo(f"Left {kept} alone that belong to a notebook or script; --all ends them too.")

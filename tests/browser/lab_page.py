@@ -17,6 +17,8 @@ NOT_OURS = (
     # Lab asks for a dialog's or workspace's saved state before there is one; the 404 is its answer.
     "/lab/api/workspaces/",
 )
+OPEN_TIMEOUT_MS = 45_000
+"""JupyterLab's own start, on a machine that does other things too."""
 # Collects, panel by panel, every text shown while a cell's prompt was [*]. Runs in the page, because a watcher outside
 # it sees only what is there at the moment it looks. A panel is known by its kind and its place among its kind: its
 # element is replaced on every update.
@@ -54,10 +56,19 @@ class LabPage:
     def open(self, notebook: str) -> None:
         """Open a notebook and wait until its kernel is idle. `reset` forgets what other tests left in the workspace."""
         self.page.goto(f"{self.server.url}lab/tree/{notebook}?token={self.server.token}&reset")
-        expect(self.page.locator(".jp-NotebookPanel .jp-Cell").first).to_be_visible()
+        expect(self.page.locator(".jp-NotebookPanel .jp-Cell").first).to_be_visible(timeout=OPEN_TIMEOUT_MS)
         # The status bar, and not the toolbar's circle: the circle shows "idle" before there is a connection, and cells
         # run then are lost when it is made.
-        expect(self.page.locator("#jp-main-statusbar")).to_contain_text("| Idle")
+        expect(self.page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=OPEN_TIMEOUT_MS)
+
+    def wait_until_layout_is_saved(self) -> None:
+        """Lab writes it a moment after the last change; nothing on the page says that it has."""
+        self.page.wait_for_timeout(3_000)
+
+    def reopen(self) -> None:
+        """Load the page anew, as it was left."""
+        self.page.goto(f"{self.server.url}lab?token={self.server.token}")
+        expect(self.page.locator("#jp-main-statusbar")).to_be_visible(timeout=OPEN_TIMEOUT_MS)
 
     @property
     def chip(self) -> Locator:
@@ -95,8 +106,8 @@ class LabPage:
         self.page.get_by_role("menuitem", name="Settings", exact=True).click()
         self.page.locator(".lm-Menu-item", has_text="Theme").first.hover()
         self.page.locator(".lm-Menu-item[data-command='apputils:change-theme']", has_text=name).first.click()
-        expect(self.page.locator(f"body[data-jp-theme-name='{name}']")).to_be_attached()
-        expect(self.page.locator("#jupyterlab-splash")).to_have_count(0)
+        expect(self.page.locator(f"body[data-jp-theme-name='{name}']")).to_be_attached(timeout=OPEN_TIMEOUT_MS)
+        expect(self.page.locator("#jupyterlab-splash")).to_have_count(0, timeout=OPEN_TIMEOUT_MS)
 
     def picture(self, path: Path, *, show: Locator | None = None) -> None:
         """Save the page as it is, after scrolling `show` into view."""

@@ -251,6 +251,33 @@ def test_stop_without_a_name_leaves_owned_clusters_alone():
     cluster.stop()
 
 
+def test_stop_ends_every_node_that_has_joined_from_this_machine(tmp_path, monkeypatch):
+    """On a machine whose head is elsewhere: here, one with another registry."""
+    head = start_head()
+    monkeypatch.setenv("RAYBOOK_REGISTRY_DIR", str(tmp_path / "of another machine"))
+    for _ in range(2):
+        joined = run("start", "--address", head.address, "--token-file", head.token_file, "--num-cpus", "1")
+        assert joined.exit_code == 0, joined.output
+    (record,) = local_cluster.list_clusters()
+    nodes = local_cluster.joined_nodes(record)
+    assert len(nodes) == 2 and record.cluster_id == head.cluster_id
+
+    os.kill(nodes[0].head_pid, signal.SIGKILL)
+    wait_until(lambda: not is_alive(nodes[0].head_pid, nodes[0].head_start_time))
+    (record,) = local_cluster.list_clusters()
+    assert record.head_pid == nodes[1].head_pid, "Drivers here find the cluster through the node that is left."
+    joined = run("start", "--address", head.address, "--token-file", head.token_file, "--num-cpus", "1")
+    assert joined.exit_code == 0, joined.output
+
+    output = run("stop").output
+
+    assert f"Ended 2 nodes of the cluster at {head.address}" in output
+    assert local_cluster.list_clusters() == [] and run("stop").output.startswith("No cluster is running")
+    monkeypatch.setenv("RAYBOOK_REGISTRY_DIR", str(tmp_path / "registry"))
+    (living,) = local_cluster.list_clusters()
+    assert living.head_pid == head.head_pid, "The head goes on."
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

@@ -17,17 +17,17 @@ from tornado.websocket import websocket_connect
 
 from raybook.io.cluster_registry import ClusterRecord, Owner, remove_record, write_record
 from raybook.io.process import start_time
-from raybook_kernel.server.commands import COMMANDS
+from raybook_kernel.server.commands import COMMAND_NAMES
 from raybook_kernel.server.handlers import routes
 from tests.jupyter_process import JupyterProcess
 
 KERNEL = "0f5e2a1c-7a0e-4c8e-9d8b-3f6f0a2b7c11"
 PUBLIC_FIELDS = {
     "cluster_id", "name", "address", "head_pid", "owner_kernel_id", "persist", "env_prefix", "python_version",
-    "raybook_version", "created_unix_ms", "resources",
+    "raybook_version", "created_unix_ms", "resources", "idle_timeout_s", "idle_since_unix_ms",
 }  # fmt: skip
 PATHS = ["raybook/ping", "raybook/clusters", f"raybook/clusters/by-kernel/{KERNEL}"]
-POSTS = ["raybook/clusters", *(f"raybook/clusters/none/{command}" for command in COMMANDS)]
+POSTS = ["raybook/clusters", *(f"raybook/clusters/none/{command}" for command in COMMAND_NAMES)]
 SOCKET = "raybook/ws"
 
 
@@ -119,7 +119,7 @@ def test_a_route_answers_with_the_token(jupyter, path):
 
 
 def test_ping_says_which_api_it_speaks(jupyter):
-    said = {"api_version": 2, "commands": list(COMMANDS), "ws": True}
+    said = {"api_version": 2, "commands": list(COMMAND_NAMES), "ws": True}
     assert jupyter.get("raybook/ping", token=jupyter.token) == (200, said)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 import raybook as ray
-from raybook.observe import find_cluster
+from raybook.observe import find_cluster, living_clusters
 from tests.jupyter_process import JupyterProcess
 
 pytestmark = pytest.mark.slow
@@ -68,7 +69,7 @@ class Page:
                 text = await self.socket.read_message()
                 assert text is not None, "The socket was closed."
                 message = self.last = json.loads(text)
-                kind = next(kind for kind in ("snapshot", "delta", "error", "clusters", "op") if kind in message)
+                kind = next(kind for kind in ("snapshot", "delta", "error", "op") if kind in message)
                 self.kinds.append(kind)
                 if kind == "snapshot":
                     self.states[message["sub"]] = message["snapshot"]
@@ -151,19 +152,6 @@ def test_odd_messages_are_answered_and_end_nothing(jupyter, cluster):
     on_page(jupyter, play)
 
 
-def test_pages_are_told_of_clusters_as_they_come_and_go(jupyter):
-    async def play(page: Page) -> None:
-        page.say(op="watch-clusters")
-        await page.read_until(lambda page: page.last.get("clusters") == [])
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, lambda: ray.init(num_cpus=1, name="seen"))
-        await page.read_until(lambda page: [each["name"] for each in page.last["clusters"]] == ["seen"])
-        await loop.run_in_executor(None, ray.shutdown)
-        await page.read_until(lambda page: page.last["clusters"] == [])
-
-    on_page(jupyter, play)
-
-
 def test_a_blocked_get_wakes_by_a_post(jupyter, cluster):
     refs = [hostile.remote(60) for _ in range(3)]
     path = f"raybook/clusters/{cluster}/cancel"
@@ -242,6 +230,40 @@ def test_a_cluster_is_started_with_a_kernelspecs_python_scaled_and_stopped(jupyt
     finally:
         assert jupyter.post(f"{path}/stop", token=jupyter.token)[0] == 200
     assert find_cluster(record["cluster_id"]) is None
+
+
+def test_a_kept_cluster_outlives_its_driver_and_ends_when_idle(jupyter, cluster):
+    path = f"raybook/clusters/{cluster}"
+    assert jupyter.post(f"{path}/idle-timeout", {"seconds": -1}, token=jupyter.token)[0] == 400
+    assert jupyter.post(f"{path}/persist", token=jupyter.token)[0] == 200
+    assert find_cluster(cluster).persist
+
+    ray.shutdown()
+
+    assert find_cluster(cluster) is not None
+    assert jupyter.post(f"{path}/idle-timeout", {"seconds": 3}, token=jupyter.token)[0] == 200
+    wait_until(lambda: (record := find_cluster(cluster)) is None or record.idle_since_unix_ms)
+    wait_until(lambda: find_cluster(cluster) is None)
+
+
+def test_a_cluster_is_handed_over_to_a_kernel_and_ends_with_that_one(jupyter, cluster):
+    status, kernel = jupyter.post("api/kernels", {}, token=jupyter.token)
+    assert status == 201
+    path = f"raybook/clusters/{cluster}/hand-over"
+    assert jupyter.post(path, {"kernel_id": "none"}, token=jupyter.token)[0] == 409
+    assert jupyter.post(path, {"kernel_id": kernel["id"]}, token=jupyter.token)[0] == 200
+    ray.shutdown()
+    _, answer = jupyter.get(f"raybook/clusters/by-kernel/{kernel['id']}", token=jupyter.token)
+    assert answer["cluster"]["cluster_id"] == cluster
+
+    os.kill(pid_of_kernel(jupyter, kernel["id"]), signal.SIGKILL)
+
+    wait_until(lambda: find_cluster(cluster) is None)
+
+
+def pid_of_kernel(jupyter: JupyterProcess, kernel_id: str) -> int:
+    owner = next(record.owner for record in living_clusters() if record.owner and record.owner.kernel_id == kernel_id)
+    return owner.pid
 
 
 def test_a_kernelspec_there_is_none_of_is_refused(jupyter):

@@ -18,7 +18,7 @@ import msgspec
 
 from raybook.observe import find_cluster
 from raybook.observe.ending import end_head
-from raybook.observe.remote import CommandRefused, RemoteCluster
+from raybook.observe.remote import CommandRefused, OwnerProcess, RemoteCluster, start_time
 from raybook_kernel.server.nodes import scale_to
 
 STOP_S = 5.0
@@ -50,6 +50,18 @@ class TrialCommand(msgspec.Struct):
 
 class Scale(msgspec.Struct):
     nodes: int
+
+
+class HandOver(msgspec.Struct):
+    """To the kernel with this id, of this Jupyter server."""
+
+    kernel_id: str
+
+
+class Idle(msgspec.Struct):
+    """seconds: after which a cluster that nothing works on ends; 0: never."""
+
+    seconds: float
 
 
 class Nothing(msgspec.Struct):
@@ -100,6 +112,29 @@ async def scale(remote: RemoteCluster, body: Scale) -> dict[str, Any]:
     return {"nodes": count, "said": f"The cluster has {count} {'node' if count == 1 else 'nodes'} that take work."}
 
 
+async def persist(remote: RemoteCluster, body: Nothing) -> dict[str, Any]:
+    await remote.set_life(None)
+    return {"said": "The cluster stays until it is stopped."}
+
+
+async def idle_timeout(remote: RemoteCluster, body: Idle) -> dict[str, Any]:
+    if body.seconds < 0:
+        raise ValueError(f"A timeout is a number of seconds, or 0 for none; got {body.seconds}.")
+    await remote.set_idle_timeout(body.seconds)
+    return {
+        "said": f"The cluster ends when idle for {body.seconds:g} s." if body.seconds else "It ends by itself no more."
+    }
+
+
+async def hand_over(remote: RemoteCluster, body: HandOver, pid: int | None) -> dict[str, Any]:
+    """pid: of that kernel's process, None when there is no such kernel."""
+    started = start_time(pid) if pid is not None else None
+    if pid is None or started is None:
+        raise CommandRefused(f"This Jupyter server runs no kernel {body.kernel_id}.")
+    await remote.set_life(OwnerProcess(pid, started, body.kernel_id))
+    return {"said": "The cluster ends with that notebook's kernel now."}
+
+
 async def stop(remote: RemoteCluster, body: Nothing) -> dict[str, Any]:
     """Ask, wait, then insist: the answer comes when the cluster is out of the registry."""
     cluster_id = remote.record.cluster_id
@@ -125,5 +160,10 @@ COMMANDS: dict[str, tuple[type, Callable[[RemoteCluster, Any], Awaitable[dict[st
     "clone-trial": (TrialCommand, trial_command("clone-trial")),
     "scale": (Scale, scale),
     "stop": (Nothing, stop),
+    "persist": (Nothing, persist),
+    "idle-timeout": (Idle, idle_timeout),
 }
 """Command → what its JSON is, and what does it."""
+HAND_OVER = "hand-over"
+"""The one command that has to know a kernel: which process it is."""
+COMMAND_NAMES = (*COMMANDS, HAND_OVER)

@@ -24,8 +24,7 @@ from tornado import web
 
 from raybook.observe.clusters import cluster_of_kernel, find_cluster, living_clusters
 from raybook.observe.remote import ClusterSilent, CommandRefused, RemoteCluster
-from raybook_kernel.server.cluster_list import ClusterList
-from raybook_kernel.server.commands import COMMANDS
+from raybook_kernel.server.commands import COMMAND_NAMES, COMMANDS, HandOver, hand_over
 from raybook_kernel.server.records import public_record
 from raybook_kernel.server.socket import PanelSocket
 from raybook_kernel.server.starting import Start, start_cluster
@@ -66,7 +65,7 @@ class PingHandler(_Handler):
     @web.authenticated
     @authorized
     async def get(self) -> None:
-        self.finish({"api_version": API_VERSION, "commands": list(COMMANDS), "ws": True})
+        self.finish({"api_version": API_VERSION, "commands": list(COMMAND_NAMES), "ws": True})
 
 
 class ClustersHandler(_Handler):
@@ -113,15 +112,14 @@ class CommandHandler(_Handler):
     @web.authenticated
     @authorized
     async def post(self, cluster: str, command: str) -> None:
-        known = COMMANDS.get(command)
-        if known is None:
-            self.refuse(404, f"There is no command {command!r}; there are {', '.join(COMMANDS)}.")
+        if command not in COMMAND_NAMES:
+            self.refuse(404, f"There is no command {command!r}; there are {', '.join(COMMAND_NAMES)}.")
             return
         record = find_cluster(cluster)
         if record is None:
             self.refuse(404, f"There is no cluster {cluster!r} (any more).", "The sidebar lists those that run.")
             return
-        kind, work = known
+        kind, work = COMMANDS.get(command) or (HandOver, self._hand_over)
         try:
             body: Any = msgspec.json.decode(self.request.body or b"{}", type=kind)
         except msgspec.MsgspecError as error:
@@ -133,18 +131,26 @@ class CommandHandler(_Handler):
         finally:
             await remote.close()
 
+    async def _hand_over(self, remote: RemoteCluster, body: HandOver) -> dict[str, Any]:
+        return await hand_over(remote, body, self._pid_of(body.kernel_id))
+
+    def _pid_of(self, kernel_id: str) -> int | None:
+        """Of a kernel that this server started itself."""
+        if kernel_id not in self.kernel_manager:
+            return None
+        return getattr(self.kernel_manager.get_kernel(kernel_id).provisioner, "pid", None)
+
 
 async def _done(work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
     return {"ok": True, **await work}
 
 
-def routes(base_url: str, upstreams: Upstreams | None = None, clusters: ClusterList | None = None) -> list[Any]:
+def routes(base_url: str) -> list[Any]:
     """Tornado's (pattern, handler) pairs for a server at this base URL."""
-    shared = {"upstreams": upstreams or Upstreams(), "clusters": clusters or ClusterList()}
     return [
         (url_path_join(base_url, "raybook", "ping"), PingHandler),
         (url_path_join(base_url, "raybook", "clusters"), ClustersHandler),
         (url_path_join(base_url, "raybook", "clusters", "by-kernel", KERNEL_ID), ClusterOfKernelHandler),
         (url_path_join(base_url, "raybook", "clusters", CLUSTER, COMMAND), CommandHandler),
-        (url_path_join(base_url, "raybook", "ws"), PanelSocket, shared),
+        (url_path_join(base_url, "raybook", "ws"), PanelSocket, {"upstreams": Upstreams()}),
     ]

@@ -25,4 +25,6 @@ def public_record(record: ClusterRecord) -> dict[str, Any]:
         "raybook_version": record.raybook_version,
         "created_unix_ms": record.created_unix_ms,
         "resources": record.resources,
+        "idle_timeout_s": record.idle_timeout_s,
+        "idle_since_unix_ms": record.idle_since_unix_ms,
     }

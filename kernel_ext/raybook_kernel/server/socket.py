@@ -1,10 +1,10 @@
 """The WebSocket `{base_url}raybook/ws`: every pane and view of a page over one connection. Messages are JSON.
 
     page → {"op": "subscribe", "sub": n, "cluster": id, "panel": name, "filter": {…}}     again with the same sub: anew
-           {"op": "unsubscribe", "sub": n} · {"op": "watch-clusters"} · {"op": "unwatch-clusters"} · {"op": "ping"}
+           {"op": "unsubscribe", "sub": n} · {"op": "ping"}
     here → {"sub": n, "version": v, "now_ms": t, "snapshot": …}, then with "since" and "delta" (`observe/panels`), at most
            four a second · {"sub": n, "error": {"what": …, "next": …}}: this subscription is over
-           {"op": "clusters", "clusters": [record, …]} · {"op": "pong"}
+           {"op": "pong"}
 
 A page that reads slowly gets fewer and larger deltas: nothing is queued for it.
 """
@@ -22,7 +22,6 @@ from jupyter_server.base.websocket import WebSocketMixin
 from tornado import web, websocket
 
 from raybook.observe import Feed, PanelFilter, PanelStream
-from raybook_kernel.server.cluster_list import ClusterList
 from raybook_kernel.server.upstreams import Upstream, Upstreams
 
 SUBSCRIPTIONS_MAX = 200
@@ -71,9 +70,8 @@ class PanelSocket(WebSocketMixin, websocket.WebSocketHandler, JupyterHandler):
 
     auth_resource = "kernels"
 
-    def initialize(self, upstreams: Upstreams, clusters: ClusterList) -> None:
+    def initialize(self, upstreams: Upstreams) -> None:
         self._upstreams = upstreams
-        self._clusters = clusters
         self._subscriptions: dict[int, Subscription] = {}
 
     @property
@@ -103,23 +101,15 @@ class PanelSocket(WebSocketMixin, websocket.WebSocketHandler, JupyterHandler):
             self._unsubscribe(wish.sub)
         elif wish.op == "ping":
             self.send({"op": "pong"})
-        elif wish.op == "watch-clusters":
-            self._clusters.add(self._tell_clusters)
-        elif wish.op == "unwatch-clusters":
-            self._clusters.remove(self._tell_clusters)
 
     def on_close(self) -> None:
-        self._clusters.remove(self._tell_clusters)
         for number in list(self._subscriptions):
             self._unsubscribe(number)
 
     def send(self, message: dict[str, Any]) -> asyncio.Future[Any] | None:
         """None when the page is gone; else done when the page has taken it."""
-        return self._write(msgspec.json.encode(message))
-
-    def _write(self, text: bytes) -> asyncio.Future[Any] | None:
         try:
-            return asyncio.ensure_future(_quietly(self.write_message(text)))
+            return asyncio.ensure_future(_quietly(self.write_message(msgspec.json.encode(message))))
         except websocket.WebSocketClosedError:
             return None
 
@@ -150,9 +140,6 @@ class PanelSocket(WebSocketMixin, websocket.WebSocketHandler, JupyterHandler):
         known = self._subscriptions.pop(number, None)
         if known is not None:
             known.end()
-
-    def _tell_clusters(self, body: bytes) -> None:
-        self._write(body)
 
 
 async def _quietly(sending: Any) -> None:

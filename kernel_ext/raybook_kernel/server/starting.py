@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from raybook.observe import ClusterRecord, find_cluster
-from raybook.observe.remote import CommandRefused
+from raybook.observe.remote import CommandRefused, RemoteCluster
 from raybook_kernel.server.nodes import run_quietly
 
 START_S = 60.0
@@ -30,6 +30,7 @@ class Start(msgspec.Struct):
     num_cpus: float | None = None
     num_gpus: float | None = None
     object_store_memory: int | None = None
+    idle_timeout_s: float = 0.0
 
 
 def interpreter_of(argv: list[str], language: str) -> str:
@@ -47,7 +48,7 @@ def interpreter_of(argv: list[str], language: str) -> str:
 async def start_cluster(wish: Start, argv: list[str], language: str, environment: dict[str, str]) -> ClusterRecord:
     """Start it and wait until it serves. environment: of the kernelspec. CommandRefused with what it said when it does not
     start; ValueError for amounts that make no sense."""
-    for name in ("num_cpus", "num_gpus", "object_store_memory"):
+    for name in ("num_cpus", "num_gpus", "object_store_memory", "idle_timeout_s"):
         amount: Any = getattr(wish, name)
         if amount is not None and amount < 0:
             raise ValueError(f"{name} is an amount, got {amount}.")
@@ -68,4 +69,10 @@ async def start_cluster(wish: Start, argv: list[str], language: str, environment
     record = find_cluster(name)
     if record is None:
         raise CommandRefused(f"The cluster {name} was started and is gone again; its log says why.")
+    if wish.idle_timeout_s:
+        remote = RemoteCluster(record)
+        try:
+            await remote.set_idle_timeout(wish.idle_timeout_s)
+        finally:
+            await remote.close()
     return record

@@ -56,10 +56,6 @@ class Upstream:
         if reader in self._readers:
             self._readers.remove(reader)
 
-    def close(self) -> None:
-        """When the server ends."""
-        self._task.cancel()
-
     async def _follow(self) -> None:
         try:
             while self._is_wanted():
@@ -136,8 +132,3 @@ class Upstreams:
 
     def _forget(self, key: str) -> None:
         self._open.pop(key, None)
-
-    def close(self) -> None:
-        """When the server ends."""
-        for upstream in list(self._open.values()):
-            upstream.close()

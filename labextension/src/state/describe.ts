@@ -9,6 +9,12 @@ export interface IClusterRecord {
   name: string;
   address: string;
   persist: boolean;
+  /** Whose kernel it lives with; null when it stays, or belongs to a script. */
+  owner_kernel_id?: string | null;
+  /** It ends after so many seconds without work; 0: never. */
+  idle_timeout_s?: number;
+  /** Since when nothing works on it; 0: something does. */
+  idle_since_unix_ms?: number;
   env_prefix: string;
   python_version: string;
   raybook_version: string;

@@ -67,7 +67,7 @@ def start_engine(options: InitOptions, output: WorkerOutput | None) -> tuple[Eng
             door = session_door_of(cluster.session_dir)
             engine = _session_engine().knock(door, cluster.token, session=options.session, **common)
         else:
-            stop_cluster = None if options.persist else cluster.stop
+            stop_cluster = None if options.persist else cluster.stop_unless_kept
             engine = _native_engine().connect(cluster.node_socket, cluster.token, stop_cluster=stop_cluster, **common)
     except BaseException:
         cluster.stop()

@@ -55,9 +55,20 @@ class LocalCluster:
         self.session_dir = ready.session_dir
         self.http_address = ready.http_address
         self.token = token
-        self.persist = persist
+        self._persists = persist
         self.name = name
         self._pid = os.getpid()
+
+    @property
+    def persist(self) -> bool:
+        """Whether it outlives this process: as it was started, or because somebody has decided so since."""
+        if self._persists:
+            return True
+        mine = (self._pid, start_time(self._pid))
+        for record in list_clusters():
+            if record.cluster_id == self.cluster_id:
+                return record.owner is None or (record.owner.pid, record.owner.start_time) != mine
+        return False
 
     @property
     def address(self) -> ClusterAddress:
@@ -74,6 +85,11 @@ class LocalCluster:
             return
         daemon.stop(self.process, timeout_s)
         self._remove_leftovers()
+
+    def stop_unless_kept(self) -> None:
+        """``stop``, unless somebody has decided meanwhile that it outlives this process."""
+        if not self.persist:
+            self.stop()
 
     def wait_until_gone(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """The end has been asked for on another way (a ``Stop`` message): wait, then insist. Idempotent."""
@@ -211,13 +227,21 @@ def read_token(address: str, token_file: str) -> bytes:
 
 def stop_cluster(record: ClusterRecord, timeout_s: float = STOP_TIMEOUT_S) -> None:
     """End a cluster of the registry that this process did not start: the processes that its record and its session
-    folder name, and no other. Idempotent; returns when they are gone."""
-    folder = Path(record.session_dir)
-    claimed = session_dir.claimants(folder)
-    for pid, started in dict.fromkeys([*claimed, (record.head_pid, record.head_start_time)]):
-        _end_process(pid, started, timeout_s)
-    session_dir.remove(folder)
-    cluster_registry.remove_record(record.cluster_id, cluster_registry.registry_dir())
+    folder name, those of nodes that have joined it from this machine, and no other. Where its head is elsewhere, it goes on
+    without these nodes. Idempotent; returns when they are gone."""
+    registry = cluster_registry.registry_dir()
+    for each in (record, *joined_nodes(record)):
+        folder = Path(each.session_dir)
+        claimed = session_dir.claimants(folder)
+        for pid, started in dict.fromkeys([*claimed, (each.head_pid, each.head_start_time)]):
+            _end_process(pid, started, timeout_s)
+        session_dir.remove(folder)
+    cluster_registry.remove_record(record.cluster_id, registry)
+
+
+def joined_nodes(record: ClusterRecord) -> list[ClusterRecord]:
+    """The living nodes of this machine that have joined this cluster, oldest first."""
+    return cluster_registry.list_nodes(cluster_registry.registry_dir(), record.cluster_id)
 
 
 def is_split(record: ClusterRecord) -> bool:

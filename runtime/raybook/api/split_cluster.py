@@ -157,9 +157,8 @@ def join(
     except BaseException:
         session_dir.remove(folder)
         raise
-    if not any(record.cluster_id == started.ready.cluster_id for record in list_clusters()):
-        gcs = msgspec.structs.replace(started.ready, address=gcs_address, metrics_address="")
-        cluster_registry.write_record(_record("", gcs, started.ready, amounts), cluster_registry.registry_dir())
+    gcs = msgspec.structs.replace(started.ready, address=gcs_address, metrics_address="")
+    cluster_registry.write_node(_record("", gcs, started.ready, amounts, owner), cluster_registry.registry_dir())
     return started
 
 

@@ -5,7 +5,8 @@ about the same key replace earlier ones, so losing a middle one loses nothing. K
 
     "node"        node_id alive resources_total resources_available address pid cpu_percent memory_used_bytes
     "task_group"  (key: function name) name pending running finished failed cancelled mean_us
-    "task"        task_id name state worker_pid node_id submitted_ms started_ms ended_ms error  (bounded, recent only)
+    "task"        task_id name state worker_pid node_id submitted_ms started_ms ended_ms error cell
+                  (bounded: recent ones, and the oldest that are not over)
     "actor"       actor_id class_name name state pid node_id restarts calls_pending calls_done
     "store"       (key: node id) used_bytes capacity_bytes objects
     "object"      object_id size_bytes owner_pid name   (the largest only)

@@ -66,6 +66,15 @@ def _end_by_force(options: GcsOptions) -> None:
     os._exit(0)  # On purpose: its keeper is not to start another one.
 
 
+def _life_changed(cluster_id: str, gcs: GcsService) -> None:
+    """The registry's record is the head raylet's; how long it stays idle is known here."""
+    registry = cluster_registry.registry_dir()
+    for record in cluster_registry.list_records(registry):
+        if record.cluster_id == cluster_id:
+            record.idle_timeout_s, record.idle_since_unix_ms = gcs.life.idle_timeout_s, gcs.life.idle_since_ms
+            cluster_registry.write_record(record, registry)
+
+
 def _leave_nothing(options: GcsOptions) -> None:
     cluster_registry.remove_record(options.cluster_id, cluster_registry.registry_dir())
     session_dir.release(Path(options.session_dir), os.getpid())
@@ -89,6 +98,8 @@ async def _run(options: GcsOptions, starter: daemon.Starter, ending: Ending) -> 
         cluster_id=bytes.fromhex(options.cluster_id),
         seed=int.from_bytes(ids.random_id(), "big"),
     )
+    gcs.life.owner = options.owner
+    gcs.life.on_change = lambda: _life_changed(options.cluster_id, gcs)
     ended, gcs.on_stop = ending.begin(loop, gcs.request_stop)
     replaced: list[str] = []
 

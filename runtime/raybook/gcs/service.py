@@ -30,6 +30,7 @@ from raybook.gcs.facts import FactDesk
 from raybook.gcs.inventory import Inventory
 from raybook.gcs.keys import KeyDesk
 from raybook.gcs.ledger import Ledger
+from raybook.gcs.life import LifeDesk
 from raybook.gcs.node_feed import NodeFeedDesk
 from raybook.gcs.placement_groups import PlacementGroupDesk
 from raybook.gcs.scaling import ScalingDesk
@@ -49,9 +50,6 @@ from raybook.protocol.messages.node import (
 )
 
 logger = logging.getLogger(__name__)
-
-STATS_TIMEOUT_S = 1.0
-"""``ray status`` waits this long for a node's own account; then it does without."""
 
 
 class GcsService:
@@ -104,6 +102,7 @@ class GcsService:
         self._arm, self._spawn = self._errands.arm, self._errands.spawn
         self.inventory = Inventory(self._jobs, self._nodes, self._runner, self._runner.ask)
         self._feed = NodeFeedDesk(self._nodes.get, self._disconnected)
+        self.life = LifeDesk(self._jobs, self._actors, clock, self._arm, lambda reason: self.request_stop(reason))
         self._methods: dict[str, Callable[[Any], Awaitable[Any]]] = {
             "RegisterNode": self._register_node,
             "ReportNode": self._report_node,
@@ -127,6 +126,7 @@ class GcsService:
             **self._scaling.methods,
             **self.inventory.methods,
             **self._feed.methods,
+            **self.life.methods,
         }
 
     async def start(self) -> None:

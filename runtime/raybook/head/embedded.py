@@ -36,7 +36,7 @@ from raybook.io.session_door import SessionDoor
 from raybook.io.storage import MemoryStorage
 from raybook.io.watchdog import Watchdog
 from raybook.protocol.auth import new_token
-from raybook.protocol.messages.daemons import AutoscaleBounds, HeadOptions, NodeOptions, Ready
+from raybook.protocol.messages.daemons import AutoscaleBounds, HeadOptions, NodeOptions, OwnerProcess, Ready
 from raybook.protocol.messages.gcs import NodeInfo
 from raybook.raylet.offer import offered_labels, offered_resources
 from raybook.raylet.service import Raylet
@@ -127,6 +127,8 @@ class Head:
             seed=int.from_bytes(ids.random_id(), "big"),
         )
         gcs.on_stop = self.stop
+        gcs.life.owner = options.owner
+        gcs.life.on_owner = self._change_owner
         node_id = ids.random_id()
         raylet = Raylet(
             node_id,
@@ -155,6 +157,7 @@ class Head:
         record = self._record(node_socket, str(token_file), _shown(resources), door.address, sessions.address)
         cluster_registry.write_record(record, self._registry)
         self.was_ready = True
+        gcs.life.on_change = lambda: self._life_changed(gcs, record)
         self.starter.tell(msgspec.to_builtins(_ready(record, node_id)))
         background = self._loop.create_task(self._serve_others(gcs, token, record))
         reason = await self._stop_reason
@@ -188,6 +191,21 @@ class Head:
         self._owner_died = True
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self.stop, "its owner's process has ended")
+
+    def _change_owner(self, owner: OwnerProcess | None) -> str:
+        """From now on the cluster lives with this process, or until it is stopped."""
+        if not self._watchdog.set_owner(owner):
+            return f"The process {owner.pid if owner else 0} that should own the cluster is gone."
+        self._options.owner = owner
+        return ""
+
+    def _life_changed(self, gcs: GcsService, record: cluster_registry.ClusterRecord) -> None:
+        life = gcs.life
+        owner = life.owner
+        record.owner = None if owner is None else cluster_registry.Owner(owner.pid, owner.start_time, owner.kernel_id)
+        record.persist = owner is None
+        record.idle_timeout_s, record.idle_since_unix_ms = life.idle_timeout_s, life.idle_since_ms
+        cluster_registry.write_record(record, self._registry)
 
     def _end_by_force(self) -> None:
         logger.error("The head did not end in time; ending by force.")

@@ -1,7 +1,9 @@
 """The registry of clusters: one small JSON file for each cluster of this user, so that any view can find them all.
 
 The head writes its record when it is ready and removes it when it ends; records of heads that were killed are dropped
-by whoever reads next. Standard library and msgspec only: the Jupyter server reads this without importing the runtime.
+by whoever reads next. Nodes that join a cluster from this machine have records of their own, in a folder beside: the
+oldest of them that lives stands for a cluster whose head is elsewhere. Standard library and msgspec only: the Jupyter server
+reads this without importing the runtime.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ import msgspec
 from raybook.io.process import is_alive
 
 RECORD_VERSION = 1
+NODES = "nodes"
+"""The folder of joined nodes' records."""
 
 
 class Owner(msgspec.Struct):
@@ -52,6 +56,10 @@ class ClusterRecord(msgspec.Struct):
     """Of the HTTP door (jobs), host:port; "" when it listens only at its Unix socket in the session folder."""
     session_address: str = ""
     """Where thin clients on other machines knock, host:port; "" when there is only the Unix socket in the session folder."""
+    idle_timeout_s: float = 0.0
+    """It ends when nothing has worked on it for so long; 0: never."""
+    idle_since_unix_ms: int = 0
+    """Since when nothing works on it; 0: something does, or there is no timeout."""
     version: int = RECORD_VERSION
 
     @property
@@ -76,9 +84,13 @@ def registry_dir(environ: Mapping[str, str] = os.environ) -> Path:
 
 def write_record(record: ClusterRecord, directory: Path) -> Path:
     """Write or replace a record; readers never see half of one."""
+    return _write(record, directory, record.cluster_id)
+
+
+def _write(record: ClusterRecord, directory: Path, name: str) -> Path:
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = directory / f"{record.cluster_id}.json"
-    aside = directory / f".{record.cluster_id}.{os.getpid()}.tmp"
+    path = directory / f"{name}.json"
+    aside = directory / f".{name}.{os.getpid()}.tmp"
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(msgspec.json.format(msgspec.json.encode(record)))
@@ -94,7 +106,29 @@ def remove_record(cluster_id: str, directory: Path) -> None:
 
 def list_records(directory: Path) -> list[ClusterRecord]:
     """All living clusters, oldest first. Records whose head is dead are removed on the way; unreadable ones are
-    skipped. Cost: one small file and one /proc read for each cluster."""
+    skipped. Cost: one small file and one /proc read for each cluster and each node that has joined one."""
+    records = {record.cluster_id: record for record in _living(directory)}
+    for node in list_nodes(directory):
+        records.setdefault(node.cluster_id, node)
+    return sorted(records.values(), key=lambda record: record.created_unix_ms)
+
+
+# Nodes
+
+
+def write_node(record: ClusterRecord, directory: Path) -> None:
+    """Remember a node of this machine that has joined a cluster; its record is that of the cluster as seen from it."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _write(record, directory / NODES, f"{record.cluster_id}-{record.head_pid}")
+
+
+def list_nodes(directory: Path, cluster_id: str = "") -> list[ClusterRecord]:
+    """The living nodes of this machine that have joined a cluster, or that cluster; oldest first."""
+    nodes = [node for node in _living(directory / NODES) if cluster_id in ("", node.cluster_id)]
+    return sorted(nodes, key=lambda node: node.created_unix_ms)
+
+
+def _living(directory: Path) -> list[ClusterRecord]:
     records = []
     for path in sorted(directory.glob("*.json")) if directory.is_dir() else ():
         try:
@@ -104,5 +138,5 @@ def list_records(directory: Path) -> list[ClusterRecord]:
         if is_alive(record.head_pid, record.head_start_time):
             records.append(record)
         else:
-            remove_record(record.cluster_id, directory)
-    return sorted(records, key=lambda record: record.created_unix_ms)
+            path.unlink(missing_ok=True)
+    return records

@@ -37,6 +37,7 @@ class Watchdog:
         self._ending = os.eventfd(0, os.EFD_CLOEXEC)
         self._owner_fd = None if owner is None else open_owner(owner)
         self._owner_is_gone = owner is not None and self._owner_fd is None
+        self._changed = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()
 
@@ -44,14 +45,32 @@ class Watchdog:
         """The end has begun; it has ``grace_s`` from now. Idempotent, from any thread."""
         os.eventfd_write(self._ending, 1)
 
+    def set_owner(self, owner: OwnerProcess | None) -> bool:
+        """Watch this process from now on, or none. False, and nothing is changed, when it is gone. From any thread."""
+        owner_fd = None if owner is None else open_owner(owner)
+        if owner is not None and owner_fd is None:
+            return False
+        self._owner_fd = owner_fd
+        os.eventfd_write(self._changed, 1)
+        return True
+
     def _watch(self) -> None:
-        if not self._owner_is_gone:
+        while not self._owner_is_gone:
+            # Read once: it may become another one while this thread waits.
+            owner_fd = self._owner_fd
             poller = select.poll()
-            poller.register(self._ending, select.POLLIN)
-            if self._owner_fd is not None:
-                poller.register(self._owner_fd, select.POLLIN)
+            for fd in (self._ending, self._changed, owner_fd):
+                if fd is not None:
+                    poller.register(fd, select.POLLIN)
             woken = [fd for fd, _ in poller.poll()]
-            self._owner_is_gone = self._owner_fd in woken
+            if self._ending in woken:
+                break
+            if self._changed in woken:
+                os.eventfd_read(self._changed)
+                if owner_fd is not None and owner_fd != self._owner_fd:
+                    os.close(owner_fd)
+                continue
+            self._owner_is_gone = True
         if self._owner_is_gone:
             self._on_owner_death()
         # The process ends before this wait does, unless something is stuck.

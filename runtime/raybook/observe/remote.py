@@ -15,9 +15,13 @@ import msgspec
 
 from raybook.io.channel import RemoteError
 from raybook.io.cluster_registry import ClusterRecord
+from raybook.io.process import start_time
 from raybook.io.tls import load_tls
-from raybook.protocol.messages.gcs import DrainNode, GetFacts, KillActor, ListNodes, NodeInfo, StopCluster
+from raybook.protocol.messages.daemons import OwnerProcess
+from raybook.protocol.messages.gcs import DrainNode, GetFacts, KillActor, ListNodes, NodeInfo, SetLife, StopCluster
 from raybook.protocol.messages.survey import ORDERS, Survey
+
+__all__ = ["ClusterSilent", "CommandRefused", "OwnerProcess", "RemoteCluster", "start_time"]
 
 ANSWER_S = 5.0
 """An order waits a second for each process, and three for a node that does not answer."""
@@ -100,6 +104,15 @@ class RemoteCluster:
     async def stop(self, reason: str) -> None:
         """Ask the cluster to end. Returns when it has begun to."""
         await self.call(StopCluster(reason))
+
+    async def set_life(self, owner: OwnerProcess | None) -> None:
+        """From now on it ends with this process; None: it stays until somebody stops it. CommandRefused when it cannot."""
+        wish = SetLife(True) if owner is None else SetLife(True, owner.pid, owner.start_time, owner.kernel_id)
+        await self.call(wish)
+
+    async def set_idle_timeout(self, seconds: float) -> None:
+        """It ends when nothing has worked on it for so long; 0: never."""
+        await self.call(SetLife(idle_timeout_s=seconds))
 
     async def close(self) -> None:
         """Let the connection go. Idempotent."""

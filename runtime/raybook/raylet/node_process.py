@@ -143,8 +143,18 @@ def _follow(gcs: GrpcChannel, raylet: Raylet, address: str) -> None:
     # Also at the same address: a new connection is there at once, the old one may still be waiting to try again.
     gcs.retarget(raylet.gcs_address)
     raylet.gcs.found_again()
-    registry = cluster_registry.registry_dir()
-    for record in cluster_registry.list_records(registry) if moved else ():
-        if record.head_pid == os.getpid():
+    if moved:
+        _note_address(address)
+
+
+def _note_address(address: str) -> None:
+    registry, pid = cluster_registry.registry_dir(), os.getpid()
+    for node in cluster_registry.list_nodes(registry):
+        if node.head_pid == pid:
+            node.address = address
+            cluster_registry.write_node(node, registry)
+            return
+    for record in cluster_registry.list_records(registry):
+        if record.head_pid == pid:
             record.address = address
             cluster_registry.write_record(record, registry)

@@ -8,6 +8,7 @@ most every ``interval_ms``, and only those that changed. Knows nothing of who lo
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from raybook.core.owner.owner import Owner
 from raybook.core.owner.records import FunctionStats
 from raybook.core.owner.task_report import EndedTask
 from raybook.protocol.messages.raylet import PublishFacts
+from raybook.worker.open_tasks import OpenTasks, cell_of
 
 RECENT_ROWS_MAX = 50
 """Single tasks told about in one interval: the newest. Counts cover all."""
@@ -31,6 +33,7 @@ LATENCY_TASKS_MAX = 1_000
 class FactSource:
     def __init__(self, owner: Owner, node_id: bytes, observed: bool, interval_ms: int = 250) -> None:
         self._owner = owner
+        self._open = OpenTasks(owner)
         self._told = 0
         """How many ended tasks there had been when it was last told of them."""
         self._suffix = "#" + owner.client_id.hex()
@@ -69,6 +72,7 @@ class FactSource:
                 versions[0].changed = True
             self._history = list(self._owner.ended)[-HISTORY_ROWS_MAX:]
             self._told = self._owner.ended_count
+            self._open.forget()
             self._objects.clear()
             self._objects_due_ms = 0
             self._was_asked = True
@@ -88,8 +92,10 @@ class FactSource:
         self._due_ms = now_ms + self._interval_ms
         self._was_asked = False
         facts = [self._group(versions) for versions in list(self._stats.values()) if any(v.changed for v in versions)]
-        facts += [self._row(row) for row in (*self._history, *self._recent())]
+        ended = [self._row(row) for row in (*self._history, *self._recent())]
         self._history = []
+        facts += ended
+        facts += self._open.facts(time.time_ns() // 1_000_000, [fact.key for fact in ended])
         if now_ms >= self._objects_due_ms:
             self._objects_due_ms = now_ms + OBJECTS_INTERVAL_MS
             facts += self._object_facts()
@@ -138,8 +144,10 @@ class FactSource:
             "state": task.state,
             "worker_pid": task.pid,
             "node_id": self._node_id,
+            "submitted_ms": int(task.submitted_s * 1000),
             "started_ms": ended_ms - task.run_us // 1000,
             "ended_ms": ended_ms,
+            "cell": cell_of(task.call_site),
         }
         return Fact("task", key, row)
 

@@ -410,6 +410,26 @@ class StopCluster(msgspec.Struct):
     reason: str = ""
 
 
+class SetLife(msgspec.Struct):
+    """How long the cluster lives. changes_owner: it ends with this process from now on, and with none when the pid is 0.
+    idle_timeout_s: it ends when nothing has worked on it for so long; 0: never, -1: as it is."""
+
+    changes_owner: bool = False
+    owner_pid: int = 0
+    owner_start_time: int = 0
+    kernel_id: str = ""
+    idle_timeout_s: float = -1.0
+
+
+class LifeReply(msgspec.Struct):
+    """idle_since_ms: 0 while something works on it, or where nobody asked for a timeout."""
+
+    persist: bool
+    kernel_id: str = ""
+    idle_timeout_s: float = 0.0
+    idle_since_ms: int = 0
+
+
 class Empty(msgspec.Struct):
     pass
 
@@ -447,6 +467,7 @@ METHODS: dict[str, tuple[type, type]] = {
     "GetFacts": (GetFacts, FactsReply),
     "ClusterStatus": (ClusterStatus, ClusterStatusReply),
     "StopCluster": (StopCluster, Empty),
+    "SetLife": (SetLife, LifeReply),
     "GetClusterLoad": (GetClusterLoad, ClusterLoad),
     "ReportAutoscaler": (ReportAutoscaler, Empty),
     "GetAutoscaler": (GetAutoscaler, AutoscalerReply),

@@ -194,6 +194,11 @@ class GcsStub:
                 request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.StopCluster.SerializeToString,
                 response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
                 _registered_method=True)
+        self.SetLife = channel.unary_unary(
+                '/raybook.Gcs/SetLife',
+                request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.SetLife.SerializeToString,
+                response_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.LifeReply.FromString,
+                _registered_method=True)
         self.GetClusterLoad = channel.unary_unary(
                 '/raybook.Gcs/GetClusterLoad',
                 request_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.GetClusterLoad.SerializeToString,
@@ -406,6 +411,12 @@ class GcsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetLife(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetClusterLoad(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -586,6 +597,11 @@ def add_GcsServicer_to_server(servicer, server):
                     servicer.StopCluster,
                     request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.StopCluster.FromString,
                     response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.SerializeToString,
+            ),
+            'SetLife': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetLife,
+                    request_deserializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.SetLife.FromString,
+                    response_serializer=raybook_dot_protocol_dot_proto_dot_gcs__pb2.LifeReply.SerializeToString,
             ),
             'GetClusterLoad': grpc.unary_unary_rpc_method_handler(
                     servicer.GetClusterLoad,
@@ -1467,6 +1483,33 @@ class Gcs:
             '/raybook.Gcs/StopCluster',
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.StopCluster.SerializeToString,
             raybook_dot_protocol_dot_proto_dot_gcs__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetLife(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/raybook.Gcs/SetLife',
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.SetLife.SerializeToString,
+            raybook_dot_protocol_dot_proto_dot_gcs__pb2.LifeReply.FromString,
             options,
             channel_credentials,
             insecure,
