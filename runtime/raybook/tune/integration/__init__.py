@@ -1,0 +1,1 @@
+"""Bridges from other libraries to a trial: callbacks that report what they train."""
