@@ -1,0 +1,1 @@
+"""Tune together with other libraries, under the module names that Ray gives them."""
