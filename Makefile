@@ -32,6 +32,8 @@ INSTALL_SOURCES := pyproject.toml constraints.txt $(LAB_SOURCES) \
 SUITE_ORDER := architecture base core protocol sim contracts packaging api behaviours integration many_nodes libs kernel widgets
 SUITES_FOUND := $(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/test_*.py))))
 SUITES := $(filter $(SUITES_FOUND),$(SUITE_ORDER)) $(filter-out $(SUITE_ORDER) browser,$(SUITES_FOUND))
+# Those that start no process and open no socket: two at a time.
+PURE_SUITES := base core protocol sim
 # What notebooks and JupyterLab are run with: this environment's own settings, no person's.
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=120 -o timeout=180
 
@@ -85,7 +87,8 @@ types: $(VENV)/.installed-test
 	@cd labextension && said=$$(PATH="$(BIN):$$PATH" $(BIN)/jlpm run test 2>&1) || { echo "$$said"; exit 1; }
 
 suites: $(VENV)/.installed-test sshd redis
-	@for suite in $(SUITES); do echo "== tests/$$suite"; REDIS_SERVER="$(REDIS_SERVER)" $(BIN)/python -m pytest -q -m "not soak" tests/$$suite; done
+	@for suite in $(SUITES); do echo "== tests/$$suite"; REDIS_SERVER="$(REDIS_SERVER)" $(BIN)/python -m pytest -q -m "not soak" \
+	  $$(case " $(PURE_SUITES) " in *" $$suite "*) echo "-n 2";; esac) tests/$$suite; done
 
 notebooks: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -q $(NBVAL) notebooks

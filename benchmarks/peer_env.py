@@ -35,9 +35,13 @@ class Peer:
 
 
 RAY = Peer("ray", "Ray 2.60", "ray", "2.60.0")
+# Ray's Tune refuses to be imported without these.
+RAY_TUNE = Peer(
+    "ray-tune", "Ray 2.60 Tune", "ray", "2.60.0", ("pandas", "pyarrow", "tensorboardX", "requests", "fsspec")
+)
 DASK = Peer("dask", "Dask 2026.8", "distributed", "2026.8.0")
 IPYPARALLEL = Peer("ipyparallel", "ipyparallel 9.2", "ipyparallel", "9.2.0", ("cloudpickle",))
-PEERS = (RAY, DASK, IPYPARALLEL)
+PEERS = (RAY, RAY_TUNE, DASK, IPYPARALLEL)
 
 
 class PeerEnvironmentError(Exception):

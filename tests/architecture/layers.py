@@ -151,12 +151,11 @@ LAZY_EDGES: tuple[tuple[str, str], ...] = (
 # Imported inside functions because importing them takes long, or because they are optional.
 HEAVY_LIBRARIES = frozenset(
     """
-    IPython PIL anywidget comm dask datasets deltalake fastapi fsspec google graphviz grpc grpc_tools gymnasium
-    aim bayes_opt comet_ml hyperopt mlflow tensorboardX wandb
-    decord fastavro lance pyiceberg pymongoarrow soundfile
-    ipykernel ipywidgets jax jupyter_server kubernetes lightgbm lightning matplotlib numpy optuna pandas polars
-    prometheus_client psutil pyarrow pynvml ray redis rich scipy sklearn starlette tensorflow torch torchvision tqdm
-    transformers uv uvicorn uvloop xgboost yaml
+    IPython PIL aim anywidget bayes_opt comet_ml comm dask datasets decord deltalake fastapi fastavro fsspec google
+    graphviz grpc grpc_tools gymnasium hyperopt ipykernel ipywidgets jax jupyter_server kubernetes lance lightgbm
+    lightning matplotlib mlflow numpy optuna pandas polars prometheus_client psutil pyarrow pyiceberg pymongoarrow
+    pynvml ray redis rich scipy sklearn soundfile starlette tensorboardX tensorflow torch torchvision tqdm
+    transformers uv uvicorn uvloop wandb xgboost yaml
     """.split()
 )
 

@@ -26,6 +26,7 @@ MAY_READ_IT = {
     "io/clock.py": "once, as the anchor of a clock that goes on by itself",
     "io/session_dir.py": "the age of a folder that nobody has claimed, which is in the file system's time",
     "worker/core_process.py": "when tasks began and ended, for the timeline",
+    "worker/facts.py": "how long tasks that run have run, for panels",
     "head/embedded.py": "when the cluster was made, for people",
 }
 

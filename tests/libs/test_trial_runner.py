@@ -208,7 +208,7 @@ def test_the_context_names_the_trial(tmp_path):
                 "name": context.get_trial_name(),
                 "dir": context.get_trial_dir(),
                 "experiment": context.get_experiment_name(),
-                "resources": context.get_trial_resources(),
+                "resources": context.get_trial_resources().required_resources,
                 "fresh": tune.get_checkpoint() is None,
             }
         )
@@ -220,7 +220,7 @@ def test_the_context_names_the_trial(tmp_path):
     runner.next_event(CONTINUE)
 
 
-@pytest.mark.parametrize("verb", [lambda: tune.report({"a": 1}), tune.get_checkpoint, tune.get_context])
+@pytest.mark.parametrize("verb", [lambda: tune.report({"a": 1}), tune.get_checkpoint, train.get_context])
 def test_the_verbs_say_where_they_belong_when_called_elsewhere(verb):
     with pytest.raises(RuntimeError, match="outside of a trial"):
         verb()

@@ -11,12 +11,23 @@ from __future__ import annotations
 from raybook.data.block import Bundle
 from raybook.data.core.plan import InputData, Node
 from raybook.data.dataset_consumption import DatasetConsumption
+from raybook.data.dataset_iteration import DatasetIteration
 from raybook.data.dataset_relations import DatasetRelations
+from raybook.data.dataset_shown import DatasetShown
+from raybook.data.dataset_splitting import DatasetSplitting
 from raybook.data.dataset_transforms import DatasetTransforms
 from raybook.data.dataset_writing import DatasetWriting
 
 
-class Dataset(DatasetTransforms, DatasetConsumption, DatasetRelations, DatasetWriting):
+class Dataset(
+    DatasetTransforms,
+    DatasetConsumption,
+    DatasetRelations,
+    DatasetIteration,
+    DatasetSplitting,
+    DatasetShown,
+    DatasetWriting,
+):
     """Rows in a plan that runs when something is taken from it, block by block, in tasks of the cluster.
 
     Make one with `raybook.data.range`, `from_*` or `read_*`. Methods that change rows return another dataset at once;

@@ -34,7 +34,7 @@ class DatasetConsumption(DatasetBase):
         """The first `limit` rows, as dicts."""
         rows: list[dict[str, Any]] = []
         for table in self._derive(Limit((self._plan,), limit))._tables():
-            rows += to_rows(table.slice(0, limit - len(rows)))
+            rows += to_rows(table)[: limit - len(rows)]
         return rows
 
     def take_all(self, limit: int | None = None) -> list[dict[str, Any]]:
@@ -52,7 +52,7 @@ class DatasetConsumption(DatasetBase):
         tables = [table for table in self._derive(Limit((self._plan,), batch_size))._tables() if table.num_rows]
         if not tables:
             raise ValueError("The dataset is empty.")
-        return to_batch(concat_blocks(tables).slice(0, batch_size), batch_format)
+        return to_batch(concat_blocks(tables), batch_format)
 
     def show(self, limit: int = 20) -> None:
         """Print the first rows."""

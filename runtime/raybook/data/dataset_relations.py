@@ -236,9 +236,6 @@ class DatasetRelations(DatasetBase):
         found = self.aggregate(Unique(column, ignore_nulls=ignore_nulls))
         return next(iter(found.values())) if found else []
 
-    def take(self, limit: int = 20) -> list[dict[str, Any]]:
-        raise NotImplementedError
-
 
 def _check_overlap(
     left: DatasetBase,

@@ -3,14 +3,13 @@ other libraries is in `read_api`."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from raybook.api import ObjectRef, init, is_initialized, put, remote
+from raybook.api import ObjectRef, init, is_initialized, remote
 from raybook.api import get as api_get
 from raybook.data.batches import from_rows, to_block
 from raybook.data.block import Block, BlockMetadata, Bundle, metadata_of
@@ -22,16 +21,12 @@ from raybook.data.dataset import Dataset, MaterializedDataset
 from raybook.data.datasource.datasource import Datasource
 from raybook.data.datasource.range_datasource import RangeDatasource
 from raybook.data.execution.cluster import cluster_cpus
+from raybook.data.stored import bundle_of
 
 
 def dataset_of(bundles: list[Bundle]) -> MaterializedDataset:
     """A dataset of blocks that are in the store."""
     return MaterializedDataset(InputData((), tuple(bundles)))
-
-
-def bundle_of(table: pa.Table) -> Bundle:
-    """Put a table into the store."""
-    return Bundle(put(table), metadata_of(table), table.schema)
 
 
 def _ensure_started() -> None:
@@ -114,13 +109,13 @@ def from_items(
     rows = [dict(one) if isinstance(one, Mapping) else {"item": one} for one in values]
     if not rows:
         return dataset_of([bundle_of(pa.table({}))])
+    # One table first: all blocks have one schema then, even if some have only nulls in a column.
+    whole = from_rows(rows)
     if wanted < 0:
-        probe = from_rows(rows[:: max(1, len(rows) // 100)])
-        size = math.ceil(probe.nbytes * len(rows) / max(1, probe.num_rows))
-        wanted = blocks_wanted(-1, size, cluster_cpus(), 128 << 20, 1 << 20, 200)
+        wanted = blocks_wanted(-1, whole.nbytes, cluster_cpus(), 128 << 20, 1 << 20, 200)
     bounds = even_bounds(len(rows), min(wanted, len(rows)))
-    tables = [from_rows(rows[start:end]) for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
-    return dataset_of([bundle_of(table) for table in tables])
+    pieces = zip(bounds[:-1], bounds[1:], strict=True)
+    return dataset_of([bundle_of(whole.slice(start, end - start)) for start, end in pieces])
 
 
 def from_arrow(

@@ -347,6 +347,21 @@ class RowSample(Transform):
         return run
 
 
+class RandomSide(Transform):
+    """One side of a random split: both sides draw the same numbers, and take what the other leaves."""
+
+    def __init__(self, share: float, seed: int, is_test: bool) -> None:
+        self.share, self.seed, self.is_test = share, seed, is_test
+
+    def make(self) -> Run:
+        def run(blocks: Iterator[pa.Table], context: TaskContext) -> Iterator[pa.Table]:
+            rng = block_rng(self.seed, context.task_idx)
+            for block in blocks:
+                yield block.filter(pa.array((rng.random(block.num_rows) < self.share) == self.is_test))
+
+        return run
+
+
 class PartialAggregate(Transform):
     """Each block's groups with their partial aggregates."""
 

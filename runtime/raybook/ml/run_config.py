@@ -68,19 +68,29 @@ class RunConfig:
     name: the folder under storage_path; made from the trainable and the time if None.
     storage_path: a local or shared folder; `~/raybook_results` if None.
     stop: {metric: value} that ends a trial once reached, a function (trial_id, result) -> bool, or a Stopper.
+    storage_filesystem: the pyarrow filesystem that storage_path lies on; None to read it from the path.
     verbose: 0 prints nothing, anything else prints progress where no panel shows it.
+    progress_reporter: what prints instead. log_to_file: keep what trials print in files of their folders: True for
+    `stdout` and `stderr`, one name for both, or two. sync_config: accepted and without effect; local_dir: refused.
     """
 
     name: str | None = None
     storage_path: str | os.PathLike[str] | None = None
+    storage_filesystem: Any | None = None
     failure_config: FailureConfig = field(default_factory=FailureConfig)
     checkpoint_config: CheckpointConfig = field(default_factory=CheckpointConfig)
+    sync_config: Any | None = None
+    verbose: int | None = None
     stop: Mapping[str, Any] | Callable[[str, dict[str, Any]], bool] | Any | None = None
     callbacks: Sequence[Any] = ()
-    verbose: int = 1
+    progress_reporter: Any | None = None
+    log_to_file: bool | str | tuple[str, str] = False
+    local_dir: str | None = None
 
     def __post_init__(self) -> None:
         check_run_name(self.name)
+        if self.local_dir is not None:
+            raise DeprecationWarning("RunConfig(local_dir=...) is deprecated: set RunConfig(storage_path=...) instead.")
         if self.failure_config is None:
             self.failure_config = FailureConfig()
         if self.checkpoint_config is None:

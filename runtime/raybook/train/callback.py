@@ -80,6 +80,12 @@ class ReportForwarder(RayTrainCallback):
         if self._ending is not None:
             raise self._ending
 
+    def present(
+        self, metrics: dict[str, Any], checkpoint: Checkpoint | None
+    ) -> tuple[dict[str, Any], Checkpoint | None]:
+        """What the trial is told of one report; override for something else than the report itself."""
+        return metrics, checkpoint
+
     def _run(self, controller: Any) -> None:
         seen = 0
         assert self._session is not None
@@ -88,9 +94,9 @@ class ReportForwarder(RayTrainCallback):
                 reports = api.get(controller.take_reports.remote(seen))
                 if reports is None:
                     return
-                for metrics, checkpoint in reports:
+                for report in reports:
                     seen += 1
-                    self._session.report(metrics, checkpoint)
+                    self._session.report(*self.present(*report))
         except RayActorError:
             return  # The controller died; `fit` knows, and begins again with the next one.
         except BaseException as ending:  # noqa: BLE001 - whatever it is, it belongs into the thread that waits in `end`.

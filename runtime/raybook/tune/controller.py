@@ -77,6 +77,7 @@ class TuneController:
         self._source = TrialSource(settings, self.table, searcher, scheduler, files, executor.check_feasible)
         self._halt_reason: str | None = None
         self._stop_request: str | None = None
+        self._is_cut_off = False
         self._fatal: BaseException | None = None
 
     @property
@@ -88,6 +89,40 @@ class TuneController:
         """Ask for the sweep's end at its next round. Safe to call from a signal handler: it sets one field."""
         self._stop_request = reason
 
+    def interrupt(self, reason: str) -> None:
+        """Like request_stop, but what is live then counts as unfinished, and can be resumed."""
+        self._is_cut_off = True
+        self._stop_request = reason
+
+    def knows(self, trial_id: str) -> bool:
+        """Ask whether this sweep has a trial of this id. Safe from any thread."""
+        return trial_id in self.table
+
+    def take_over(
+        self,
+        trials: Sequence[Trial],
+        source_state: Mapping[str, Any] | None,
+        is_new_scheduler: bool = False,
+        is_new_searcher: bool = False,
+    ) -> None:
+        """Go on with the trials of an earlier run. Call before `run`. is_new_…: the old one could not be kept."""
+        now = self.now_ms()
+        for trial in trials:
+            self.table.take_over(trial, now)
+            if is_new_scheduler:
+                self._scheduler.on_trial_add(trial.trial_id, trial.config)
+            if is_new_searcher:
+                self._searcher.suggest(trial.trial_id)  # What a new one would suggest first has been tried.
+        for trial in trials:
+            if not trial.is_terminal:
+                self._executor.check_feasible(trial.request)
+            self._changed(trial, now)
+        self._source.restore(source_state or {})
+
+    def source_state(self) -> dict[str, Any]:
+        """Return what an earlier run's `take_over` wants beside its trials."""
+        return self._source.state()
+
     def request(self, request: TrialRequest) -> None:
         """Ask for something to be done with a trial at the next round. Safe from any thread."""
         self._steering.submit(request)
@@ -96,9 +131,14 @@ class TuneController:
         """Run the sweep to its end. Raises what a searcher, a scheduler or fail_fast="raise" raises."""
         if self._settings.time_budget_ms is not None:
             self._deadline_ms = self.now_ms() + self._settings.time_budget_ms
+        for observer in self._observers:
+            observer.on_start(self.table, self.now_ms())
         try:
             while self.step():
                 pass
+        except BaseException:
+            self._cut_off()
+            raise
         finally:
             # Also after an error: finished trials are kept, live ones are ended and say so.
             self._halt(self._halt_reason or "the sweep ended early")
@@ -319,6 +359,11 @@ class TuneController:
             self._fatal = error if policy == "raise" else None
             self._halt(f"fail_fast: trial {trial.trial_id} failed")
 
+    def _cut_off(self) -> None:
+        if self._halt_reason is None:
+            for observer in self._observers:
+                observer.on_cut_off(self.table, self.now_ms())
+
     def _halt(self, reason: str) -> None:
         """End every trial that has not ended. The first reason stays."""
         open_trials = [trial for trial in self.table if not trial.is_terminal]
@@ -334,6 +379,8 @@ class TuneController:
 
     def _enforce_limits(self) -> None:
         if self._stop_request is not None:
+            if self._is_cut_off:
+                self._cut_off()
             self._halt(self._stop_request)
         elif self._deadline_ms is not None and self.now_ms() >= self._deadline_ms:
             self._halt(f"the time budget of {self._settings.time_budget_ms / 1000:g} s is used up")  # type: ignore[operator]

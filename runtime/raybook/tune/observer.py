@@ -23,5 +23,11 @@ class SweepObserver:
     def on_tick(self, table: TrialTable, now_ms: int) -> None:
         """One round of the controller is over."""
 
+    def on_cut_off(self, table: TrialTable, now_ms: int) -> None:
+        """The sweep is about to be ended by an interrupt or an error; its live trials are not ended yet."""
+
+    def on_start(self, table: TrialTable, now_ms: int) -> None:
+        """The sweep begins."""
+
     def on_end(self, table: TrialTable, now_ms: int) -> None:
         """The sweep is over; nothing changes after this."""

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from raybook.tune.error import TuneError
+from raybook.tune.error import TrainableTypeError
 from raybook.tune.trainable import Trainable
 from raybook.tune.trainable_spec import TrainableSpec, as_spec
 
@@ -28,10 +28,10 @@ class Registry:
         self._values[name] = value
 
     def get(self, name: str) -> Any:
-        """Return the value. Raises TuneError, naming those there are."""
+        """Return the value. Raises TrainableTypeError, naming those there are."""
         if name not in self._values:
             known = ", ".join(sorted(self._values)) or "none"
-            raise TuneError(f"Unknown {self._kind}: {name!r}. Registered are: {known}.")
+            raise TrainableTypeError(f"Unknown {self._kind}: {name!r}. Registered are: {known}.")
         return self._values[name]
 
     def __contains__(self, name: object) -> bool:

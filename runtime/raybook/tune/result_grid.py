@@ -52,6 +52,13 @@ class ResultGrid:
         return iter(self._results)
 
     @property
+    def filesystem(self) -> Any:
+        """The pyarrow filesystem that the run lies on. Imports pyarrow."""
+        import pyarrow.fs
+
+        return pyarrow.fs.LocalFileSystem()
+
+    @property
     def errors(self) -> list[BaseException]:
         """The errors of the trials that failed."""
         return [result.error for result in self._results if result.error is not None]
@@ -79,6 +86,8 @@ class ResultGrid:
         last-5-avg or last-10-avg. filter_nan_and_inf: leave out trials whose figure is not finite; otherwise NaN ranks
         last. Raises ValueError for missing or wrong arguments, RuntimeError if no trial has such a figure.
         """
+        if len(self._results) == 1:
+            return self._results[0]  # As with Ray: of one trial it is the best, whatever it reported.
         metric = metric or self._metric
         mode = mode or self._mode
         if metric is None or mode is None:

@@ -21,6 +21,7 @@ from typing import Any
 from raybook.ml.checkpoint import Checkpoint
 from raybook.ml.session import RunContext
 from raybook.ml.storage import persist_folder
+from raybook.tune.context import TuneContext
 from raybook.tune.core.trial_events import CONTINUE, SAVE, TrialEvent, TrialReported, TrialSaved
 from raybook.tune.executor import TrialLaunch
 
@@ -39,12 +40,12 @@ class TrialSession:
     """One attempt of one trial as user code sees it (`raybook.ml.session.Session`)."""
 
     def __init__(self, launch: TrialLaunch) -> None:
-        self.context = RunContext(
+        self.context: RunContext = TuneContext(
+            launch.wanted,
             experiment_name=launch.experiment_name,
             trial_id=launch.trial_id,
             trial_name=launch.name,
             trial_dir=launch.folder,
-            trial_resources=launch.resources,
             storage_path=launch.storage_path,
         )
         # To the actor's thread and back. SimpleQueue: no lock of Python's own is held while user code runs.
@@ -58,6 +59,18 @@ class TrialSession:
         self._verdict = CONTINUE
         # How to save when the scheduler asks for it; None for functions, which save when they report.
         self.save_now: Callable[[], str] | None = None
+        # Called when the function has returned, before Tune hears of it.
+        self.before_end: list[Callable[[], None]] = []
+
+    @property
+    def trial_id(self) -> str:
+        """The trial's id."""
+        return self._launch.trial_id
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt."""
+        return self._launch.attempt
 
     @property
     def iteration(self) -> int:

@@ -68,6 +68,17 @@ class TrialSource:
         self._unsuggested.add(trial_id)
         return self._add(trial_id, with_flat_values(trial.config, changes), now_ms)
 
+    def state(self) -> dict[str, Any]:
+        """Return what must be known to go on in a later run."""
+        return {"is_exhausted": self.is_exhausted, "unsuggested": sorted(self._unsuggested)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take back what state returned."""
+        self._unsuggested = set(state.get("unsuggested", ()))
+        # The scheduler, restored as well, has been told already; a new one has not.
+        if state.get("is_exhausted"):
+            self._end_search()
+
     def is_suggested(self, trial: Trial) -> bool:
         """Ask whether the searcher knows the trial."""
         return trial.trial_id not in self._unsuggested

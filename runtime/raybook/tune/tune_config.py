@@ -7,6 +7,7 @@ Source: names and defaults are those of Ray's `TuneConfig`.
 from __future__ import annotations
 
 import datetime
+import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +26,8 @@ class TuneConfig:
     reuse_actors: let a process run one trial after another, which saves start-up and imports.
     """
 
-    metric: str | None = None
     mode: str | None = None
+    metric: str | None = None
     search_alg: Searcher | None = None
     scheduler: TrialScheduler | None = None
     num_samples: int = 1
@@ -35,8 +36,13 @@ class TuneConfig:
     reuse_actors: bool = False
     trial_name_creator: Callable[[Any], str] | None = None
     trial_dirname_creator: Callable[[Any], str] | None = None
+    chdir_to_trial_dir: Any = "DEPRECATED"
 
     def __post_init__(self) -> None:
+        if self.chdir_to_trial_dir != "DEPRECATED":
+            raise DeprecationWarning(
+                "TuneConfig(chdir_to_trial_dir=...) is deprecated: set the environment variable RAY_CHDIR_TO_TRIAL_DIR."
+            )
         if self.mode is not None:
             check_mode(self.mode, "TuneConfig(mode=...)")
         if not isinstance(self.num_samples, int) or (self.num_samples < 1 and self.num_samples != -1):
@@ -52,3 +58,19 @@ class TuneConfig:
             self.time_budget_s = self.time_budget_s.total_seconds()
         if self.time_budget_s is not None and self.time_budget_s <= 0:
             raise ValueError(f"time_budget_s must be above 0, not {self.time_budget_s!r}.")
+
+
+@dataclass
+class ResumeConfig:
+    """How Tuner.restore() treats trials that had finished, were cut off, or had failed."""
+
+    class ResumeType(enum.Enum):
+        """RESUME from the last checkpoint, RESTART without one, or SKIP: leave as it is."""
+
+        RESUME = "resume"
+        RESTART = "restart"
+        SKIP = "skip"
+
+    finished: Any = ResumeType.SKIP
+    unfinished: Any = ResumeType.RESUME
+    errored: Any = ResumeType.SKIP

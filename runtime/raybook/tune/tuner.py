@@ -1,68 +1,143 @@
 """Tuner: the user's entrance to a sweep.
 
-Puts the parts together (searcher, scheduler, executor, folders, observers), runs the controller in the calling
-process, and hands the results over. Decides only defaults.
+Puts the parts together, runs the controller in the calling process, and hands the results over; or reads a run that was
+cut off and goes on with it. Decides nothing.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from raybook import api
-from raybook.ml.checkpoint import Checkpoint
-from raybook.ml.result import Result
+import cloudpickle
+
+from raybook.ml.core.metrics import flatten
 from raybook.ml.run_config import RunConfig
-from raybook.ml.storage import prepare_run_folder, resolve_storage_root
+from raybook.ml.storage import prepare_run_folder, resolve_storage_root, write_bytes_atomically
 from raybook.tune.actor_executor import ActorTrialExecutor
 from raybook.tune.callback import CallbackObserver
 from raybook.tune.controller import TuneController
-from raybook.tune.core.concurrency_limiter import ConcurrencyLimiter
-from raybook.tune.core.scheduler import FIFOScheduler, TrialScheduler
-from raybook.tune.core.searcher import Searcher
+from raybook.tune.core.space import is_grid
 from raybook.tune.core.stopper import make_stopper
-from raybook.tune.core.trial_table import Trial, TrialTable
+from raybook.tune.core.variants import leaves
 from raybook.tune.executor import TrialExecutor
-from raybook.tune.experiment_state import ExperimentStateFile
-from raybook.tune.facts import FactPublisher
+from raybook.tune.experiment_analysis import ExperimentAnalysis
+from raybook.tune.experiment_state import TUNER_FILE
 from raybook.tune.interrupt import graceful_interrupt
-from raybook.tune.observer import SweepObserver
-from raybook.tune.progress import ProgressReporter, has_panels, is_noninteractive, terminal_writer
+from raybook.tune.registry import resolve_trainable
 from raybook.tune.result_grid import ResultGrid
-from raybook.tune.search.basic_variant import BasicVariantGenerator
-from raybook.tune.sweep_settings import SweepSettings
-from raybook.tune.trainable_spec import TrainableSpec, as_spec
+from raybook.tune.saved_sweep import (
+    RESTART,
+    RESUME,
+    SKIP,
+    SavedSweep,
+    check_same_space,
+    has_saved_tuner,
+    prepare_trial,
+    read_sweep,
+    read_tuner,
+)
+from raybook.tune.steered_runs import steered
+from raybook.tune.sweep_assembly import (
+    check_checkpoints,
+    make_observers,
+    make_settings,
+    prepare_scheduler,
+    prepare_search,
+)
+from raybook.tune.trainable_spec import TrainableSpec
 from raybook.tune.trial_folder import TrialFolders
-from raybook.tune.trial_runner import with_remote_traceback
-from raybook.tune.tune_config import TuneConfig
+from raybook.tune.tune_config import ResumeConfig, TuneConfig
 
 
 class Tuner:
     """A sweep of a trainable over a search space.
 
     trainable: a function of the configuration that calls `tune.report`, or a `tune.Trainable` class; both may be
-    wrapped by `with_resources` and `with_parameters`. param_space: a dict, nested as you like, of values and domains.
+    wrapped by `with_resources` and `with_parameters`, or named by `register_trainable`. param_space: a dict, nested as
+    you like, of values and domains.
     """
 
     def __init__(
         self,
-        trainable: Callable[..., Any] | type | TrainableSpec,
+        trainable: Callable[..., Any] | type | TrainableSpec | str | None = None,
         *,
         param_space: Mapping[str, Any] | None = None,
         tune_config: TuneConfig | None = None,
         run_config: RunConfig | None = None,
     ) -> None:
-        self._spec = as_spec(trainable)
+        self._spec = resolve_trainable(trainable)
         if param_space is not None and not isinstance(param_space, Mapping):
             raise TypeError(f"param_space must be a dict of parameters, not {param_space!r}.")
         self._param_space = dict(param_space or {})
         self._tune_config = tune_config or TuneConfig()
         self._run_config = run_config or RunConfig()
-        self._results: ResultGrid | None = None
+        self._saved: SavedSweep | None = None
+        self._analysis: ExperimentAnalysis | None = None
+
+    @classmethod
+    def restore(
+        cls,
+        path: str | os.PathLike[str],
+        trainable: Callable[..., Any] | type | TrainableSpec | str,
+        resume_unfinished: bool = True,
+        resume_errored: bool = False,
+        restart_errored: bool = False,
+        param_space: Mapping[str, Any] | None = None,
+        storage_filesystem: Any | None = None,
+        _resume_config: ResumeConfig | None = None,
+    ) -> Tuner:
+        """Return a Tuner whose fit() goes on with the run at path, the folder of RunConfig's storage_path and name.
+
+        trainable: the same as before; it is not stored. resume_unfinished: go on with trials that were cut off, from
+        their last checkpoints. resume_errored, restart_errored: go on with failed trials, from their last checkpoints
+        or anew. param_space: again, if it holds things that could not be stored; it must have the same parameters.
+        Raises RuntimeError if there is no run at path, ValueError for another trainable or search space.
+        """
+        folder = resolve_storage_root(path)
+        stored = read_tuner(folder)
+        spec = resolve_trainable(trainable)
+        if spec.name != stored["trainable"]:
+            raise ValueError(
+                f"Invalid trainable in Tuner.restore(): the run at {str(folder)!r} was made with "
+                f"{stored['trainable']!r}, and {spec.name!r} was given. Give the same one."
+            )
+        if param_space is not None:
+            check_same_space(stored["param_space"], param_space, _flat_names)
+        run_config: RunConfig = stored["run_config"]
+        run_config.name, run_config.storage_path = folder.name, str(folder.parent)
+        tuner = cls(
+            spec,
+            param_space=param_space if param_space is not None else stored["param_space"],
+            tune_config=stored["tune_config"],
+            run_config=run_config,
+        )
+        tuner._saved = read_sweep(folder)
+        if tuner._saved is not None:
+            chosen = _resume_config or ResumeConfig(
+                unfinished=RESUME if resume_unfinished else SKIP,
+                errored=RESUME if resume_errored else RESTART if restart_errored else SKIP,
+            )
+            # What get_results() shows before fit(): the trials as they are on disk.
+            tuner._analysis = ExperimentAnalysis(
+                str(folder), default_metric=tuner._tune_config.metric, default_mode=tuner._tune_config.mode
+            )
+            choices = (chosen.unfinished, chosen.errored, chosen.finished)
+            words = [str(getattr(choice, "value", choice)) for choice in choices]
+            for trial in tuner._saved.trials:
+                prepare_trial(trial, *words)
+        return tuner
+
+    @classmethod
+    def can_restore(cls, path: str | os.PathLike[str], storage_filesystem: Any | None = None) -> bool:
+        """Ask whether a run lies at path that restore() could go on with."""
+        return has_saved_tuner(resolve_storage_root(path))
 
     def fit(self) -> ResultGrid:
         """Run the sweep and return its results; trials that failed are among them.
@@ -70,133 +145,96 @@ class Tuner:
         Blocks until the last trial has ended. An interrupt ends the sweep and returns what there is. Raises TuneError
         for a sweep that cannot be run as asked, StorageNotWritableError if nothing can be stored.
         """
-        stopper = make_stopper(self._run_config.stop)
-        scheduler = self._prepare_scheduler()
-        searcher, total = self._prepare_searcher()
-        root = resolve_storage_root(self._run_config.storage_path)
-        name = self._run_config.name or f"{self._spec.name}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
+        return self.run().grid()
+
+    def run(self) -> ExperimentAnalysis:
+        """Like fit(), with the results as `tune.run` returns them."""
+        check_checkpoints(self._spec, self._run_config)
+        config, run_config, saved = self._tune_config, self._run_config, self._saved
+        machines: dict[str, Any] = saved.machines if saved is not None else {}
+        stopper = machines.get("stopper") or make_stopper(run_config.stop)
+        scheduler = machines.get("scheduler") or prepare_scheduler(config)
+        plan = prepare_search(config, self._param_space) if machines.get("searcher") is None else machines["searcher"]
+        root = resolve_storage_root(run_config.storage_path)
+        name = run_config.name or f"{self._spec.name}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
         folder = prepare_run_folder(root, name)
-        started_s = time.monotonic()
-        epoch_ms = round(time.time() * 1000)
+        prefix = saved.header["id_prefix"] if saved is not None else secrets.token_hex(3)
+        settings = make_settings(
+            self._spec, self._param_space, plan.constants, config, run_config, name, str(root), prefix
+        )
+        if saved is None:
+            self._store(folder)
+        started_s = time.monotonic() - (saved.elapsed_ms / 1000 if saved is not None else 0.0)
+        folders = TrialFolders(folder, config.trial_dirname_creator)
+
+        def kept() -> dict[str, Any]:
+            return {"stopper": stopper, "scheduler": scheduler, "searcher": plan, "source": controller.source_state()}
+
         run_id = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(3)}"
-        settings = self._settings(name, str(root))
-        folders = TrialFolders(folder, self._tune_config.trial_dirname_creator)
+        observers = make_observers(settings, run_config, folder, run_id, plan.total, stopper, kept)
         controller = TuneController(
             settings,
-            searcher,
+            plan.searcher,
             scheduler,
             stopper,
             self._make_executor(),
             folders,
             now_ms=lambda: round((time.monotonic() - started_s) * 1000),
-            observers=[folders, *self._observers(settings, folder, run_id, total, epoch_ms)],
+            observers=[folders, *observers],
         )
+        if saved is not None:
+            for observer in observers:
+                if isinstance(observer, CallbackObserver):
+                    observer.set_state(machines.get("callbacks"))
+            controller.take_over(
+                saved.trials,
+                machines.get("source"),
+                is_new_scheduler=machines.get("scheduler") is None,
+                is_new_searcher=machines.get("searcher") is None,
+            )
+            self._saved = None
         try:
-            with graceful_interrupt(controller.request_stop):
+            with steered(run_id, name, controller), graceful_interrupt(controller.interrupt):
                 controller.run()
         finally:
             # Finished trials stay at hand (`get_results`) also when the sweep ended in an error.
-            self._results = _grid_of(controller.table, settings, folder)
-        if controller.halt_reason is not None and self._run_config.verbose:
+            self._analysis = ExperimentAnalysis(
+                str(folder), trials=list(controller.table), default_metric=config.metric, default_mode=config.mode
+            )
+        if controller.halt_reason is not None and (run_config.verbose is None or run_config.verbose):
             print(f"[{name}] ended early: {controller.halt_reason}. Results so far are in {folder}.")
-        return self._results
+        return self._analysis
 
     def get_results(self) -> ResultGrid:
-        """Return the results of the last fit(). Raises RuntimeError if there was none."""
-        if self._results is None:
+        """Return the results of the last fit(), or of the run that was restored. Raises RuntimeError if there are none."""
+        if self._analysis is None:
             raise RuntimeError("This Tuner has no results yet: call fit() first.")
-        return self._results
+        return self._analysis.grid()
 
     def _make_executor(self) -> TrialExecutor:
         return ActorTrialExecutor(self._spec, self._tune_config.reuse_actors)
 
-    def _prepare_scheduler(self) -> TrialScheduler:
-        scheduler = self._tune_config.scheduler or FIFOScheduler()
-        metric, mode = self._tune_config.metric, self._tune_config.mode
-        if not scheduler.set_search_properties(metric, mode):
-            raise ValueError(
-                f"TuneConfig says metric={metric!r}, mode={mode!r}, and {type(scheduler).__name__} says "
-                f"metric={scheduler.metric!r}, mode={scheduler.mode!r}. Set them in one place; if this scheduler was "
-                "used by another sweep, make a new one."
+    def _store(self, folder: Path) -> None:
+        """Keep what restore() needs. What cannot be pickled is a warning: the run itself does not need it."""
+        stored = {
+            "trainable": self._spec.name,
+            "param_space": self._param_space,
+            "tune_config": self._tune_config,
+            "run_config": self._run_config,
+        }
+        try:
+            data = cloudpickle.dumps(stored)
+        except Exception as error:  # noqa: BLE001 - pickling runs the user's code, which may raise anything.
+            warnings.warn(
+                f"This run cannot be restored later, because its configuration cannot be pickled "
+                f"({type(error).__name__}: {error}). It runs all the same.",
+                stacklevel=4,
             )
-        if scheduler.needs_metric and (scheduler.metric is None or scheduler.mode is None):
-            raise ValueError(
-                f"{type(scheduler).__name__} compares trials and needs a metric and a mode: set both in TuneConfig."
-            )
-        return scheduler
-
-    def _prepare_searcher(self) -> tuple[Searcher, int | None]:
-        """Return the searcher, ready to suggest, and the number of trials, None if nobody knows it."""
-        config = self._tune_config
-        given = config.search_alg
-        searcher = given if given is not None else BasicVariantGenerator()
-        accepted = searcher.set_search_properties(
-            config.metric, config.mode, self._param_space, num_samples=config.num_samples
-        )
-        if not accepted and (self._param_space or isinstance(searcher, BasicVariantGenerator)):
-            raise ValueError(
-                f"{type(searcher).__name__} did not take this param_space, metric or mode: it has its own, or was used "
-                "by another sweep. Set the space in one place, and make a new searcher for a new sweep."
-            )
-        inner = searcher.searcher if isinstance(searcher, ConcurrencyLimiter) else searcher
-        if isinstance(inner, BasicVariantGenerator):
-            return searcher, inner.total_samples
-        return searcher, None if config.num_samples < 0 else config.num_samples
-
-    def _settings(self, name: str, storage_path: str) -> SweepSettings:
-        config = self._tune_config
-        budget_s = config.time_budget_s
-        return SweepSettings(
-            experiment_name=name,
-            metric=config.metric,
-            mode=config.mode,
-            num_samples=None if config.num_samples < 0 else config.num_samples,
-            max_concurrent_trials=config.max_concurrent_trials or None,
-            time_budget_ms=None if budget_s is None else round(budget_s * 1000),  # type: ignore[arg-type]
-            failure_config=self._run_config.failure_config,
-            checkpoint_config=self._run_config.checkpoint_config,
-            param_space=self._param_space,
-            storage_path=storage_path,
-            trial_id_prefix=secrets.token_hex(3),
-            trial_name=config.trial_name_creator,
-            trainable_name=self._spec.name,
-            resources=self._spec.request_for,
-        )
-
-    def _observers(
-        self, settings: SweepSettings, folder: Path, run_id: str, total: int | None, epoch_ms: int
-    ) -> list[SweepObserver]:
-        metric, mode, name = settings.metric, settings.mode, settings.experiment_name
-        header = {"name": name, "metric": metric, "mode": mode, "trainable": self._spec.name, "run_id": run_id}
-        observers: list[SweepObserver] = [
-            ExperimentStateFile(folder, run_id, header),
-            FactPublisher(api.publish_fact, run_id, name, metric, mode, total, epoch_ms),
-        ]
-        if self._run_config.verbose:
-            is_watched = has_panels() and not is_noninteractive()
-            show_lines = not has_panels() and not is_noninteractive()
-            observers.append(ProgressReporter(name, metric, mode, total, show_lines, not is_watched, terminal_writer()))
-        return [*observers, CallbackObserver(self._run_config.callbacks)]
+            return
+        write_bytes_atomically(folder / TUNER_FILE, data)
 
 
-def _grid_of(table: TrialTable, settings: SweepSettings, folder: Path) -> ResultGrid:
-    trials = list(table)
-    return ResultGrid(
-        [_result_of(trial) for trial in trials],
-        [trial.summaries for trial in trials],
-        settings.metric,
-        settings.mode,
-        str(folder),
-    )
-
-
-def _result_of(trial: Trial) -> Result:
-    kept = [(Checkpoint(f"{trial.folder}/{entry.name}"), entry.metrics) for entry in trial.checkpoints.entries()]
-    return Result(
-        metrics=trial.last_result,
-        checkpoint=kept[-1][0] if kept else None,
-        error=with_remote_traceback(trial.error, trial.error_details) if trial.error is not None else None,
-        path=trial.folder,
-        config=trial.config,
-        best_checkpoints=kept,
-    )
+def _flat_names(space: Mapping[str, Any]) -> set[str]:
+    """Return the names of all parameters, nested ones as 'a/b'; a grid counts as one."""
+    names = {"/".join(str(part) for part in path) for path, value in leaves(space) if path or not is_grid(value)}
+    return names | set(flatten({name: None for name in space if not isinstance(space[name], (Mapping, list, tuple))}))

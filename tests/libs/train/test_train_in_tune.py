@@ -70,6 +70,7 @@ def test_a_trial_that_is_stopped_ends_its_workers(tmp_path):
         ),
     ).fit()
     assert results.num_errors == 0
+    assert all(Path(result.metrics["checkpoint_path"]).parent.name == "inner" for result in results)
     assert sorted((result.metrics["score"], result.metrics["training_iteration"]) for result in results) == [
         (2, 2),
         (4, 2),
@@ -77,5 +78,5 @@ def test_a_trial_that_is_stopped_ends_its_workers(tmp_path):
 
 
 def test_the_callback_belongs_into_a_trial():
-    with pytest.raises(RuntimeError, match="outside of a trial"):
+    with pytest.raises(RuntimeError, match="must be used in a Tune session"):
         TuneReportCallback()

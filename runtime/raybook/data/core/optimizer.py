@@ -104,8 +104,6 @@ def _sink_projection(node: Map) -> Node:
         return node.with_inputs(*below.inputs)
     if isinstance(below, Union):
         return below.with_inputs(*(node.with_inputs(one) for one in below.inputs))
-    if isinstance(below, Limit):
-        return below.with_inputs(node.with_inputs(*below.inputs))
     if isinstance(below, Read):
         # The read gives exactly these columns, in this order: the step itself is gone.
         return _project_read(below, columns) or node
@@ -114,10 +112,13 @@ def _sink_projection(node: Map) -> Node:
 
 
 def _narrow_source(node: Node, needed: tuple[str, ...]) -> Node | None:
-    """The filters in `node` over a read that gives no more columns than they and the step above need; None where
+    """The filters and limits in `node` over a read that gives no more columns than they and the step above need; None where
     nothing changes."""
     if isinstance(node, Read):
         return _project_read(node, needed)
+    if isinstance(node, Limit):
+        source = _narrow_source(node.inputs[0], needed)
+        return None if source is None else node.with_inputs(source)
     if not (isinstance(node, Map) and node.predicate is not None) or "*" in node.predicate_columns:
         return None
     wanted = tuple(dict.fromkeys((*needed, *sorted(node.predicate_columns))))

@@ -81,18 +81,13 @@ class Scheduler:
         share = self.limits.bytes * self.limits.reserved_ratio / max(1, len(counting))
         shared_left = self._shared_left(counting, share)
         chosen: int | None = None
-        can_finish_something = False
         for view in reversed(views):
             reason = self._reason(view, cpus, gpus, used, share, shared_left)
-            if reason == MEMORY and is_idle and not can_finish_something and chosen is None:
+            if reason in (MEMORY, OWN_SHARE, RESOURCES) and is_idle and chosen is None:
                 reason = RUNNING  # Nothing else can go on: one task more than the budget, or none ever.
-            if reason == RESOURCES and is_idle and chosen is None:
-                reason = RUNNING
             self._remember(view.index, reason)
-            if reason == RUNNING:
-                can_finish_something = True
-                if chosen is None:
-                    chosen = view.index
+            if reason == RUNNING and chosen is None:
+                chosen = view.index
         return chosen
 
     def _shared_left(self, counting: list[OperatorView], share: float) -> float:

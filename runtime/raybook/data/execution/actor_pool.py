@@ -55,7 +55,7 @@ class ActorPoolMapOperator(MapOperator):
         options.pop("max_retries", None)
         if self._calls > 1:
             options.setdefault("max_concurrency", self._calls)
-        handle = remote(PoolWorker).options(name=None, **options).remote(self._shipment)
+        handle = remote(PoolWorker).options(name=None, **options).remote(self._shipment.shipment, self._shipment.large)
         self._actors.append(PooledActor(handle))
 
     def slots_free(self) -> int | None:

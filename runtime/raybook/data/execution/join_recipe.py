@@ -84,14 +84,17 @@ def join_tables(
         # A side of which nothing is known, not even its columns: there were no blocks.
         return left if not right.num_columns and node.kind.startswith(("left", "full")) else right.slice(0, 0)
     right = _same_key_types(left, right, node)
-    odd_left, odd_right = _set_aside(left, node.left_on), _set_aside(right, node.right_on)
+    both = (set(left.column_names) - set(node.left_on)) & (set(right.column_names) - set(node.right_on))
+    if node.left_suffix or node.right_suffix:
+        # By hand for both sides: Arrow does not see the columns that wait beside.
+        left = _suffixed(left, both, node.left_suffix)
+        right = _suffixed(right, both, node.right_suffix)
+    odd_left, odd_right = _set_aside(left, node.left_on, "left"), _set_aside(right, node.right_on, "right")
     joined = odd_left.plain.join(
         odd_right.plain,
         list(node.left_on),
         list(node.right_on),
         join_type=JOIN_KINDS[node.kind],
-        left_suffix=node.left_suffix or "",
-        right_suffix=node.right_suffix or "",
         coalesce_keys=True,
         use_threads=False,
     )
@@ -141,10 +144,16 @@ class _Aside:
         return joined
 
 
-def _set_aside(table: pa.Table, keys: Sequence[str]) -> _Aside:
+def _suffixed(table: pa.Table, names: set[str], suffix: str | None) -> pa.Table:
+    if not names or not suffix:
+        return table
+    return table.rename_columns([f"{name}{suffix}" if name in names else name for name in table.column_names])
+
+
+def _set_aside(table: pa.Table, keys: Sequence[str], side: str) -> _Aside:
     odd = [
         field.name
         for field in table.schema
         if field.name not in keys and (pa.types.is_nested(field.type) or isinstance(field.type, pa.BaseExtensionType))
     ]
-    return _Aside(table, odd, f"{ROW}{id(keys)}")
+    return _Aside(table, odd, f"{ROW}{side}")

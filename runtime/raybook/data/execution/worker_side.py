@@ -6,6 +6,7 @@ block is stored. Programs are kept by key, so that a worker unpickles each once.
 
 from __future__ import annotations
 
+import pickle
 import threading
 import time
 from collections import OrderedDict
@@ -14,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from raybook.api import ObjectRef, get, get_runtime_context, method, remote
+from raybook.api import get_runtime_context, method, remote
 from raybook.data.block import BlockExecStats, BlockMetadata, BlockReport, size_of
 from raybook.data.context import DataContext
 from raybook.data.datasource.task_context import TaskContext
@@ -24,14 +25,16 @@ PROGRAMS_KEPT_MAX = 32
 
 
 class Shipment:
-    """A program and its context on their way: an object of the store, pickled once, whose ref travels in a list so that
-    it arrives as a ref."""
+    """A pickled program and its context on their way. Small ones travel along; a large one is an object of the store,
+    whose ref is an argument of its own, so that it is there when the task starts."""
 
-    def __init__(self, key: str, refs: list[ObjectRef], op_name: str) -> None:
-        self.key, self.refs, self.op_name = key, refs, op_name
+    __slots__ = ("key", "op_name", "payload")
 
-    def open(self) -> tuple[Program, DataContext]:
-        return get(self.refs[0])
+    def __init__(self, key: str, op_name: str, payload: bytes | None) -> None:
+        self.key, self.op_name, self.payload = key, op_name, payload
+
+    def open(self, large: Any) -> tuple[Program, DataContext]:
+        return pickle.loads(self.payload if self.payload is not None else large)
 
 
 class _Programs:
@@ -41,13 +44,13 @@ class _Programs:
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, tuple[Program, DataContext]] = OrderedDict()
 
-    def get(self, shipment: Shipment) -> tuple[Program, DataContext]:
+    def get(self, shipment: Shipment, large: Any) -> tuple[Program, DataContext]:
         with self._lock:
             found = self._kept.get(shipment.key)
             if found is not None:
                 self._kept.move_to_end(shipment.key)
                 return found
-        program, context = shipment.open()
+        program, context = shipment.open(large)
         with DataContext.current(context):
             program.prepare()
         with self._lock:
@@ -88,9 +91,11 @@ def _stream(
         wall, cpu, start = time.perf_counter(), time.process_time(), time.time()
 
 
-def _run_program(shipment: Shipment, task_idx: int, target_bytes: int | None, *inputs: Any) -> Iterator[Any]:
+def _run_program(
+    shipment: Shipment, large: Any, task_idx: int, target_bytes: int | None, *inputs: Any
+) -> Iterator[Any]:
     """One task of an operator."""
-    program, data_context = _programs.get(shipment)
+    program, data_context = _programs.get(shipment, large)
     context = TaskContext(task_idx, shipment.op_name, target_bytes)
     yield from _stream(program, data_context, inputs, context)
 
@@ -108,9 +113,9 @@ convert_block = remote(_convert_block)
 class PoolWorker:
     """An actor of a pool: makes the callable classes of its program once."""
 
-    def __init__(self, shipment: Shipment) -> None:
+    def __init__(self, shipment: Shipment, large: Any) -> None:
         self._op_name = shipment.op_name
-        self._program, self._context = shipment.open()
+        self._program, self._context = shipment.open(large)
         with DataContext.current(self._context):
             self._program.prepare()
 

@@ -162,6 +162,17 @@ class Trial:
     def __repr__(self) -> str:
         return self.name
 
+    def note_result(self, result: Mapping[str, Any], metric: str | None) -> None:
+        """Take one result into the trial's figures."""
+        self.reports += 1
+        self.iteration = int(result.get("training_iteration", self.iteration + 1))
+        self.last_result = dict(result)
+        for name, value in flatten({key: value for key, value in result.items() if key != "config"}).items():
+            if is_number(value):
+                self.summaries.setdefault(name, MetricSummary()).add(value)
+        if metric is not None and metric in self.summaries:
+            self.note_metric(self.summaries[metric].last)
+
     def note_metric(self, value: float) -> None:
         """Add one value of the tuned metric to the bounded history: every 1st, 2nd, 4th… report as it grows long."""
         if (self.reports - 1) % self._history_stride:
@@ -187,7 +198,11 @@ class TrialTable:
         # Ids by state, in the order they came into it: a sweep of 10,000 trials asks for its few live ones often.
         self._by_state: dict[str, dict[str, None]] = {state: {} for state in STATES}
 
-    def add(self, trial: Trial, now_ms: int) -> None:
+    def take_over(self, trial: Trial, now_ms: int) -> None:
+        """Enter a trial of an earlier run, in the state it has. Raises ValueError if its id or its name is taken."""
+        self.add(trial, now_ms, note=f"taken over as {trial.state}")
+
+    def add(self, trial: Trial, now_ms: int, note: str = "added") -> None:
         """Enter a new trial. Raises ValueError if its id or its name is taken."""
         if trial.trial_id in self._trials:
             raise ValueError(f"Trial id {trial.trial_id!r} is taken.")
@@ -200,7 +215,7 @@ class TrialTable:
         self._trials[trial.trial_id] = trial
         self._names[trial.name] = trial.trial_id
         self._by_state[trial.state][trial.trial_id] = None
-        trial.story.append((now_ms, "added"))
+        trial.story.append((now_ms, note))
 
     def apply(self, trial_id: str, edge: str, now_ms: int, note: str = "") -> Trial:
         """Move a trial along one edge. Raises IllegalTransitionError, with the story, if there is no such edge."""
@@ -227,14 +242,7 @@ class TrialTable:
     def record_result(self, trial_id: str, result: Mapping[str, Any], metric: str | None, now_ms: int) -> Trial:
         """Enter one reported result. metric: the tuned metric, whose values make up the history."""
         trial = self.apply(trial_id, "report", now_ms)
-        trial.reports += 1
-        trial.iteration = int(result.get("training_iteration", trial.iteration + 1))
-        trial.last_result = dict(result)
-        for name, value in flatten({key: value for key, value in result.items() if key != "config"}).items():
-            if is_number(value):
-                trial.summaries.setdefault(name, MetricSummary()).add(value)
-        if metric is not None and metric in trial.summaries:
-            trial.note_metric(trial.summaries[metric].last)
+        trial.note_result(result, metric)
         return trial
 
     def get(self, trial_id: str) -> Trial:
@@ -246,6 +254,9 @@ class TrialTable:
 
     def __len__(self) -> int:
         return len(self._trials)
+
+    def __contains__(self, trial_id: object) -> bool:
+        return trial_id in self._trials
 
     def in_state(self, *states: str) -> list[Trial]:
         """Return the trials in the given states, state by state. Cost: O(trials returned)."""

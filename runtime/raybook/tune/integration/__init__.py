@@ -1,1 +1,1 @@
-"""Tune together with other libraries, under the module names that Ray gives them."""
+"""Bridges from other libraries to a trial: callbacks that report what they train."""
