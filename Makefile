@@ -24,7 +24,7 @@ BIN := $(abspath $(VENV))/bin
 # -qq: only errors. The Lab extension must be there: demo and test show it.
 PIP := RAYBOOK_LABEXTENSION=$${RAYBOOK_LABEXTENSION:-require} $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 LAB_SOURCES := $(shell find labextension/src labextension/style labextension/schema -type f) \
-  $(addprefix labextension/,package.json yarn.lock tsconfig.json .yarnrc.yml install.json build_hook.py)
+  $(addprefix labextension/,package.json yarn.lock tsconfig.json .yarnrc.yml install.json build_hook.py build_cell.mjs)
 INSTALL_SOURCES := pyproject.toml constraints.txt $(LAB_SOURCES) \
   $(wildcard kernel_ext/jupyter-config/jupyter_server_config.d/*.json)
 
@@ -140,6 +140,6 @@ chaos: $(VENV)/.installed-test redis
 	@HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -q -o timeout=0 tests/core tests/protocol tests/sim tests/libs
 
 clean:
-	rm -rf $(VENV) build dist labextension/lib labextension/raybook labextension/node_modules labextension/.yarn \
+	rm -rf $(VENV) build dist labextension/lib labextension/raybook labextension/node_modules labextension/.yarn widgets/raybook_widgets/static \
 	  .pytest_cache .mypy_cache .ruff_cache .hypothesis test-results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,10 +1,11 @@
-"""Build hook: decides whether the Lab extension is built, taken as it is, or left out of this wheel.
+"""Build hook: decides whether the front end is built, taken as it is, or left out of this wheel. The front end is the Lab
+extension and `cell.js`, the view that an anywidget brings to other front ends.
 
 Three cases, in this order:
 1. `labextension/raybook/` was built from exactly these sources (a content hash says so): it is shipped as it is.
 2. Node.js is here: it is built with the yarn that jupyter-builder carries, then shipped.
-3. Neither: the wheel is made without it and says so. Kernel, magics and panels need no Node.js; only the toolbar
-   chip is missing, and the server extension says that again when JupyterLab starts.
+3. Neither: the wheel is made without it and says so. Kernel and magics need no Node.js, and panels are ipywidgets then;
+   the toolbar chip is missing, and the server extension says that again when JupyterLab starts.
 
 `RAYBOOK_LABEXTENSION=skip` leaves it out on purpose; `RAYBOOK_LABEXTENSION=require` turns case 3 into an error
 (used by `make`). A build that starts and fails is always an error: half a front end is worse than none.
@@ -24,9 +25,10 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCES = ("package.json", "yarn.lock", "tsconfig.json", ".yarnrc.yml", "src", "style", "schema")
+SOURCES = ("package.json", "yarn.lock", "tsconfig.json", ".yarnrc.yml", "build_cell.mjs", "src", "style", "schema")
 HASH_FILE = "source-hash.txt"
 # JupyterLab looks for a prebuilt extension under its npm name, and takes install.json as proof of who manages it.
+CELL_VIEW = "widgets/raybook_widgets/static/cell.js"
 INSTALLED_AT = "share/jupyter/labextensions/raybook"
 
 
@@ -91,7 +93,8 @@ class LabExtensionHook(BuildHookInterface):
         built = folder / "raybook"
         hash_file = built / HASH_FILE
         wanted = hash_of_sources(folder)
-        if not (hash_file.is_file() and hash_file.read_text().strip() == wanted):
+        is_built = hash_file.is_file() and (Path(self.root) / CELL_VIEW).is_file()
+        if not (is_built and hash_file.read_text().strip() == wanted):
             if not has_usable_node():
                 message = (
                     "raybook: no Node.js 20.19 or newer was found, so the JupyterLab toolbar chip is left out of this "
@@ -100,6 +103,8 @@ class LabExtensionHook(BuildHookInterface):
                 if wish == "require":
                     raise RuntimeError(message)
                 self.app.display_warning(message)
+                # One that was built from other sources would be shipped by its mere presence.
+                (Path(self.root) / CELL_VIEW).unlink(missing_ok=True)
                 return
             shutil.rmtree(built, ignore_errors=True)
             build(folder)

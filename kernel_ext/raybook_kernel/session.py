@@ -17,6 +17,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from raybook.api.own_tasks import keep_failed_tasks
 from raybook.observe import ClusterRecord, FactSource, Feed, View, WorkerNote, find_cluster
 from raybook.ssh_hosts import HostsFile
+from raybook_kernel.button_commands import commands_of
 from raybook_kernel.cells import Cells
 from raybook_kernel.cluster_access import ClusterAccess
 from raybook_kernel.interrupts import Interrupts
@@ -50,6 +51,8 @@ class KernelSession:
         self.hub.on_tick = self._router.flush
         self._shell = shell
         self.cells = Cells()
+        self.hub.commands = commands_of(self.cells)
+        self.hub.channel.kernel_id = kernel_id_of(shell)
         self.interrupts = Interrupts(self._say, lambda: self.is_connected)
 
     @property
@@ -157,8 +160,11 @@ class KernelSession:
         self._engine, self._record = engine, record
         is_ours = record is not None and record.owner is not None and record.owner.pid == os.getpid()
         self._router.begin_cluster(is_ours)
-        keep_failed_tasks(FAILED_KEPT)
-        self.hub.attach(Feed(engine, self.name, self._router.take))
+        if hasattr(engine, "own_tasks"):
+            # A source of facts that is no engine runs no tasks.
+            keep_failed_tasks(FAILED_KEPT)
+        feed = Feed(engine, self.name, self._router.take)
+        self.hub.attach(feed, record.cluster_id if record is not None else "")
 
     def _workers(self) -> dict[int, WorkerNote]:
         feed = self.hub.feed
@@ -178,7 +184,7 @@ class KernelSession:
         if threading.current_thread() is threading.main_thread():
             self.cells.begin(self._shell.execution_count, time.time())
             self._router.begin_cell()
-            self.hub.cell_started()
+            self.hub.cell_started(f"In[{self._shell.execution_count}]")
 
     def after_cell(self, result: Any = None) -> None:
         """``post_run_cell``."""

@@ -7,8 +7,8 @@ import { bytesText, countText, durationText, metricText, rateText } from '../lib
 import { bestSoFar, axesOf, heightOn } from '../lib/core/panels/parallel.js';
 import { placed } from '../lib/core/panels/timeline.js';
 import { squarified } from '../lib/core/panels/treemap.js';
-import { editedConfig } from '../lib/core/panels/clone.js';
-import { configCode, sorted } from '../lib/core/panels/tune.js';
+import { editedConfig } from '../lib/core/sections/clone.js';
+import { configCode, sorted } from '../lib/core/sections/trial_table.js';
 import { HttpCommands } from '../lib/core/commands.js';
 import { Socket } from '../lib/core/socket.js';
 import { PanelState } from '../lib/core/state.js';

@@ -116,13 +116,13 @@ test('stopping a cluster takes two clicks', async () => {
 test('under a cell, cancel means what that cell submitted', async () => {
   const at = page();
   const [source, commands] = [new HandSource(), new HandCommands('cancel')];
-  mountCard(['overview', 'tasks', 'tune'], at, source, commands, { cellId: 'cell-7', runId: 'run-1' });
+  mountCard(['cluster', 'tasks', 'nonsense', 'tune'], at, source, commands, { cellId: 'In[7]', kernelId: 'k1', runId: 'run-1' });
   assert.deepEqual(source.asked, [{ panel: 'overview', filter: { experiment_id: 'run-1' } }]);
   source.snapshot({ task_groups: { f: { name: 'f', running: 2 } } }, { tasks_total: { name: 'all', running: 2 } });
   assert.deepEqual([...at.querySelectorAll('.raybook-panel')].map(panel => panel.getAttribute('data-panel')), ['cluster', 'tasks']);
   at.querySelector('[data-command=cancel]').onclick();
   await settled();
-  assert.deepEqual(commands.given, [['cancel', { cell: 'cell-7' }]]);
+  assert.deepEqual(commands.given, [['cancel', { cell: 'In[7]', kernel_id: 'k1' }]]);
 });
 
 test('actors show restarts, old code and what they hold, and living ones can be killed', async () => {
@@ -201,7 +201,7 @@ test('a range of a parameter chooses trials, and those that run can be stopped',
   const stop = [...at.querySelectorAll('[data-command=stop-trial]')].find(button => button.textContent === 'Stop these 3');
   stop.onclick();
   await settled();
-  assert.deepEqual(commands.given[0][1].trial_ids, ['t0', 't1', 't2']);
+  assert.deepEqual(commands.given.map(([, body]) => body.trial_id), ['t0', 't1', 't2']);
 });
 
 test('the best config becomes a cell', () => {

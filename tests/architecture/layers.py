@@ -112,6 +112,8 @@ LAZY_EDGES: tuple[tuple[str, str], ...] = (
     ("raybook", "raybook_kernel"),
     ("raybook", "raybook."),
     ("raybook.as_ray", "raybook."),
+    # anywidget is optional, and with it the file that subclasses it.
+    ("raybook_widgets.surface", "raybook_widgets.view_widget"),
     # The package's other half, `server`, runs where neither IPython nor ipywidgets need be.
     ("raybook_kernel", "raybook_kernel.extension"),
     # Engines are named in one place, and a script that only defines functions loads none.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 from tests.browser.lab_page import LabPage
 from tests.jupyter_process import REPOSITORY, JupyterProcess
@@ -29,6 +29,8 @@ FLAGS = [
     "--disable-dev-shm-usage",
 ]
 FAILED = pytest.StashKey[bool]()
+# A busy machine takes seconds to draw what an idle one draws at once; what must be quick says so itself.
+expect.set_options(timeout=20_000)
 VIEWPORT = {"width": 1280, "height": 860}
 
 
@@ -62,15 +64,17 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.fixture
 def jupyterlab(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[JupyterProcess]:
-    """A JupyterLab over a copy of the notebooks, so that no run changes the checkout. Its base URL is "/", or what the
-    test gives by indirect parametrization."""
+    """A JupyterLab over a copy of the notebooks, so that no run changes the checkout. By indirect parametrization a test
+    gives another base URL than "/", or options of ``JupyterProcess``."""
     if not (REPOSITORY / "labextension" / "raybook" / "package.json").is_file():
         pytest.fail("The Lab extension is not built. Run `make test`, or `jlpm build` in labextension/.", pytrace=False)
     notebooks = tmp_path / "notebooks"
     notebooks.mkdir()
     for source in [*(REPOSITORY / "notebooks").glob("*.ipynb"), *(Path(__file__).parent / "notebooks").glob("*.ipynb")]:
         shutil.copy(source, notebooks)
-    with JupyterProcess(tmp_path, app="lab", base_url=getattr(request, "param", "/"), notebooks=notebooks) as process:
+    asked = getattr(request, "param", "/")
+    options = {"app": "lab", **(asked if isinstance(asked, dict) else {"base_url": asked})}
+    with JupyterProcess(tmp_path, notebooks=notebooks, **options) as process:
         yield process
         if request.node.stash.get(FAILED, False):
             print(f"JupyterLab's log:\n{process.log()[-4000:]}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
-from tests.jupyter_process import JupyterProcess
+from tests.jupyter_process import REPOSITORY, JupyterProcess
 
 # Errors of JupyterLab itself that have nothing to do with raybook, each with its reason.
 NOT_OURS = (
@@ -50,6 +50,7 @@ class LabPage:
         self.page = page
         self.console_errors: list[str] = []
         self.server = jupyter
+        self.results = REPOSITORY / "test-results"
         page.on("console", self._keep_error)
         page.on("pageerror", lambda error: self.console_errors.append(f"uncaught: {error}"))
 

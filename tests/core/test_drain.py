@@ -93,6 +93,16 @@ def test_node_that_drains_grants_nothing_and_asks_every_lease_back_when_its_task
     assert scene.later(60_000) == []
 
 
+def test_node_that_drains_repeats_no_question_for_those_who_wait_in_vain():
+    """Its clock would ring at a moment that has passed, again and again, for as long as it drains."""
+    scene = Scene(workers=1, CPU=1)
+    scene.demand(1)
+    scene.demand(1, class_key=1)
+    assert scene.machine.next_deadline_ms() is not None
+    scene.tell(le.NodeDraining("spot"))
+    assert scene.machine.next_deadline_ms() is None
+
+
 def test_worker_that_has_not_heard_of_its_owner_yet_is_asked_again():
     scene = Scene(workers=1, CPU=1)
     scene.demand(1)

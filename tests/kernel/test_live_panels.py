@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
+
+import pytest
 
 from tests.kernel.conftest import SCRIPTED
 from tests.kernel.kernel_process import KernelProcess
@@ -15,10 +18,17 @@ for n in range(12):
 """
 
 
+def is_state(data: dict[str, Any]) -> bool:
+    """Whether a comm's data brings a view its state."""
+    content = data.get("content") or {}
+    return data.get("method") == "custom" and ("snapshot" in content or "delta" in content)
+
+
 def panel_updates(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The comm messages that bring a panel new markup."""
+    """The comm messages that bring a panel something new: rows for a view, markup for plain widgets."""
     updates = [message for message in messages if message["msg_type"] == "comm_msg"]
-    return [m for m in updates if "raybook-panel" in str(m["content"]["data"].get("state", {}).get("value", ""))]
+    datas = [(message, message["content"]["data"]) for message in updates]
+    return [m for m, data in datas if is_state(data) or "raybook-panel" in str(data.get("state", {}).get("value", ""))]
 
 
 def test_panel_changes_while_the_cell_blocks(kernel):
@@ -28,7 +38,7 @@ def test_panel_changes_while_the_cell_blocks(kernel):
     idle_s = outcome.messages[-1]["received_s"]
     early = [m for m in updates if m["received_s"] < idle_s - 0.2]
     assert len(early) >= 3
-    assert len({m["content"]["data"]["state"]["value"] for m in early}) == len(early)
+    assert len({str(m["content"]["data"]) for m in early}) == len(early)
 
 
 def test_panel_sends_at_most_four_times_a_second_and_small_messages(kernel):
@@ -47,7 +57,7 @@ def test_panel_sends_at_most_four_times_a_second_and_small_messages(kernel):
 def test_last_change_is_shown_after_the_cell_has_ended(kernel):
     kernel.run("%ray_cluster start --name fox")
     kernel.begin("cluster.source.publish(counted(98)); cluster.source.publish(counted(99))")
-    message = kernel.listen_until(lambda m: bool(panel_updates([m])) and "99 / 100" in str(m["content"]))
+    message = kernel.listen_until(lambda m: bool(panel_updates([m])) and "'finished': 99" in str(m["content"]))
     assert message["msg_type"] == "comm_msg"
 
 
@@ -94,7 +104,24 @@ def test_sweep_gets_a_panel_under_its_own_cell(kernel):
     assert "4/4 trials" in final["content"]["data"]["text/html"]
 
 
-def test_second_click_on_stop_ends_the_cluster(kernel):
+@pytest.fixture(scope="module")
+def plain_kernel(tmp_path_factory) -> Iterator[KernelProcess]:
+    """One whose panels are plain ipywidgets, as in front ends that load no code of a widget's."""
+    with KernelProcess(tmp_path_factory.mktemp("plain"), RAYBOOK_RICH_VIEW="0") as process:
+        process.run(SCRIPTED)
+        yield process
+
+
+def test_plain_widgets_change_while_the_cell_blocks_and_become_html(plain_kernel):
+    plain_kernel.run("%ray_cluster start --name fox")
+    updates = panel_updates(plain_kernel.run(BLOCKING).messages)
+    assert len({m["content"]["data"]["state"]["value"] for m in updates}) >= 3
+    (final,) = plain_kernel.run("%ray_cluster stop").of("update_display_data")
+    assert "stopped" in final["content"]["data"]["text/html"]
+
+
+def test_second_click_on_stop_ends_the_cluster(plain_kernel):
+    kernel = plain_kernel
     outcome = kernel.run("%ray_cluster start --name fox")
     (button,) = [
         m for m in outcome.of("comm_open") if m["content"]["data"]["state"].get("description") == "Stop cluster"
@@ -107,6 +134,26 @@ def test_second_click_on_stop_ends_the_cluster(kernel):
     final = kernel.listen_until(lambda m: m["msg_type"] == "update_display_data")
     assert "stopped" in final["content"]["data"]["text/html"]
     assert kernel.value("session.is_connected") is False
+
+
+def test_a_view_that_asks_is_sent_everything_and_its_buttons_are_answered(kernel):
+    outcome = kernel.run("%ray_cluster start --name fox")
+    (view,) = [m for m in outcome.of("comm_open") if "cluster_id" in m["content"]["data"]["state"]]
+    comm_id = view["content"]["comm_id"]
+    kernel.run("cluster.source.publish(counted(41)); time.sleep(0.4)")
+    kernel.send_to_comm(comm_id, {"method": "custom", "content": {"op": "snapshot"}})
+    message = kernel.listen_until(lambda m: "'snapshot'" in str(m["content"]))
+    assert "'finished': 41" in str(message["content"])
+    press = {"op": "command", "id": 1, "name": "stop", "body": {}}
+    kernel.send_to_comm(comm_id, {"method": "custom", "content": press})
+    kernel.listen_until(lambda m: m["msg_type"] == "update_display_data" and "stopped" in str(m["content"]))
+    assert kernel.value("session.is_connected") is False
+
+
+def test_the_view_travels_small_enough(kernel):
+    outcome = kernel.run("%ray_cluster start --name fox")
+    (view,) = [m for m in outcome.of("comm_open") if "cluster_id" in m["content"]["data"]["state"]]
+    assert len(view["content"]["data"]["state"]["_esm"]) < 40 * 1024
 
 
 def test_watch_shows_the_panels_asked_for(kernel):

@@ -6,6 +6,8 @@ import asyncio
 import http.cookiejar
 import os
 import re
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -19,7 +21,7 @@ from raybook.io.cluster_registry import ClusterRecord, Owner, remove_record, wri
 from raybook.io.process import start_time
 from raybook_kernel.server.commands import COMMAND_NAMES
 from raybook_kernel.server.handlers import routes
-from tests.jupyter_process import JupyterProcess
+from tests.jupyter_process import SOURCE_ROOTS, JupyterProcess
 
 KERNEL = "0f5e2a1c-7a0e-4c8e-9d8b-3f6f0a2b7c11"
 PUBLIC_FIELDS = {
@@ -29,6 +31,7 @@ PUBLIC_FIELDS = {
 PATHS = ["raybook/ping", "raybook/clusters", f"raybook/clusters/by-kernel/{KERNEL}"]
 POSTS = ["raybook/clusters", *(f"raybook/clusters/none/{command}" for command in COMMAND_NAMES)]
 SOCKET = "raybook/ws"
+PATHS_OF_SOURCES = {"PYTHONPATH": os.pathsep.join(SOURCE_ROOTS)}
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +97,19 @@ def test_the_socket_is_refused_without_the_token(jupyter, token):
     with pytest.raises(HTTPClientError) as refused:
         asyncio.run(knock())
     assert refused.value.code == 403
+
+
+def test_the_servers_environment_is_spared():
+    """No heavy library, no thread, and not even grpc until a cluster is looked at."""
+    code = (
+        "import sys, threading, raybook_kernel.server; "
+        "heavy = {'torch', 'pandas', 'pyarrow', 'numpy', 'grpc', 'ipywidgets', 'IPython'} & set(sys.modules); "
+        "print(sorted(heavy), threading.active_count())"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | PATHS_OF_SOURCES
+    )
+    assert said.stdout.strip() == "[] 1", said.stderr
 
 
 def test_a_command_for_no_cluster_says_so(jupyter, registry):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import pytest
 
 import raybook
+from raybook.api.scaling import scale
 from raybook.autoscaler.providers import Cluster as ProviderCluster
 from raybook.autoscaler.providers.local_processes import LocalProcesses
 from raybook.base.resources import shape_of
@@ -53,6 +55,66 @@ def test_cluster_of_a_script_grows_and_leaves_nothing(own_world):
         wait_until(lambda: workers() == 0, "all worker nodes have gone", 20)
     finally:
         raybook.shutdown()
+
+
+@pytest.mark.timeout(120)
+def test_nodes_that_were_asked_for_by_number_stay_beside_those_that_come_and_go(own_world):
+    """``%ray_cluster scale`` on an autoscaled cluster."""
+    raybook.init(num_cpus=1, autoscale={"max_nodes": 1, "node_cpus": 4, "idle_timeout_s": 0.5})
+    try:
+        assert scale(2) == 2, "Right after the start, when the head has only begun to listen to other nodes."
+        (mine,) = [node["NodeID"] for node in raybook.nodes() if node["Alive"] and not node["IsHeadNode"]]
+        in_four = where.options(num_cpus=4)
+        (came,) = set(raybook.get([in_four.remote(0) for _ in range(2)], timeout=30))
+        assert came != mine
+        wait_until(lambda: workers() == 1, "the autoscaler's node has gone", 20)
+        assert [node["NodeID"] for node in raybook.nodes() if node["Alive"] and not node["IsHeadNode"]] == [mine]
+
+        assert scale(1) == 1
+        assert workers() == 0
+        assert raybook.get(in_four.remote(0), timeout=30) not in (mine, came)
+    finally:
+        raybook.shutdown()
+
+
+@raybook.remote
+def held_open(folder: str, number: int) -> str:
+    """Says that it runs, and does until there is a file "gate"."""
+    open(os.path.join(folder, str(number)), "w").close()
+    while not os.path.exists(os.path.join(folder, "gate")):
+        time.sleep(0.02)
+    return raybook.get_runtime_context().get_node_id()
+
+
+@pytest.mark.timeout(120)
+def test_killed_gcs_finds_its_autoscaler_again_with_the_nodes_it_had(own_world, tmp_path):
+    worker = {**WORKER, "min_workers": 1, "max_workers": 2}
+    cluster = AutoscalingCluster({"CPU": 0}, {"worker": worker}, idle_timeout_minutes=0.5 / 60)
+    cluster.start()
+    try:
+        raybook.init(address=cluster.address)
+        before = raybook.get(where.remote(0), timeout=30)
+        cluster._cluster.head_node.kill_gcs_server()
+        wait_until(lambda: workers_are_told() == 1, "the new GCS knows the node", 20)
+
+        refs = [held_open.remote(str(tmp_path), number) for number in range(3)]
+        wait_until(lambda: len(os.listdir(tmp_path)) == 3, "another node has come for what waited", 20)
+        (tmp_path / "gate").touch()
+        places = set(raybook.get(refs, timeout=30))
+        assert before in places and len(places) == 2, "The node that was there has gone on."
+        wait_until(lambda: workers() == 1, "the node that is not needed any more has gone", 20)
+        assert "worker" in status(cluster.address)
+    finally:
+        raybook.shutdown()
+        cluster.shutdown()
+
+
+def workers_are_told() -> int:
+    """-1 while the GCS is away."""
+    try:
+        return workers()
+    except (ConnectionError, raybook.exceptions.RayError):
+        return -1
 
 
 @pytest.fixture(scope="module")

@@ -52,6 +52,8 @@ def pretend_built(build_hook: ModuleType, root: Path) -> None:
     built = root / "labextension" / "raybook"
     built.mkdir()
     (built / build_hook.HASH_FILE).write_text(build_hook.hash_of_sources(root / "labextension") + "\n")
+    (root / build_hook.CELL_VIEW).parent.mkdir(parents=True)
+    (root / build_hook.CELL_VIEW).write_text("export default {};\n")
 
 
 def test_what_was_built_from_these_sources_is_shipped_without_node(build_hook, checkout, no_node, monkeypatch):
@@ -83,6 +85,15 @@ def test_a_stale_build_is_never_shipped(build_hook, checkout, no_node, monkeypat
 
     assert shared == {}
     assert len(warnings) == 1
+    assert not (checkout / build_hook.CELL_VIEW).exists()
+
+
+def test_without_the_cell_view_the_front_end_is_not_built(build_hook, checkout, no_node, monkeypatch):
+    monkeypatch.setenv("RAYBOOK_LABEXTENSION", "require")
+    pretend_built(build_hook, checkout)
+    (checkout / build_hook.CELL_VIEW).unlink()
+    with pytest.raises(RuntimeError, match=r"Node\.js"):
+        run_hook(build_hook, checkout)
 
 
 def test_require_makes_a_missing_extension_an_error(build_hook, checkout, no_node, monkeypatch):

@@ -64,6 +64,12 @@ def test_wheel_carries_the_built_lab_extension(wheel):
     assert load in names
 
 
+def test_wheel_carries_the_view_that_widgets_bring_to_the_page(wheel):
+    view = wheel.read("raybook_widgets/static/cell.js").decode()
+    assert "as default" in view
+    assert len(view) < 40 * 1024
+
+
 def test_lab_extension_wheel_and_source_have_one_version(metadata):
     assert raybook.__version__ == metadata["Version"]
     assert json.loads((REPOSITORY / "labextension" / "package.json").read_text())["version"] == metadata["Version"]

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from raybook.base.strategies import SPREAD
+from raybook.core.node.drain import NodeLoad
+from raybook.core.node.lease_events import NodeDraining
 from raybook.core.node.lease_manager import LeaseManager
 from raybook.core.node.lease_table import LeaseTable, Worker, WorkerState
 from raybook.core.node.local_resources import LocalResources
@@ -18,6 +20,7 @@ from raybook.core.node.pull_manager import PullManager
 from raybook.core.node.spillover import Spillover
 from raybook.core.owner.actor_queue import ActorQueue
 from raybook.core.owner.borrows import Borrows
+from raybook.core.owner.evacuation import Evacuation
 from raybook.core.owner.exchange import Exchange
 from raybook.core.owner.garbage import Garbage
 from raybook.core.owner.pins import Pins
@@ -32,6 +35,7 @@ from raybook.core.worker.recent_results import RecentResults
 from raybook.protocol.messages.store import ReclaimAck
 from raybook.sim.cases import make_world, violation_of
 from raybook.sim.checkers.violation import Violation
+from raybook.sim.faults import parse_schedule
 from raybook.sim.fiber import Program
 from raybook.sim.plans import CPU, TaskPlan
 from raybook.sim.user import User
@@ -296,6 +300,34 @@ def test_an_older_life_of_an_actor_that_goes_on_is_caught(monkeypatch: pytest.Mo
         older_lives_go_on(patch)
         with pytest.raises(Violation, match="^lives: life 0 of actor .* executes a call on"):
             _play_a_restart_elsewhere(1)
+
+
+DRAINS = parse_schedule("20 ms: drain 1; 60 ms: drain 2")
+
+
+def others_objects_do_not_count(patch: pytest.MonkeyPatch) -> None:
+    """drains: a node leaves when nobody is at work there, and an owner does not fetch what is its own."""
+    patch.setattr(Evacuation, "node_draining", lambda self, message: None)
+    patch.setattr(NodeLoad, "is_empty", lambda self: not (self.tasks or self.actors or self.drivers or self.workers))
+
+
+def a_node_that_drains_goes_on_serving(patch: pytest.MonkeyPatch) -> None:
+    """drains: it asks its leases back and grants new ones."""
+    draining = LeaseManager._node_draining
+
+    def broken(self: LeaseManager, event: NodeDraining, now_ms: int) -> None:
+        draining(self, event, now_ms)
+        self.reports.draining = ""
+
+    patch.setattr(LeaseManager, "_node_draining", broken)
+
+
+@pytest.mark.parametrize("plant", [others_objects_do_not_count, a_node_that_drains_goes_on_serving])
+def test_a_bug_of_draining_is_caught(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        plant(patch)
+        found = [violation_of(make_world(seed, wide=True, schedule=DRAINS)) for seed in range(3, 12)]
+    assert any(violation is not None and violation.checker == "drains" for violation in found)
 
 
 def _catch(checker: str, plant: Plant, calm: bool, monkeypatch: pytest.MonkeyPatch, *, wide: bool) -> None:

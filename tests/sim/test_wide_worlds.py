@@ -102,6 +102,23 @@ def test_a_task_without_retries_runs_once_when_its_answer_is_lost_and_its_lease_
     assert world.ledger.ends.get("WorkerCrashedError", 0) == 1
 
 
+# Drains
+
+
+@pytest.mark.slow
+def test_nodes_that_are_drained_take_nothing_along() -> None:
+    """The checker looks when they leave: no object of somebody who lives, nobody at work, and nothing granted since."""
+    ends: Counter[str] = Counter()
+    for seed in range(3, 12):
+        world = make_world(seed, wide=True, schedule=parse_schedule("20 ms: drain 1; 60 ms: drain 2")).run()
+        ends.update(world.ledger.ends)
+        drained = [reason for reason in world.ledger.dead_nodes.values() if "it was drained" in reason]
+        assert drained and not ends["made again"], "Nothing was lost, so nothing is made again."
+
+    assert ends["node drained"] > 10 and ends["object moved"] > 10
+    assert ends["drained too late"] < ends["node drained"] / 2
+
+
 # Chaos
 
 

@@ -10,6 +10,7 @@ import pytest
 from raybook.observe import Feed
 from raybook.testing.scripted_facts import ScriptedFacts, sweep_script
 from raybook_widgets import SECTIONS, Hub, Preferences
+from raybook_widgets.view_widget import ViewWidget
 from tests.widgets.pictures import experiment, group, trial
 
 
@@ -47,7 +48,10 @@ def hub(shell):
     made.close()
 
 
-def test_tick_sends_only_the_sections_that_changed(hub, source):
+def test_tick_of_plain_widgets_sends_only_the_sections_that_changed(shell, source, request):
+    hub = Hub(shell, Preferences(rich_view=False))
+    request.addfinalizer(hub.close)
+    hub.note_change = lambda: None
     hub.attach(Feed(source, "fox"))
     hub.show()
     source.publish(group("f", finished=1))
@@ -55,6 +59,87 @@ def test_tick_sends_only_the_sections_that_changed(hub, source):
     source.publish(group("f", finished=2), trial("t", last=0.5))
     assert hub.tick() == 2
     assert hub.tick() == 0
+
+
+def test_tick_sends_one_message_with_the_rows_that_changed(hub, source, monkeypatch):
+    sent = []
+    monkeypatch.setattr(ViewWidget, "tell", lambda widget, message: sent.append(message))
+    hub.attach(Feed(source, "fox"))
+    source.publish(group("f", finished=1))
+    hub.show()
+    source.publish(group("f", finished=2), trial("t", last=0.5))
+    assert hub.tick() == 1
+    assert hub.tick() == 0
+    snapshot, delta = sent
+    assert snapshot["snapshot"]["tables"]["task_groups"]["f"]["finished"] == 1
+    assert set(delta["delta"]["tables"]) == {"task_groups", "experiments", "trials"}
+
+
+def test_a_panel_of_one_sweep_is_sent_that_sweep_alone(hub, shell, source, monkeypatch):
+    sent = []
+    monkeypatch.setattr(ViewWidget, "tell", lambda widget, message: sent.append(message))
+    shell.parent_header = {"msg_id": "cell-1"}
+    hub.attach(Feed(source, "fox"))
+    hub.cell_started()
+    source.publish(experiment(total=1), trial("t1", last=0.5))
+    source.publish(experiment("run-2", name="other"), trial("t2", last=0.5, experiment="other"))
+    hub.tick()
+    (snapshot,) = [message["snapshot"] for message in sent if "snapshot" in message]
+    assert len(snapshot["tables"]["experiments"]) == 1
+    assert len(snapshot["tables"]["trials"]) == 1
+
+
+def test_a_page_that_comes_later_is_sent_everything_again(hub, source, monkeypatch):
+    sent = []
+    monkeypatch.setattr(ViewWidget, "tell", lambda widget, message: sent.append(message))
+    hub.attach(Feed(source, "fox"))
+    source.publish(group("f", finished=1))
+    panel = hub.show()
+    panel._surface._start_over()
+    assert [set(message) & {"snapshot", "delta"} for message in sent] == [{"snapshot"}, {"snapshot"}]
+    assert sent[0]["snapshot"] == sent[1]["snapshot"]
+
+
+def test_a_button_is_answered_also_when_its_command_fails(hub, source, monkeypatch):
+    sent = []
+    monkeypatch.setattr(ViewWidget, "tell", lambda widget, message: sent.append(message))
+
+    def fails(body):
+        raise RuntimeError(f"no cell {body['cell']}")
+
+    hub.commands = {"cancel": fails}
+    hub.attach(Feed(source, "fox"))
+    surface = hub.show()._surface
+    sent.clear()
+    surface._act({"op": "command", "id": 3, "name": "cancel", "body": {"cell": "In[3]"}})
+    surface._act({"op": "command", "id": 4, "name": "scale", "body": {}})
+    assert sent == [
+        {"op": "said", "id": 3, "ok": False, "said": "RuntimeError: no cell In[3]"},
+        {"op": "said", "id": 4, "ok": False, "said": "This kernel cannot do that."},
+    ]
+
+
+def test_an_output_names_its_cluster_and_cell_for_pages_that_reach_it_past_the_kernel(hub, shell, source):
+    shell.parent_header = {"header": {"msg_id": "cell-1"}}
+    hub.channel.kernel_id = "k1"
+    hub.attach(Feed(source, "fox"), cluster_id="c1")
+    hub.cell_started("In[3]")
+    hub.show(("tasks", "tune"))
+    hub.detach("LEFT")
+    told = {
+        "schema_version": 1,
+        "cluster_id": "c1",
+        "run_id": "",
+        "panels": ["tasks", "tune"],
+        "cell": "In[3]",
+        "kernel_id": "k1",
+    }
+    assert shell.shown[0][0]["application/vnd.raybook.view+json"] == told
+    assert shell.shown[-1][0]["application/vnd.raybook.view+json"] == told, "it lives on"
+    hub.attach(Feed(source, "fox"), cluster_id="c1")
+    hub.show()
+    hub.detach("STOPPED")
+    assert set(shell.shown[-1][0]) == {"text/plain", "text/html"}
 
 
 def test_final_panel_is_shown_once_with_the_last_numbers(hub, shell, source):

@@ -15,16 +15,33 @@ from IPython.core.interactiveshell import InteractiveShell
 ParentHeader = dict[str, Any]
 
 
+def message_id(parent: ParentHeader) -> str:
+    """A parent may be a whole message or only its header."""
+    return str((parent.get("header") or parent).get("msg_id", ""))
+
+
 class Channel:
     """The way out of one shell."""
 
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
         self._kernel: Any = getattr(shell, "kernel", None)
+        self._cell: tuple[str, str] = ("", "")
+        self.kernel_id = ""
+        """What the Jupyter server calls this kernel; set by whoever knows."""
 
     def parent(self) -> ParentHeader:
         """The request that the running cell answers (of the last one, between cells); {} without a kernel."""
         return dict(getattr(self._shell, "parent_header", None) or {})
+
+    def note_cell(self, name: str) -> None:
+        """The running cell is called so: "In[3]"."""
+        self._cell = (message_id(self.parent()), name)
+
+    def cell_of(self, parent: ParentHeader) -> str:
+        """The name of the cell that ``parent`` names, if it is the one that runs or ran last; else ""."""
+        known, name = self._cell
+        return name if known and message_id(parent) == known else ""
 
     def display(
         self, bundle: dict[str, Any], display_id: str, update: bool = False, parent: ParentHeader | None = None

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -23,6 +24,7 @@ from raybook_widgets.channel import Channel, ParentHeader
 from raybook_widgets.coalescer import Coalescer
 from raybook_widgets.preferences import Preferences, read_preferences
 from raybook_widgets.render import SECTIONS
+from raybook_widgets.subject import Command
 
 HUB_ATTRIBUTE = "raybook_hub"
 POLL_INTERVAL_S = 0.25
@@ -49,6 +51,10 @@ class Hub:
         """Called by the thread while a cell runs and there is no feed: attach one if there is a cluster."""
         self.on_tick: Callable[[bool], None] | None = None
         """Called by the thread at the end of every tick, for output that is no panel; with True for the last time."""
+        self.cluster_id = ""
+        """The registry's name for the cluster that feeds the panels; "" while there is none."""
+        self.commands: dict[str, Command] = {}
+        """What buttons under cells can do through this kernel; set by whoever can do it."""
         self._panels: list[Panel] = []
         self._actions: deque[Callable[[], None]] = deque()
         self._tick_lock = threading.RLock()
@@ -63,10 +69,11 @@ class Hub:
 
     # The feed.
 
-    def attach(self, feed: Feed) -> None:
-        """Feed the panels from this cluster from now on."""
+    def attach(self, feed: Feed, cluster_id: str = "") -> None:
+        """Feed the panels from this cluster from now on. cluster_id: of the registry, where pages find it."""
         with self._tick_lock:
             self.feed = feed
+            self.cluster_id = cluster_id
             self._experiments_shown = frozenset()
             self._experiments_seen = {experiment.experiment_id for experiment in feed.view().experiments}
         feed.listen(lambda facts, reset: self.note_change())
@@ -82,6 +89,7 @@ class Hub:
             feed.end(state)
             self._run_on_tick(is_last=True)
             self.feed = None
+            self.cluster_id = ""
             view = feed.view()
             for panel in self._panels:
                 panel.finish(self._view_for(panel, view))
@@ -109,8 +117,9 @@ class Hub:
         self._start_thread()
         self._wake.set()
 
-    def cell_started(self) -> None:
-        """A cell of the user's begins. Main thread."""
+    def cell_started(self, name: str = "") -> None:
+        """A cell of the user's begins; name: "In[3]". Main thread."""
+        self.channel.note_cell(name)
         self._cell = self.channel.parent()
         self._wake.set()
 
@@ -142,7 +151,16 @@ class Hub:
 
     def _show(self, sections: tuple[str, ...], parent: ParentHeader | None, experiment_id: str | None) -> Panel:
         stop = self.on_stop if "cluster" in sections else None
-        panel = Panel(sections, self.channel, self.preferences, stop, experiment_id)
+        panel = Panel(
+            sections,
+            self.channel,
+            self.preferences,
+            stop,
+            experiment_id,
+            cluster_id=self.cluster_id,
+            commands=self._button_commands(),
+            hand_on=self.enqueue,
+        )
         with self._tick_lock:
             view = self.view()
             panel.show(self._view_for(panel, view), parent)
@@ -153,6 +171,17 @@ class Hub:
         self._start_thread()
         self.note_change()
         return panel
+
+    def _button_commands(self) -> dict[str, Command]:
+        on_stop = self.on_stop
+        if on_stop is None:
+            return dict(self.commands)
+
+        def stop(body: dict[str, Any]) -> str:
+            on_stop()
+            return "Stopping the cluster."
+
+        return {**self.commands, "stop": stop}
 
     # The thread.
 

@@ -3,6 +3,7 @@
 RAYBOOK_NONINTERACTIVE=1   plain text, once at the start and once at the end: for CI and for running notebooks headless
 RAYBOOK_PANEL_HZ=2         fewer updates on a slow link (at most 4 a second)
 RAYBOOK_AUTO_PANELS=0      no panel but those asked for
+RAYBOOK_RICH_VIEW=0        plain ipywidgets under cells: for front ends that cannot load an anywidget's code
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Preferences:
     interactive: bool = True
     ticks_per_s: float = TICKS_PER_S_MAX
     auto_panels: bool = True
+    rich_view: bool = True
 
     @property
     def period_ms(self) -> float:
@@ -41,4 +43,5 @@ def read_preferences(environ: Mapping[str, str]) -> Preferences:
         interactive=environ.get("RAYBOOK_NONINTERACTIVE", "").lower() in FALSE_WORDS,
         ticks_per_s=min(TICKS_PER_S_MAX, max(TICKS_PER_S_MIN, wanted)),
         auto_panels=environ.get("RAYBOOK_AUTO_PANELS", "1").lower() not in FALSE_WORDS,
+        rich_view=environ.get("RAYBOOK_RICH_VIEW", "1").lower() not in FALSE_WORDS,
     )

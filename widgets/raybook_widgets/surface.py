@@ -1,7 +1,7 @@
-"""Surfaces: the three ways a panel can be on a page. Widgets where ipywidgets is installed, HTML replaced in place
-where it is not, plain text where nobody watches.
+"""Surfaces: one panel on a page. The core of the front end where anywidget is, ipywidgets' HTML where only those are,
+replaced HTML where neither is, text where nobody watches.
 
-A surface knows how to show sections of markup; it decides nothing about what is in them or when.
+A surface is handed views and sends what changed; it decides nothing about what is in them or when.
 """
 
 from __future__ import annotations
@@ -9,9 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from raybook.observe import PanelFilter, PanelStream, View, state_of_view
+from raybook_widgets.render import render_section
+from raybook_widgets.stop_button import StopButton
 from raybook_widgets.style import STYLE_ELEMENT
+from raybook_widgets.subject import Subject
 
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
+STATE_BYTES_MAX = 28 * 1024
+"""Of a state message; with its envelope and the odd last row it stays below 32 KiB (NOTEBOOK.md §4.2)."""
 
 
 class Surface(Protocol):
@@ -20,8 +26,8 @@ class Surface(Protocol):
     def mime_bundle(self) -> dict[str, Any]:
         """What is added to the panel's text and HTML when it is first displayed."""
 
-    def update(self, section: str, markup: str) -> None:
-        """Replace one section: one message."""
+    def update(self, view: View) -> int:
+        """Send what changed. Returns how many messages that took."""
 
     def note_busy(self, busy: bool) -> None:
         """A cell runs, so buttons may have to wait."""
@@ -30,14 +36,90 @@ class Surface(Protocol):
         """The panel is final; release what it holds in the kernel."""
 
 
+class ViewSurface:
+    """The front end's core in an anywidget, fed by snapshot and deltas. Raises ImportError when anywidget is not installed
+    or this install has no built view. hand_on: lets the panels' thread do something."""
+
+    def __init__(self, subject: Subject, hand_on: Callable[[Callable[[], None]], None]) -> None:
+        from raybook_widgets.view_widget import ViewWidget, is_built  # Optional: without it panels are ipywidgets.
+
+        if not is_built():
+            raise ImportError("raybook was installed without its built view.")
+        self._subject = subject
+        self._hand_on = hand_on
+        self._wanted = PanelFilter(experiment_id=subject.run_id)
+        self._stream = PanelStream("overview", bytes_max=STATE_BYTES_MAX)
+        self._last: View | None = None
+        self._widget = ViewWidget(self._hear, commands=sorted(subject.commands), **subject.as_traits())
+
+    def mime_bundle(self) -> dict[str, Any]:
+        """The widget, for front ends that know widgets."""
+        return {WIDGET_MIME: {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}}
+
+    def update(self, view: View) -> int:
+        """One comm message; it leaves at once, also while the main thread is busy. What does not fit comes next time."""
+        self._last = view
+        message = self._stream.message_of(state_of_view("overview", view, self._wanted))
+        if message is None:
+            return 0
+        self._widget.tell(message)
+        return 1
+
+    def note_busy(self, busy: bool) -> None:
+        """The view's buttons find out by themselves."""
+        self._widget.route_by_header()
+
+    def close(self) -> None:
+        """Close the model; the page shows the final HTML instead."""
+        self._widget.close()
+
+    def _hear(self, content: dict[str, Any]) -> None:
+        if content.get("op") == "snapshot":
+            self._hand_on(self._start_over)
+        elif content.get("op") == "command":
+            self._hand_on(lambda: self._act(content))
+
+    def _start_over(self) -> None:
+        self._stream.start_over()
+        if self._last is not None:
+            self.update(self._last)
+
+    def _act(self, content: dict[str, Any]) -> None:
+        command = self._subject.commands.get(str(content.get("name")))
+        ok, said = False, "This kernel cannot do that."
+        if command is not None:
+            try:
+                ok, said = True, command(dict(content.get("body") or {}))
+            except Exception as error:  # noqa: BLE001 - whatever went wrong is told to the person who pressed the button.
+                said = f"{type(error).__name__}: {error}"
+        self._widget.tell({"op": "said", "id": content.get("id"), "ok": ok, "said": said})
+
+
+class _Markups:
+    """The sections of a view as markup, and which of them changed."""
+
+    def __init__(self, sections: tuple[str, ...], view: View) -> None:
+        self.now = {section: render_section(section, view) for section in sections}
+
+    def changed(self, view: View) -> list[str]:
+        found = []
+        for section, before in self.now.items():
+            markup = render_section(section, view)
+            if markup != before:
+                self.now[section] = markup
+                found.append(section)
+        return found
+
+
 class WidgetSurface:
     """One ``ipywidgets.HTML`` for each section, stacked in a card, with a button where there is something to do.
     Raises ImportError when ipywidgets is not installed."""
 
-    def __init__(self, markups: dict[str, str], on_stop: Callable[[], None] | None) -> None:
+    def __init__(self, sections: tuple[str, ...], view: View, on_stop: Callable[[], None] | None) -> None:
         import ipywidgets  # Optional: without it panels are HTML.
 
-        self._sections = {section: ipywidgets.HTML(value=markup) for section, markup in markups.items()}
+        self._markups = _Markups(sections, view)
+        self._sections = {section: ipywidgets.HTML(value=markup) for section, markup in self._markups.now.items()}
         self._style = ipywidgets.HTML(value=STYLE_ELEMENT, layout=ipywidgets.Layout(display="none"))
         rows: list[Any] = list(self._sections.values())
         self._stop_button = StopButton(on_stop) if on_stop and "cluster" in self._sections else None
@@ -52,9 +134,12 @@ class WidgetSurface:
         """The widget, for front ends that know widgets."""
         return {WIDGET_MIME: {"version_major": 2, "version_minor": 0, "model_id": self._box.model_id}}
 
-    def update(self, section: str, markup: str) -> None:
-        """One comm message; it leaves at once, also while the main thread is busy."""
-        self._sections[section].value = markup
+    def update(self, view: View) -> int:
+        """One comm message for a changed section; it leaves at once, also while the main thread is busy."""
+        changed = self._markups.changed(view)
+        for section in changed:
+            self._sections[section].value = self._markups.now[section]
+        return len(changed)
 
     def note_busy(self, busy: bool) -> None:
         """Say on the button that it may have to wait."""
@@ -69,62 +154,23 @@ class WidgetSurface:
             widget.close()
 
 
-class StopButton:
-    """Stops the cluster on the second click within a few seconds. Best effort: a front end without subshells delivers
-    the click only when the cell has ended, and the button says so."""
-
-    IDLE, BUSY, ASKING, STOPPING = "Stop cluster", "Stop (kernel busy)", "Click again to stop", "Stopping…"
-    BUSY_HINT = "A cell is running: this click may have to wait until it ends. Interrupt the kernel to be sure."
-    IDLE_HINT = "End this cluster with everything that runs on it"
-
-    def __init__(self, on_stop: Callable[[], None]) -> None:
-        import ipywidgets
-
-        self._on_stop = on_stop
-        self.widget = ipywidgets.Button(description=self.IDLE, tooltip=self.IDLE_HINT)
-        self.widget.add_class("raybook-button")
-        self.widget.on_click(self._clicked)
-        self._route_clicks_by_header()
-
-    def note_busy(self, busy: bool) -> None:
-        """Change the hint (one message when it changes)."""
-        if self.widget.disabled:
-            return
-        self.widget.tooltip = self.BUSY_HINT if busy else self.IDLE_HINT
-        if self.widget.description != self.ASKING:
-            self.widget.description = self.BUSY if busy else self.IDLE
-        self._route_clicks_by_header()
-
-    def _clicked(self, button: Any) -> None:
-        if button.description != self.ASKING:
-            button.description = self.ASKING
-            return
-        button.description, button.disabled = self.STOPPING, True
-        self._on_stop()
-
-    def _route_clicks_by_header(self) -> None:
-        """ipykernel 7.4 sends a click to the shell that last published on the comm: the busy main one. Without that
-        route it follows the front end's own choice, a subshell that is free (measured: NOTEBOOK.md §4.1)."""
-        comm = self.widget.comm
-        if getattr(comm, "_reply_subshell_for", None) is not None:
-            comm._reply_subshell_for = None
-
-
 class HtmlSurface:
     """The whole panel as ``text/html``, replaced in place. For kernels without ipywidgets."""
 
-    def __init__(self, markups: dict[str, str], replace: Callable[[str], None]) -> None:
-        self._markups = dict(markups)
+    def __init__(self, sections: tuple[str, ...], view: View, replace: Callable[[str], None]) -> None:
+        self._markups = _Markups(sections, view)
         self._replace = replace
 
     def mime_bundle(self) -> dict[str, Any]:
         """Nothing beyond the HTML that every panel carries."""
         return {}
 
-    def update(self, section: str, markup: str) -> None:
+    def update(self, view: View) -> int:
         """One update_display_data message with the whole card."""
-        self._markups[section] = markup
-        self._replace(STYLE_ELEMENT + f'<div class="raybook-card">{"".join(self._markups.values())}</div>')
+        if not self._markups.changed(view):
+            return 0
+        self._replace(STYLE_ELEMENT + f'<div class="raybook-card">{"".join(self._markups.now.values())}</div>')
+        return 1
 
     def note_busy(self, busy: bool) -> None:
         """No buttons here."""
@@ -140,8 +186,9 @@ class TextSurface:
         """Nothing beyond the text."""
         return {}
 
-    def update(self, section: str, markup: str) -> None:
+    def update(self, view: View) -> int:
         """Not shown until the end."""
+        return 0
 
     def note_busy(self, busy: bool) -> None:
         """No buttons here."""

@@ -6,8 +6,8 @@
  */
 import { Child, h, patch, VNode } from './dom.js';
 import { IContext, IOptions, IPanel } from './panel.js';
-import { PANELS } from './panels/index.js';
 import { PanelName } from './schema.js';
+import { SECTIONS } from './sections/index.js';
 import { CommandName, ICommands, IFailure, IFilter, ISource, ISubscription } from './source.js';
 import { PanelState } from './state.js';
 import { wearStyle } from './style.js';
@@ -17,34 +17,24 @@ const REFILTER_MS = 300;
 const SAID_MS = 8_000;
 
 interface ISection {
-  name: PanelName;
+  name: string;
   panel: IPanel<object>;
   ui: object;
 }
 
-/** One panel with everything it has: what a pane of JupyterLab shows. */
-export function mountPanel(
-  name: PanelName,
-  element: HTMLElement,
-  source: ISource,
-  commands: ICommands,
-  options: IOptions = {}
-): () => void {
-  return new View(element, [name], name, source, commands, options).dispose;
-}
-
-/** Panels in a few rows each, stacked in a card that stands under a cell. */
+/** Sections in a few rows each, stacked in a card that stands under a cell. Names that are none are left out. */
 export function mountCard(
-  names: PanelName[],
+  names: string[],
   element: HTMLElement,
   source: ISource,
   commands: ICommands,
   options: IOptions = {}
 ): () => void {
-  return new View(element, names, 'overview', source, commands, { ...options, compact: true }).dispose;
+  const sections = names.flatMap(name => (name in SECTIONS ? [{ name, panel: SECTIONS[name] }] : []));
+  return new View(element, sections, 'overview', source, commands, { ...options, compact: true }).dispose;
 }
 
-class View {
+export class View {
   private _state = new PanelState();
   private readonly _sections: ISection[];
   private readonly _subscription: ISubscription;
@@ -60,13 +50,13 @@ class View {
 
   constructor(
     private readonly _element: HTMLElement,
-    names: PanelName[],
+    sections: { name: string; panel: IPanel<object> }[],
     subscribed: PanelName,
     private readonly _source: ISource,
     private readonly _commands: ICommands,
     private readonly _options: IOptions
   ) {
-    this._sections = names.map(name => ({ name, panel: PANELS[name], ui: PANELS[name].begin(_options) }));
+    this._sections = sections.map(section => ({ ...section, ui: section.panel.begin(_options) }));
     wearStyle(_element);
     _element.classList.add('raybook-view');
     _element.classList.toggle('raybook-card', _options.compact === true);
@@ -132,8 +122,7 @@ class View {
     for (const section of this._sections) {
       const content = this._state.isEmpty ? [] : this._content(section);
       if (content.some(Boolean)) {
-        const name = section.name === 'overview' && this._options.compact ? 'cluster' : section.name;
-        drawn.push(h('div', { key: section.name, class: 'raybook-panel', 'data-panel': name }, content));
+        drawn.push(h('div', { key: section.name, class: 'raybook-panel', 'data-panel': section.name }, content));
       }
     }
     patch(this._element, [...drawn, this._footer(drawn.length === 0)]);
@@ -141,9 +130,7 @@ class View {
   }
 
   private _content(section: ISection): Child[] {
-    const { panel } = section;
-    const draw = this._options.compact ? (panel.drawCompact ?? panel.draw) : panel.draw;
-    return draw(this._context(section));
+    return section.panel.draw(this._context(section));
   }
 
   private _context(section: ISection): IContext<object> {

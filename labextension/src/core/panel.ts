@@ -11,8 +11,9 @@ export interface IOptions {
   runId?: string;
   /** Under a cell: sums and a few rows, no filters. */
   compact?: boolean;
-  /** The notebook cell that this view stands under. */
+  /** The notebook cell that this view stands under, "In[3]", and the kernel that ran it. */
   cellId?: string;
+  kernelId?: string;
 }
 
 export interface IContext<U> {
@@ -37,6 +38,4 @@ export interface IPanel<U = object> {
   filter?(ui: U): IFilter;
   /** [] for nothing to show. */
   draw(context: IContext<U>): Child[];
-  /** The same in a few rows, for a card under a cell; `draw` when left out. */
-  drawCompact?(context: IContext<U>): Child[];
 }

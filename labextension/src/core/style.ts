@@ -37,7 +37,6 @@ font-size:var(--jp-ui-font-size1,13px);line-height:1.45;font-variant-numeric:tab
 .raybook-view .rb-chip::before{content:"";width:.55em;height:.55em;border-radius:50%;background:currentColor;flex:none}
 .raybook-view .rb-chip b{font-weight:400;color:var(--rb-ink)}
 .raybook-view .rb-badge{border:1px solid var(--rb-warn);color:var(--rb-warn);border-radius:8px;padding:0 6px;margin-left:6px;font-size:.85em}
-.raybook-view .rb-badge.rb-quiet{border-color:var(--rb-line);color:var(--rb-dim)}
 .raybook-view .rb-scroll{overflow-x:auto}
 .raybook-view.raybook-view table.rb-table{border-collapse:collapse;width:100%;margin:0;font-size:1em;border:0;color:inherit;table-layout:auto}
 .raybook-view.raybook-view .rb-table th{font-weight:400;color:var(--rb-dim);text-align:left;padding:1px 1.1em 2px 0;border:0;font-size:.92em;white-space:nowrap;background:none}
@@ -54,7 +53,6 @@ font-size:var(--jp-ui-font-size1,13px);line-height:1.45;font-variant-numeric:tab
 .raybook-view .rb-progress{margin:2px 0 5px}
 .raybook-view .rb-tools{display:flex;flex-wrap:wrap;gap:8px;align-items:center;margin:6px 0}
 .raybook-view .rb-field{background:var(--jp-input-background,Field);color:var(--rb-ink);border:1px solid var(--rb-line);border-radius:3px;height:24px;padding:0 6px;font:inherit;min-width:0}
-.raybook-view input.rb-field[type=search]{width:220px}.raybook-view .rb-narrow{width:90px}
 .raybook-view .rb-button{background:transparent;border:1px solid var(--rb-line);border-radius:4px;color:var(--rb-ink);font:inherit;font-size:.92em;height:22px;line-height:20px;padding:0 8px;cursor:pointer;white-space:nowrap}
 .raybook-view .rb-button:hover:not(:disabled),.raybook-view .rb-button[aria-pressed=true]{background:var(--rb-track)}
 .raybook-view .rb-button:disabled{color:var(--rb-dim);cursor:default}
@@ -63,6 +61,16 @@ font-size:var(--jp-ui-font-size1,13px);line-height:1.45;font-variant-numeric:tab
 .raybook-view .rb-link{color:var(--jp-content-link-color,LinkText);font-size:.92em}
 .raybook-view .rb-link:hover,.raybook-view .rb-sort:hover{text-decoration:underline}
 .raybook-view button:focus-visible,.raybook-view .rb-field:focus-visible,.raybook-view .rb-list:focus-visible{outline:2px solid var(--rb-run);outline-offset:1px}
+.raybook-view .rb-form{display:flex;flex-wrap:wrap;gap:8px;align-items:end;padding:6px 8px;margin:4px 0;border:1px solid var(--rb-line);border-radius:4px}
+.raybook-view .rb-form label{display:flex;flex-direction:column}.raybook-view .rb-form .rb-field{width:110px}
+.raybook-view .rb-foot{padding:3px 14px 6px;font-size:.92em;display:flex;gap:1em}.raybook-view .rb-none{padding:0;height:0;overflow:hidden}
+@media (prefers-reduced-motion:no-preference){.raybook-view .rb-bar i{transition:width .2s linear}}
+`;
+
+/** What only panes need. */
+export const PANE_STYLE = `
+.raybook-view .rb-badge.rb-quiet{border-color:var(--rb-line);color:var(--rb-dim)}
+.raybook-view input.rb-field[type=search]{width:220px}.raybook-view .rb-narrow{width:90px}
 .raybook-view .rb-list{height:min(60vh,460px);overflow:auto;border:1px solid var(--rb-line);border-radius:4px;overflow-anchor:none}
 .raybook-view .rb-row{display:grid;column-gap:1em;align-items:center;padding:0 8px;white-space:nowrap}
 .raybook-view .rb-task{height:22px;grid-template-columns:minmax(8em,2fr) 8em 6em 6em minmax(4em,3fr) minmax(0,8em)}
@@ -92,22 +100,16 @@ font-size:var(--jp-ui-font-size1,13px);line-height:1.45;font-variant-numeric:tab
 .raybook-view .rb-parallel text{fill:var(--rb-ink);font-size:10px}.raybook-view .rb-parallel .rb-tick{fill:var(--rb-dim);font-size:9px}
 .raybook-view .rb-axis-line{stroke:var(--rb-line)}.raybook-view .rb-axis-hit{fill:transparent;cursor:ns-resize;touch-action:none}
 .raybook-view .rb-brush{fill:var(--rb-run);opacity:.35}
-.raybook-view .rb-form{display:flex;flex-wrap:wrap;gap:8px;align-items:end;padding:6px 8px;margin:4px 0;border:1px solid var(--rb-line);border-radius:4px}
-.raybook-view .rb-form label{display:flex;flex-direction:column}.raybook-view .rb-form .rb-field{width:110px}
-.raybook-view .rb-foot{padding:3px 14px 6px;font-size:.92em;display:flex;gap:1em}.raybook-view .rb-none{padding:0;height:0;overflow:hidden}
-@media (prefers-reduced-motion:no-preference){.raybook-view .rb-bar i{transition:width .2s linear}}
 `;
 
-const ID = 'raybook-style';
-
 /** Put the sheet into the document (or the shadow tree) that the element is in, once. */
-export function wearStyle(element: HTMLElement): void {
+export function wearStyle(element: HTMLElement, style = STYLE, id = 'raybook-style'): void {
   const root = element.getRootNode();
   const place: ParentNode & Node = root.nodeType === 11 ? (root as ShadowRoot) : element.ownerDocument.head;
-  if (place.querySelector(`#${ID}`) === null) {
+  if (place.querySelector(`#${id}`) === null) {
     const sheet = element.ownerDocument.createElement('style');
-    sheet.id = ID;
-    sheet.textContent = STYLE;
+    sheet.id = id;
+    sheet.textContent = style;
     place.appendChild(sheet);
   }
 }

@@ -40,7 +40,11 @@ export class StartForm extends Widget implements Dialog.IBodyWidget<IStart> {
       input.min = '0';
       input.placeholder = 'all';
     }
-XX, this._spec),
+    this._idle.name = 'idle_minutes';
+    this._idle.min = '0';
+    this._idle.placeholder = 'stay';
+    this.node.append(
+      labelled('Environment of', this._spec),
       labelled('Name', this._name),
       labelled('CPUs', this._cpus),
       labelled('GPUs', this._gpus),

@@ -89,6 +89,14 @@ export class Notebooks {
     return true;
   }
 
+  /** The cells of the notebook that is looked at. */
+  cells(): { node: HTMLElement; prompt: number | '*' | null }[] {
+    return (this.current === null ? [] : this._content(this.current).widgets).map(({ node, model }) => {
+      const text = node.querySelector('.jp-InputPrompt')?.textContent ?? '';
+      return { node, prompt: text.includes('*') ? '*' : (model.executionCount ?? null) };
+    });
+  }
+
   /** Show the cell that is called `In[3]`. */
   revealCell(cell: string): void {
     const notebook = this.current;

@@ -10,6 +10,7 @@ import { ChipExtension } from '../panels/chip';
 import { IClusterRecord } from '../state/describe';
 import { Actions } from './actions';
 import { clusterIcon } from './icon';
+import { Gutter } from './gutter';
 import { Notebooks } from './notebooks';
 import { Pane } from './pane';
 import { RaybookServer } from './server';
@@ -36,6 +37,7 @@ export const labPlugin: JupyterFrontEndPlugin<void> = {
     const actions = new Actions(server, notebooks, serviceManager.kernelspecs);
     const tracker = new WidgetTracker<MainAreaWidget<Pane>>({ namespace: 'raybook-panes' });
 
+    let last: MainAreaWidget<Pane> | undefined;
     const open = (name: PanelName, cluster: string): MainAreaWidget<Pane> => {
       const id = `raybook-${name}-${cluster || 'current'}`;
       const known = tracker.find(widget => widget.id === id);
@@ -47,7 +49,8 @@ export const labPlugin: JupyterFrontEndPlugin<void> = {
       widget.id = id;
       widget.title.closable = true;
       // The first pane goes beside the notebook, further ones are tabs there. Notebook 7 has no room for a second document.
-      const beside = tracker.find(each => each.isAttached);
+      const beside = last?.isAttached ? last : tracker.find(each => each.isAttached);
+      last = widget;
       const place = beside ? { mode: 'tab-after' as const, ref: beside.id } : { mode: 'split-right' as const };
       shell.add(widget, labShell === null ? 'right' : 'main', place);
       shell.activateById(id);
@@ -109,6 +112,9 @@ export const labPlugin: JupyterFrontEndPlugin<void> = {
 
     // Last, because it waits: what can be drawn is drawn by now.
     const settings = registry === null ? null : await registry.load(PLUGIN_ID).catch(() => null);
+    if ((settings?.composite.cellStatus as boolean | undefined) ?? true) {
+      new Gutter(server, notebooks);
+    }
     const pollIntervalMs = (settings?.composite.pollIntervalMs as number | undefined) ?? 2000;
     app.docRegistry.addWidgetExtension(
       'Notebook',

@@ -8,8 +8,9 @@ import { IDisposable } from '@lumino/disposable';
 import { Poll } from '@lumino/polling';
 import { ISignal, Signal } from '@lumino/signaling';
 
-import { HttpCommands, IAnswer, ICommands, ISource, IWire, Socket } from '../core/index.js';
+import { HttpCommands, IAnswer, ICommands, ISource, Socket } from '../core/index.js';
 import { IClusterRecord } from '../state/describe';
+import { linkOf } from '../state/link';
 
 /** The longest pause between two looks while the server does not answer. */
 const BACKOFF_MS_MAX = 15_000;
@@ -36,7 +37,8 @@ export class RaybookServer implements IDisposable {
     readonly settings: ServerConnection.ISettings,
     intervalMs: number
   ) {
-    this.socket = new Socket(() => this._connect());
+    // The page's one WebSocket: views under cells use it, too.
+    this.socket = linkOf(settings).socket;
     this._poll = new Poll({
       auto: true,
       name: 'raybook:clusters',
@@ -96,12 +98,6 @@ export class RaybookServer implements IDisposable {
 
   private _url(path: string): string {
     return URLExt.join(this.settings.baseUrl, 'raybook', path);
-  }
-
-  private _connect(): IWire {
-    const { wsUrl, token, appendToken } = this.settings;
-    const query = appendToken && token ? `?token=${encodeURIComponent(token)}` : '';
-    return new this.settings.WebSocket(URLExt.join(wsUrl, 'raybook', 'ws') + query) as unknown as IWire;
   }
 
   private async _look(): Promise<void> {

@@ -28,6 +28,8 @@ from raybook.protocol.messages.gcs import DrainNode, DrainNodeReply, ListNodes, 
 LEAVE_S = 30
 """What runs on a node that is scaled away has so long to end."""
 LOOK_S = 0.05
+LISTENS_S = 10.0
+"""A head that was started on this machine listens to other nodes within this."""
 SETTLE_S = 5.0
 """From the deadline on, until the cluster has noticed."""
 PARALLEL_STARTS_MAX = 8
@@ -166,7 +168,13 @@ def _record_for_joining(nodes: list[NodeInfo]) -> ClusterRecord:
             "`%ray_cluster start --nodes 2`, or `raybook start --head`."
         )
     folder = started_engine().session_dir
-    record = next((known for known in local_cluster.list_clusters() if known.session_dir == folder), None)
+    deadline = time.monotonic() + LISTENS_S
+    while True:
+        record = next((known for known in local_cluster.list_clusters() if known.session_dir == folder), None)
+        if (record is not None and record.address) or not Path(folder).exists() or time.monotonic() > deadline:
+            break
+        # The head of a notebook listens to other nodes a moment after it serves its own.
+        time.sleep(LOOK_S)
     if record is None or not record.address or not Path(record.token_file).exists():
         raise RuntimeError(
             "This cluster is not of this machine: start nodes where it is, with `raybook start --address`."

@@ -25,7 +25,7 @@ from raybook.observe.format import (
 )
 from raybook.observe.history import Curve, Rates
 from raybook.observe.mirror import Mirror, Tables
-from raybook.observe.panels import PANELS, PanelFilter, PanelState, PanelStream, panel_state
+from raybook.observe.panels import PANELS, PanelFilter, PanelState, PanelStream, panel_state, state_of_view
 from raybook.observe.schema import (
     VIEW_SCHEMA_VERSION,
     ActorRow,
@@ -104,6 +104,7 @@ __all__ = [
     "resource_text",
     "scaling_lines",
     "shortened",
+    "state_of_view",
     "task_parts",
     "view_text",
 ]

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from raybook.base.facts import TASK_RUNNING
 from raybook.observe.logs import recent_lines
 from raybook.observe.schema import ActorRow, LogRow, TaskRow, View
 from raybook.observe.subscribe import Feed
@@ -89,19 +90,32 @@ def panel_state(panel: str, feed: Feed, wanted: PanelFilter) -> PanelState:
     caps = recipe.caps
     if wanted.rows_max > 0:
         caps = Caps(*(min(getattr(caps, name), wanted.rows_max) for name in Caps.__struct_fields__))
-    view = feed.view(caps)
+    lines = recent_lines(feed.fact_tables(), LOG_LINES_MAX) if "logs" in recipe.tables else []
+    return state_of_view(panel, feed.view(caps), wanted, lines)
+
+
+def state_of_view(panel: str, view: View, wanted: PanelFilter, lines: list[LogRow] | None = None) -> PanelState:
+    """What a panel shows of a view that is there already. Cost: O(rows)."""
+    recipe = _RECIPES[panel]
     if wanted.experiment_id:
         view = view.with_only_experiment(wanted.experiment_id)
     rows: dict[str, list[Any]] = {name: getattr(view, name) for name in recipe.tables if hasattr(view, name)}
     if "experiments" in rows:
         rows["experiments"] = [msgspec.structs.replace(row, trials=[]) for row in view.experiments]
         rows["trials"] = [trial for experiment in view.experiments for trial in experiment.trials]
-    if "logs" in recipe.tables:
-        rows["logs"] = recent_lines(feed.fact_tables(), LOG_LINES_MAX)
+    if "tasks" in rows:
+        # How long a task has run by now is told by its start; as a number it would be news at every look.
+        rows["tasks"] = [_without_age(row) if row.state == TASK_RUNNING else row for row in view.tasks]
+    if lines:
+        rows["logs"] = lines
     tables = {
         name: {TABLE_KEYS[name](row): row for row in found if _is_wanted(row, wanted)} for name, found in rows.items()
     }
     return PanelState(_values(view, recipe), tables)
+
+
+def _without_age(row: TaskRow) -> TaskRow:
+    return msgspec.structs.replace(row, duration_ms=None)
 
 
 def _values(view: View, recipe: _Recipe) -> dict[str, Any]:
@@ -159,6 +173,14 @@ class PanelStream:
         self._seen = seen
         state = panel_state(self.panel, feed, self.wanted)
         self._moving = _is_moving(state)
+        return self.message_of(state, now_ms)
+
+    def start_over(self) -> None:
+        """The reader has nothing any more: the next message is a snapshot."""
+        self._version, self._seen, self._sent = 0, None, PanelState({}, {})
+
+    def message_of(self, state: PanelState, now_ms: float | None = None) -> dict[str, Any] | None:
+        """The next message for a reader who should know this state; as ``message``."""
         body = self._difference(state)
         if self._version and not any(body[name] for name in ("values", "tables", "gone")):
             return None

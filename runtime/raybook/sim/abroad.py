@@ -57,6 +57,7 @@ class Abroad:
         self.watch.is_waiting = self.machine.is_waiting
         self.watch.on_view = lambda: self.decide(so.ViewChanged())
         self.watch.on_dead = self._node_died
+        self.watch.on_draining = self._node_drains
 
     def start(self) -> None:
         """Look at the nodes from now on."""
@@ -84,6 +85,16 @@ class Abroad:
         return self.neighbours.send(node_id, message)
 
     # Ends and cuts
+
+    def _node_drains(self, node_id: bytes) -> None:
+        self.machine.is_draining = self.machine.is_draining or node_id == self.place
+        for client in self.node.clients.values():
+            client.port.send(rm.NodeDraining(node_id))
+
+    def welcome(self, client: Client) -> None:
+        """A new client hears what the others know."""
+        for node_id in self.view.draining:
+            client.port.send(rm.NodeDraining(node_id))
 
     def _node_died(self, died: NodeDied) -> None:
         node_id = died.node_id
@@ -155,7 +166,7 @@ class Abroad:
             node_id, _ = self._leases.pop(message.lease_id, (b"", b""))
         elif isinstance(message, FOR_STORES):
             node_id = message.node_id if message.node_id != self.place else b""
-        elif isinstance(message, (rm.FetchObject, rm.DropCopies, rm.CopiesRecalled)):
+        elif isinstance(message, (rm.FetchObject, rm.TakeObject, rm.DropCopies, rm.CopiesRecalled)):
             self.transfers.heard(client_id, message)
             return True
         else:

@@ -12,6 +12,7 @@ And where there are several nodes:
     lone D        a node is cut off from the GCS for so long; longer than the health check allows: it is held for dead
     split D       a node is cut off from everybody
     lose N        connection number N between two nodes breaks; both ends live
+    drain N       node number N is asked to leave within five seconds, and another one joins
     jump D        the GCS's clock jumps ahead by D milliseconds
 Knows nothing of machines.
 """
@@ -48,8 +49,10 @@ class Fault(NamedTuple):
 Schedule = tuple[Fault, ...]
 NO_FAULTS: Schedule = ()
 KINDS = ("crash", "owner", "gcs", "slow", "forks")
-NODE_KINDS = ("node", "part", "lone", "split", "lose", "jump")
+NODE_KINDS = ("node", "part", "lone", "split", "lose", "jump", "drain")
 """Drawn where there are several nodes."""
+DRAIN_MS = 5_000
+"""A node with a driver leaves only then."""
 SPANS = ("gcs", "part", "lone", "split")
 """Those that last for ``amount`` milliseconds."""
 ALL_KINDS = (*KINDS, *NODE_KINDS, "kill")
@@ -72,7 +75,7 @@ def draw_schedule(seed: int, span_ms: int, kinds: tuple[str, ...] = KINDS) -> Sc
             amount = rng.choice((0.1, 0.5))
         elif kind in ("part", "lone", "split", "jump"):
             amount = rng.choice((50, 300, 1_000, 4_000))
-        elif kind in ("node", "kill", "lose"):
+        elif kind in ("node", "kill", "lose", "drain"):
             amount = rng.randrange(1_000)
         faults.append(Fault(int(span_ms * rng.random() ** 2), kind, amount))
     return tuple(sorted(faults))
@@ -120,6 +123,7 @@ class Faults:
             "lone": lambda amount: self._alone(amount, [GCS_PLACE]),
             "split": lambda amount: self._alone(amount, [GCS_PLACE, *self._world.nodes]),
             "lose": self._lose,
+            "drain": self._drain,
             "jump": self._jump,
         }
         self.is_disturbed = False
@@ -197,6 +201,12 @@ class Faults:
         if nodes:
             self._world.add_node()
             nodes[int(ordinal) % len(nodes)].stop("a fault of the schedule")
+
+    def _drain(self, ordinal: float) -> None:
+        nodes = self._mortal()
+        if nodes:
+            self._world.add_node()
+            self._world.gcs.drain(nodes[int(ordinal) % len(nodes)].node_id, DRAIN_MS)
 
     def _part(self, span_ms: float) -> None:
         if len(self._world.nodes) > 1:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from raybook.base.drains import PREEMPTION
 from raybook.base.facts import ACTOR_DEAD, GROUP_CREATED
 from raybook.base.specs import ActorSpec
 from raybook.base.strategies import group_target
@@ -55,6 +56,7 @@ class Gcs:
             "RegisterNode": self._register_node,
             "ReportNode": self._report_node,
             "WatchNodes": self._watch_nodes,
+            "UnregisterNode": lambda r: self._nodes_hear(node_table.NodeLeft(r.node_id, r.reason)),
             "RegisterJob": self._register_job,
             "FinishJob": self._finish_job,
             "OwnerGone": lambda r: self._actors_hear(actor_events.OwnerLost(r.client_id, r.reason)),
@@ -156,6 +158,8 @@ class Gcs:
         for effect in self.nodes.handle(events, self._now_ms()):
             if isinstance(effect, node_table.AnnounceJoined):
                 self._node_joined(effect.node)
+            elif isinstance(effect, node_table.AnnounceDraining):
+                self._node_drains(effect.node_id, effect.why)
             elif isinstance(effect, node_table.AnnounceReachable):
                 outbox = self._outboxes.get(effect.node_id)
                 if outbox is not None:
@@ -197,11 +201,31 @@ class Gcs:
                 world.timeline, service, world.network.latency_us, lambda: self._reaches(node_id),
                 lambda: self._nodes_hear(node_table.NodeUnreachable(node_id)),
             )  # fmt: skip
-        self._view.add(node_id, node.resources_total, node.resources_available, node.labels)
+        if not node.draining:
+            self._view.add(node_id, node.resources_total, node.resources_available, node.labels)
         self._node_rows[node_id] = _encode(node)
         self._feed.joined(node_id, node.resources_available)
         self._actors_hear(actor_events.NodeJoined(node_id))
         self.groups.room_changed(node_id)
+
+    def drain(self, node_id: bytes, deadline_ms: int) -> None:
+        """Somebody wants a node to leave."""
+        if self.is_up:
+            request = nm.DrainRaylet(PREEMPTION, "a fault of the schedule", deadline_ms)
+            self._send(node_id, "DrainRaylet", request, self._drain_answered)
+
+    def _drain_answered(self, node_id: bytes, request: Any, reply: Any) -> None:
+        if reply.accepted:
+            self._nodes_hear(node_table.NodeDraining(node_id, reply.draining))
+
+    def _node_drains(self, node_id: bytes, why: str) -> None:
+        drained = self.nodes.get(node_id)
+        assert drained is not None, "A node drains that is not in the table."
+        self._view.remove(node_id)
+        self._feed.joined(node_id, drained.resources_available)
+        self._node_rows[node_id] = _encode(drained)
+        self.groups.hear(group_events.GroupNodeLost(node_id, f"it drains ({why})"))
+        self._actors_hear(actor_events.NodeDraining(node_id, why))
 
     def _node_died(self, node_id: bytes, reason: str) -> None:
         self._world.note_node_dead(node_id, reason)
@@ -212,7 +236,8 @@ class Gcs:
         self._feed.died(node_id)
         self._node_rows.pop(node_id, None)
         self.groups.hear(group_events.GroupNodeLost(node_id, reason))
-        events: list[Any] = [actor_events.NodeLost(node_id, reason)]
+        known = self.nodes.get(node_id)
+        events: list[Any] = [actor_events.NodeLost(node_id, reason, known is not None and bool(known.draining))]
         for record in self._jobs.running():
             if record.job.driver.node_id == node_id:
                 self._end_job(record.job.job_id, "its node is gone.")

@@ -131,7 +131,7 @@ class GcsLink:
         return gm.RegisterNode(
             gm.NodeInfo(
                 node.node_id, f"tcp:{node.name}", resources_total=node.resources, resources_available=available,
-                labels=node.labels, gateway_address=node.gateway,
+                labels=node.labels, gateway_address=node.gateway, draining=node.drain.why,
             )
         )  # fmt: skip
 

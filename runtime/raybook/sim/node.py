@@ -24,6 +24,7 @@ from raybook.protocol.messages import gcs as gm
 from raybook.protocol.messages import raylet as rm
 from raybook.sim.abroad import Abroad
 from raybook.sim.arena import Arena
+from raybook.sim.drains import DrainService
 from raybook.sim.gcs_link import GcsLink
 from raybook.sim.network import TO_RAYLET, Port
 from raybook.sim.node_service import Followers, NodeService
@@ -91,6 +92,7 @@ class Node:
         self._timers: dict[int, Timer] = {}
         self.gcs = GcsLink(self)
         self.service = NodeService(self)
+        self.drain = DrainService(self)
         self.abroad = Abroad(self) if has_others else None
         self.followers = Followers(self)
         self._carry_out: dict[type, Callable[[Any], None]] = {
@@ -184,6 +186,7 @@ class Node:
     def _grant(self, effect: le.Grant) -> None:
         worker = self.clients[effect.worker]
         self.world.check.grants.granted(self, effect)
+        self.world.check.drains.granted(self, effect)
         self.send(effect.client, lease_granted(effect, worker.endpoint, worker.process.pid))
         if self.abroad is not None:
             self.abroad.granted(effect.client, effect.class_key)
@@ -202,6 +205,8 @@ class Node:
         self.clients[process.client_id] = client
         self._by_port[far] = client
         self.store.joined(process.client_id, process.name)
+        if self.abroad is not None:
+            self.abroad.welcome(client)
         if process.kind == "driver":
             self.gcs.tell("RegisterJob", gm.RegisterJob(process.job_id, process.me, process.pid))
 

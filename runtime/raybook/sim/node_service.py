@@ -16,6 +16,7 @@ from raybook.core.node.bundle_keeper import outdated
 from raybook.protocol.messages import gcs as gm
 from raybook.protocol.messages import node as nm
 from raybook.sim.calls import Away, Refusal
+from raybook.sim.drains import CALLS_ON_THEIR_WAY_US
 
 if TYPE_CHECKING:
     from raybook.sim.node import Node
@@ -38,6 +39,7 @@ class NodeService:
             "CommitBundles": self._commit_bundles,
             "ReturnBundles": self._return_bundles,
             "ActorChanged": self._actor_changed,
+            "DrainRaylet": lambda request: self._node.drain.requested(request),
         }
 
     def call(self, method: str, request: Any) -> Any:
@@ -48,6 +50,8 @@ class NodeService:
 
     def _place_actor(self, request: nm.PlaceActor) -> nm.PlaceActorReply:
         node = self._node
+        if node.drain.why:
+            return nm.PlaceActorReply(False, f"The node drains: {node.drain.why}.")
         wanted = le.wanted_by(request.spec)
         if node.leases.pools.missing_for_ever(wanted, group_target(request.spec.strategy)):
             return nm.PlaceActorReply(False, f"it lacks {missing(wanted, node.resources)}")
@@ -56,11 +60,18 @@ class NodeService:
 
     def _stop_actor(self, request: nm.StopActor) -> gm.Empty:
         stop = le.ActorCancelled(request.actor_id, request.incarnation, request.graceful, request.reason)
-        self._node.tell(self._node.leases, stop)
+        node = self._node
+        delay_us = CALLS_ON_THEIR_WAY_US if request.graceful and node.drain.why else 0
+        if delay_us:
+            node.world.timeline.after(delay_us, node.tell, node.leases, stop)
+        else:
+            node.tell(node.leases, stop)
         return gm.Empty()
 
     def _prepare_bundles(self, request: nm.PrepareBundles) -> nm.PrepareBundlesReply:
         node = self._node
+        if node.drain.why:
+            return nm.PrepareBundlesReply(False, f"The node drains: {node.drain.why}.")
         bundles = [(bundle.index, bundle.shape) for bundle in request.bundles]
         event = le.BundlesRequested(request.group_id, request.attempt, bundles, request.commit)
         node.tell(node.leases, event)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from raybook.core.node.node_view import Cursor, NodeDied, NodeView
+from raybook.core.node.node_view import Cursor, NodeDied, NodeDrains, NodeView
 from raybook.protocol.messages.gcs import WatchNodes
 from raybook.sim.calls import Refusal
 from raybook.sim.timeline import Timer
@@ -23,12 +23,13 @@ LOOK_SOON_US = 50_000
 
 
 class NodeWatch:
-    """on_view(), on_dead(died), is_waiting(): as the shell has them."""
+    """on_view(), on_dead(died), on_draining(node_id), is_waiting(): as the shell has them."""
 
     def __init__(self, node: Node) -> None:
         self.view = NodeView(node.world.config.health_check_timeout_ms)
         self.on_view: Callable[[], None] = lambda: None
         self.on_dead: Callable[[NodeDied], None] = lambda died: None
+        self.on_draining: Callable[[bytes], None] = lambda node_id: None
         self.is_waiting: Callable[[], bool] = lambda: False
         self._node = node
         self._timeline = node.world.timeline
@@ -92,4 +93,6 @@ class NodeWatch:
             has_news = True
             if isinstance(event, NodeDied) and self._node.is_alive:
                 self.on_dead(event)
+            elif isinstance(event, NodeDrains) and self._node.is_alive:
+                self.on_draining(event.node_id)
         return has_news

@@ -93,6 +93,7 @@ class Process:
         if node.abroad is not None:
             self.owner.recovery.is_on = True
             self.owner.leases.locality = Locality(node.node_id)
+            self.owner.evacuation.here = node.node_id
         self.ids = IdFactory(client_id)
         self.queue: deque[Any] = deque()
         self.regions = Regions(self.to_raylet, self.owner.pins.touches)

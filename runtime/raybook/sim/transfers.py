@@ -46,12 +46,20 @@ class Transfers:
         self._reclaims: list[sm.ReclaimQuery] = []
         self._recalls: dict[int, Any] = {}
         self._next_recall = 1
+        self._takes: dict[int, tuple[bytes, int]] = {}
+        self._next_take = 0
 
     # Readers
 
-    def heard(self, client_id: bytes, message: rm.FetchObject | rm.DropCopies | rm.CopiesRecalled) -> None:
-        """A client of this node wants a copy, or some no longer."""
-        if isinstance(message, rm.FetchObject):
+    def heard(
+        self, client_id: bytes, message: rm.FetchObject | rm.TakeObject | rm.DropCopies | rm.CopiesRecalled
+    ) -> None:
+        """A client of this node wants a copy, or some no longer; or an object of its own is to lie here."""
+        if isinstance(message, rm.TakeObject):
+            self._next_take -= 1
+            self._takes[self._next_take] = (message.object_id, message.location.size)
+            self._decide(pe.FetchWanted(client_id, self._next_take, message.object_id, message.location))
+        elif isinstance(message, rm.FetchObject):
             self._decide(pe.FetchWanted(client_id, message.request_id, message.object_id, message.location))
         elif isinstance(message, rm.DropCopies):
             self._decide(pe.CopiesDropped(client_id, message.object_ids))
@@ -82,6 +90,8 @@ class Transfers:
                 self._node.world.check.memory.copy_freed(self._node, effect.offset)
                 self._room.free(effect.offset)
             elif isinstance(effect, pe.FetchDelayed):
+                if effect.request_id < 0:
+                    continue
                 self._node.send(effect.client, rm.FetchDelayed(effect.request_id, effect.reason))
             elif isinstance(effect, pe.RecallCopies):
                 self._node.send(effect.client, rm.RecallCopies(effect.recall_id))
@@ -89,9 +99,21 @@ class Transfers:
                 self._timeline.after(0, self._room_answered, effect.recall_id)
             else:
                 assert isinstance(effect, pe.Fetched), f"nobody carries out a {type(effect).__name__}"
+                if effect.request_id < 0:
+                    self._taken(effect)
+                    continue
                 fetched = rm.ObjectFetched(effect.request_id, effect.offset, effect.reason, effect.code)
                 self._node.send(effect.client, fetched)
         self.machine.check_invariants()
+
+    def _taken(self, effect: pe.Fetched) -> None:
+        object_id, size = self._takes.pop(effect.request_id)
+        if effect.offset >= 0:
+            self._timeline.after(0, self._decide, pe.CopyTaken(object_id))
+            sealed = sm.Sealed(object_id, effect.client, effect.offset, size)
+            self._timeline.after(0, self._to_store, sealed)
+            self._node.world.ledger.count("object moved")
+        self._node.send(effect.client, rm.ObjectTaken(object_id, effect.offset, effect.reason))
 
     # Room
 
@@ -122,6 +144,10 @@ class Transfers:
         elif isinstance(message, sm.ExtentRefused):
             object_id, _ = self._requests.pop(message.request_id)
             self._decide(pe.RoomGranted(object_id, -1, message.text))
+        elif isinstance(message, sm.RegionsFreed):
+            for offset in message.offsets:
+                self._node.world.check.memory.copy_freed(self._node, offset)
+                self._room.free(offset)
         elif isinstance(message, sm.RecallIdle):
             self._give_room(message.bytes_wanted, sm.RecallAnswered(message.query_id))
         elif isinstance(message, sm.SpillWanted):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from raybook.base.config import Config
 from raybook.sim.bodies import Driver
+from raybook.sim.checkers.drains import Drains
 from raybook.sim.checkers.grants import Grants
 from raybook.sim.checkers.groups import Groups
 from raybook.sim.checkers.lineage import Lineage
@@ -74,6 +75,7 @@ class Checkers:
         self.groups = Groups(world)
         self.lives = Lives(world)
         self.lineage = Lineage(world)
+        self.drains = Drains(world)
 
     def after_gcs(self, gcs: Gcs) -> None:
         """The GCS has answered."""
@@ -221,7 +223,8 @@ class World:
 
     def note_node_dead(self, node_id: bytes, reason: str) -> None:
         """The GCS says so."""
-        if node_id in self.nodes and not self.faults.may_look_dead(node_id):
+        node = self.nodes.get(node_id)
+        if node is not None and not node.drain.why and not self.faults.may_look_dead(node_id):
             raise Violation("liveness", f"the GCS took the living node {node_id!r} for dead: {reason}")
         self.ledger.dead_nodes.setdefault(node_id, reason)
 

@@ -8,7 +8,6 @@ most every ``interval_ms``, and only those that changed. Knows nothing of who lo
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -95,7 +94,7 @@ class FactSource:
         ended = [self._row(row) for row in (*self._history, *self._recent())]
         self._history = []
         facts += ended
-        facts += self._open.facts(time.time_ns() // 1_000_000, [fact.key for fact in ended])
+        facts += self._open.facts(int(self._owner.wall_s * 1_000), [fact.key for fact in ended])
         if now_ms >= self._objects_due_ms:
             self._objects_due_ms = now_ms + OBJECTS_INTERVAL_MS
             facts += self._object_facts()

@@ -5,9 +5,9 @@
 import { h, VNode } from '../dom.js';
 import { countText, shortId } from '../format.js';
 import { IContext, IPanel } from '../panel.js';
-import { button, choice, IScroll, NO_SCROLL, note, searchField, span, virtualList } from '../parts.js';
+import { choice, IScroll, NO_SCROLL, searchField, virtualList } from '../lists.js';
+import { button, cellLink, note, span } from '../parts.js';
 import { ILogRow } from '../schema.js';
-import { cellLink } from './tasks.js';
 
 interface IUi {
   text: string;

@@ -5,10 +5,9 @@
 import { Child, h, VNode } from '../dom.js';
 import { amountsText, bytesPairText, countText, shortId } from '../format.js';
 import { IContext, IPanel } from '../panel.js';
-import { bar, button, chip, commandButton, head, note, span } from '../parts.js';
+import { bar, button, cellLink, chip, commandButton, head, note, span } from '../parts.js';
 import { IHolderRow, INodeRow } from '../schema.js';
-import { meter, scaling } from './overview.js';
-import { cellLink } from './tasks.js';
+import { meter, scaling } from '../sections/cluster.js';
 
 interface IUi {
   wanted: number | null;

@@ -4,10 +4,9 @@
 import { Child, h, VNode } from '../dom.js';
 import { bytesPairText, bytesText, countText, shortId } from '../format.js';
 import { IContext, IPanel } from '../panel.js';
-import { bar, columns, commandButton, head, note, span } from '../parts.js';
+import { cellLink, columns, commandButton, note, span } from '../parts.js';
 import { IObjectRow } from '../schema.js';
-import { PanelState } from '../state.js';
-import { cellLink } from './tasks.js';
+import { storeBar, summary } from '../sections/store_line.js';
 import { squarified } from './treemap.js';
 
 interface IUi {
@@ -22,10 +21,6 @@ const ROWS_MAX = 100;
 export const objects: IPanel<IUi> = {
   title: 'Object store',
   begin: () => ({ chosen: '' }),
-  drawCompact: context => {
-    const { store_total: total } = context.state.values;
-    return total.objects || total.used_bytes ? [summary(context.state)] : [];
-  },
   draw: context => {
     const rows = [...context.state.rows('objects')].sort((a, b) => b.size_bytes - a.size_bytes);
     const stores = context.state.rows('stores');
@@ -42,21 +37,6 @@ export const objects: IPanel<IUi> = {
     ];
   }
 };
-
-function storeBar(used: number, capacity: number): VNode {
-  const share = capacity > 0 ? used / capacity : 0;
-  return bar([{ tone: share > 0.9 ? 'bad' : share > 0.75 ? 'warn' : 'run', share, word: 'used' }], `${bytesPairText(used, capacity, ' of ')} used`);
-}
-
-function summary(state: PanelState): VNode {
-  const { store_total: total } = state.values;
-  return head(
-    'Objects',
-    storeBar(total.used_bytes, total.capacity_bytes),
-    span(bytesPairText(total.used_bytes, total.capacity_bytes, ' of '), 'rb-small'),
-    total.objects ? span(`in ${countText(total.objects)} ${total.objects === 1 ? 'object' : 'objects'}`, 'rb-dim rb-small') : null
-  );
-}
 
 /** Who keeps it alive, in words. */
 export function pinnedBy(row: IObjectRow): string {

@@ -84,11 +84,10 @@ export function parallel(
   trials: ITrialRow[],
   row: IExperimentRow,
   brush: IBrush | null,
-  onBrush: (brush: IBrush | null) => void,
-  compact: boolean
+  onBrush: (brush: IBrush | null) => void
 ): VNode | null {
   const axes = axesOf(trials);
-  if (axes.length < 3 || trials.length < 3 || compact) {
+  if (axes.length < 3 || trials.length < 3) {
     return null;
   }
   const step = (WIDTH - 100) / (axes.length - 1);

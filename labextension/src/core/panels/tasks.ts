@@ -2,11 +2,13 @@
  * Tasks: a bar for each function; below it every task that is known, as a table of which only what is in sight is drawn,
  * or as a timeline with a lane for each worker. Filters are applied here at once, and by the sender for what is not here.
  */
-import { Child, h, VNode } from '../dom.js';
-import { countText, durationText, rateText, shortId } from '../format.js';
+import { h, VNode } from '../dom.js';
+import { countText, durationText, shortId } from '../format.js';
 import { IContext, IPanel } from '../panel.js';
-import { bar, button, chip, choice, commandButton, head, IScroll, NO_SCROLL, note, searchField, span, virtualList } from '../parts.js';
-import { ITaskGroupRow, ITaskRow } from '../schema.js';
+import { button, cellLink, chip, commandButton, note, span } from '../parts.js';
+import { choice, IScroll, NO_SCROLL, searchField, virtualList } from '../lists.js';
+import { ITaskRow } from '../schema.js';
+import { taskGroups } from '../sections/task_groups.js';
 import { PanelState } from '../state.js';
 import { timeline } from './timeline.js';
 
@@ -33,14 +35,13 @@ export const tasks: IPanel<ITasksUi> = {
   title: 'Tasks',
   begin: () => ({ text: '', state: '', asTimeline: false, scroll: NO_SCROLL }),
   filter: ui => ({ text: ui.text, state: ui.state }),
-  drawCompact: groups,
   draw: context => {
     const { state, ui } = context;
     const chosen = chosenTasks(state, ui.text, ui.state);
     const view = (asTimeline: boolean, word: string): VNode =>
       button(word, () => context.set({ asTimeline }), { 'aria-pressed': String(ui.asTimeline === asTimeline) });
     return [
-      ...groups(context),
+      ...taskGroups.draw(context),
       h(
         'div',
         { class: 'rb-tools' },
@@ -67,6 +68,12 @@ export function chosenTasks(state: PanelState, text: string, wanted: string): IT
   );
 }
 
+/** So far, for one that runs. */
+function durationOf(row: ITaskRow, nowMs: number): string {
+  const ms = row.state === 'RUNNING' && row.started_ms > 0 ? Math.max(0, nowMs - row.started_ms) : row.duration_ms;
+  return ms === null ? '' : durationText(ms * 1000);
+}
+
 function table(context: IContext<ITasksUi>, chosen: ITaskRow[]): VNode {
   const { ui, state } = context;
   if (chosen.length === 0) {
@@ -80,73 +87,10 @@ function table(context: IContext<ITasksUi>, chosen: ITaskRow[]): VNode {
       { class: 'rb-row rb-task', role: 'row', key: row.task_id, 'aria-rowindex': index + 1, 'data-task': row.task_id },
       h('span', { role: 'cell', class: 'rb-code rb-cut', title: `${row.name}\n${row.task_id}` }, row.name || shortId(row.task_id)),
       h('span', { role: 'cell' }, chip(row.state.toLowerCase(), TONES[row.state] ?? 'dim', row.error || undefined)),
-      h('span', { role: 'cell', class: 'rb-num rb-dim' }, row.duration_ms === null ? '' : durationText(row.duration_ms * 1000)),
+      h('span', { role: 'cell', class: 'rb-num rb-dim' }, durationOf(row, state.nowMs)),
       h('span', { role: 'cell', class: 'rb-num rb-dim', title: row.node_id }, row.worker_pid ? `pid ${row.worker_pid}` : ''),
       h('span', { role: 'cell', class: 'rb-cut rb-small rb-bad', title: row.error || undefined }, row.error),
       h('span', { role: 'cell' }, cellLink(context, row.cell), ended ? null : commandButton(context, 'Cancel', 'cancel', { task_ids: [row.task_id] }, `cancel ${row.name}`))
     );
   });
-}
-
-/** A link to the cell that submitted it; its name where there is no notebook to show it in. */
-export function cellLink<U>(context: IContext<U>, cell: string): Child {
-  const reveal = context.commands.revealCell;
-  if (!cell) {
-    return null;
-  }
-  return reveal ? button(cell, () => reveal(cell), { class: 'rb-link', title: 'Show this cell' }) : span(cell, 'rb-dim rb-small');
-}
-
-function groups<U>(context: IContext<U>): Child[] {
-  const { values } = context.state;
-  const rows = context.state.rows('task_groups');
-  if (rows.length === 0) {
-    return context.options.compact ? [] : [head('Tasks'), note('No task was submitted yet.')];
-  }
-  const total = values.tasks_total;
-  const open = total.running + total.pending;
-  const said = [`${countText(ended(total))} of ${countText(ended(total) + open)} done`, rateText(total.rate_per_s)];
-  const cell = context.options.cellId;
-  return [
-    head(
-      'Tasks',
-      span(said.filter(Boolean).join(' · '), 'rb-dim rb-small'),
-      open > 0 ? h('span', { class: 'rb-push' }, commandButton(context, 'Cancel', 'cancel', cell ? { cell } : { all: true },
-        cell ? 'cancel what this cell submitted and what still runs or waits' : 'cancel all tasks that run or wait')) : null
-    ),
-    h('div', { class: 'rb-tasks' }, rows.flatMap(groupRow)),
-    values.task_groups_hidden ? note(`and ${values.task_groups_hidden} more functions`) : null
-  ];
-}
-
-function ended(group: ITaskGroupRow): number {
-  return group.finished + group.failed + group.cancelled;
-}
-
-function groupRow(group: ITaskGroupRow): VNode[] {
-  const whole = Math.max(1, ended(group) + group.running + group.pending);
-  const stretches = [
-    { tone: 'good', share: group.finished / whole, word: 'finished', count: group.finished },
-    { tone: 'bad', share: group.failed / whole, word: 'failed', count: group.failed },
-    { tone: 'warn', share: group.cancelled / whole, word: 'cancelled', count: group.cancelled },
-    { tone: 'run', share: group.running / whole, word: 'running', count: group.running }
-  ];
-  const told = [...stretches, { word: 'waiting', count: group.pending }]
-    .filter(stretch => stretch.count)
-    .map(stretch => `${countText(stretch.count)} ${stretch.word}`)
-    .join(', ');
-  return [
-    h('span', { class: 'rb-code rb-cut', title: group.name, key: `n${group.name}` }, group.name),
-    h('span', { key: `b${group.name}` }, bar(stretches, told)),
-    h(
-      'span',
-      { class: 'rb-facts', key: `f${group.name}` },
-      group.running ? span(`${countText(group.running)} running`, 'rb-run') : null,
-      group.failed ? span(`${countText(group.failed)} failed`, 'rb-bad') : null,
-      group.cancelled ? span(`${countText(group.cancelled)} cancelled`, 'rb-warn') : null,
-      group.rate_per_s ? span(rateText(group.rate_per_s), 'rb-dim') : null,
-      group.mean_us ? span(durationText(group.mean_us), 'rb-dim', 'mean time of a task') : null,
-      span(`${countText(ended(group))} / ${countText(whole)}`)
-    )
-  ];
 }

@@ -1,198 +1,58 @@
 /**
- * Tune: each sweep with its trials: a sparkline of the metric for each, best so far, parallel coordinates of parameters,
- * and what can be done about a trial: stop, pause, go on, clone with edited values, or take its config into a cell.
+ * Tune: each sweep with its learning curves, parallel coordinates of its parameters, and its trials. A range on an axis
+ * chooses trials, and those can be stopped at once.
  */
 import { Child, h, VNode } from '../dom.js';
-import { amountsText, durationText, metricText } from '../format.js';
 import { IContext, IPanel } from '../panel.js';
-import { bar, button, chip, columns, commandButton, note, sharedScale, span, sparkline } from '../parts.js';
+import { button, note, sharedScale, span } from '../parts.js';
 import { IExperimentRow, ITrialRow } from '../schema.js';
-import { cloneForm } from './clone.js';
+import { experiment, ITuneUi, NOTHING_SET, OVER, sweep, sweeps, trialsOf } from '../sections/trial_table.js';
 import { curves, IBrush, isBrushed, parallel } from './parallel.js';
 
-export interface ITuneUi {
-  by: string;
-  down: boolean;
+interface IUi extends ITuneUi {
   brush: IBrush | null;
-  /** The trial being cloned, and what its values were edited to. */
-  cloning: string;
-  edited: Record<string, string>;
 }
 
-type Config = ITrialRow['config'];
-
-const ROWS_MAX = 200;
-const TONES: Record<string, string> = { RUNNING: 'run', PENDING: 'dim', PAUSED: 'warn', ERROR: 'bad', FAILED: 'bad', STOPPED: 'dim' };
-const WORDS: Record<string, string> = { TERMINATED: 'done', COMPLETED: 'done', FINISHED: 'done', ERROR: 'failed', PENDING: 'waiting' };
-const OVER = new Set(['TERMINATED', 'STOPPED', 'COMPLETED', 'FINISHED', 'ERROR', 'FAILED', 'DONE']);
-
-export const tune: IPanel<ITuneUi> = {
+export const tune: IPanel<IUi> = {
   title: 'Tune',
-  begin: () => ({ by: '', down: false, brush: null, cloning: '', edited: {} }),
+  begin: () => ({ ...NOTHING_SET, brush: null }),
   draw: context => {
-    const { runId, compact } = context.options;
-    const shown = context.state.rows('experiments').filter(row => !runId || row.experiment_id === runId);
-    if (shown.length === 0 && !compact) {
-      return [note('No sweep has begun yet.')];
-    }
-    return shown.map(row => h('div', { class: 'rb-experiment', key: row.experiment_id, 'data-experiment': row.experiment_id }, experiment(context, row)));
+    const rows = sweeps(context);
+    return rows.length > 0 ? rows.map(row => sweep(row, cockpit(context, row))) : [note('No sweep has begun yet.')];
   }
 };
 
-function experiment(context: IContext<ITuneUi>, row: IExperimentRow): Child[] {
-  const trials = context.state.rows('trials').filter(trial => trial.experiment_id === row.experiment_id);
-  const { ui, options } = context;
+function cockpit(context: IContext<IUi>, row: IExperimentRow): Child[] {
+  const { brush } = context.ui;
+  const trials = trialsOf(context, row);
   const [low, high] = sharedScale(trials.map(trial => trial.history));
-  const shown = sorted(trials.filter(trial => ui.brush === null || isBrushed(trial, ui.brush)), ui).slice(0, ROWS_MAX);
-  const hidden = row.trials_hidden + trials.length - shown.length;
-  const on = (by: string): void => context.set({ by, down: ui.by === by ? !ui.down : row.mode !== 'min' });
-  const acts = context.commands.can('stop-trial') || context.commands.can('clone-trial') || context.commands.insertCell !== undefined;
-  const titles = [
-    { title: 'Trial', sort: 'label' },
-    { title: 'State', sort: 'state' },
-    { title: row.metric || 'value' },
-    { title: '', class: 'rb-num' },
-    { title: 'Step', class: 'rb-num', sort: 'step' },
-    { title: 'Parameters' },
-    ...(acts ? [{ title: '', class: 'rb-num' }] : [])
+  const isShown = (trial: ITrialRow): boolean => brush === null || isBrushed(trial, brush);
+  const pictures = [
+    curves(row, trials, low, high),
+    parallel(trials, row, brush, next => context.set({ brush: next })),
+    brush === null ? null : brushed(context, row, trials.filter(isShown))
   ];
-  titles[3] = { title: 'last', class: 'rb-num', sort: 'value' };
-  const cloned = trials.find(trial => trial.trial_id === ui.cloning);
-  return [
-    headLine(context, row, trials),
-    progress(row),
-    options.compact ? null : curves(row, trials, low, high),
-    parallel(trials, row, ui.brush, brush => context.set({ brush }), options.compact === true),
-    ui.brush === null ? null : brushed(context, row, shown),
-    cloned === undefined ? null : cloneForm(context, row, cloned),
-    shown.length > 0
-      ? h('div', { class: 'rb-scroll' }, h('table', { class: 'rb-table' }, columns(titles, { by: ui.by, down: ui.down, on }), h('tbody', null, shown.map(trial => trialRow(context, trial, low, high, acts)))))
-      : null,
-    hidden > 0 ? note(`and ${hidden} more trials`) : null
-  ];
+  return experiment(context, row, trials, pictures, isShown);
 }
 
-/** In the order of beginning, or as a head's click says; trials without a value come last either way. */
-export function sorted(trials: ITrialRow[], ui: { by: string; down: boolean }): ITrialRow[] {
-  if (ui.by === '') {
-    return trials;
-  }
-  const value = (trial: ITrialRow): number | string | null => (ui.by === 'label' ? label(trial) : (trial[ui.by as 'value' | 'step' | 'state'] ?? null));
-  return [...trials].sort((a, b) => {
-    const [x, y] = [value(a), value(b)];
-    if (x === null || y === null) {
-      return x === y ? 0 : x === null ? 1 : -1;
-    }
-    return (x < y ? -1 : x > y ? 1 : 0) * (ui.down ? -1 : 1);
-  });
-}
-
-function headLine(context: IContext<ITuneUi>, row: IExperimentRow, trials: ITrialRow[]): VNode {
-  const parts = [`${row.trials_done}/${row.trials_total} trials`];
-  if (row.trials_running) {
-    parts.push(`${row.trials_running} running`);
-  }
-  if (row.seconds >= 1) {
-    parts.push(durationText(Math.floor(row.seconds) * 1e6));
-  }
-  const best = trials.find(trial => trial.best);
-  const { insertCell } = context.commands;
-  return h(
-    'div',
-    { class: 'rb-head' },
-    span('Tune', 'rb-title'),
-    span(row.name, 'rb-code rb-cut'),
-    span(parts.join(' · '), 'rb-dim rb-small'),
-    row.trials_failed ? span(`${row.trials_failed} failed`, 'rb-bad rb-small') : null,
-    row.best_value === null
-      ? null
-      : h(
-          'span',
-          { class: 'rb-small rb-push', title: `${row.mode === 'min' ? 'lowest' : 'highest'} so far: ${row.best_trial_id} ${row.best_parameters}`.trim() },
-          span(`best ${row.metric || 'value'} `, 'rb-dim'),
-          h('strong', null, metricText(row.best_value))
-        ),
-    best && insertCell
-      ? button('Best config as a cell', () => insertCell(configCode(best.config, 'best_config')), { title: 'Insert a cell with the best trial’s parameters', 'data-command': 'insert-best' })
-      : null
-  );
-}
-
-/** A cell's text: the parameters as a Python dictionary. */
-export function configCode(config: Config, name: string): string {
-  const lines = Object.entries(config).map(([key, value]) => `    ${pythonText(key)}: ${pythonText(value)},`);
-  return [`${name} = {`, ...lines, '}'].join('\n');
-}
-
-function pythonText(value: Config[string]): string {
-  if (value === null) {
-    return 'None';
-  }
-  if (typeof value === 'boolean') {
-    return value ? 'True' : 'False';
-  }
-  // JSON's strings are Python's.
-  return typeof value === 'number' ? String(value) : JSON.stringify(value);
-}
-
-function progress(row: IExperimentRow): VNode {
-  const whole = Math.max(1, row.trials_total);
-  const stretches = [
-    { tone: 'good', share: (row.trials_done - row.trials_failed) / whole, word: 'done' },
-    { tone: 'bad', share: row.trials_failed / whole, word: 'failed' },
-    { tone: 'run', share: row.trials_running / whole, word: 'running' }
-  ];
-  return h('div', { class: 'rb-progress' }, bar(stretches, `${row.trials_done} of ${row.trials_total} trials done`));
-}
-
-function brushed(context: IContext<ITuneUi>, row: IExperimentRow, shown: ITrialRow[]): VNode {
+function brushed(context: IContext<IUi>, row: IExperimentRow, shown: ITrialRow[]): VNode {
   const open = shown.filter(trial => !OVER.has(trial.state)).map(trial => trial.trial_id);
   return h(
     'div',
     { class: 'rb-tools' },
     span(`${shown.length} trials in the range`, 'rb-dim rb-small'),
     open.length > 0
-      ? commandButton(context, `Stop these ${open.length}`, 'stop-trial', { run_id: row.experiment_id, trial_ids: open, trial_id: open[0] }, 'stop the trials in the range that still run')
+      ? stopAll(context, row.experiment_id, open)
       : null,
     button('Clear', () => context.set({ brush: null }), { title: 'Show all trials again' })
   );
 }
 
-function label(trial: ITrialRow): string {
-  return trial.name || trial.trial_id;
-}
-
-function trialRow(context: IContext<ITuneUi>, trial: ITrialRow, low: number, high: number, acts: boolean): VNode {
-  const word = WORDS[trial.state] ?? trial.state.toLowerCase();
-  return h(
-    'tr',
-    { key: trial.trial_id, class: trial.best ? 'rb-best' : undefined, 'data-trial': trial.trial_id },
-    h('td', { class: 'rb-cut', title: label(trial) }, h('span', { class: 'rb-star', title: trial.best ? 'best trial' : undefined }, trial.best ? '★' : ''), span(label(trial), 'rb-code')),
-    h('td', { title: trial.error || undefined }, chip(word, TONES[trial.state] ?? 'good')),
-    h('td', null, sparkline(trial.history, low, high, trial.state === 'RUNNING' || trial.best ? 'run' : 'dim')),
-    h('td', { class: 'rb-num' }, metricText(trial.value)),
-    h('td', { class: 'rb-num rb-dim' }, trial.step_max ? `${trial.step}/${trial.step_max}` : String(trial.step)),
-    h('td', { class: 'rb-wide rb-cut rb-dim rb-small', title: [trial.parameters, amountsText(trial.resources)].filter(Boolean).join('\n') || undefined }, trial.parameters),
-    acts ? h('td', { class: 'rb-num rb-acts' }, actions(context, trial)) : null
-  );
-}
-
-function actions(context: IContext<ITuneUi>, trial: ITrialRow): Child[] {
-  const body = { run_id: trial.experiment_id, trial_id: trial.trial_id };
-  const name = label(trial);
-  const isOver = OVER.has(trial.state);
-  return [
-    trial.state === 'RUNNING' ? commandButton(context, 'Pause', 'pause-trial', body, `pause trial ${name} at its next report`) : null,
-    trial.state === 'PAUSED' ? commandButton(context, 'Go on', 'resume-trial', body, `let trial ${name} go on`) : null,
-    isOver ? null : commandButton(context, 'Stop', 'stop-trial', body, `stop trial ${name} at its next report`),
-    context.commands.can('clone-trial') && Object.keys(trial.config).length > 0
-      ? button('Clone', () => context.set({ cloning: context.ui.cloning === trial.trial_id ? '' : trial.trial_id, edited: {} }), {
-          title: `Start a trial like ${name} with other values`,
-          'aria-label': `Clone: trial ${name}`,
-          'aria-expanded': String(context.ui.cloning === trial.trial_id),
-          'data-command': 'clone-trial'
-        })
-      : null
-  ];
+function stopAll(context: IContext<IUi>, run: string, trials: string[]): VNode | null {
+  if (!context.commands.can('stop-trial')) {
+    return null;
+  }
+  const stop = (): void => trials.forEach(trial => context.give('stop-trial', { run_id: run, trial_id: trial }));
+  return button(`Stop these ${trials.length}`, stop, { title: 'Stop the trials in the range that still run', 'data-command': 'stop-trial' });
 }
 

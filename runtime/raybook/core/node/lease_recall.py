@@ -74,7 +74,8 @@ class LeaseRecall:
         return questions
 
     def ask_all(self, now_ms: int) -> list[AskRevoke]:
-        """Every lease back, each when its running task has ended: nobody is served here any more."""
+        """Every lease back, each when its running task has ended: nobody is served here any more, and nobody else asked."""
+        self.deadline_ms = None
         questions = []
         for worker in self._table.leases.values():
             lease = worker.lease

@@ -69,6 +69,9 @@ class Groups:
         for (other_group, node_id), attempts in self._held.items():
             if other_group != group_id or node_id == node.node_id or node_id in self._world.ledger.dead_nodes:
                 continue
+            if node_id in self._world.nodes and self._world.nodes[node_id].drain.why:
+                # What runs there may finish, while its bundle is elsewhere already.
+                continue
             if any(held.is_committed and index in held.shapes for held in attempts):
                 text = f"bundle {index} may be used on {node.name} and on {self._world.node(node_id).name}"
                 raise Violation("groups", text, group_id)

@@ -78,6 +78,8 @@ class Values:
             return named is not None and named[1] in gone
         if code in NODE_LOSSES and self._ledger.dead_nodes:
             return True
+        if code in ("TaskUnschedulableError", "ActorUnschedulableError") and "about to leave" in text:
+            return any(node.drain.why for node in self._world.nodes.values())
         if code in GROUP_ENDS:
             return self._world.has_removed_group
         if code == "ObjectLostError":

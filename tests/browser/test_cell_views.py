@@ -1,0 +1,159 @@
+"""Views under cells in a real JupyterLab over a real cluster: they move, act and survive while the kernel is busy."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.lab_page import LabPage
+from tests.browser.notebook_files import write_notebook
+from tests.jupyter_process import REPOSITORY
+
+START = "import time\nimport raybook as ray\nray.init(num_cpus=2)"
+SLOW = """
+@ray.remote
+def slow(n):
+    time.sleep(0.25)
+    return n
+"""
+WORK = SLOW + "total = sum(ray.get([slow.remote(n) for n in range({count})]))\ntotal"
+CLUSTER_TIMEOUT_MS = 40_000
+# Presses the button and resolves with the milliseconds until no prompt shows [*] any more, as the page itself sees it.
+PRESS_AND_WAIT = """
+button => new Promise(resolve => {
+  const prompts = () => [...document.querySelectorAll('.jp-NotebookPanel .jp-InputPrompt')];
+  const pressed = performance.now();
+  const look = () => {
+    if (!prompts().some(prompt => prompt.textContent.includes('[*]'))) {
+      watcher.disconnect();
+      resolve(performance.now() - pressed);
+    }
+  };
+  const watcher = new MutationObserver(look);
+  watcher.observe(document.body, { childList: true, characterData: true, subtree: true });
+  button.click();
+})
+"""
+PICTURES = REPOSITORY / "test-results"
+
+
+def view(lab: LabPage, panel: str):
+    """The live view's section, drawn by the core over the server: not the plain HTML that the file keeps."""
+    return lab.page.locator(f".jp-NotebookPanel .raybook-cell-view .raybook-panel[data-panel='{panel}']")
+
+
+def prompt(lab: LabPage, index: int):
+    return lab.page.locator(".jp-NotebookPanel .jp-CodeCell .jp-InputPrompt").nth(index)
+
+
+def run_until_busy(lab: LabPage, index: int = 1) -> None:
+    lab.run_all()
+    expect(prompt(lab, index)).to_have_text("[*]:", timeout=CLUSTER_TIMEOUT_MS)
+    expect(view(lab, "tasks")).to_contain_text("slow", timeout=CLUSTER_TIMEOUT_MS)
+
+
+@pytest.fixture
+def notebook(jupyterlab):
+    """Write a notebook whose first cell starts a cluster."""
+
+    def write(*cells: str) -> str:
+        write_notebook(jupyterlab.notebooks, "work.ipynb", [START, *cells])
+        return "work.ipynb"
+
+    return write
+
+
+def set_setting(jupyterlab, plugin: str, values: dict) -> None:
+    package, name = plugin.split(":")
+    folder = jupyterlab.home / "lab-settings" / Path(package)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.jupyterlab-settings").write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize("comms", ["perCommTarget", "disabled"])
+def test_view_moves_and_cancel_ends_the_cell_while_the_kernel_is_busy(open_lab, jupyterlab, notebook, comms):
+    set_setting(jupyterlab, "@jupyterlab/apputils-extension:kernels-settings", {"commsOverSubshells": comms})
+    lab = open_lab(notebook(WORK.format(count=400)))
+    run_until_busy(lab)
+
+    seen = {view(lab, "tasks").inner_text()}
+    deadline = time.monotonic() + 10
+    while len(seen) < 4 and time.monotonic() < deadline:
+        expect(prompt(lab, 1)).to_have_text("[*]:")
+        seen.add(view(lab, "tasks").inner_text())
+        lab.page.wait_for_timeout(100)
+    assert len(seen) >= 4, seen
+
+    until_end_ms = view(lab, "tasks").locator("[data-command=cancel]").evaluate(PRESS_AND_WAIT)
+    expect(lab.page.locator(".raybook-cell-view [role=status]")).to_contain_text("Cancelled", timeout=7_000)
+    assert until_end_ms < 1_000
+    expect(lab.page.locator(".jp-OutputArea-output[data-mime-type*='error']")).to_contain_text("TaskCancelledError")
+    expect(view(lab, "tasks")).to_contain_text("cancelled")
+
+
+def test_page_loaded_anew_during_the_run_goes_on(open_lab, jupyterlab, notebook):
+    lab = open_lab(notebook(WORK.format(count=120)))
+    run_until_busy(lab)
+    lab.page.keyboard.press("Control+s")
+    expect(lab.page.locator(".jp-mod-dirty")).to_have_count(0)
+
+    lab.page.goto(f"{jupyterlab.url}lab/tree/work.ipynb?token={jupyterlab.token}&reset")
+    expect(view(lab, "tasks")).to_contain_text(re.compile(r"running"), timeout=20_000)
+    first = view(lab, "tasks").inner_text()
+    expect(view(lab, "tasks")).not_to_have_text(first, timeout=5_000)
+    expect(view(lab, "tasks")).to_contain_text("120 of 120 done", timeout=40_000)
+
+
+def test_view_far_out_of_sight_is_right_when_it_comes_back(open_lab, jupyterlab, notebook):
+    settings = {"windowingMode": "full"}
+    set_setting(jupyterlab, "@jupyterlab/notebook-extension:tracker", settings)
+    filler = "\n".join(f"# line {n}" for n in range(60))
+    lab = open_lab(notebook(WORK.format(count=60), *[filler] * 8))
+    run_until_busy(lab)
+
+    scroller = lab.page.locator(".jp-NotebookPanel .jp-WindowedPanel-outer")
+    scroller.evaluate("element => { element.scrollTop = element.scrollHeight; }")
+    expect(view(lab, "tasks")).not_to_be_in_viewport()
+    lab.wait_until_run(timeout_ms=40_000)
+    scroller.evaluate("element => { element.scrollTop = 0; }")
+
+    expect(view(lab, "tasks")).to_be_in_viewport(timeout=10_000)
+    expect(view(lab, "tasks")).to_contain_text("60 of 60 done", timeout=10_000)
+
+
+def test_saved_notebook_without_its_cluster_shows_the_last_state(open_lab, jupyterlab, notebook):
+    lab = open_lab(notebook(WORK.format(count=8), "ray.shutdown()"))
+    lab.run_all()
+    lab.wait_until_run(timeout_ms=60_000)
+    saved = lab.page.locator(".jp-NotebookPanel .raybook-card").first
+    expect(saved).to_contain_text("8 / 8", timeout=10_000)
+    lab.page.keyboard.press("Control+s")
+    expect(lab.page.locator(".jp-mod-dirty")).to_have_count(0)
+    status, kernels = jupyterlab.get("api/kernels", token=jupyterlab.token)
+    assert status == 200
+
+    again = open_lab("work.ipynb")
+    card = again.page.locator(".jp-NotebookPanel .raybook-card").first
+    expect(card).to_contain_text("stopped", timeout=20_000)
+    expect(card).to_contain_text("8 / 8")
+    assert "Error displaying widget" not in again.page.locator(".jp-NotebookPanel").inner_text()
+
+
+def test_view_takes_its_colours_from_both_themes(open_lab, notebook):
+    lab = open_lab(notebook(WORK.format(count=16)))
+    lab.run_all()
+    lab.wait_until_run(timeout_ms=60_000)
+    expect(view(lab, "tasks")).to_contain_text("16 of 16 done", timeout=10_000)
+    card = lab.page.locator(".raybook-cell-view").first
+    colours = []
+    for theme in ("JupyterLab Light", "JupyterLab Dark"):
+        lab.use_theme(theme)
+        colours.append(card.evaluate("card => [getComputedStyle(card).color, getComputedStyle(card).backgroundColor]"))
+        lab.picture(PICTURES / f"cell_view_{theme[-5:].strip().lower()}.png", show=card)
+    assert colours[0][0] != colours[1][0]
+    assert colours[0][1] != colours[1][1]
