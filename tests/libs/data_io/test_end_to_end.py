@@ -49,12 +49,6 @@ def test_modes_are_decided_before_the_dataset_runs(tmp_path: pathlib.Path) -> No
     assert (tmp_path / "kept.csv").read_text() == "a\n1\n"
 
 
-def test_files_get_at_least_so_many_rows(tmp_path: pathlib.Path) -> None:
-    data.range(100, override_num_blocks=10).write_parquet(str(tmp_path), min_rows_per_file=25)
-    counts = [pq.read_metadata(path).num_rows for path in tmp_path.iterdir()]
-    assert sum(counts) == 100 and len(counts) <= 4
-
-
 def test_a_damaged_row_group_is_named_to_the_user_and_can_be_left_out(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(
