@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from raybook.observe import living_clusters
 
-SLOW_MS = 40_000
+SLOW_MS = 90_000
 GONE_WITHIN_S = 10.0
 
 
