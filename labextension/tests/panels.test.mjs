@@ -38,6 +38,8 @@ test('hostile names stay text in every panel', () => {
     objects: { a: { object_id: EVIL, name: EVIL, size_bytes: 10, holders: [EVIL] } },
     experiments: { a: { experiment_id: 'run-1', name: EVIL, metric: EVIL } },
     trials: trials(4, () => ({ name: EVIL, parameters: EVIL, error: EVIL, state: EVIL, config: { [EVIL]: Math.random(), b: EVIL + Math.random() } })),
+    trains: { a: { run_id: EVIL, name: EVIL, state: EVIL, error: EVIL, metric: EVIL, value: 1, metrics: { [EVIL]: 1 }, workers: [{ rank: 0, hostname: EVIL }], latest_checkpoint: EVIL } },
+    deployments: { a: { app: EVIL, app_status: EVIL, name: EVIL, status: EVIL, route_prefix: EVIL, message: EVIL, decisions: [EVIL], replicas: [{ replica_id: EVIL, state: EVIL }] } },
     logs: { a: { key: 'a', line: EVIL, name: EVIL, level: EVIL, node_id: EVIL } }
   };
   const values = { cluster_name: EVIL, cluster_state: EVIL, actors_by_state: { [EVIL]: 2 }, resources: [{ name: EVIL, used: 1, total: 2 }] };
@@ -212,6 +214,24 @@ test('the best config becomes a cell', () => {
   source.snapshot({ experiments: SWEEP, trials: trials(8, n => ({ best: n === 7 })) });
   at.querySelector('[data-command=insert-best]').onclick();
   assert.deepEqual(cells, ['best_config = {\n    "lr": 0.01,\n    "width": 112,\n    "act": "relu",\n}']);
+});
+
+test('a training run shows its workers, its metric and its last checkpoint', () => {
+  const { at, source } = mounted('train');
+  const row = { run_id: 'r1', name: 'mnist', state: 'RUNNING', workers_wanted: 2, workers: [{ rank: 0, hostname: 'a' }, { rank: 1, gpus: ['0'] }], reports: 7, step_ms: 120, metric: 'loss', value: 0.25, history: [1, 0.5, 0.25], metrics: { loss: 0.25 }, checkpoints: ['c1', 'c2'], latest_checkpoint: '/runs/c2' };
+  source.snapshot({ trains: { r1: row } });
+  assert.match(at.textContent, /mnistrunning2\/2 workers · 7 reports · 120 ms a steploss0\.25/);
+  assert.match(at.textContent, /2 checkpoints, the last in \/runs\/c2/);
+  assert.equal(at.querySelectorAll('tbody tr').length, 2);
+});
+
+test('a deployment shows replicas, rate, latencies and why their number changed', () => {
+  const { at, source } = mounted('serve');
+  const row = { app: 'default', app_status: 'RUNNING', name: 'Echo', status: 'HEALTHY', route_prefix: '/', replicas_wanted: 2, replicas: [{ replica_id: 'x', state: 'RUNNING' }], qps: 350, p50_ms: 3.8, p95_ms: 9, errors: 2, decisions: ['1 → 2: queue of 12'] };
+  source.snapshot({ deployments: { d: row, e: { app: 'other', app_status: 'DEPLOY_FAILED', name: '', status: '', message: 'no module x' } } });
+  assert.match(at.querySelector('[data-deployment=Echo]').textContent, /Echohealthy1\/2350\/s3\.8 ms9\.0 ms–02/);
+  assert.match(at.querySelector('[data-app=default]').textContent, /Echo: 1 → 2: queue of 12/);
+  assert.match(at.querySelector('[data-app=other]').textContent, /deploy_failedno module x/);
 });
 
 test('log lines are filtered by level and name', () => {

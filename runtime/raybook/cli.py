@@ -30,6 +30,7 @@ from raybook.commands.logs import logs
 from raybook.commands.microbenchmark import microbenchmark
 from raybook.commands.rows import node_rows, used_of_total
 from raybook.commands.scaling_file import ScalingFile
+from raybook.commands.serve import serve
 from raybook.commands.start_options import Address, Amounts, Labels, address_of, head_token, own_host, unused_options
 from raybook.commands.state import format_option, get_command, list_command, memory, summary, timeline
 from raybook.commands.stay import Told
@@ -354,7 +355,7 @@ def _status_row(record: ClusterRecord) -> dict[str, object]:
 
 
 _COMMANDS = (
-    list_command, get_command, summary, memory, timeline, logs, job, microbenchmark, tls_group, drain_node, up, down,
+    list_command, get_command, summary, memory, timeline, logs, job, microbenchmark, tls_group, drain_node, up, down, serve,
 )  # fmt: skip
 for _command in _COMMANDS:
     main.add_command(_command)

@@ -146,6 +146,8 @@ LAZY_EDGES: tuple[tuple[str, str], ...] = (
     # Replicas that are called by handles only need no starlette, and controllers no uvicorn: 0.1 to 0.3 s each.
     ("raybook.serve.replica", "raybook.serve.http_replica"),
     ("raybook.serve.proxy", "raybook.serve.http_listener"),
+    ("raybook.serve.proxy", "raybook.serve.grpc_ingress"),
+    ("raybook.serve.replica", "raybook.serve.direct_ingress"),
     # pydantic is 0.1 s, and few deployments have an autoscaling policy of their own.
     ("raybook.serve.scaler", "raybook.serve.autoscaling_policy"),
 )

@@ -172,3 +172,40 @@ def test_a_node_names_who_holds_its_gpus():
 def test_an_unknown_panel_is_refused_by_name():
     with pytest.raises(ValueError, match="no panel 'taks'. Panels are: overview, tasks"):
         PanelStream("taks")
+
+
+def test_a_training_run_is_read_from_what_train_tells():
+    source = ScriptedFacts()
+    row = {
+        "name": "mnist",
+        "state": "RUNNING",
+        "workers": [{"rank": 0, "node": "n1", "pid": 7, "gpus": [0]}, "odd"],
+        "metric_name": "loss",
+        "metrics": {"loss": 0.25, "odd": "x"},
+        "history": [1.0, 0.5, 0.25],
+        "step_ms": None,
+    }
+    source.publish(Fact("train_run", "r1", row), Fact("train_run", "r2", {"workers": 3}))
+    runs = panel_state("train", Feed(source), PanelFilter()).tables["trains"]
+    assert list(runs) == ["r2", "r1"], "the newest first"
+    assert (runs["r1"].value, runs["r1"].workers[0].gpus, runs["r1"].step_ms) == (0.25, ["0"], 0.0)
+    assert runs["r2"].workers == []
+
+
+def test_deployments_are_read_from_what_serve_tells():
+    source = ScriptedFacts()
+    replicas = [
+        {"replica_id": "a", "state": "RUNNING", "qps": 10.0, "p50_ms": 2.0, "p95_ms": 5.0, "errors": 1, "requests": 40},
+        {"replica_id": "b", "state": "RUNNING", "qps": 20.0, "p50_ms": 4.0, "p95_ms": 9.0, "requests": 2},
+    ]
+    decisions = [{"before": 1, "after": 2, "reason": "a queue of 12"}]
+    part = {"status": "HEALTHY", "replicas": replicas, "decisions": decisions, "target_num_replicas": 2}
+    source.publish(
+        Fact("serve", "app", {"name": "app", "status": "RUNNING", "deployments": {"Echo": part}}),
+        Fact("serve", "gone", {"name": "gone", "status": "DELETED", "deployments": {}}),
+        Fact("serve", "bad", {"name": "bad", "status": "DEPLOY_FAILED", "message": "no module", "deployments": {}}),
+    )
+    echo, bad = panel_state("serve", Feed(source), PanelFilter()).tables["deployments"].values()
+    assert (echo.qps, echo.p50_ms, echo.p95_ms, echo.requests, echo.errors) == (30.0, 3.0, 9.0, 42, 1)
+    assert echo.decisions == ["1 → 2: a queue of 12"]
+    assert (bad.app, bad.app_status, bad.message) == ("bad", "DEPLOY_FAILED", "no module")

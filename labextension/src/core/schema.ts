@@ -7,7 +7,7 @@
 
 export const VIEW_SCHEMA_VERSION = 1;
 
-export const PANEL_NAMES = ["overview", "tasks", "actors", "objects", "nodes", "tune", "logs"] as const;
+export const PANEL_NAMES = ["overview", "tasks", "actors", "objects", "nodes", "tune", "train", "serve", "logs"] as const;
 export type PanelName = (typeof PANEL_NAMES)[number];
 
 export interface IActorRow {
@@ -26,6 +26,26 @@ export interface IActorRow {
   stale: string;
   death: string;
   resources: Record<string, number>;
+}
+
+export interface IDeploymentRow {
+  app: string;
+  app_status: string;
+  name: string;
+  status: string;
+  route_prefix: string;
+  message: string;
+  is_ingress: boolean;
+  replicas_wanted: number;
+  queued: number;
+  requests: number;
+  errors: number;
+  qps: number;
+  p50_ms: number;
+  p95_ms: number;
+  p99_ms: number;
+  decisions: string[];
+  replicas: IReplicaRow[];
 }
 
 export interface IExperimentRow {
@@ -101,6 +121,19 @@ export interface IObjectRow {
   cell: string;
 }
 
+export interface IReplicaRow {
+  replica_id: string;
+  state: string;
+  pid: number;
+  node_id: string;
+  ongoing: number;
+  errors: number;
+  qps: number;
+  p50_ms: number;
+  p95_ms: number;
+  p99_ms: number;
+}
+
 export interface IResourceRow {
   name: string;
   used: number;
@@ -147,6 +180,34 @@ export interface ITaskRow {
   cell: string;
 }
 
+export interface ITrainRow {
+  run_id: string;
+  name: string;
+  state: string;
+  error: string;
+  attempt: number;
+  workers_wanted: number;
+  workers: ITrainWorkerRow[];
+  reports: number;
+  step_ms: number;
+  metric: string;
+  value: number | null;
+  metrics: Record<string, number>;
+  history: number[];
+  checkpoints: string[];
+  latest_checkpoint: string;
+  started_ms: number;
+  ended_ms: number;
+}
+
+export interface ITrainWorkerRow {
+  rank: number;
+  node_id: string;
+  hostname: string;
+  pid: number;
+  gpus: string[];
+}
+
 export interface ITrialRow {
   trial_id: string;
   state: string;
@@ -189,16 +250,20 @@ export interface IView {
 
 export const DEFAULTS = {
   ActorRow: {"name": "", "pid": 0, "node_id": "", "restarts": 0, "calls_pending": null, "calls_done": null, "waiting": "", "rate_per_s": 0.0, "cell": "", "stale": "", "death": "", "resources": {}},
+  DeploymentRow: {"route_prefix": "", "message": "", "is_ingress": false, "replicas_wanted": 0, "queued": 0, "requests": 0, "errors": 0, "qps": 0.0, "p50_ms": 0.0, "p95_ms": 0.0, "p99_ms": 0.0, "decisions": [], "replicas": []},
   ExperimentRow: {"state": "RUNNING", "metric": "", "mode": "max", "trials_total": 0, "trials_done": 0, "trials_running": 0, "trials_failed": 0, "trials_stopped": 0, "best_trial_id": "", "best_value": null, "best_parameters": "", "trials": [], "trials_hidden": 0, "seconds": 0.0},
   GpuRow: {"utilization": 0.0, "memory_used_bytes": 0, "memory_total_bytes": 0},
   HolderRow: {"actor_id": "", "cell": "", "resources": {}},
   LogRow: {"source": "stdout", "level": "", "pid": 0, "name": "", "node_id": "", "cell": ""},
   NodeRow: {"alive": true, "address": "", "pid": 0, "resources": [], "cpu_percent": 0.0, "memory_used_bytes": 0, "draining": "", "left": false, "hostname": "", "is_head": false, "death": "", "gpus": [], "holders": []},
   ObjectRow: {"size_bytes": 0, "owner_pid": 0, "name": "", "kind": "", "references": 0, "borrowers": 0, "holders": [], "cell": ""},
+  ReplicaRow: {"pid": 0, "node_id": "", "ongoing": 0, "errors": 0, "qps": 0.0, "p50_ms": 0.0, "p95_ms": 0.0, "p99_ms": 0.0},
   ResourceRow: {},
   ScalingRow: {"bounds": [], "pending": [], "decision": "", "unmet": [], "failures": [], "notes": []},
   StoreRow: {"used_bytes": 0, "capacity_bytes": 0, "objects": 0},
   TaskGroupRow: {"pending": 0, "running": 0, "finished": 0, "failed": 0, "cancelled": 0, "mean_us": 0.0, "rate_per_s": 0.0},
   TaskRow: {"worker_pid": 0, "node_id": "", "duration_ms": null, "error": "", "started_ms": 0.0, "ended_ms": 0.0, "cell": ""},
+  TrainRow: {"error": "", "attempt": 0, "workers_wanted": 0, "workers": [], "reports": 0, "step_ms": 0.0, "metric": "", "value": null, "metrics": {}, "history": [], "checkpoints": [], "latest_checkpoint": "", "started_ms": 0.0, "ended_ms": 0.0},
+  TrainWorkerRow: {"node_id": "", "hostname": "", "pid": 0, "gpus": []},
   TrialRow: {"name": "", "value": null, "step": 0, "step_max": 0, "history": [], "best": false, "parameters": "", "error": "", "seconds": 0.0, "experiment_id": "", "config": {}, "resources": {}},
 } as const;

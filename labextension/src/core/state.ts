@@ -6,8 +6,8 @@
  * table keeps the order in which its keys were first heard of. Made by runtime/raybook/observe/panels.py.
  */
 import {
-  DEFAULTS, IActorRow, IExperimentRow, IGpuRow, IHolderRow, ILogRow, INodeRow, IObjectRow, IResourceRow, IScalingRow,
-  IStoreRow, ITaskGroupRow, ITaskRow, ITrialRow
+  DEFAULTS, IActorRow, IDeploymentRow, IExperimentRow, IGpuRow, IHolderRow, ILogRow, INodeRow, IObjectRow, IResourceRow, IScalingRow,
+  IReplicaRow, IStoreRow, ITaskGroupRow, ITaskRow, ITrainRow, ITrainWorkerRow, ITrialRow
 } from './schema.js';
 
 export interface ITables {
@@ -19,6 +19,8 @@ export interface ITables {
   experiments: IExperimentRow;
   trials: ITrialRow;
   tasks: ITaskRow;
+  trains: ITrainRow;
+  deployments: IDeploymentRow;
   logs: ILogRow;
 }
 
@@ -63,6 +65,8 @@ const ROWS: Record<keyof ITables, RowDefaults> = {
   experiments: DEFAULTS.ExperimentRow,
   trials: DEFAULTS.TrialRow,
   tasks: DEFAULTS.TaskRow,
+  trains: DEFAULTS.TrainRow,
+  deployments: DEFAULTS.DeploymentRow,
   logs: DEFAULTS.LogRow
 };
 
@@ -87,6 +91,12 @@ function whole(table: string, row: RowDefaults): object {
   if (table === 'nodes') {
     full.gpus = (full.gpus as IGpuRow[]).map(gpu => ({ ...DEFAULTS.GpuRow, ...gpu }));
     full.holders = (full.holders as IHolderRow[]).map(holder => ({ ...DEFAULTS.HolderRow, ...holder }));
+  }
+  if (table === 'trains') {
+    full.workers = (full.workers as ITrainWorkerRow[]).map(worker => ({ ...DEFAULTS.TrainWorkerRow, ...worker }));
+  }
+  if (table === 'deployments') {
+    full.replicas = (full.replicas as IReplicaRow[]).map(replica => ({ ...DEFAULTS.ReplicaRow, ...replica }));
   }
   return full;
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raybook.data.batches import iter_rows, to_batch, to_block, to_pandas
 from raybook.data.columns import to_numpy
@@ -78,3 +79,38 @@ class BlockAccessor:
     def to_batch_format(self, batch_format: str | None) -> Any:
         """In a format of `map_batches`."""
         return to_batch(self._table, batch_format)
+
+    def drop(self, columns: list[str]) -> pa.Table:
+        return self._table.drop_columns(columns)
+
+    def rename_columns(self, columns_rename: dict[str, str]) -> pa.Table:
+        return self._table.rename_columns([columns_rename.get(name, name) for name in self._table.column_names])
+
+    def random_shuffle(self, random_seed: int | None) -> pa.Table:
+        order = np.random.default_rng(random_seed).permutation(self._table.num_rows)
+        return self._table.take(pa.array(order))
+
+    # Aggregates of a column; None for no values, or for a null among them that is not ignored
+
+    def count(self, on: str, ignore_nulls: bool = False) -> int:
+        column = self._table.column(on)
+        return len(column) - (column.null_count if ignore_nulls else 0)
+
+    def sum(self, on: str, ignore_nulls: bool) -> Any:
+        return pc.sum(self._table.column(on), skip_nulls=ignore_nulls, min_count=1).as_py()
+
+    def min(self, on: str, ignore_nulls: bool) -> Any:
+        return pc.min(self._table.column(on), skip_nulls=ignore_nulls, min_count=1).as_py()
+
+    def max(self, on: str, ignore_nulls: bool) -> Any:
+        return pc.max(self._table.column(on), skip_nulls=ignore_nulls, min_count=1).as_py()
+
+    def mean(self, on: str, ignore_nulls: bool) -> Any:
+        return pc.mean(self._table.column(on), skip_nulls=ignore_nulls, min_count=1).as_py()
+
+    def sum_of_squared_diffs_from_mean(self, on: str, ignore_nulls: bool, mean: float | None = None) -> Any:
+        column = self._table.column(on)
+        centre = self.mean(on, ignore_nulls) if mean is None else mean
+        if centre is None or (column.null_count and not ignore_nulls):
+            return None
+        return pc.sum(pc.power(pc.subtract(column.cast(pa.float64()), centre), 2)).as_py()

@@ -9,15 +9,17 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from raybook.exceptions import UserCodeException
+from raybook.data.exceptions import RayDataUserCodeException
 
 SHOWN_CHARACTERS_MAX = 200
 
 
 @lru_cache(maxsize=64)
-def _both(kind: type[BaseException]) -> type[UserCodeException]:
+def _both(kind: type[BaseException]) -> type[RayDataUserCodeException]:
     return type(
-        f"UserCodeException({kind.__name__})", (UserCodeException, kind), {"__reduce__": _reduce, "user_kind": kind}
+        f"UserCodeException({kind.__name__})",
+        (RayDataUserCodeException, kind),
+        {"__reduce__": _reduce, "user_kind": kind},
     )
 
 
@@ -37,15 +39,15 @@ def _rebuild(kind: type[BaseException], args: tuple[Any, ...], state: dict[str, 
 
 def _make(kind: type[BaseException], *args: Any) -> BaseException:
     """Of both classes if the user's allows it; its ``__init__`` is not called, it may take anything."""
-    if issubclass(UserCodeException, kind):
-        return UserCodeException(*args)
+    if issubclass(RayDataUserCodeException, kind):
+        return RayDataUserCodeException(*args)
     try:
         both = _both(kind)  # type: ignore[arg-type]
         error = both.__new__(both, *args)
         error.args = args
         return error
     except TypeError:
-        return UserCodeException(*args)
+        return RayDataUserCodeException(*args)
 
 
 def user_error(error: BaseException, where: str) -> BaseException:

@@ -16,6 +16,8 @@ import msgspec
 
 from raybook.base.facts import TASK_RUNNING
 from raybook.observe.logs import recent_lines
+from raybook.observe.mirror import Tables
+from raybook.observe.runs import deployments, train_runs
 from raybook.observe.schema import ActorRow, LogRow, TaskRow, View
 from raybook.observe.subscribe import Feed
 from raybook.observe.view import Caps
@@ -32,6 +34,8 @@ TABLE_KEYS: dict[str, Callable[[Any], str]] = {
     "experiments": lambda row: row.experiment_id,
     "trials": lambda row: f"{row.experiment_id} {row.trial_id}",
     "tasks": lambda row: row.task_id,
+    "trains": lambda row: row.run_id,
+    "deployments": lambda row: f"{row.app} {row.name}",
     "logs": lambda row: row.key,
 }
 """Table → a row's key. Small tables first: they go out first when a message is full."""
@@ -72,8 +76,16 @@ _RECIPES: dict[str, _Recipe] = {
     "objects": _Recipe(Caps(objects=1_000), ("stores", "objects"), ("store_total",)),
     "nodes": _Recipe(Caps(nodes=1_000), ("nodes",), ("nodes_hidden", "resources", "scaling")),
     "tune": _Recipe(Caps(experiments=8, trials=1_000), ("experiments", "trials")),
+    "train": _Recipe(Caps(tasks=0), ("trains",)),
+    "serve": _Recipe(Caps(tasks=0), ("deployments",)),
     "logs": _Recipe(Caps(tasks=0), ("logs",)),
 }  # fmt: skip
+_OF_FACTS: dict[str, Callable[[Tables], list[Any]]] = {
+    "trains": train_runs,
+    "deployments": deployments,
+    "logs": lambda tables: recent_lines(tables, LOG_LINES_MAX),
+}
+"""Tables that no view has: made from the facts."""
 PANELS = tuple(_RECIPES)
 
 
@@ -90,12 +102,12 @@ def panel_state(panel: str, feed: Feed, wanted: PanelFilter) -> PanelState:
     caps = recipe.caps
     if wanted.rows_max > 0:
         caps = Caps(*(min(getattr(caps, name), wanted.rows_max) for name in Caps.__struct_fields__))
-    lines = recent_lines(feed.fact_tables(), LOG_LINES_MAX) if "logs" in recipe.tables else []
-    return state_of_view(panel, feed.view(caps), wanted, lines)
+    made = {name: make(feed.fact_tables()) for name, make in _OF_FACTS.items() if name in recipe.tables}
+    return state_of_view(panel, feed.view(caps), wanted, made)
 
 
-def state_of_view(panel: str, view: View, wanted: PanelFilter, lines: list[LogRow] | None = None) -> PanelState:
-    """What a panel shows of a view that is there already. Cost: O(rows)."""
+def state_of_view(panel: str, view: View, wanted: PanelFilter, made: dict[str, list[Any]] | None = None) -> PanelState:
+    """What a panel shows of a view that is there already. made: tables that are no part of a view. Cost: O(rows)."""
     recipe = _RECIPES[panel]
     if wanted.experiment_id:
         view = view.with_only_experiment(wanted.experiment_id)
@@ -106,8 +118,7 @@ def state_of_view(panel: str, view: View, wanted: PanelFilter, lines: list[LogRo
     if "tasks" in rows:
         # How long a task has run by now is told by its start; as a number it would be news at every look.
         rows["tasks"] = [_without_age(row) if row.state == TASK_RUNNING else row for row in view.tasks]
-    if lines:
-        rows["logs"] = lines
+    rows.update(made or {})
     tables = {
         name: {TABLE_KEYS[name](row): row for row in found if _is_wanted(row, wanted)} for name, found in rows.items()
     }

@@ -226,6 +226,77 @@ class LogRow(msgspec.Struct, frozen=True, omit_defaults=True):
     cell: str = ""
 
 
+class TrainWorkerRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One worker of a training run. ``gpus``: the ids of those it has."""
+
+    rank: int
+    node_id: str = ""
+    hostname: str = ""
+    pid: int = 0
+    gpus: list[str] = []
+
+
+class TrainRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One training run. ``history``: its metric over the reports, thinned to 60 points. ``step_ms``: between the last two
+    reports. Times since the epoch; 0 before they come."""
+
+    run_id: str
+    name: str
+    state: str
+    error: str = ""
+    attempt: int = 0
+    workers_wanted: int = 0
+    workers: list[TrainWorkerRow] = []
+    reports: int = 0
+    step_ms: float = 0.0
+    metric: str = ""
+    value: float | None = None
+    metrics: dict[str, float] = {}
+    history: list[float] = []
+    checkpoints: list[str] = []
+    latest_checkpoint: str = ""
+    started_ms: float = 0.0
+    ended_ms: float = 0.0
+
+
+class ReplicaRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One replica. Figures are of the last seconds."""
+
+    replica_id: str
+    state: str
+    pid: int = 0
+    node_id: str = ""
+    ongoing: int = 0
+    errors: int = 0
+    qps: float = 0.0
+    p50_ms: float = 0.0
+    p95_ms: float = 0.0
+    p99_ms: float = 0.0
+
+
+class DeploymentRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One deployment of an application, with the figures of its replicas together: p50 is their mean, p95 and p99 are the
+    worst replica's. ``decisions``: the last ones of its autoscaling, with their reasons."""
+
+    app: str
+    app_status: str
+    name: str
+    status: str
+    route_prefix: str = ""
+    message: str = ""
+    is_ingress: bool = False
+    replicas_wanted: int = 0
+    queued: int = 0
+    requests: int = 0
+    errors: int = 0
+    qps: float = 0.0
+    p50_ms: float = 0.0
+    p95_ms: float = 0.0
+    p99_ms: float = 0.0
+    decisions: list[str] = []
+    replicas: list[ReplicaRow] = []
+
+
 class View(msgspec.Struct, frozen=True):
     """Everything the panels of one cluster show. ``facts_version`` grows with every change of the facts.
     The ``*_hidden`` numbers say how many rows the caps left out; sums include them. ``moving``: a rate in it is not
@@ -272,7 +343,8 @@ class View(msgspec.Struct, frozen=True):
 
 def json_schema() -> dict[str, Any]:
     """The JSON schema (draft 2020-12) of ``View``, with the version as an annotation."""
-    (reference, _), components = msgspec.json.schema_components([View, LogRow], ref_template="#/$defs/{name}")
+    roots = [View, LogRow, TrainRow, DeploymentRow]
+    (reference, *_), components = msgspec.json.schema_components(roots, ref_template="#/$defs/{name}")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "raybook view-model",

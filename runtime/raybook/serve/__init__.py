@@ -44,6 +44,7 @@ _NAMES_BY_MODULE = {
     "get_replica_context get_replica_rank get_world_size run run_many shutdown shutdown_async start status",
     "batching": "batch",
     "config": "HTTPOptions gRPCOptions AutoscalingConfig ProxyLocation",
+    "deploy_config": "add_to_path config_of deploy_config load_application parse_config",
     "deployment": "Application Deployment deployment",
     "asgi_ingress": "ingress",
     "multiplex": "multiplexed",

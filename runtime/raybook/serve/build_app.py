@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raybook.serve.asgi_ingress import INGRESS_MARK
-from raybook.serve.code_pickle import pickle_code
+from raybook.serve.code_pickle import pickle_with_path
 from raybook.serve.config import AutoscalingConfig
 from raybook.serve.core.target import ApplicationTarget, DeploymentTarget, ScalingLimits, Settings
 from raybook.serve.deployment import Application, Deployment, DeploymentConfig
@@ -34,6 +34,7 @@ class _Building:
     app_name: str
     logging_config: dict[str, Any] | None
     default_environment: dict[str, Any]
+    overrides: dict[str, dict[str, Any]]
     names: dict[int, str] = field(default_factory=dict)
     """By identity of the application object."""
     handles: dict[int, Any] = field(default_factory=dict)
@@ -49,10 +50,18 @@ def build_app(
     route_prefix: str | None,
     logging_config: dict[str, Any] | None = None,
     default_environment: dict[str, Any] | None = None,
+    overrides: dict[str, dict[str, Any]] | None = None,
 ) -> BuiltApplication:
-    """Everything that deploying it takes. TypeError for code or arguments that cannot be pickled."""
-    building = _Building(name, logging_config, default_environment or {})
+    """Everything that deploying it takes. overrides: options by deployment that take the place of the code's. TypeError
+    for code or arguments that cannot be pickled; ValueError for overrides of deployments that there are not."""
+    building = _Building(name, logging_config, default_environment or {}, overrides or {})
     handle = _build(app, building, is_ingress=True)
+    unknown = building.overrides.keys() - building.targets.keys()
+    if unknown:
+        raise ValueError(
+            f"Deployment {sorted(unknown)[0]!r} does not exist in application {name!r}. Available: "
+            f"{sorted(building.targets)}."
+        )
     ingress = building.names[id(app)]
     target = ApplicationTarget(name, route_prefix, ingress, building.targets)
     return BuiltApplication(target, building.blobs, handle)
@@ -66,6 +75,8 @@ def _build(app: Application, building: _Building, is_ingress: bool = False) -> D
     building.names[key] = name
     building.kept.append(app)
     bound = app._bound_deployment
+    if name in building.overrides:
+        bound = bound.options(**building.overrides[name])
     outer, building.children = building.children, []
 
     def handle_of(child: Application) -> DeploymentHandle:
@@ -115,7 +126,7 @@ def _pickled(name: str, bound: Deployment, args: tuple, kwargs: dict[str, Any]) 
     plain = ingress.plain if ingress is not None else definition
     _check_arguments(name, plain, args, kwargs)
     try:
-        return pickle_code((plain, args, kwargs, ingress.maker if ingress is not None else None))
+        return pickle_with_path((plain, args, kwargs, ingress.maker if ingress is not None else None))
     except Exception as error:
         raise TypeError(
             f"Could not serialize the deployment {name!r}: {type(error).__name__}: {error}. Nothing was deployed. Make "
@@ -134,7 +145,16 @@ def _check_arguments(name: str, definition: Any, args: tuple, kwargs: dict[str, 
 def target_of(
     config: DeploymentConfig, name: str, app_name: str, blob_key: bytes, environment: dict[str, Any]
 ) -> DeploymentTarget:
-    """A deployment's options as the controller keeps them."""
+    """A deployment's options as the controller keeps them. NotImplementedError for those that raybook does not have."""
+    for option, is_given in (
+        ("gang_scheduling_config", config.gang_scheduling_config is not None),
+        ("deployment_actors", bool(config.deployment_actors)),
+        ("request_router_config.request_router_class", not config.request_router_config.is_default_request_router()),
+    ):
+        if is_given:
+            raise NotImplementedError(
+                f"{option} of deployment {name!r}: raybook's Serve does not have it; leave it out."
+            )
     options = {"num_cpus": 1, **(config.ray_actor_options or {})}
     if environment and "runtime_env" not in options:
         options["runtime_env"] = environment

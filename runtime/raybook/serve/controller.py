@@ -14,12 +14,12 @@ from typing import Any
 
 import msgspec
 
-from raybook.api import get_actor
+from raybook.api import get_actor, publish_fact
 from raybook.api.kv import kv_delete, kv_get, kv_keys, kv_put
-from raybook.serve.core.names import NAMESPACE, DeploymentID, ReplicaID
+from raybook.serve.core.names import NAMESPACE, ReplicaID
 from raybook.serve.core.routes import conflict
 from raybook.serve.core.statuses import DeploymentStatus, status_of_application
-from raybook.serve.core.target import ApplicationTarget, DeploymentTarget, ServeState
+from raybook.serve.core.target import ApplicationTarget, ServeState
 from raybook.serve.deployment_keeper import DeploymentKeeper
 from raybook.serve.proxy_keeper import ProxyFleet
 
@@ -46,6 +46,7 @@ class ServeController:
         self._measuring: asyncio.Task[None] | None = None
         self._figures: dict[str, dict[str, Any]] = {}
         self._failed_apps: dict[str, str] = {}
+        self._published: dict[str, dict[str, Any]] = {}
         self._deleting: dict[str, ApplicationTarget] = {}
         kept = kv_get(NAMESPACE, STATE_KEY)
         if kept is None:
@@ -103,11 +104,17 @@ class ServeController:
             self._failed_apps.pop(app.name, None)
             self._deleting.pop(app.name, None)
             before = self._state.applications.get(app.name)
+            if before is not None and app.source == "imperative" and is_same(before, app):
+                # Who runs the very same thing again wants it anew, as in Ray.
+                for target in app.deployments.values():
+                    target.code_version = f"{target.code_version.partition('.')[0]}.{time.time_ns():x}"
             self._state.applications[app.name] = app
             for name in (before.deployments.keys() if before else set()) - app.deployments.keys():
                 self._keepers[app.name, name].delete()
             for target in app.deployments.values():
                 keeper = self._keepers.get((app.name, target.name))
+                if keeper is not None and keeper.target.code_version.partition(".")[0] == target.code_version:
+                    target.code_version = keeper.target.code_version
                 if keeper is None:
                     self._keepers[app.name, target.name] = DeploymentKeeper(target, self._wake.set)
                 else:
@@ -115,6 +122,10 @@ class ServeController:
         self._save()
         self._drop_blobs()
         self._wake.set()
+
+    async def standing(self, names: list[str]) -> list[ApplicationTarget]:
+        """Those of these applications that are deployed, as they are."""
+        return [self._state.applications[name] for name in names if name in self._state.applications]
 
     async def fail(self, name: str, message: str) -> None:
         """A config's application could not even be built: status says so; what runs under its name goes on."""
@@ -211,7 +222,7 @@ class ServeController:
                     "route_prefix": None, "ingress": None, "source": "declarative", "docs_path": None}  # fmt: skip
         keepers = [self._keepers[name, each] for each in app.deployments if (name, each) in self._keepers]
         is_deleting = name not in self._state.applications
-        status = status_of_application([keeper.status for keeper in keepers], is_deleting).value
+        status = status_of_application([keeper.status_in_application for keeper in keepers], is_deleting).value
         message = "\n".join(keeper.message for keeper in keepers if keeper.message)
         if status == "RUNNING" and self._proxies.routes_pending():
             status = "DEPLOYING"
@@ -336,17 +347,25 @@ class ServeController:
         if records.keys() != self._state.replicas.keys() or counts != self._state.targets:
             self._state.replicas, self._state.targets = records, counts
             self._save()
-        self._proxies.set_routes(self._routes(), self._replica_nodes())
+        self._proxies.set_routes(self._routes(), self._doors(), self._replica_nodes())
         self._tell_listeners()
 
     def _routes(self) -> dict[str, tuple[str, str, str]]:
-        """prefix → (application, ingress deployment, kind)."""
-        routes = {}
+        """prefix → (application, ingress deployment, kind); of one without a prefix, which gRPC still finds, "#name"."""
+        return {
+            app.route_prefix or f"#{app.name}": (app.name, app.ingress, app.deployments[app.ingress].ingress_kind)
+            for app in self._state.applications.values()
+        }
+
+    def _doors(self) -> dict[str, tuple[str, str]]:
+        """prefix → (node, path): where the only replica of an application's ingress takes connections itself."""
+        doors = {}
         for app in self._state.applications.values():
-            if app.route_prefix is not None:
-                target = app.deployments[app.ingress]
-                routes[app.route_prefix] = (app.name, app.ingress, target.ingress_kind)
-        return routes
+            keeper = self._keepers.get((app.name, app.ingress))
+            running = keeper.running() if keeper is not None else []
+            if app.route_prefix is not None and len(running) == 1 and running[0].facts.get("door"):
+                doors[app.route_prefix] = (running[0].node_id, running[0].facts["door"])
+        return doors
 
     def _replica_nodes(self) -> set[str]:
         return {replica.node_id for keeper in self._keepers.values() for replica in keeper.running() if replica.node_id}
@@ -382,8 +401,19 @@ class ServeController:
                         custom[replica.record.unique_id] = answer["custom"]
             if scaler is not None and keeper.scaler.decide(_now_ms(), ongoing, custom):
                 self._wake.set()
+        self._publish()
         alive = {r.record.unique_id for keeper in self._keepers.values() for r in keeper.replicas}
         self._figures = {key: value for key, value in self._figures.items() if key in alive}
+
+    def _publish(self) -> None:
+        """Tell panels what changed: a fact of kind "serve" for each application."""
+        rows = {name: self._app_row(name) for name in self._app_names()}
+        for name, row in rows.items():
+            if self._published.get(name) != row:
+                publish_fact("serve", name, {key: value for key, value in row.items() if key != "config"})
+        for name in self._published.keys() - rows.keys():
+            publish_fact("serve", name, {"name": name, "status": "DELETED", "deployments": {}})
+        self._published = rows
 
     # What lasts
 
@@ -413,11 +443,13 @@ def _now_ms() -> int:
     return int(time.monotonic() * 1000)
 
 
-def target_of(app: ApplicationTarget, name: str) -> DeploymentTarget:
-    """Shorthand."""
-    return app.deployments[name]
-
-
-def id_of(key: Key) -> DeploymentID:
-    """Shorthand."""
-    return DeploymentID(key[1], key[0])
+def is_same(before: ApplicationTarget, after: ApplicationTarget) -> bool:
+    """Whether two targets of an application differ in nothing but when they were deployed."""
+    if before.deployments.keys() != after.deployments.keys() or before.route_prefix != after.route_prefix:
+        return False
+    for name, target in after.deployments.items():
+        old = before.deployments[name]
+        plain = old.code_version.partition(".")[0]
+        if msgspec.structs.replace(old, code_version=plain) != target:
+            return False
+    return True

@@ -86,6 +86,15 @@ class DeploymentKeeper:
         """How many replicas there should be."""
         return 0 if self.is_deleting else self.scaler.count(self.target)
 
+    @property
+    def status_in_application(self) -> DeploymentStatus:
+        """What it adds to its application's: a change of size that somebody asked for is an update, one of the
+        autoscaler's is everyday."""
+        is_asked_for = self.trigger is DeploymentStatusTrigger.CONFIG_UPDATE_STARTED
+        if is_asked_for and self.status in (DeploymentStatus.UPSCALING, DeploymentStatus.DOWNSCALING):
+            return DeploymentStatus.UPDATING
+        return self.status
+
     def running(self) -> list[ReplicaKeeper]:
         """Those that serve."""
         return [replica for replica in self.replicas if replica.state is ReplicaState.RUNNING]

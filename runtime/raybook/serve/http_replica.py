@@ -93,6 +93,22 @@ class HttpReplica:
             return await self._run_app(self._streaming(result), call[1], scope, body)
         return answer_of(result)
 
+    async def serve(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """One request of a connection that this process has itself: answered as it goes."""
+        if self._app is not None:
+            await self._app(scope, receive, send)
+            return
+        args: tuple = (Request(scope, receive),) if self._takes_request else ()
+        result = await self._user.call("__call__", args, {})
+        if isinstance(result, Response):
+            await result(scope, receive, send)
+        elif is_stream(result) or hasattr(result, "__anext__"):
+            await self._streaming(result)(scope, receive, send)
+        else:
+            status, headers, body = answer_of(result)
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+
     def _streaming(self, generator: Any) -> Response:
         async def pieces() -> AsyncIterator[bytes]:
             async for item in self._user.items(generator):

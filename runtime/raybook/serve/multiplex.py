@@ -70,6 +70,11 @@ class ModelCache:
         last_words = getattr(type(model), "__del__", None)
         if last_words is not None and inspect.iscoroutinefunction(last_words):
             await last_words(model)
+            # Once is enough: the interpreter's own call of it finds an object of another class.
+            try:
+                model.__class__ = type("Unloaded", (), {})
+            except TypeError:
+                pass
 
 
 def tell_models(cache: ModelCache) -> None:

@@ -16,10 +16,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from raybook.api import cancel as cancel_ref
+from raybook.api import get as get_value
+from raybook.api.object_ref import engine_of
 from raybook.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 from raybook.serve.assignment import REFUSED, WAITING, Assignment
 from raybook.serve.core.names import DeploymentID
 from raybook.serve.core.routes import RouteTable
+from raybook.serve.doors import Doors
 from raybook.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from raybook.serve.hub import current_hub
 from raybook.serve.router import Router
@@ -55,7 +58,7 @@ class ProxyApp:
 
     def set_routes(self, routes: dict[str, tuple[str, str, str]]) -> None:
         """prefix → (application, ingress deployment, kind)."""
-        self._targets = routes
+        routes = self._targets = {prefix: target for prefix, target in routes.items() if prefix.startswith("/")}
         self._table = RouteTable({prefix: prefix for prefix in routes})
         self._routers = {
             prefix: self._hub.router(DeploymentID(deployment, app)) for prefix, (app, deployment, _) in routes.items()
@@ -176,15 +179,25 @@ class ProxyApp:
 
     async def _wait(self, router: Router, assignment: Assignment, receive: Receive, timeout_s: float | None) -> Any:
         """The replica's answer. ClientGone when the client went first; asyncio.TimeoutError."""
+        if assignment.state == WAITING:
+            return await self._watch(assignment, receive, timeout_s)
+        if assignment.state == REFUSED:
+            raise assignment.error or RayServeException("The request was refused.")
+        patience_s = PATIENCE_S if timeout_s is None else min(PATIENCE_S, timeout_s)
+        if await until_ready_or_late(assignment.ref, patience_s):
+            return get_value(assignment.ref)
+        return await self._watch(assignment, receive, None if timeout_s is None else timeout_s - patience_s)
+
+    async def _watch(self, assignment: Assignment, receive: Receive, timeout_s: float | None) -> Any:
+        """The same for what takes long, which is worth two more tasks."""
         work = asyncio.ensure_future(_result(assignment))
-        # Only what takes long is worth two more tasks.
-        done, _ = await asyncio.wait([work], timeout=PATIENCE_S if timeout_s is None else min(PATIENCE_S, timeout_s))
-        if done:
-            return work.result()
         gone = asyncio.ensure_future(_disconnected(receive))
-        left_s = None if timeout_s is None else max(0.0, timeout_s - PATIENCE_S)
         try:
-            await asyncio.wait([work, gone], timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                [work, gone],
+                timeout=None if timeout_s is None else max(0.0, timeout_s),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
             if work.done():
                 return work.result()
             if gone.done():
@@ -282,36 +295,73 @@ class HttpProxy:
         self._grpc_options = grpc
         self._is_first = is_first
         self._app: ProxyApp | None = None
+        self._doors: Any = None
         self._listener: Any = None
         self._grpc: Any = None
+        self._grpc_port = 0
 
     async def listen(self) -> dict[str, Any]:
-        """Open the port; where. RayServeException when it is taken."""
-        # Not at the top: the controller imports this module and needs neither uvicorn nor starlette.
-        from raybook.serve.http_listener import HttpListener
-
+        """Open the ports; where. RayServeException when one is taken."""
         if self._listener is None:
-            self._app = ProxyApp(self._options)
-            self._listener = HttpListener(self._app, self._options)
-            await self._listener.listen(self._is_first)
-        return {"host": self._options["host"], "port": self._listener.port}
+            # Not at the top: the controller imports this module and needs neither uvicorn nor starlette nor gRPC.
+            from raybook.serve.http_listener import HttpListener
 
-    async def update_routes(self, routes: dict[str, tuple[str, str, str]]) -> None:
-        """What is served from now on. A proxy that has started again listens first."""
+            self._app = ProxyApp(self._options)
+            self._doors = Doors(self._options)
+            listener = HttpListener(self._app, self._options, self._doors.place)
+            self._doors.on_returned = listener.take
+            listener.listen(self._is_first)
+            self._listener = listener
+            if self._grpc_options.get("grpc_servicer_functions"):
+                from raybook.serve.grpc_ingress import GrpcIngress
+
+                self._grpc = GrpcIngress(self._grpc_options)
+                self._grpc_port = await self._grpc.listen(self._options["host"])
+        return {"host": self._options["host"], "port": self._listener.port, "grpc_port": self._grpc_port}
+
+    async def update_routes(self, routes: dict[str, tuple[str, str, str]], doors: dict[str, str]) -> None:
+        """What is served from now on, and by which doors single replicas take connections. A proxy that has started again
+        listens first."""
         if self._listener is None:
             self._is_first = False
             await self.listen()
         assert self._app is not None
         self._app.set_routes(routes)
+        self._doors.update(routes, doors)
+        if self._grpc is not None:
+            self._grpc.set_routes(routes)
 
     async def drain(self) -> None:
         """Stop listening; requests that run are answered."""
         if self._listener is not None:
             await self._listener.close()
+        if self._grpc is not None:
+            await self._grpc.close()
 
     async def check_health(self) -> bool:
         """True."""
         return True
+
+
+async def until_ready_or_late(ref: Any, patience_s: float) -> bool:
+    """Await a result for so long: whether it is there. One future and one timer, no task."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[bool] = loop.create_future()
+
+    def settle(is_there: bool) -> None:
+        if not future.done():
+            future.set_result(is_there)
+
+    def on_ready() -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, True)
+
+    engine_of(ref).when_ready(ref, on_ready)
+    timer = loop.call_later(patience_s, settle, False)
+    try:
+        return await future
+    finally:
+        timer.cancel()
 
 
 async def _result(assignment: Assignment) -> Any:

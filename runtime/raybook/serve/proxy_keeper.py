@@ -18,6 +18,8 @@ from raybook.serve.proxy import HttpProxy
 
 logger = logging.getLogger("ray.serve")
 Routes = dict[str, tuple[str, str, str]]
+Doors = dict[str, tuple[str, str]]
+"""prefix → (node, path) of the only replica behind it."""
 
 
 class ProxyKeeper:
@@ -29,7 +31,7 @@ class ProxyKeeper:
         self.status = ProxyStatus.STARTING
         self.error = ""
         self.facts: dict[str, Any] = {}
-        self.routes_sent: Routes | None = None
+        self.routes_sent: tuple[Routes, dict[str, str]] | None = None
         self.is_sending = False
         options = {
             "name": self.name, "namespace": NAMESPACE, "lifetime": "detached", "num_cpus": 0, "max_restarts": -1,
@@ -46,12 +48,16 @@ class ProxyKeeper:
         except Exception as error:  # noqa: BLE001 - why it cannot listen is for the user to read.
             self.status, self.error = ProxyStatus.UNHEALTHY, str(getattr(error, "cause", None) or error)
 
-    async def send(self, routes: Routes) -> None:
+    def wanted(self, routes: Routes, doors: Doors) -> tuple[Routes, dict[str, str]]:
+        """What it should know."""
+        return routes, {prefix: path for prefix, (node_id, path) in doors.items() if node_id == self.node_id}
+
+    async def send(self, wanted: tuple[Routes, dict[str, str]]) -> None:
         """Tell it the routes; what fails is sent again."""
         self.is_sending = True
         try:
-            await self.handle.update_routes.remote(routes)
-            self.routes_sent, self.status = routes, ProxyStatus.HEALTHY
+            await self.handle.update_routes.remote(*wanted)
+            self.routes_sent, self.status = wanted, ProxyStatus.HEALTHY
         except Exception as error:  # noqa: BLE001 - it is starting again, or gone with its node.
             logger.warning("The proxy on node %s did not take its routes: %r", self.node_id, error)
             await asyncio.sleep(0.2)
@@ -68,6 +74,7 @@ class ProxyFleet:
         self._location = location
         self._proxies: dict[str, ProxyKeeper] = {}
         self._routes: Routes = {}
+        self._doors: Doors = {}
         self._starting: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -88,22 +95,24 @@ class ProxyFleet:
             if proxy.status is ProxyStatus.UNHEALTHY:
                 raise RayServeException(proxy.error)
 
-    def set_routes(self, routes: Routes, replica_nodes: set[str]) -> None:
-        """What is to be served, and where replicas run."""
-        self._routes = routes
+    def set_routes(self, routes: Routes, doors: Doors, replica_nodes: set[str]) -> None:
+        """What is to be served, where single replicas take connections, and where replicas run."""
+        self._routes, self._doors = routes, doors
         if self._location == "EveryNode":
             for node_id in replica_nodes - self._proxies.keys():
                 self._add(node_id, is_first=False)
         for proxy in self._proxies.values():
-            if proxy.status is not ProxyStatus.UNHEALTHY and proxy.routes_sent != routes and not proxy.is_sending:
-                task = asyncio.get_running_loop().create_task(proxy.send(routes))
+            wanted = proxy.wanted(routes, doors)
+            if proxy.status is not ProxyStatus.UNHEALTHY and proxy.routes_sent != wanted and not proxy.is_sending:
+                task = asyncio.get_running_loop().create_task(proxy.send(wanted))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
     def routes_pending(self) -> bool:
         """Whether a healthy proxy does not have the routes in force yet."""
         return any(
-            proxy.routes_sent != self._routes and proxy.status is not ProxyStatus.UNHEALTHY
+            (proxy.routes_sent is None or proxy.routes_sent[0] != self._routes)
+            and proxy.status is not ProxyStatus.UNHEALTHY
             for proxy in self._proxies.values()
         )
 

@@ -10,6 +10,7 @@ after `prepare_for_shutdown` answers, none runs.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import os
@@ -18,10 +19,11 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
-import cloudpickle
-
 from raybook.api import get_runtime_context, method
+from raybook.api.context import current_engine
 from raybook.api.kv import kv_get
+from raybook.serve import handover
+from raybook.serve.code_pickle import load_with_path
 from raybook.serve.context import (
     NO_REQUEST,
     ReplicaContext,
@@ -33,12 +35,16 @@ from raybook.serve.context import (
 )
 from raybook.serve.core.names import NAMESPACE, DeploymentID, ReplicaID
 from raybook.serve.core.target import Settings
-from raybook.serve.exceptions import RayServeException
+from raybook.serve.exceptions import RayServeException, gRPCStatusError
+from raybook.serve.grpc_util import RayServegRPCContext
 from raybook.serve.request_log import RequestLog
 from raybook.serve.user_callable import UserCallable, is_stream
 
 CONTROL = "control"
 CONTROL_CALLS = 64
+UNIX_PATH_MAX = 108
+GIVING_BACK_S = 15.0
+"""How long connections may take to be idle; less than the 20 s that a replica has to end, by default."""
 
 
 class Replica:
@@ -57,17 +63,32 @@ class Replica:
         self._app_name = self._id.deployment_id.app_name
         self.log = RequestLog(self._id)
         self.http: Any = None
+        self._door: Any = None
+        self._door_path = ""
+        self._direct: Any = None
+
+    @property
+    def deployment_id(self) -> DeploymentID:
+        """Whose replica this is."""
+        return self._id.deployment_id
+
+    @property
+    def unique_id(self) -> str:
+        """Its name among them."""
+        return self._id.unique_id
 
     # Life
 
-    async def initialize(self, blob_key: bytes, settings: Settings, rank: int, world_size: int) -> dict[str, Any]:
+    async def initialize(
+        self, blob_key: bytes, settings: Settings, rank: int, world_size: int, is_ingress: bool
+    ) -> dict[str, Any]:
         """Make the user's object and give it its configuration. Raises what its constructor raises."""
         self._settings, self._limit = settings, settings.max_ongoing_requests
         self.log.configure(settings.logging_config)
         blob = kv_get(NAMESPACE, blob_key)
         if blob is None:
             raise RayServeException(f"The code of {self._id} is not in the cluster's store any more; deploy it again.")
-        definition, args, kwargs, ingress = cloudpickle.loads(blob)
+        definition, args, kwargs, ingress = load_with_path(blob)
         if callable(ingress):
             # An ASGI application around the class: it is made here, where starlette is needed, and not before.
             definition = ingress(definition)
@@ -81,7 +102,39 @@ class Replica:
         context.servable_object = self._user.instance
         if settings.user_config is not None:
             await self._reconfigure_user(settings.user_config)
+        if is_ingress:
+            self._open_door()
         return self._facts()
+
+    def _open_door(self) -> None:
+        """Let the proxies of this machine bring connections (`direct_ingress`)."""
+        path = os.path.join(current_engine().session_dir, f"serve-{self.unique_id}")
+        if len(path) < UNIX_PATH_MAX:
+            self._door_path, self._door = path, handover.listen(path)
+            self._loop.add_reader(self._door.fileno(), self._let_in)
+
+    def _let_in(self) -> None:
+        assert self._door is not None
+        try:
+            link, _ = self._door.accept()
+        except OSError:
+            return
+        if self._direct is None:
+            # Not at the top: uvicorn takes 0.2 s to import, and starting need not wait for it.
+            from raybook.serve.direct_ingress import DirectIngress
+
+            self._direct = DirectIngress(self)
+        self._direct.link(link)
+
+    async def _close_door(self) -> None:
+        if self._door is not None:
+            self._loop.remove_reader(self._door.fileno())
+            self._door.close()
+            self._door = None
+            with contextlib.suppress(OSError):
+                os.unlink(self._door_path)
+        if self._direct is not None:
+            await self._direct.end(GIVING_BACK_S)
 
     @method(concurrency_group=CONTROL)
     async def facts(self) -> dict[str, Any]:
@@ -91,7 +144,12 @@ class Replica:
         return {**self._facts(), "settings": self._settings}
 
     def _facts(self) -> dict[str, Any]:
-        return {"pid": os.getpid(), "node_id": get_runtime_context().get_node_id(), **self._asgi_facts()}
+        return {
+            "pid": os.getpid(),
+            "node_id": get_runtime_context().get_node_id(),
+            "door": self._door_path,
+            **self._asgi_facts(),
+        }
 
     def _asgi_facts(self) -> dict[str, Any]:
         app = getattr(self._user.instance if self._user else None, "_asgi_app", None)
@@ -128,11 +186,13 @@ class Replica:
         """Wait until nothing runs, looking every graceful_shutdown_wait_loop_s; then the user's object goes. Of a
         deployment that is_deleted nobody is sent requests any more, and nothing has to be waited for but those that run.
         """
+        closing = asyncio.run_coroutine_threadsafe(self._close_door(), self._loop)
         wait_s = self._settings.graceful_shutdown_wait_loop_s
         while True:
             await asyncio.sleep(min(0.02, wait_s) if is_deleted else wait_s)
             if self._running == 0 and not self._line:
                 break
+        await asyncio.wrap_future(closing)
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._let_go(), self._loop))
 
     async def _let_go(self) -> None:
@@ -322,6 +382,58 @@ class Replica:
             self._leave()
             self.log.note_http(call, scope, start_s, None)
 
+    # gRPC
+
+    def _grpc_args(self, call: tuple, request: Any, metadata: list) -> tuple[Any, dict[str, Any]]:
+        context = RayServegRPCContext(metadata)
+        assert self._user is not None
+        _, function = self._user.method(call[0])
+        takes_context = "grpc_context" in inspect.signature(function).parameters
+        return context, {"grpc_context": context} if takes_context else {}
+
+    async def handle_grpc(self, call: tuple, request: Any, metadata: list) -> tuple:
+        """One unary gRPC call: (status or None, the answer's bytes, trailing metadata)."""
+        async with self._turn(call):
+            context, kwargs = self._grpc_args(call, request, metadata)
+            try:
+                assert self._user is not None
+                result = await self._user.call(call[0], (request,), kwargs)
+            except Exception as error:
+                status, _ = context.outcome()
+                if status is not None:
+                    raise gRPCStatusError(error, *status) from error
+                raise
+            status, trailing = context.outcome()
+            return status, result.SerializeToString(), trailing
+
+    async def handle_grpc_stream(self, call: tuple, request: Any, metadata: list) -> AsyncIterator[bytes]:
+        """One gRPC call that is answered by a stream: the bytes of each message."""
+        async with self._turn(call):
+            _, kwargs = self._grpc_args(call, request, metadata)
+            user = self._user
+            assert user is not None
+            async for item in user.items(await user.call(call[0], (request,), kwargs)):
+                yield item.SerializeToString()
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, call: tuple) -> AsyncIterator[None]:
+        """A request's place among those that run, its context and its line in the log."""
+        if self._running >= self._limit:
+            await self._enter()
+        else:
+            self._running += 1
+        start_s = time.perf_counter()
+        error: BaseException | None = None
+        try:
+            self._context_of(call)
+            yield
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            self._leave()
+            self.log.note(call, start_s, error)
+
     async def http_event(self, name: str, message: dict[str, Any]) -> None:
         """What the client sends on one WebSocket, or its end."""
         self._http().client_event(name, message)
@@ -338,8 +450,3 @@ def options_of(replica: str, namespace: str) -> dict[str, Any]:
         "concurrency_groups": {CONTROL: CONTROL_CALLS},
         "allow_out_of_order_execution": True,
     }
-
-
-def deployment_of(full_id: str) -> DeploymentID:
-    """Whose replica it is."""
-    return ReplicaID.from_full_id_str(full_id).deployment_id

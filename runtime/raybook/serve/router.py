@@ -83,6 +83,16 @@ class Router:
         """Whether any replica is known."""
         return bool(self._slots)
 
+    @property
+    def max_queued(self) -> int:
+        """How many requests may wait with one caller."""
+        return self._max_queued
+
+    def is_only(self, unique_id: str) -> bool:
+        """Whether this replica is the only one."""
+        slots = self._slots
+        return len(slots) == 1 and slots[0].unique_id == unique_id
+
     # Requests
 
     def submit(self, assignment: Assignment) -> None:

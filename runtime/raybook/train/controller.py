@@ -15,7 +15,7 @@ from typing import Any
 from raybook import api
 from raybook.exceptions import RayActorError, RayError
 from raybook.ml.checkpoint import Checkpoint
-from raybook.train.callback import UserCallback
+from raybook.train.callback import ReportForwarder, UserCallback
 from raybook.train.checkpoint_keeper import CheckpointKeeper
 from raybook.train.core import run_states as states
 from raybook.train.core.failure_policy import CONTROLLER, PREEMPTION, RETRY, WORKERS, FailurePolicy
@@ -70,9 +70,11 @@ class TrainController:
         self._keeper: CheckpointKeeper | None = None
         self._group: WorkerGroup | None = None
         self._return_value: Any = None
+        self._outbox: list[tuple[dict[str, Any], Checkpoint | None]] = []
 
     async def ready(self) -> None:
         """Return: the process is there and has understood the plan."""
+        self._told = asyncio.Condition()
 
     async def run(self) -> RunOutcome:
         """Run to the end and return the outcome; errors of the training are in it, not raised."""
@@ -92,6 +94,8 @@ class TrainController:
             self._enter(states.ERRORED, str(failure))
         finally:
             await self._end_group()
+            async with self._told:
+                self._told.notify_all()
         return self._outcome(error)
 
     def _set_up(self) -> None:
@@ -144,6 +148,14 @@ class TrainController:
     ) -> list[ReportedCheckpoint]:
         return await self._desk.reported_checkpoints(attempt, reports, mode, timeout_s)
 
+    # What the driver asks.
+
+    async def take_reports(self, seen: int) -> list[tuple[dict[str, Any], Checkpoint | None]] | None:
+        """Wait for reports after the first `seen` ones and return them; None once the run is over. For forwarders."""
+        async with self._told:
+            await self._told.wait_for(lambda: len(self._outbox) > seen or self._state.is_over)
+        return self._outbox[seen:] or None
+
     # The run.
 
     async def _run_attempts(self) -> None:
@@ -178,7 +190,8 @@ class TrainController:
         await asyncio.to_thread(self._plan.storage.delete_leftovers)
         keeper = self._keeper
         assert keeper is not None
-        await asyncio.to_thread(self._starter.prepare, group, attempt, keeper.latest(), keeper.book.reports)
+        checkpoint = keeper.latest() or self._plan.initial_checkpoint
+        await asyncio.to_thread(self._starter.prepare, group, attempt, checkpoint, keeper.book.reports)
         self._raise_interruption()
         self._facts.group_started(group, attempt)
         logger.info(
@@ -327,6 +340,10 @@ class TrainController:
         if checkpoint is not None and finished.validation:
             name = self._plan.storage.name_of(checkpoint)
             self._validator.add(name, checkpoint, finished.validation)
+        if any(isinstance(each, ReportForwarder) for each in self._plan.run_context.run_config.callbacks or ()):
+            self._outbox.append((finished.metrics, checkpoint))
+            async with self._told:
+                self._told.notify_all()
         for callback in self._callbacks():
             callback.after_report(self._plan.run_context, finished.metrics_of_ranks, checkpoint)
 

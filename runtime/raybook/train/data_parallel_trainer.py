@@ -6,19 +6,22 @@ from what the run's folder records. With num_workers=0 the function runs right h
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 from raybook import api
 from raybook.exceptions import RayActorError
 from raybook.ml.checkpoint import Checkpoint
-from raybook.ml.session import session_for_block
+from raybook.ml.session import current_session, session_for_block
 from raybook.train.backend import BackendConfig
-from raybook.train.callback import TrainRunContext
-from raybook.train.config import RunConfig, ScalingConfig
+from raybook.train.callback import ReportForwarder, TrainRunContext
+from raybook.train.config import CheckpointConfig, RunConfig, ScalingConfig
 from raybook.train.context import TrainContext
 from raybook.train.controller import TrainController
 from raybook.train.data_config import DataConfig
@@ -28,7 +31,7 @@ from raybook.train.result import Result
 from raybook.train.run_plan import RunOutcome, RunPlan
 from raybook.train.settings import read_settings
 from raybook.train.storage import StorageContext
-from raybook.train.train_function import TrainFunction, as_train_function
+from raybook.train.train_function import as_train_function
 from raybook.train.validation import ValidationConfig
 
 logger = logging.getLogger("raybook.train")
@@ -82,6 +85,7 @@ class DataParallelTrainer:
         _check_type("RunConfig", self.run_config, RunConfig)
         _check_type("ScalingConfig", self.scaling_config, ScalingConfig)
         self._function = as_train_function(train_loop_per_worker, train_loop_config, "train_loop_per_worker")
+        self._initial_checkpoint: Checkpoint | None = None
 
     def fit(self) -> Result:
         """Train to the end and return the result. Blocks.
@@ -106,6 +110,7 @@ class DataParallelTrainer:
             read_settings(os.environ),
             self.datasets,
             self.validation_config,
+            self._initial_checkpoint,
         )
         outcome = self._lead(plan)
         result = Result.of_outcome(outcome, storage, run_config.storage_filesystem)
@@ -117,6 +122,7 @@ class DataParallelTrainer:
         """Have a controller lead the run; another one if its process dies."""
         failure_config = self.run_config.failure_config
         limit = failure_config.controller_failure_limit if failure_config is not None else -1
+        forwarders = [each for each in self.run_config.callbacks or () if isinstance(each, ReportForwarder)]
         deaths = false_starts = 0
         while True:
             controller = self._start_controller(plan)
@@ -124,7 +130,12 @@ class DataParallelTrainer:
             try:
                 api.get(controller.ready.remote())
                 false_starts = 0
-                return api.get(controller.run.remote())
+                for forwarder in forwarders:
+                    forwarder.begin(controller)
+                outcome = api.get(controller.run.remote())
+                for forwarder in forwarders:
+                    forwarder.end()
+                return outcome
             except KeyboardInterrupt:
                 _abort(controller)
                 if _is_interactive():
@@ -164,15 +175,44 @@ class DataParallelTrainer:
         """Return the only worker's context, and what to call at the end. Overridden where torchrun may be around."""
         return TrainContext(str(self.run_config.name)), lambda: None
 
-    def with_loop_config(self, config: Mapping[str, Any], run_config: RunConfig) -> DataParallelTrainer:
-        """Return the same trainer with some of its loop's configuration replaced, for one trial of a sweep."""
-        copy = object.__new__(type(self))
-        copy.__dict__.update(self.__dict__)
-        copy.train_loop_config = {**(self.train_loop_config or {}), **config}
-        copy.run_config = run_config
-        function = self._function
-        copy._function = TrainFunction(function.function, copy.train_loop_config, function.takes_config)
-        return copy
+    def as_trainable(self) -> Callable[[dict[str, Any]], None]:
+        """Return a function for Tune that fits this trainer with each trial's configuration. `Tuner(trainer)` calls this.
+
+        The configuration is {"train_loop_config": {...}}, whose values replace the trainer's, and "scaling_config".
+        """
+
+        def fit_in_trial(config: dict[str, Any]) -> None:
+            self._for_trial(config).fit()
+
+        fit_in_trial.__name__ = type(self).__name__
+        return fit_in_trial
+
+    def _for_trial(self, config: Mapping[str, Any]) -> DataParallelTrainer:
+        unknown = sorted(set(config) - {"train_loop_config", "scaling_config"})
+        if unknown:
+            raise ValueError(
+                f"The param_space of a Tuner over a {type(self).__name__} has 'train_loop_config' and 'scaling_config', "
+                f"and not {unknown}. Put what the training function reads into 'train_loop_config'."
+            )
+        trial = copy.copy(self)
+        trial.train_loop_config = {**(self.train_loop_config or {}), **config.get("train_loop_config", {})}
+        trial.scaling_config = config.get("scaling_config", self.scaling_config)
+        trial._function = replace(self._function, config=trial.train_loop_config)
+        session = current_session("fit")
+        trial._initial_checkpoint = session.get_checkpoint()
+        given = self.run_config
+        trial.run_config = RunConfig(
+            # A folder for each attempt: what an attempt goes on from is the trial's checkpoint, which a scheduler may
+            # have exchanged for another trial's.
+            name=f"train-{uuid4().hex[:8]}",
+            storage_path=session.context.get_trial_dir(),
+            failure_config=given.failure_config,
+            checkpoint_config=CheckpointConfig(num_to_keep=1),  # The trial keeps its own copies.
+            callbacks=[*(given.callbacks or ()), ReportForwarder()],
+            worker_runtime_env=given.worker_runtime_env,
+            logging_config=given.logging_config,
+        )
+        return trial
 
     @classmethod
     def restore(cls, *args: Any, **kwargs: Any) -> DataParallelTrainer:

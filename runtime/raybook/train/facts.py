@@ -90,7 +90,12 @@ class RunFacts:
         if self._reported_ms is not None:
             self._row["step_ms"] = round(now_ms - self._reported_ms, 3)
         self._reported_ms = now_ms
-        numbers = {name: value for name, value in flatten(metrics).items() if is_number(value) and math.isfinite(value)}
+        # As Python's own: numpy's float64 is a float too, and no message carries it.
+        numbers = {
+            name: float(value) if isinstance(value, float) else value
+            for name, value in flatten(metrics).items()
+            if is_number(value) and math.isfinite(value)
+        }
         self._row["metrics"] = dict(list(numbers.items())[:METRICS_MAX])
         self._row["reports"] = book.reports
         # What people call it: the loss if there is one, else the first number.

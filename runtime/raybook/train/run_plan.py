@@ -16,7 +16,10 @@ from raybook.train.validation import ValidationConfig
 
 @dataclass(frozen=True)
 class RunPlan:
-    """One run. function: a list with the reference of its TrainFunction, which only workers fetch."""
+    """One run. function: a list with the reference of its TrainFunction, which only workers fetch.
+
+    initial_checkpoint: what the first group goes on from, where the run has none of its own.
+    """
 
     run_context: TrainRunContext
     storage: StorageContext
@@ -24,6 +27,7 @@ class RunPlan:
     settings: TrainSettings
     datasets: Mapping[str, Any] = field(default_factory=dict)
     validation_config: ValidationConfig | None = None
+    initial_checkpoint: Checkpoint | None = None
 
 
 @dataclass(frozen=True)

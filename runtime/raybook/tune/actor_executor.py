@@ -71,6 +71,7 @@ class ActorTrialExecutor:
         self._reuse_actors = reuse_actors
         # Only class trainables have something to clean up after their last trial.
         self._closes = reuse_actors and spec.is_class
+        self._classes: dict[ResourceRequest, Any] = {}
         self._attempts: dict[str, Attempt] = {}
         self._idle: list[Seat] = []
         self._total: tuple[float, Mapping[str, float]] = (-math.inf, {})
@@ -189,14 +190,17 @@ class ActorTrialExecutor:
 
     def _take_seat(self, wanted: ResourceRequest) -> Seat:
         options = _actor_options(wanted.head)
-        group = None
         if wanted.needs_group:
             group = api.placement_group(wanted.bundles, strategy=wanted.strategy)
             # What the trial starts runs in its group, unless it says otherwise.
             options["scheduling_strategy"] = api.PlacementGroupSchedulingStrategy(
                 group, 0, placement_group_capture_child_tasks=True
             )
-        return Seat(wanted, self._actor_class.options(**options).remote(self._reuse_actors), group)
+            return Seat(wanted, self._actor_class.options(**options).remote(self._reuse_actors), group)
+        if wanted not in self._classes:
+            # Checking options takes a few milliseconds, as long as starting the process: once for each size of trial.
+            self._classes[wanted] = self._actor_class.options(**options)
+        return Seat(wanted, self._classes[wanted].remote(self._reuse_actors))
 
 
 def _actor_options(resources: Mapping[str, float]) -> dict[str, Any]:

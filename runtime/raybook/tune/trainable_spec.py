@@ -71,6 +71,9 @@ def as_spec(trainable: object) -> TrainableSpec:
                 "Or give a function that takes the configuration."
             )
         return TrainableSpec(trainable)
+    if hasattr(trainable, "as_trainable"):
+        # A trainer of Train: its workers hold the resources, in a placement group of their own, and the trial none.
+        return TrainableSpec(trainable.as_trainable(), resources={"CPU": 0})
     if not callable(trainable):
         raise TrainableTypeError(
             f"A trainable is a function of the configuration or a tune.Trainable class, not {trainable!r}."

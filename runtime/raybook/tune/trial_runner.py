@@ -8,6 +8,7 @@ that event and never only a message on stderr.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import inspect
 import pickle
 import queue
@@ -63,7 +64,11 @@ class TrialRunner:
         self._spec = spec
         self._keeps_trainable = keeps_trainable
         self._session = TrialSession(launch)
-        self._thread = threading.Thread(target=self._run, name=f"trial-{launch.trial_id}", daemon=True)
+        # The function sees what the actor's call sees: its resources, and the group that its own tasks run in.
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(
+            target=context.run, args=(self._run,), name=f"trial-{launch.trial_id}", daemon=True
+        )
 
     def start(self) -> None:
         """Start the user's function."""

@@ -42,6 +42,7 @@ def test_full_memory_stops_the_source_but_not_what_empties_it():
     sink = OperatorView(1, tasks_ready=1, counts_memory=False)
     assert scheduler.choose([source, sink]) == 1
     assert scheduler.choose([source, OperatorView(1)]) == 0, "nothing runs and nothing else can: it must go on"
+    assert scheduler.choose([source, OperatorView(1)], consumer_holds=True) is None, "the consumer can take something"
     assert scheduler.choose([source, OperatorView(1, running=1)]) is None
     assert scheduler.reasons[0] == s.MEMORY
     assert "memory budget" in scheduler.explanation(0)

@@ -6,7 +6,9 @@ import { logs } from './logs.js';
 import { nodes } from './nodes.js';
 import { objects } from './objects.js';
 import { overview } from './overview.js';
+import { serve } from './serve.js';
 import { tasks } from './tasks.js';
+import { train } from './train.js';
 import { tune } from './tune.js';
 
-export const PANELS = { overview, tasks, actors, objects, nodes, tune, logs } as unknown as Record<PanelName, IPanel<object>>;
+export const PANELS = { overview, tasks, actors, objects, nodes, tune, train, serve, logs } as unknown as Record<PanelName, IPanel<object>>;

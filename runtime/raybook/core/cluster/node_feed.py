@@ -22,7 +22,8 @@ import msgspec
 from raybook.base.resources import Shape
 
 AMOUNTS_MAX = 256
-"""Amounts in one answer: 9 ms of a raylet's loop at 10,000 nodes (decision 0046). Twenty looks a second hear of 5,000 changes."""
+"""Amounts in one answer: 9 ms of a raylet's loop at 10,000 nodes (decision 0046). Twenty looks a second hear of 5,000
+changes."""
 
 
 class Changes(msgspec.Struct, frozen=True):

@@ -5,8 +5,8 @@ an operator must have an input, a free slot of its own (its concurrency, an acto
 and bytes; among those that have, the one nearest to the consumer goes first, because what it takes in frees memory.
 
 Invariants: CPUs and GPUs asked for by running tasks stay within the limits, but for one task when nothing runs; bytes in
-flight stay within the budget, but for one task when nothing runs and nothing downstream could (so that a plan whose
-single block is larger than the budget ends). The reason why an operator did not run is always one of `REASONS`.
+flight stay within the budget, but for one task when nothing runs and the consumer waits (so that a plan whose single
+block is larger than the budget ends). The reason why an operator did not run is always one of `REASONS`.
 """
 
 from __future__ import annotations
@@ -68,15 +68,16 @@ class Scheduler:
     held_back: dict[int, dict[str, int]] = field(default_factory=dict)
     """By operator: how often each reason held it back."""
 
-    def choose(self, views: list[OperatorView]) -> int | None:
+    def choose(self, views: list[OperatorView], consumer_holds: bool = False) -> int | None:
         """Index of the operator whose next task to start, or None. views: in topological order, sources first.
+        consumer_holds: there is output that the consumer has yet to take; then it is he who goes on, not one more task.
 
         Cost: one pass over the operators.
         """
         cpus = sum(view.cpus * view.running for view in views)
         gpus = sum(view.gpus * view.running for view in views)
         used = sum(view.queued_bytes + view.running_bytes for view in views if view.counts_memory)
-        is_idle = not any(view.running for view in views)
+        is_idle = not any(view.running for view in views) and not consumer_holds
         counting = [view for view in views if view.counts_memory and not view.is_done]
         share = self.limits.bytes * self.limits.reserved_ratio / max(1, len(counting))
         shared_left = self._shared_left(counting, share)

@@ -11,7 +11,6 @@ import time
 import uuid
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import quote
 
 import pyarrow as pa
 from pyarrow import parquet as pq
@@ -118,7 +117,7 @@ class DeltaDatasink(Datasink[tuple[list[WrittenFile], "bytes | None"]]):
             write_file(self.filesystem, path, fill, {"compression": None})
             written.append(
                 {
-                    "path": quote(posixpath.join(folder, name), safe="/="),
+                    "path": posixpath.join(folder, name),
                     "size": self.filesystem.get_file_info(path).size,
                     "partition_values": values,
                     "modification_time": int(time.time() * 1000),
@@ -136,7 +135,7 @@ class DeltaDatasink(Datasink[tuple[list[WrittenFile], "bytes | None"]]):
             yield folder, rows, {name: None if value is None else _text(value) for name, value in values.items()}
 
     def on_write_complete(self, write_result: WriteResult[Any]) -> None:
-        from deltalake import transaction
+        from deltalake import Schema, transaction
 
         if self._skip_write:
             return
@@ -151,7 +150,7 @@ class DeltaDatasink(Datasink[tuple[list[WrittenFile], "bytes | None"]]):
         if table is None:
             transaction.create_table_with_add_actions(
                 self.uri,
-                schema,
+                Schema.from_arrow(schema),
                 actions,
                 mode="error",
                 partition_by=partition_by,

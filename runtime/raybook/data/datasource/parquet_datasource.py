@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as pads
+import pyarrow.compute as pc
 
 from raybook.data.block import BlockMetadata
 from raybook.data.context import DataContext
@@ -56,7 +56,7 @@ class ParquetDatasource(FileBasedDatasource):
         super().__init__(paths, **file_args)
         arguments = dict(arrow_parquet_args or {})
         self._given_schema: pa.Schema | None = arguments.pop("schema", None)
-        self._filter: pads.Expression | None = arguments.pop("filter", None)
+        self._filter: pc.Expression | None = arguments.pop("filter", None)
         self._batch_size: int | None = arguments.pop("batch_size", None)
         self._use_threads = bool(arguments.pop("use_threads", False))
         self._file_options: dict[str, Any] = dict(arguments.pop("dataset_kwargs", None) or {})
@@ -209,7 +209,7 @@ class ParquetDatasource(FileBasedDatasource):
         made._filter = condition if self._filter is None else self._filter & condition
         return made
 
-    def _files_where(self, condition: pads.Expression, types: dict[str, pa.DataType]) -> list[str]:
+    def _files_where(self, condition: pc.Expression, types: dict[str, pa.DataType]) -> list[str]:
         paths = list(self._files)
         columns = {
             name: pa.array([self._partition_values[path].get(name) for path in paths], kind)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as pads
+import pyarrow.compute as pc
 
 from raybook.data.block import align
 from raybook.data.context import DataContext
@@ -44,7 +44,7 @@ class ParquetReader:
     columns: list[str] | None
     schema: pa.Schema | None
     partition_types: dict[str, pa.DataType]
-    filter: pads.Expression | None = None
+    filter: pc.Expression | None = None
     include_paths: bool = False
     include_row_hash: bool = False
     batch_size: int | None = None
@@ -127,9 +127,12 @@ class ParquetReader:
 
     def _filtered(self, part: Part) -> Iterator[pa.Table]:
         """Through pyarrow's scanner, which leaves out row groups by their statistics."""
+        # It imports pandas where there is one, which readers without filters need not wait for.
+        import pyarrow.dataset as pads
+
         condition = None
         for name, value in part.partition.items():
-            one = pads.field(name).is_null() if value is None else pads.field(name) == value
+            one = pc.field(name).is_null() if value is None else pc.field(name) == value
             condition = one if condition is None else condition & one
         indexes = None if part.groups is None else [group.index for group in part.groups]
         fragment = pads.ParquetFileFormat(pre_buffer=not is_local(self.filesystem)).make_fragment(

@@ -175,7 +175,7 @@ class Executor:
                 for index, operator in enumerate(self.operators)
             ]
             views[-1].queued_bytes += self.consumer_bytes + sum(bundle.size_bytes for bundle in self.outputs)
-            chosen = self.scheduler.choose(views)
+            chosen = self.scheduler.choose(views, bool(self.outputs or self.consumer_bytes))
             if chosen is None:
                 return
             self._running.append(self.operators[chosen].start_task())

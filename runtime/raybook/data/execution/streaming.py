@@ -45,12 +45,12 @@ class StreamingThread:
         executor, error = self.executor, None
         try:
             while not self._is_stopped and not (executor.is_done and not executor.outputs):
-                executor.consumer_bytes = max(0, self._put_bytes - self._taken_bytes)
                 executor.step()
                 while executor.outputs:
                     bundle = executor.outputs.popleft()
                     self._put_bytes += bundle.size_bytes
                     self._queue.put(bundle)
+                executor.consumer_bytes = max(0, self._put_bytes - self._taken_bytes)
                 if executor.waits_for_consumer and executor.consumer_bytes and not self._is_stopped:
                     self._wake.acquire(timeout=IDLE_S)
         except BaseException as caught:  # noqa: BLE001 - the consumer raises it.

@@ -5,9 +5,10 @@ Names are found when they are first used: the driver and the controller of a run
 
 from __future__ import annotations
 
-from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from raybook.train.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from raybook.train.torch.config import TorchConfig
@@ -27,15 +28,6 @@ if TYPE_CHECKING:
 if find_spec("torch") is None:
     raise ModuleNotFoundError("PyTorch isn't installed. To install PyTorch, run 'pip install torch'")
 
-_NAMES_OF = {
-    "config": "TorchConfig",
-    "torch_checkpoint": "TorchCheckpoint",
-    "torch_trainer": "TorchTrainer",
-    "train_loop_utils": "accelerate backward enable_reproducibility get_device get_devices prepare_data_loader "
-    "prepare_model prepare_optimizer",
-}
-_MODULE_OF = {name: f"{__name__}.{module}" for module, names in _NAMES_OF.items() for name in names.split()}
-
 __all__ = [
     "TorchCheckpoint",
     "TorchConfig",
@@ -50,14 +42,13 @@ __all__ = [
     "prepare_optimizer",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_MODULE_OF[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "config": "TorchConfig",
+        "torch_checkpoint": "TorchCheckpoint",
+        "torch_trainer": "TorchTrainer",
+        "train_loop_utils": "accelerate backward enable_reproducibility get_device get_devices prepare_data_loader "
+        "prepare_model prepare_optimizer",
+    },
+)

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from raybook import api
 from raybook.exceptions import GetTimeoutError
+from raybook.train.addresses import free_address
 from raybook.train.backend import Backend, BackendConfig
 from raybook.train.session import get_context
 from raybook.train.worker_group import WorkerGroup
-from raybook.util.node_address import LOOPBACK, get_node_ip_address
+from raybook.util.node_address import LOOPBACK
 
 logger = logging.getLogger("raybook.train")
 
@@ -102,15 +102,6 @@ class TorchBackend(Backend):
             api.get(worker_group.execute_async(leave_process_group), timeout=limit_s)
         except GetTimeoutError:
             logger.warning("Torch process group shutdown timed out after %s seconds", limit_s)
-
-
-def free_address() -> tuple[str, int]:
-    """Return an address of this node that the other workers reach, and a port that is free now."""
-    address = get_node_ip_address()
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.bind(("", 0))
-        return address, probe.getsockname()[1]
 
 
 def set_rank_variables(address: str, port: int) -> None:

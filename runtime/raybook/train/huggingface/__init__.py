@@ -1,0 +1,1 @@
+"""Hugging Face libraries under a TorchTrainer: see `transformers`."""
