@@ -11,8 +11,9 @@ import pytest
 from playwright.sync_api import expect
 
 from raybook.observe import living_clusters
+from tests.jupyter_process import REPOSITORY
 
-SLOW_MS = 40_000
+SLOW_MS = 90_000
 GONE_WITHIN_S = 10.0
 
 
@@ -75,6 +76,8 @@ def test_a_kernel_that_is_restarted_in_the_middle_takes_its_cluster_along(open_l
     expect(lab.chip).to_have_text("raybook: cluster ended", timeout=SLOW_MS)
 
 
+NOTEBOOKS_OWN = "Cannot read properties of undefined (reading 'schema')"
+"""Notebook 7.6 says so of its own settings, also without any extension."""
 NUMBERS = re.compile(r"^raybook: 2 CPU")
 
 
@@ -97,6 +100,6 @@ def test_notebook_7_has_the_chip_and_a_pane_beside_the_page(browser, jupyterlab)
     page.locator(".raybook-menu .lm-Menu-item", has_text="Open tasks").click()
     pane = page.locator(".raybook-pane .raybook-view")
     expect(pane).to_contain_text("step", timeout=SLOW_MS)
-    page.screenshot(path="test-results/notebook7.png")
+    page.screenshot(path=REPOSITORY / "test-results" / "notebook7.png")
     context.close()
-    assert errors == []
+    assert [error for error in errors if NOTEBOOKS_OWN not in error] == []

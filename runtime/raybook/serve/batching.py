@@ -215,53 +215,77 @@ def batch(
     return decorate(_func) if _func is not None else decorate
 
 
-def _decorated(function: Callable[..., Any], settings: BatchSettings) -> Callable[..., Any]:
-    parameters = signature(function)
-    is_method = next(iter(parameters.parameters), "") == "self"
-    alone: dict[str, dict[int, BatchQueue]] = {}
+class Batcher:
+    """What a decorated function refers to: its settings and its queues. It travels with the function, without the queues;
+    the decorated function itself must refer to nothing that cannot be pickled."""
 
-    def put(args: tuple, kwargs: dict[str, Any]) -> asyncio.Future[Any]:
+    def __init__(self, function: Callable[..., Any], settings: BatchSettings) -> None:
+        self.function = function
+        self.settings = settings
+        self._alone: dict[str, dict[int, BatchQueue]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"function": self.function, "settings": self.settings, "_alone": {}}
+
+    def put(self, args: tuple, kwargs: dict[str, Any]) -> asyncio.Future[Any]:
+        """One more call; its result to come."""
+        parameters = signature(self.function)
         bound = parameters.bind(*args, **kwargs)
         bound.apply_defaults()
         arguments = dict(bound.arguments)
+        is_method = next(iter(parameters.parameters), "") == "self"
         instance = arguments.pop("self") if is_method else None
         loop = asyncio.get_running_loop()
-        kept = alone if instance is None else instance.__dict__.setdefault(_QUEUES, {})
-        queues = kept.setdefault(function.__name__, {})
+        kept = self._alone if instance is None else instance.__dict__.setdefault(_QUEUES, {})
+        queues = kept.setdefault(self.function.__name__, {})
         queue = queues.get(id(loop))
         if queue is None:
-            queue = queues[id(loop)] = BatchQueue(function, instance, settings)
-            queue_list.append(queue)
+            queue = queues[id(loop)] = BatchQueue(self.function, instance, self.settings)
         future: asyncio.Future[Any] = loop.create_future()
         queue.put(_Call(arguments, request_context.get(), future))
         return future
 
-    queue_list: list[BatchQueue] = []
+    def stream(self, args: tuple, kwargs: dict[str, Any]) -> AsyncIterator[Any]:
+        """One more call of a generator."""
+        return _stream(self.put(args, kwargs))
 
+    def set_max_batch_size(self, new_max_batch_size: int) -> None:
+        """From the next batch on."""
+        _check_size(new_max_batch_size)
+        self.settings.size = int(new_max_batch_size)
+
+    def set_batch_wait_timeout_s(self, new_batch_wait_timeout_s: float) -> None:
+        """From the next batch on."""
+        _check_wait(new_batch_wait_timeout_s)
+        self.settings.wait_s = float(new_batch_wait_timeout_s)
+
+    def max_batch_size(self) -> int:
+        """In force."""
+        return self.settings.size
+
+    def batch_wait_timeout_s(self) -> float:
+        """In force."""
+        return self.settings.wait_s
+
+
+def _decorated(function: Callable[..., Any], settings: BatchSettings) -> Callable[..., Any]:
+    batcher = Batcher(function, settings)
     if isasyncgenfunction(function):
 
         @wraps(function)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            return _stream(put(args, kwargs))
+            return batcher.stream(args, kwargs)
 
     else:
 
         @wraps(function)
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
-            return await put(args, kwargs)
+            return await batcher.put(args, kwargs)
 
-    def set_max_batch_size(new_max_batch_size: int) -> None:
-        _check_size(new_max_batch_size)
-        settings.size = int(new_max_batch_size)
-
-    def set_batch_wait_timeout_s(new_batch_wait_timeout_s: float) -> None:
-        _check_wait(new_batch_wait_timeout_s)
-        settings.wait_s = float(new_batch_wait_timeout_s)
-
-    wrapper.set_max_batch_size = set_max_batch_size  # type: ignore[attr-defined]
-    wrapper.set_batch_wait_timeout_s = set_batch_wait_timeout_s  # type: ignore[attr-defined]
-    wrapper._get_max_batch_size = lambda: settings.size  # type: ignore[attr-defined]
-    wrapper._get_batch_wait_timeout_s = lambda: settings.wait_s  # type: ignore[attr-defined]
+    wrapper.set_max_batch_size = batcher.set_max_batch_size  # type: ignore[attr-defined]
+    wrapper.set_batch_wait_timeout_s = batcher.set_batch_wait_timeout_s  # type: ignore[attr-defined]
+    wrapper._get_max_batch_size = batcher.max_batch_size  # type: ignore[attr-defined]
+    wrapper._get_batch_wait_timeout_s = batcher.batch_wait_timeout_s  # type: ignore[attr-defined]
     return wrapper
 
 

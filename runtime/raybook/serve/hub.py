@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from raybook.api import ActorHandle, get_runtime_context
 from raybook.api import get as get_value
-from raybook.api import get_actor, get_runtime_context
 from raybook.api.context import current_runtime
 from raybook.api.object_ref import engine_of
 from raybook.serve.assignment import Assignment
@@ -85,7 +85,7 @@ class Hub:
     # The thread
 
     def _run(self) -> None:
-        while current_runtime.session.get(HUB_KEY) is self:
+        while not self._is_over():
             try:
                 event = self._events.get(timeout=self._pause_s())
             except queue.Empty:
@@ -96,9 +96,10 @@ class Hub:
                 self._run_later()
                 self._report()
             except Exception as error:  # noqa: BLE001 - one answer that makes no sense must not end the others.
-                if self._engine is None or self._engine.closed:
-                    return
                 logger.debug("Serve's hub: %r", error)
+
+    def _is_over(self) -> bool:
+        return self._engine is None or self._engine.closed or current_runtime.session.get(HUB_KEY) is not self
 
     def _pause_s(self) -> float:
         pauses = [5.0, *(at - time.monotonic() for at, _ in self._later)]
@@ -114,10 +115,17 @@ class Hub:
             for _, call in due:
                 call()
 
+    def _controller(self) -> ActorHandle:
+        """By way of this session's engine: the verb would start a new cluster once this one has been shut down."""
+        assert self._engine is not None
+        return ActorHandle(self._engine.get_actor(CONTROLLER_NAME, NAMESPACE), self._engine)
+
     def _listen(self, router: Router) -> None:
+        if self._is_over():
+            return
         deployment = router.deployment
         try:
-            controller = get_actor(CONTROLLER_NAME, NAMESPACE)
+            controller = self._controller()
             ref = controller.listen.remote(deployment.app_name, deployment.name, router.version)
             engine_of(ref).when_ready(ref, lambda: self._events.put(lambda: self._take(router, ref)))
         except Exception as error:  # noqa: BLE001 - no controller now; there may be one soon.
@@ -149,7 +157,7 @@ class Hub:
             if not count:
                 del self._queued[router]
         if rows:
-            get_actor(CONTROLLER_NAME, NAMESPACE).report_queued.remote(self.id, rows)
+            self._controller().report_queued.remote(self.id, rows)
 
 
 def current_hub() -> Hub:

@@ -60,12 +60,10 @@ class DataConfig:
         if getattr(dataset, "name", "") is None and hasattr(dataset, "set_name"):
             dataset.set_name(name)
         options = self._options_of(name)
-        if options is None or not hasattr(dataset, "context"):
-            return dataset
-        prepared = copy.copy(dataset)
-        prepared.context = copy.deepcopy(dataset.context)
-        prepared.context.execution_options = copy.deepcopy(options)
-        return prepared
+        if options is not None and hasattr(dataset, "context"):
+            # The controller's own copy: what the user holds in the driver stays as it is.
+            dataset.context.execution_options = copy.deepcopy(options)
+        return dataset
 
     def _options_of(self, name: str) -> Any:
         if isinstance(self._execution_options, Mapping):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from raybook import api
+from raybook.ml.filesystem import is_local
 from raybook.ml.run_config import RunConfig
 from raybook.tune.callback import CallbackObserver
 from raybook.tune.core.concurrency_limiter import ConcurrencyLimiter
@@ -100,6 +101,15 @@ def prepare_search(config: TuneConfig, space: Mapping[str, Any]) -> SearchPlan:
     if inner.counts_trials:
         return SearchPlan(searcher, inner.total_samples, constants)
     return SearchPlan(searcher, None if config.num_samples < 0 else config.num_samples, constants)
+
+
+def check_storage(run_config: RunConfig) -> None:
+    """Raise ValueError for a filesystem that sweeps cannot write; a path's own scheme is checked where it is resolved."""
+    if not is_local(run_config.storage_filesystem):
+        raise ValueError(
+            f"RunConfig(storage_filesystem={run_config.storage_filesystem!r}): a sweep's folder must be on this machine's "
+            "files, or on a folder that all nodes share. Nothing was started."
+        )
 
 
 def check_checkpoints(spec: TrainableSpec, run_config: RunConfig) -> None:

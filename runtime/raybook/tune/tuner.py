@@ -46,6 +46,7 @@ from raybook.tune.saved_sweep import (
 from raybook.tune.steered_runs import steered
 from raybook.tune.sweep_assembly import (
     check_checkpoints,
+    check_storage,
     make_observers,
     make_settings,
     prepare_scheduler,
@@ -149,6 +150,7 @@ class Tuner:
 
     def run(self) -> ExperimentAnalysis:
         """Like fit(), with the results as `tune.run` returns them."""
+        check_storage(self._run_config)
         check_checkpoints(self._spec, self._run_config)
         config, run_config, saved = self._tune_config, self._run_config, self._saved
         machines: dict[str, Any] = saved.machines if saved is not None else {}

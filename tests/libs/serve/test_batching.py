@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import cloudpickle
 import pytest
 
 from raybook import serve
@@ -56,6 +57,23 @@ def test_n_calls_at_once_are_n_over_size_batches():
 
     assert run(ask()) == [3 * i for i in range(95)]
     assert len(calls) == 10
+
+
+def test_a_batched_method_travels_with_its_class():
+    class Model:
+        @serve.batch(max_batch_size=3, batch_wait_timeout_s=1000)
+        async def predict(self, values):
+            return [len(values)] * len(values)
+
+        @serve.multiplexed
+        async def load(self, model_id):
+            return model_id
+
+    async def ask(model):
+        return await asyncio.gather(*(model.predict(i) for i in range(3))), await model.load("m")
+
+    assert run(ask(Model())) == ([3, 3, 3], "m")
+    assert run(ask(cloudpickle.loads(cloudpickle.dumps(Model))())) == ([3, 3, 3], "m")
 
 
 def test_an_error_reaches_every_call_of_its_batch_and_no_other():

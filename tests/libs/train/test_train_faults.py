@@ -157,13 +157,18 @@ def test_a_run_of_the_same_name_goes_on_where_a_driver_was_ended(four_cpus, tmp_
 
 
 @pytest.fixture
-def two_nodes():
+def one_node():
     cluster = Cluster(initialize_head=True, connect=True, head_node_args={"num_cpus": 1})
-    cluster.second = cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
     yield cluster
     ray.shutdown()
     cluster.shutdown()
+
+
+@pytest.fixture
+def two_nodes(one_node):
+    one_node.second = one_node.add_node(num_cpus=1)
+    one_node.wait_for_nodes()
+    return one_node
 
 
 def test_an_elastic_run_goes_on_with_what_is_left_when_a_node_dies(two_nodes, tmp_path, marks):
@@ -185,6 +190,30 @@ def test_an_elastic_run_goes_on_with_what_is_left_when_a_node_dies(two_nodes, tm
     ).fit()
     remover.join()
     assert result.metrics == {"step": 3, "started_at": 2, "size": 1}
+
+
+def test_an_elastic_run_grows_when_a_node_joins(one_node, tmp_path, marks):
+    def until_there_are_two(config):
+        size = train.get_context().get_world_size()
+        train.report({"size": size})
+        (Path(config["marks"]) / f"size-{size}").touch()
+        while size < 2:
+            time.sleep(0.02)  # Until this group is replaced.
+
+    def join() -> None:
+        wait_for(lambda: (marks / "size-1").exists())
+        one_node.add_node(num_cpus=1)
+
+    joiner = threading.Thread(target=join)
+    joiner.start()
+    result = train.DataParallelTrainer(
+        until_there_are_two,
+        train_loop_config={"marks": str(marks)},
+        scaling_config=train.ScalingConfig(num_workers=(1, 2), elastic_resize_monitor_interval_s=0.2),
+        run_config=train.RunConfig(name="run", storage_path=str(tmp_path)),
+    ).fit()
+    joiner.join()
+    assert result.metrics == {"size": 2}
 
 
 def test_a_node_that_will_go_is_announced_and_costs_no_failure(two_nodes, tmp_path, marks):

@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import pickle
 
+import numpy
 import pytest
 
+import raybook as ray
 from raybook import train
+from raybook.train.callback import TrainRunContext
+from raybook.train.core.checkpoint_book import CheckpointBook
+from raybook.train.facts import RunFacts
 from raybook.train.storage import StorageContext
 from raybook.train.train_function import as_train_function
 
@@ -186,3 +191,28 @@ def test_importing_train_imports_no_heavy_library():
         "tt.TorchTrainer; assert not {'torch', 'pandas', 'pyarrow'} & set(sys.modules), 'heavy'"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_a_fact_that_no_message_carries_is_refused_where_it_is_published():
+    with pytest.raises(TypeError, match="train_run fact 'x' was not published: .*numpy.float64"):
+        ray.publish_fact("train_run", "x", {"loss": numpy.float64(1.0)})
+    ray.publish_fact("train_run", "x", {"loss": 1.0, "nested": {"a": [None, True]}})
+
+
+def test_facts_of_a_run_hold_plain_values_and_are_not_sent_too_often():
+    sent = []
+    scaling = train.ScalingConfig(num_workers=2)
+    context = TrainRunContext(train.RunConfig(name="run"), None, scaling, train.BackendConfig(), train.DataConfig())
+    facts = RunFacts(lambda kind, key, row: sent.append((kind, row)), "id", "run", context)
+    facts.state_changed("RUNNING")
+    book = CheckpointBook()
+    for step in range(3):
+        metrics = {"loss": numpy.float64(step), "nan": float("nan"), "name": "text", "step": step}
+        book.reported(metrics)
+        facts.reported(metrics, None, book)
+    facts.state_changed("FINISHED")
+    assert [row["state"] for _, row in sent] == ["RUNNING", "FINISHED"], "three reports within a moment wait"
+    kind, last = sent[-1]
+    assert kind == "train_run" and last["metrics"] == {"loss": 2.0, "step": 2} and last["history"] == [0.0, 1.0, 2.0]
+    assert type(last["metrics"]["loss"]) is float and last["metric_name"] == "loss" and last["reports"] == 3
+    assert last["ended_unix_ms"] >= last["started_unix_ms"]

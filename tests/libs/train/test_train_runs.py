@@ -383,3 +383,20 @@ def test_an_error_in_a_callback_ends_the_run(fit):
 
     with pytest.raises(train.ControllerError, match="callback broke"):
         fit(function, callbacks=[Broken()])
+
+
+def test_a_dataset_of_data_feeds_every_epoch_of_every_worker(fit):
+    data = ray.data
+
+    def function():
+        shard, seen = train.get_dataset_shard("train"), []
+        for _ in range(2):
+            ids = [int(value) for batch in shard.iter_batches(batch_size=10) for value in batch["id"]]
+            seen.append((len(ids), len(set(ids))))
+        return seen
+
+    options = {"train": data.ExecutionOptions(preserve_order=True)}
+    result = fit(
+        function, datasets={"train": data.range(100)}, dataset_config=train.DataConfig(execution_options=options)
+    )
+    assert result.return_value == [(50, 50), (50, 50)]

@@ -20,6 +20,8 @@ from raybook.data.core.scheduler import Limits, Scheduler
 from raybook.data.execution.operator import Operator, RunningTask
 from raybook.exceptions import RayError, RayTaskError
 
+STALL_S = 0.001
+"""A step in which nothing happened, and nothing runs: the consumer is about to take something. Do not spin."""
 WAIT_S = 0.1
 """How long a step waits for tasks at most: then it looks whether the consumer has gone."""
 
@@ -65,6 +67,8 @@ class Executor:
             self._route()
             self._launch()
         self._check_done()
+        if not (self._running or self.outputs or self.is_done):
+            time.sleep(STALL_S)
 
     def _poll(self, timeout_s: float) -> None:
         streams = [task.stream for task in self._running]

@@ -21,7 +21,8 @@ from raybook.data.context import DataContext
 from raybook.data.datasource.task_context import TaskContext
 from raybook.data.execution.programs import Program
 
-PROGRAMS_KEPT_MAX = 32
+PROGRAMS_KEPT_MAX = 8
+"""A program may hold a model: few are kept, and two datasets at a time still find theirs."""
 
 
 class Shipment:

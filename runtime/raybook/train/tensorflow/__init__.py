@@ -1,8 +1,8 @@
-"""TensorFlow: a trainer whose workers know each other. Needs `pip install tensorflow-cpu` (or `tensorflow`)."""
+"""TensorFlow: a trainer whose workers know each other. Its function needs `pip install tensorflow-cpu`
+(or `tensorflow`); naming the trainer does not."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from raybook.train.lazy_names import lazy_names
@@ -11,9 +11,6 @@ if TYPE_CHECKING:
     from raybook.train.tensorflow.config import TensorflowConfig
     from raybook.train.tensorflow.tensorflow_trainer import TensorflowTrainer
     from raybook.train.tensorflow.train_loop_utils import prepare_dataset_shard
-
-if find_spec("tensorflow") is None:
-    raise ModuleNotFoundError("TensorFlow isn't installed. To install TensorFlow, run 'pip install tensorflow'.")
 
 __all__ = ["TensorflowConfig", "TensorflowTrainer", "prepare_dataset_shard"]
 

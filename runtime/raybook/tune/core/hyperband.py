@@ -110,6 +110,7 @@ class HyperBandScheduler(TrialScheduler):
         self._bracket_of: dict[str, Bracket] = {}
         self._is_search_over = False
         self._stopped = 0
+        self._first_open = 0
 
     def bracket_size(self, s: int) -> int:
         """Return how many trials bracket s takes."""
@@ -168,7 +169,9 @@ class HyperBandScheduler(TrialScheduler):
     def choose_trial_to_run(self, waiting: Sequence[str]) -> str | None:
         """Return a waiting trial of the earliest round, of the bracket that is least far on."""
         offered = set(waiting)
-        for brackets in self.rounds:
+        while self._first_open < len(self.rounds) - 1 and self._is_over(self.rounds[self._first_open]):
+            self._first_open += 1  # A round that is over stays so: ten thousand trials make six hundred of them.
+        for brackets in self.rounds[self._first_open :]:
             for bracket in self._in_order(brackets):
                 for trial_id in bracket.live:
                     if trial_id in offered and (bracket.live[trial_id] is None or trial_id in bracket.may_go_on):
@@ -194,6 +197,9 @@ class HyperBandScheduler(TrialScheduler):
 
     def _in_order(self, brackets: list[Bracket]) -> list[Bracket]:
         return brackets if self._largest_first else sorted(brackets, key=Bracket.progress)
+
+    def _is_over(self, brackets: list[Bracket]) -> bool:
+        return len(brackets) == self.brackets_a_round and all(b.is_full and not b.live for b in brackets)
 
     def _brackets(self) -> list[Bracket]:
         return [bracket for brackets in self.rounds for bracket in brackets]
