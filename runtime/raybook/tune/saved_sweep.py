@@ -97,9 +97,12 @@ def catch_up(trial: Trial) -> None:
         result = {**row, "config": trial.config}
         trial.note_result(result, None)
         name = row.get("checkpoint_dir_name")
+        if not name:
+            continue
+        # Numbers are not used twice, though the driver may have deleted this one as one too many.
+        trial.next_checkpoint = max(trial.next_checkpoint, int(name.rpartition("_")[2]) + 1)
         known = {entry.name for entry in trial.checkpoints.entries()}
-        if name and name not in known and (Path(trial.folder) / name).is_dir():
-            trial.next_checkpoint += 1
+        if name not in known and (Path(trial.folder) / name).is_dir():
             trial.checkpoints.register(name, result)
 
 

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from raybook import tune
+from raybook.ml.core.checkpoint_ledger import CheckpointLedger
+from raybook.tune.core.trial_table import Trial
+from raybook.tune.saved_sweep import catch_up
 from raybook.tune.schedulers import ASHAScheduler
 from raybook.tune.search.optuna import OptunaSearch
 
@@ -175,3 +178,14 @@ def test_an_interrupted_sweep_goes_on_with_searcher_and_scheduler_as_they_were(t
     assert len(grid) == 6 and grid.num_errors == 0
     assert [result.config for result in grid][: len(first)] == [result.config for result in first]
     assert len({result.config["x"] for result in grid}) == 6
+
+
+def test_a_checkpoint_that_was_deleted_as_one_too_many_keeps_its_number(tmp_path):
+    """Its report is in the file, its folder is not there any more: what comes next is numbered behind all of them."""
+    trial = Trial("t", 0, "t", {}, {}, CheckpointLedger(), folder=str(tmp_path))
+    rows = [{"acc": n, "training_iteration": n + 1, "checkpoint_dir_name": f"checkpoint_{n:06d}"} for n in range(3)]
+    (tmp_path / "result.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "checkpoint_000002").mkdir()
+    catch_up(trial)
+    assert [entry.name for entry in trial.checkpoints.entries()] == ["checkpoint_000002"]
+    assert trial.next_checkpoint == 3
