@@ -34,6 +34,9 @@ SUITES_FOUND := $(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/test_*.py)
 SUITES := $(filter $(SUITES_FOUND),$(SUITE_ORDER)) $(filter-out $(SUITE_ORDER) browser,$(SUITES_FOUND))
 # Those that start no process and open no socket: two at a time.
 PURE_SUITES := base core protocol sim
+# A shell's background jobs ignore interrupts, and so do their children: tests that interrupt need them back.
+LISTENING = $(BIN)/python -c 'import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])'
+PYTEST = $(BIN)/python -m pytest -q -m "not soak"
 # What notebooks and JupyterLab are run with: this environment's own settings, no person's.
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=120 -o timeout=180
 
@@ -86,9 +89,13 @@ types: $(VENV)/.installed-test
 	@$(BIN)/mypy --no-error-summary
 	@cd labextension && said=$$(PATH="$(BIN):$$PATH" $(BIN)/jlpm run test 2>&1) || { echo "$$said"; exit 1; }
 
+# tests/libs runs beside the others: both wait more than they compute. What it says comes at the end.
 suites: $(VENV)/.installed-test sshd redis
-	@for suite in $(SUITES); do echo "== tests/$$suite"; REDIS_SERVER="$(REDIS_SERVER)" $(BIN)/python -m pytest -q -m "not soak" \
-	  $$(case " $(PURE_SUITES) " in *" $$suite "*) echo "-n 2";; esac) tests/$$suite; done
+	@said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
+	$(LISTENING) $(PYTEST) tests/libs >"$$said" 2>&1 & beside=$$!; \
+	red=0; for suite in $(filter-out libs,$(SUITES)); do echo "== tests/$$suite"; REDIS_SERVER="$(REDIS_SERVER)" $(PYTEST) \
+	  $$(case " $(PURE_SUITES) " in *" $$suite "*) echo "-n 2";; esac) tests/$$suite || { red=1; break; }; done; \
+	wait $$beside || red=1; echo "== tests/libs"; cat "$$said"; exit $$red
 
 notebooks: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -q $(NBVAL) notebooks
