@@ -51,7 +51,7 @@ def test_configuration_that_makes_no_sense_is_refused_before_anything_starts():
 def test_cluster_of_a_script_grows_and_leaves_nothing(own_world):
     raybook.init(num_cpus=1, autoscale={"max_nodes": 2, "node_cpus": 2, "idle_timeout_s": 1.0})
     try:
-        assert len(set(raybook.get([where.remote(0.3) for _ in range(20)]))) == 3
+        assert len(set(raybook.get([where.remote(0.3) for _ in range(50)]))) == 3
         wait_until(lambda: workers() == 0, "all worker nodes have gone", 20)
     finally:
         raybook.shutdown()
