@@ -16,7 +16,7 @@ from typing import Any
 from uuid import uuid4
 
 from raybook import api
-from raybook.exceptions import RayActorError
+from raybook.exceptions import RayActorError, RayError
 from raybook.ml.checkpoint import Checkpoint
 from raybook.ml.session import current_session, session_for_block
 from raybook.train.backend import BackendConfig
@@ -240,9 +240,9 @@ def _abort(controller: Any) -> None:
     """End the run's processes; a second interrupt ends the wait for that."""
     try:
         api.get(controller.abort.remote(), timeout=10)
-        api.kill(controller)
-    except RayActorError:
-        pass  # It is gone already.
+    except RayError:
+        pass  # It is gone already, has not begun, or does not answer: its workers end with its process all the same.
+    api.kill(controller)
 
 
 def _is_interactive() -> bool:

@@ -116,7 +116,9 @@ def test_when_the_controller_is_killed_another_one_goes_on(four_cpus, tmp_path, 
 
 
 DRIVER = """
-import sys
+import signal, sys
+# A shell starts what runs in its background deaf to interrupts, and these tests hand that on.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, {folder!r})
 import raybook as ray
 from raybook import train
