@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
 import numpy
 import pytest
@@ -93,17 +94,19 @@ def test_objects_on_a_node_that_leaves_are_there_afterwards_and_nothing_ran_twic
     assert len(list(tmp_path.iterdir())) == 12, "a task ran again"
 
 
-def test_tasks_that_run_may_end_and_those_that_wait_run_elsewhere(cluster: Cluster):
+def test_tasks_that_run_may_end_and_those_that_wait_run_elsewhere(cluster: Cluster, tmp_path: Path):
     node = cluster.add_node(num_cpus=2)
 
     @ray.remote(num_cpus=1, max_retries=0)
     def slow(number: int) -> tuple[int, float, str]:
         begun = time.time()
+        place = ray.get_runtime_context().get_node_id()
+        (tmp_path / place).touch()
         time.sleep(0.4)
-        return number, begun, ray.get_runtime_context().get_node_id()
+        return number, begun, place
 
     refs = [slow.remote(number) for number in range(15)]
-    wait_until(lambda: ray.available_resources().get("CPU", 0) == 0, "all CPUs are busy")
+    wait_until(lambda: (tmp_path / node.node_id).exists(), "a task has begun there")
     ray.drain_node(node.node_id)
     drained = time.time()
     answers = ray.get(refs, timeout=PATIENCE_S)
