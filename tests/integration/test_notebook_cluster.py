@@ -29,7 +29,8 @@ def fails(x):
 
 @pytest.fixture
 def kernel(tmp_path: Path) -> Iterator[KernelProcess]:
-    with KernelProcess(tmp_path) as process:
+    # With plain widgets: what they say is in their messages as it is read; tests/kernel has the rich view's.
+    with KernelProcess(tmp_path, RAYBOOK_RICH_VIEW="0") as process:
         yield process
 
 
