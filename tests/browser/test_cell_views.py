@@ -91,7 +91,9 @@ def test_view_moves_and_cancel_ends_the_cell_while_the_kernel_is_busy(open_lab, 
     until_end_ms = view(lab, "tasks").locator("[data-command=cancel]").evaluate(PRESS_AND_WAIT)
     expect(lab.page.locator(".raybook-cell-view [role=status]")).to_contain_text("Cancelled", timeout=7_000)
     assert until_end_ms < 1_000
-    expect(lab.page.locator(".jp-NotebookPanel .jp-OutputArea-output", has_text="TaskCancelledError").first).to_be_visible()
+    expect(
+        lab.page.locator(".jp-NotebookPanel .jp-OutputArea-output", has_text="TaskCancelledError").first
+    ).to_be_visible()
     expect(view(lab, "tasks")).to_contain_text("cancelled")
 
 
