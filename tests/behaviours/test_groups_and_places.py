@@ -208,7 +208,8 @@ def test_removing_a_group_ends_what_is_in_it(ray, make_group, ask):
     assert ray.get(actor.ok.remote(), timeout=PATIENCE_S) == 1
     remove_placement_group(group)
     with pytest.raises(ActorDiedError, match="actor died"):
-        ray.get(actor.ok.remote(), timeout=PATIENCE_S)
+        for _ in range(1_000):  # A call or two may still be answered while its process is being ended.
+            ray.get(actor.ok.remote(), timeout=PATIENCE_S)
     assert placement_group_table(group)["state"] == "REMOVED"
     remove_placement_group(group)
     with pytest.raises(TaskPlacementGroupRemoved):
