@@ -105,6 +105,7 @@ def test_lightgbm_workers_build_one_model_and_report_it(tmp_path):
         LightGBMTrainer(function, label_column="y")
 
 
+@pytest.mark.soak  # Slow: two processes import it whole.
 def test_lightning_trains_with_ddp_and_goes_on_from_its_checkpoint(tmp_path):
     from raybook.train.torch import TorchTrainer
 
@@ -159,6 +160,7 @@ def test_lightning_trains_with_ddp_and_goes_on_from_its_checkpoint(tmp_path):
     assert os.listdir(result.checkpoint.path) == ["checkpoint.ckpt"] and len(result.best_checkpoints) == 2
 
 
+@pytest.mark.soak  # Slow: two processes import it whole.
 def test_transformers_trains_and_reports_what_it_saves(tmp_path):
     from raybook.train.torch import TorchTrainer
 
