@@ -35,12 +35,12 @@ SUITES := $(filter $(SUITES_FOUND),$(SUITE_ORDER)) $(filter-out $(SUITE_ORDER) b
 # Those that start no process and open no socket: two at a time.
 PURE_SUITES := base core protocol sim
 # A shell's background jobs ignore interrupts, and so do their children: tests that interrupt need them back.
-LISTENING = $(BIN)/python -c 'import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])'
+LISTENING = $(BIN)/python -c 'import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])'
 PYTEST = $(BIN)/python -m pytest -q -m "not soak"
 # What notebooks and JupyterLab are run with: this environment's own settings, no person's.
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=120 -o timeout=180
 
-.PHONY: help install demo lab test lint types suites notebooks browser leftovers chromium sshd redis bench soak chaos clean
+.PHONY: help install demo lab test lint types suites libs notebooks browser leftovers chromium sshd redis bench soak chaos clean
 
 help:
 	@sed -n '2,7p' Makefile | sed 's/^# \{0,1\}//'
@@ -92,10 +92,16 @@ types: $(VENV)/.installed-test
 # tests/libs runs beside the others: both wait more than they compute. What it says comes at the end.
 suites: $(VENV)/.installed-test sshd redis
 	@said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
-	$(LISTENING) $(PYTEST) tests/libs >"$$said" 2>&1 & beside=$$!; \
+	$(LISTENING) $(MAKE) libs >"$$said" 2>&1 & beside=$$!; \
 	red=0; for suite in $(filter-out libs,$(SUITES)); do echo "== tests/$$suite"; REDIS_SERVER="$(REDIS_SERVER)" $(PYTEST) \
 	  $$(case " $(PURE_SUITES) " in *" $$suite "*) echo "-n 2";; esac) tests/$$suite || { red=1; break; }; done; \
 	wait $$beside || red=1; echo "== tests/libs"; cat "$$said"; exit $$red
+
+# One process a library: each has clusters of its own shape.
+libs: $(VENV)/.installed-test
+	@$(PYTEST) tests/libs/test_*.py
+	@for library in $(sort $(patsubst %/,%,$(dir $(wildcard tests/libs/*/test_*.py)))); do \
+	  echo "== $$library"; $(PYTEST) $$library; done
 
 notebooks: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -q $(NBVAL) notebooks
