@@ -100,8 +100,6 @@ class TrialRunner:
                     else:
                         self._run_function()
                         checkpoint = None
-                    for finish in self._session.before_end:
-                        finish()
             closing = TrialFinished(trial_id, attempt, checkpoint)
         except TrialEnded as ended:
             closing = TrialReleased(trial_id, attempt, ended.checkpoint)

@@ -59,8 +59,6 @@ class TrialSession:
         self._verdict = CONTINUE
         # How to save when the scheduler asks for it; None for functions, which save when they report.
         self.save_now: Callable[[], str] | None = None
-        # Called when the function has returned, before Tune hears of it.
-        self.before_end: list[Callable[[], None]] = []
 
     @property
     def trial_id(self) -> str:
