@@ -108,7 +108,9 @@ ARROW = {
     "chunks": pyarrow.chunked_array([[1, 2], [3]]),
     "no chunks": pyarrow.chunked_array([], type=pyarrow.int64()),
     "wide": pyarrow.table({f"c{n}": list(range(n, n + 20)) for n in range(500)}),
-    "large and small columns": pyarrow.table({"n": list(range(20_000)), "flag": [True, None] * 10_000, "none": [None] * 20_000}),
+    "large and small columns": pyarrow.table(
+        {"n": list(range(20_000)), "flag": [True, None] * 10_000, "none": [None] * 20_000}
+    ),
     "many chunks": pyarrow.chunked_array([list(range(20_000)), [], [1], list(range(9_000))]),
     "schema": TABLE.schema,
     "scalar": pyarrow.scalar(3),

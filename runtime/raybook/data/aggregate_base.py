@@ -62,7 +62,8 @@ class AggregateFn:
         values = pa.nulls(0, input_schema.field(self.column).type) if self.column is not None else pa.nulls(0)
         table = pa.table({"key": pa.nulls(0, pa.int8()), "value": values})
         specs: list[Any] = [
-            ("value" if function != "count_all" else [], function, *([o] if o else [])) for function, o in steps.partials
+            ("value" if function != "count_all" else [], function, *([o] if o else []))
+            for function, o in steps.partials
         ]
         try:
             made = table.group_by("key", use_threads=False).aggregate(specs)

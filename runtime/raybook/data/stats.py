@@ -63,9 +63,7 @@ class DatasetSummary:
         return repr(self.to_pandas())
 
 
-def summarize(
-    dataset: DatasetBase, columns: list[str] | None, overrides: Overrides | None = None
-) -> DatasetSummary:
+def summarize(dataset: DatasetBase, columns: list[str] | None, overrides: Overrides | None = None) -> DatasetSummary:
     """All statistics of all columns in one pass. overrides: by type or kind of type, what to compute of a column instead."""
     known = dataset._fetch_schema()
     if known is None:

@@ -91,7 +91,7 @@ class Serialized(msgspec.Struct, gc=False):
         for size, buffer in zip(sizes, self.buffers, strict=True):
             if padding := -position % ALIGN_BYTES:
                 parts.append(bytes(padding))
-            if type(buffer) is reducers.Pieces:
+            if isinstance(buffer, reducers.Pieces):
                 parts += buffer.parts
             else:
                 parts.append(buffer)
