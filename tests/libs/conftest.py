@@ -56,7 +56,8 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture
 def eventually():
-    """Wait until a condition about other processes holds; fail after half a minute, which a busy machine may need. For what no message announces."""
+    """Wait until a condition about other processes holds; fail after half a minute, which a busy machine may need. For what
+    no message announces."""
 
     def wait_until(condition):
         end = time.monotonic() + 30
