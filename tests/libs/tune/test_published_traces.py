@@ -58,7 +58,11 @@ def test_asha_leaves_every_trial_its_grace_period():
     for trial in two_trials(scheduler):
         scheduler.on_trial_complete(None, trial, result(10, 1000))
     third = new_trial(scheduler)
-    assert [scheduler.on_trial_result(None, third, result(time, 10)) for time in (1, 2, 3)] == [CONTINUE, CONTINUE, STOP]
+    assert [scheduler.on_trial_result(None, third, result(time, 10)) for time in (1, 2, 3)] == [
+        CONTINUE,
+        CONTINUE,
+        STOP,
+    ]
 
 
 def test_asha_with_more_brackets_than_there_are_rungs_ends_all_at_max_t():
@@ -117,7 +121,11 @@ def test_median_stopping_leaves_every_trial_its_grace_period():
     for trial in two_trials(scheduler):
         scheduler.on_trial_complete(None, trial, result(10, 1000))
     third = new_trial(scheduler)
-    assert [scheduler.on_trial_result(None, third, result(time, 10)) for time in (1, 2, 3)] == [CONTINUE, CONTINUE, STOP]
+    assert [scheduler.on_trial_result(None, third, result(time, 10)) for time in (1, 2, 3)] == [
+        CONTINUE,
+        CONTINUE,
+        STOP,
+    ]
 
 
 def test_median_stopping_waits_for_enough_samples():
