@@ -90,7 +90,8 @@ LAYERS: tuple[Layer, ...] = (
     _row("serve", f"{_PUBLIC} base library_core ml util data train"),
     _row("rllib", f"{_PUBLIC} base library_core ml util data train tune"),
     # A job is processes, and its server a daemon: `io` has both, and the registry that clients find clusters by (0025).
-    _row("jobs", f"{_PUBLIC} base observe io", "raybook.jobs", "raybook.job_submission"),
+    # Its pages of Serve are the operator's, who asks for them at the same door (0091).
+    _row("jobs", f"{_PUBLIC} base observe io messages", "raybook.jobs", "raybook.job_submission"),
     # Manifests and the API server that takes them: it starts clusters elsewhere, and knows nothing of one that runs (0090).
     _row("k8s", "base library_core", "raybook.k8s"),
     # A compiled graph's processes share memory and write values into it, which is `io` and `protocol`; nobody else's
@@ -129,10 +130,13 @@ LAZY_EDGES: tuple[tuple[str, str], ...] = (
     ("raybook.api.environment_options", "raybook.api.archives"),
     # grpc costs 100 ms, and only `raybook status` speaks it.
     ("raybook.commands.ask", "raybook.io.rpc"),
+    ("raybook.commands.ray_command", "raybook.io.rpc"),
     # The same of a Jupyter server, which may never look at a cluster.
     ("raybook.observe.remote", "raybook.io.rpc"),
     # cryptography is optional, and only who makes certificates needs it.
     ("raybook.commands.tls", "raybook.io.certificates"),
+    # pydantic and starlette, half a second, in a server that few ask about Serve.
+    ("raybook.jobs.serve_pages", "raybook.serve"),
     # msgspec's records of manifests are many, and only `raybook k8s` makes them.
     ("raybook.commands.k8s", "raybook.k8s."),
     # Its rows import numpy, which no other command needs.
