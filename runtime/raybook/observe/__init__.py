@@ -26,6 +26,7 @@ from raybook.observe.format import (
 from raybook.observe.history import Curve, Rates
 from raybook.observe.mirror import Mirror, Tables
 from raybook.observe.panels import PANELS, PanelFilter, PanelState, PanelStream, panel_state, state_of_view
+from raybook.observe.replay import Forecast, Run, forecast_text, runs_of, what_if
 from raybook.observe.schema import (
     VIEW_SCHEMA_VERSION,
     ActorRow,
@@ -68,6 +69,7 @@ __all__ = [
     "ExperimentRow",
     "FactSource",
     "Feed",
+    "Forecast",
     "GpuRow",
     "HolderRow",
     "Label",
@@ -82,6 +84,7 @@ __all__ = [
     "ProgressRow",
     "Rates",
     "ResourceRow",
+    "Run",
     "ScalingRow",
     "StoreRow",
     "Tables",
@@ -98,6 +101,7 @@ __all__ = [
     "duration_text",
     "experiment_parts",
     "find_cluster",
+    "forecast_text",
     "json_schema",
     "living_clusters",
     "metric_text",
@@ -106,9 +110,11 @@ __all__ = [
     "rate_text",
     "registry_dir",
     "resource_text",
+    "runs_of",
     "scaling_lines",
     "shortened",
     "state_of_view",
     "task_parts",
     "view_text",
+    "what_if",
 ]
