@@ -39,9 +39,11 @@ RAY = Peer("ray", "Ray 2.60", "ray", "2.60.0")
 RAY_TUNE = Peer(
     "ray-tune", "Ray 2.60 Tune", "ray", "2.60.0", ("pandas", "pyarrow", "tensorboardX", "requests", "fsspec")
 )
+# `ray start` serves its client only where these are; its own start of a head says so.
+RAY_CLIENT = Peer("ray-client", "Ray 2.60 client", "ray", "2.60.0", ("ray[client]==2.60.0",))
 DASK = Peer("dask", "Dask 2026.8", "distributed", "2026.8.0")
 IPYPARALLEL = Peer("ipyparallel", "ipyparallel 9.2", "ipyparallel", "9.2.0", ("cloudpickle",))
-PEERS = (RAY, RAY_TUNE, DASK, IPYPARALLEL)
+PEERS = (RAY, RAY_TUNE, RAY_CLIENT, DASK, IPYPARALLEL)
 
 
 class PeerEnvironmentError(Exception):

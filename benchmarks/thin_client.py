@@ -4,14 +4,15 @@ Arithmetic before: a synchronous call crosses two sockets more than a local driv
 20 to 40 µs a wake-up it should cost 150 to 300 µs, so 3,000 to 6,000 a second. Pipelined calls cost their encoding twice:
 20,000 a second. Large values are copied four times on their way; at 5 GB/s a copy that is 1 GB/s at best.
 
-Usage: ``python benchmarks/thin_client.py [--seconds 1] [--rounds 3] [--ray-python .venv-ray/bin/python]``. Ray's rows are
-left out where there is no such interpreter.
+Usage: ``python benchmarks/thin_client.py [--seconds 1] [--rounds 3] [--ray-python PATH | --no-ray]``. Ray lives in an
+environment of its own, made on first use (``peer_env.py``).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -20,7 +21,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from machine import PROJECT_ROOT, machine_line
+import peer_env
+from machine import machine_line
 
 ROWS = "task sync", "task async", "actor sync", "small put", "small get", "put 32 MiB", "get 32 MiB"
 LARGE_BYTES = 32 << 20
@@ -123,10 +125,12 @@ def of_raybook(options: argparse.Namespace) -> tuple[dict[str, list[float]], dic
 
 
 def of_ray(options: argparse.Namespace) -> dict[str, list[float]]:
-    """Ray's client beside its own head; empty rows where Ray is not installed."""
-    python = Path(options.ray_python)
-    if not python.exists():
+    """Ray's client beside its own head; empty rows where it was left out."""
+    if options.no_ray:
         return {row: [] for row in ROWS}
+    python = Path(options.ray_python) if options.ray_python else peer_env.ensure(peer_env.RAY_CLIENT)
+    # Its head asks for a token, which its client, in an interpreter that was only told an address, has not.
+    os.environ["RAY_AUTH_MODE"] = "disabled"
     port = 20_100
     ray = str(python.with_name("ray"))
     with tempfile.TemporaryDirectory(prefix="raybook-bench-") as folder:
@@ -150,7 +154,10 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=1.0, help="of each rate (default 1)")
     parser.add_argument("--rounds", type=int, default=3, help="fresh interpreters of each kind (default 3)")
-    parser.add_argument("--ray-python", default=str(PROJECT_ROOT / ".venv-ray/bin/python"))
+    parser.add_argument(
+        "--ray-python", help="a Python that has ray[client] (default: .venv-ray-client, made on first use)"
+    )
+    parser.add_argument("--no-ray", action="store_true", help="measure raybook alone")
     options = parser.parse_args(arguments)
     print(machine_line())
     thin, here = of_raybook(options)

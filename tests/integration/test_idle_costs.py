@@ -46,20 +46,20 @@ def test_an_idle_cluster_hardly_wakes_up_and_its_actors_do_not(own_cluster, even
 
 @pytest.mark.slow
 def test_a_worker_at_rest_answers_at_once_and_a_short_tasks_answer_does_not_wait_for_the_long_one_behind_it(
-    own_cluster,
+    own_cluster, tmp_path
 ):
     own_cluster(num_cpus=1)
 
     @ray.remote
-    def work(seconds):
-        time.sleep(seconds)
-        return seconds
+    def work(gate=None):
+        while gate and not gate.exists():
+            time.sleep(0.005)
+        return gate is not None
 
-    ray.get([work.remote(0) for _ in range(50)])
+    ray.get([work.remote() for _ in range(50)])
     time.sleep(2.5)
-    begin = time.monotonic()
-    short = work.remote(0)
-    long = work.remote(1.5)
-    assert ray.get(short) == 0
-    assert time.monotonic() - begin < 1.0
-    assert ray.get(long) == 1.5
+    gate = tmp_path / "gate"
+    short, long = work.remote(), work.remote(gate)
+    assert ray.get(short, timeout=10) is False
+    gate.touch()
+    assert ray.get(long, timeout=10) is True
