@@ -55,7 +55,7 @@ class ServeController:
             self._save()
         else:
             self._state = msgspec.msgpack.decode(kept, type=ServeState)
-        self._proxies = ProxyFleet(self._state.http, self._state.grpc, self._state.proxy_location)
+        self._proxies = ProxyFleet(self._state.http, self._state.grpc, self._state.proxy_location, self._wake.set)
         if kept is not None:
             self._recover()
         self._proxies.start()

@@ -17,7 +17,7 @@ from typing import Any
 from raybook.serve.context import RequestContext, request_context
 from raybook.serve.exceptions import BackPressureError
 from raybook.serve.handover import BYE, DONE, LEAVING, NOTED, HandoverLink
-from raybook.serve.http_listener import Connections, PatientProtocol
+from raybook.serve.http_listener import Connections, PatientProtocol, config_of
 from raybook.serve.proxy import REQUEST_ID_HEADER, ProxyApp, Receive, Send, reply, reply_error
 
 logger = logging.getLogger("ray.serve")
@@ -128,6 +128,11 @@ class DirectProtocol(PatientProtocol):
         # Closes this process's descriptor; the connection lives on in the other's.
         self.transport.abort()
         return True
+
+
+def load_uvicorn() -> None:
+    """Import all that the first connection will need."""
+    config_of(DirectApp, {}, DirectProtocol).load()
 
 
 class DirectIngress:

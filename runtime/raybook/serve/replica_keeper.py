@@ -114,7 +114,7 @@ class ReplicaKeeper:
         target = self.target
         try:
             self.facts = await self.handle.initialize.remote(
-                target.blob_key, target.settings, self.record.rank, world_size, target.is_ingress
+                target.blob_key, target.settings, self.record.rank, world_size, target.is_routed
             )
         except asyncio.CancelledError:
             raise
