@@ -115,11 +115,10 @@ class Replica:
             self._loop.add_reader(self._door.fileno(), self._let_in)
             # Not at the top: uvicorn and starlette take 0.2 s to import. Here, while the proxy imports the same, and not
             # while the first request waits.
-            from raybook.serve.direct_ingress import DirectIngress, load_uvicorn
+            from raybook.serve.direct_ingress import DirectIngress, load_http
 
-            load_uvicorn()
+            load_http()
             self._direct = DirectIngress(self)
-        self._http()
 
     def _let_in(self) -> None:
         assert self._door is not None
