@@ -12,9 +12,9 @@ import logging
 import os
 import socket
 import time
-from importlib import import_module
 from typing import Any
 
+import raybook.serve.http_replica  # noqa: F401 - the first request needs it; starlette takes its time to import.
 from raybook.serve.context import RequestContext, request_context
 from raybook.serve.exceptions import BackPressureError
 from raybook.serve.handover import BYE, DONE, LEAVING, NOTED, HandoverLink
@@ -147,7 +147,6 @@ class DirectProtocol(PatientProtocol):
 def load_http() -> None:
     """Import all that the first connection will need."""
     config_of(DirectApp, {}, DirectProtocol).load()
-    import_module("raybook.serve.http_replica")
 
 
 class DirectIngress:
