@@ -96,7 +96,7 @@ _CONSTANTS = {"SCRIPT_MODE": 0, "WORKER_MODE": 1, "LOCAL_MODE": 2}
 """Numbers that code written for Ray compares modes with."""
 _MODULES = frozenset(
     """
-    _private actor api autoscaler cloudpickle dag exceptions experimental job_config job_submission ml observe
+    _private actor air api autoscaler cloudpickle dag exceptions experimental job_config job_submission ml observe
     remote_function runtime_context runtime_env train tune data serve types util
     """.split()
 )

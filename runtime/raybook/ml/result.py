@@ -87,12 +87,20 @@ class Result:
         rows = [flatten(row) for row in self._reports()]
         return pandas.DataFrame(rows) if rows else None
 
-    def get_best_checkpoint(self, metric: str, mode: str) -> Checkpoint | None:
-        """Return the kept checkpoint whose report has the best metric, None if none has it."""
+    def get_best_checkpoint(self, metric: str, mode: str) -> Checkpoint:
+        """Return the kept checkpoint whose report has the best metric.
+
+        Raises ValueError for another mode than "max" or "min", RuntimeError for a metric that none of them has.
+        """
         check_mode(mode, "mode")
+        if not self.best_checkpoints:
+            raise RuntimeError("No checkpoint exists in the trial directory!")
         ranked = [entry for entry in self.best_checkpoints if has_metric(entry[1], metric)]
         if not ranked:
-            return None
+            reported = sorted({name for _, metrics in self.best_checkpoints for name in flatten(metrics)})
+            raise RuntimeError(
+                f"Invalid metric name {metric}! You may choose from the following metrics: {', '.join(reported)}."
+            )
         return max(ranked, key=lambda entry: score(lookup(entry[1], metric), mode))[0]
 
     def __repr__(self) -> str:
