@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raybook.base.ids import FIRST_RETURN, return_id, stream_id
 from raybook.base.specs import END_OF_STREAM, ErrorValue, Location, RefInfo, Value
 from raybook.core.owner.generators import DROPPED, ENDED, OPEN, STOP
-from raybook.core.owner.records import CancelCommand, FromPeer, FunctionStats, TakeItem, ToPeer, ToRaylet, Wait
+from raybook.core.owner.records import (
+    CancelCommand,
+    FromPeer,
+    FunctionStats,
+    TakeItem,
+    ToPeer,
+    ToRaylet,
+    UnhandledError,
+    Wait,
+)
 from raybook.protocol.messages.store import FreeRegions
 from raybook.protocol.messages.worker import (
     CancelTask,
@@ -267,6 +277,32 @@ def test_cancelling_a_queued_generator_ends_its_stream():
     world.feed(CancelCommand(task_id, False, True))
 
     assert items_of(world, task_id) == ["TaskCancelledError", END_OF_STREAM]
+
+
+def raised() -> ErrorValue:
+    return ErrorValue("task", "ValueError: no more", b"pickled")
+
+
+def reports(world: World) -> list[UnhandledError]:
+    return [effect for effect in world.effects if isinstance(effect, UnhandledError)]
+
+
+@pytest.mark.parametrize("is_cancelled", [True, False])
+@pytest.mark.parametrize("has_ended", [True, False])
+def test_error_of_a_generator_is_reported_when_it_is_let_go_unless_it_was_cancelled(is_cancelled, has_ended):
+    world, task_id, worker = running()
+    cancel = [CancelCommand(task_id, False, True)] if is_cancelled else []
+    if has_ended:
+        world.end_stream(worker, error=raised())
+        world.feed(*cancel)
+    else:
+        world.feed(*cancel)
+        world.end_stream(worker, error=raised())
+
+    world.feed(stream_id(task_id), task_id + FIRST_RETURN)
+
+    assert len(reports(world)) == (0 if is_cancelled else 1)
+    assert is_empty(world)
 
 
 def test_references_inside_an_item_are_borrowed_before_the_worker_lets_go():

@@ -169,7 +169,7 @@ def test_a_second_interrupt_soon_after_cancels_what_the_cell_submitted(kernel, g
         ("%ray_tasks --limit none", "UsageError: --limit: a number such as 20 is needed, got 'none'."),
         ("%ray_why nothing_there", "UsageError: There is no variable and no unfinished task 'nothing_there'."),
         ("%ray_cancel json", "UsageError: There is no variable and no unfinished task 'json'."),
-        ("%ray_logs 1", "UsageError: No worker of this node has pid or id '1'."),
+        ("%ray_logs zz", "UsageError: No worker of this node has pid or id 'zz'."),
         ("%tune_watch", "UsageError: No sweep has run on this cluster yet."),
         ("%ray_timeline /nowhere/at/all.json", "UsageError: [Errno 2] No such file or directory"),
     ],

@@ -107,6 +107,11 @@ ARROW = {
     "dictionary": pyarrow.array(["x", "y", "x"]).dictionary_encode(),
     "chunks": pyarrow.chunked_array([[1, 2], [3]]),
     "no chunks": pyarrow.chunked_array([], type=pyarrow.int64()),
+    "wide": pyarrow.table({f"c{n}": list(range(n, n + 20)) for n in range(500)}),
+    "large and small columns": pyarrow.table(
+        {"n": list(range(20_000)), "flag": [True, None] * 10_000, "none": [None] * 20_000}
+    ),
+    "many chunks": pyarrow.chunked_array([list(range(20_000)), [], [1], list(range(9_000))]),
     "schema": TABLE.schema,
     "scalar": pyarrow.scalar(3),
 }
@@ -131,6 +136,24 @@ def test_table_metadata_is_kept():
 def test_slice_of_a_table_does_not_take_its_parent_along():
     assert TABLE.nbytes > 1_000_000
     assert serialize(TABLE.slice(50, 10), CONTEXT).total_bytes < 2000
+
+
+def test_large_columns_are_laid_out_from_where_they_are():
+    column = TABLE.column("n").chunk(0).buffers()[1]
+
+    parts = serialize([TABLE, b"x" * 10], CONTEXT).parts()
+
+    addresses = [numpy.frombuffer(part, numpy.uint8).ctypes.data for part in parts if len(part) == column.size]
+    assert column.address in addresses
+
+
+def test_value_of_several_tables_and_arrays_comes_back_equal():
+    array = numpy.arange(10_000.0)
+
+    back = there_and_back({"a": TABLE, "x": array, "b": TABLE.slice(7), "c": TABLE.slice(0, 3)})
+
+    assert back["a"].equals(TABLE) and back["b"].equals(TABLE.slice(7)) and back["c"].equals(TABLE.slice(0, 3))
+    assert (back["x"] == array).all()
 
 
 def test_table_reads_the_arena_without_a_copy():

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from raybook.base.facts import Fact
-from raybook.observe import Caps, View, json_schema, scaling_lines
+from raybook.observe import Caps, View, json_schema, scaling_lines, view_text
 from raybook_widgets import render_section
 from tests.widgets.pictures import actor, experiment, group, trial, view_of
 
@@ -157,3 +157,16 @@ def test_sweep_run_twice_under_one_name_keeps_its_trials_apart():
         ("run-2", ["t2"]),
         ("run-1", ["t1"]),
     ]
+
+
+def test_old_code_is_told_of_living_actors_only():
+    facts = [actor("a1"), actor("a2", state="DEAD"), actor("a3")]
+    facts += [Fact("code", key, {"actor_id": key, "stale": "runs v1 of `f`, In[7] has v2"}) for key in ("a1", "a2")]
+    view = view_of(*facts)
+    assert {row.actor_id: row.stale for row in view.actors} == {
+        "a1": "runs v1 of `f`, In[7] has v2",
+        "a2": "",
+        "a3": "",
+    }
+    assert "old code: runs v1 of `f`, In[7] has v2" in view_text(view)
+    assert "old code" in render_section("actors", view)

@@ -70,11 +70,14 @@ class Looking:
         rows = [row for row in list_actors() if not state or row["state"] == state]
         rows = [row for row in rows if not request.words or request.words[0] in (row["name"] or row["class_name"])]
         rows.sort(key=lambda row: row["state"] == "DEAD")
-        told, note = _limited([_actor_row(row) for row in rows], request, 0)
+        report = self._session.code_report()
+        code = self._session.code.code_of
+        told, note = _limited([{**_actor_row(row), "code": code(row["actor_id"])} for row in rows], request, 0)
         columns = (
             ("class_name", "Actor"), ("name", "Name"), ("state", "State"), ("pid", "Worker"),
-            ("num_restarts", "Restarts"), ("holds", "Holds"), ("why", "Why"), ("actor_id", "Id"),
+            ("num_restarts", "Restarts"), ("code", "Code"), ("holds", "Holds"), ("why", "Why"), ("actor_id", "Id"),
         )  # fmt: skip
+        note = " ".join([note, *(line for line in report if " actor" in line)]).strip()
         return RowsTable("Actors", columns, told, note)
 
     def memory(self, request: Request) -> RowsTable | None:

@@ -100,6 +100,9 @@ class ActorClass:
         export = self._export
         blob = export.blob if export.engine is engine else export.make(engine)
         state = engine.create_actor(blob, args, kwargs, options)
+        watcher = current_runtime.code_watcher
+        if watcher is not None and not state.is_weak:  # Else it was found by its name: somebody else made it.
+            watcher.created(blob.key, state.actor_id)
         return ActorHandle(state, engine, self._signatures)
 
     def options(self, **options: Any) -> ActorClass:

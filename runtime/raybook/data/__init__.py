@@ -28,6 +28,7 @@ _HOMES = {
     "Dataset": "dataset",
     "DatasetContext": "context",
     "DatasetIterator": "iterator",
+    "DatasetSummary": "stats",
     "Datasink": "datasource",
     "Datasource": "datasource",
     "ExecutionOptions": "execution_options",
@@ -90,8 +91,8 @@ _HOMES = {
 
 _MODULES = frozenset(
     """
-    aggregate block context datasource datatype exceptions expressions grouped_data iterator preprocessor preprocessors
-    read_api
+    aggregate block collate_fn context datasource datatype exceptions expressions grouped_data iterator preprocessor
+    preprocessors random_access_dataset read_api stats
     """.split()
 )
 

@@ -6,168 +6,55 @@ by their Python methods on the rows of each group: correct for anything, and a t
 
 from __future__ import annotations
 
-import abc
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raybook.data.aggregate_approximate import ApproximateQuantile, ApproximateTopK
+from raybook.data.aggregate_base import (
+    AccumulatorType,
+    AggOutputType,
+    AggregateFn,
+    AggregateFnV2,
+    ArrowSteps,
+    ByArrow,
+    VectorizedAggregateFnV2,
+    same,
+    skip_nulls,
+)
 from raybook.data.columns import to_list
 
-AccumulatorType = TypeVar("AccumulatorType")
-AggOutputType = TypeVar("AggOutputType")
+__all__ = [
+    "AbsMax",
+    "AccumulatorType",
+    "AggOutputType",
+    "AggregateFn",
+    "AggregateFnV2",
+    "ApproximateQuantile",
+    "ApproximateTopK",
+    "ArrowSteps",
+    "AsList",
+    "Count",
+    "CountDistinct",
+    "Max",
+    "Mean",
+    "Min",
+    "MissingValuePercentage",
+    "Quantile",
+    "Std",
+    "Sum",
+    "Unique",
+    "ValueCounter",
+    "VectorizedAggregateFnV2",
+    "ZeroPercentage",
+]
 
 
-@dataclass(frozen=True)
-class ArrowSteps:
-    """partials: (Arrow's grouped function, options) computed of the column in each block; "count_all" of no column.
-    merges: the grouped function that merges each partial. finish: the merged columns to the result."""
-
-    partials: tuple[tuple[str, Any], ...]
-    merges: tuple[tuple[str, Any], ...]
-    finish: Callable[..., Any]
-
-
-class AggregateFn:
-    """An aggregation by functions: `init(key)` gives an accumulator, `accumulate_row` or `accumulate_block` adds to it,
-    `merge` joins two, `finalize` makes the result."""
-
-    def __init__(
-        self,
-        init: Callable[[Any], Any],
-        merge: Callable[[Any, Any], Any],
-        name: str,
-        accumulate_row: Callable[[Any, dict[str, Any]], Any] | None = None,
-        accumulate_block: Callable[[Any, pa.Table], Any] | None = None,
-        finalize: Callable[[Any], Any] | None = None,
-    ) -> None:
-        if (accumulate_row is None) == (accumulate_block is None):
-            raise ValueError("Exactly one of accumulate_row or accumulate_block must be provided.")
-        if not isinstance(name, str):
-            raise TypeError(f"`name` must be provided, got {name!r}.")
-        self.name = name
-        self.init, self.merge = init, merge
-        self.accumulate_row, self._accumulate_block = accumulate_row, accumulate_block
-        self.finalize = finalize if finalize is not None else _same
-
-    @property
-    def column(self) -> str | None:
-        """The one column it reads; None: it may read all of them."""
-        return None
-
-    def arrow_steps(self) -> ArrowSteps | None:
-        return None
-
-    def accumulate(self, accumulator: Any, block: pa.Table, rows: Callable[[pa.Table], Any]) -> Any:
-        """Add a group's rows of one block. rows: makes dicts of a block."""
-        if self._accumulate_block is not None:
-            return self._accumulate_block(accumulator, block)
-        assert self.accumulate_row is not None
-        for row in rows(block):
-            accumulator = self.accumulate_row(accumulator, row)
-        return accumulator
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
-class AggregateFnV2(AggregateFn, abc.ABC, Generic[AccumulatorType, AggOutputType]):
-    """An aggregation as a class: `aggregate_block` makes an accumulator of a group's rows in one block, `combine` joins
-    two, `finalize` makes the result. on: the column, None for the whole rows. ignore_nulls: an accumulator that is None
-    does not count; if not, one None makes the result None."""
-
-    def __init__(
-        self, name: str, zero_factory: Callable[[], AccumulatorType], *, on: str | None, ignore_nulls: bool
-    ) -> None:
-        if not name:
-            raise ValueError(f"Non-empty string has to be provided as name (got {name})")
-        self.name = name
-        self._name = name
-        self._target_col_name, self._ignore_nulls = on, ignore_nulls
-        self._zero = zero_factory
-        self.init = _ZeroOf(zero_factory)
-
-    def get_target_column(self) -> str | None:
-        return self._target_col_name
-
-    def get_agg_name(self) -> str:
-        return type(self).__name__
-
-    @property
-    def column(self) -> str | None:
-        return self._target_col_name
-
-    @abc.abstractmethod
-    def combine(self, current_accumulator: Any, new: Any) -> Any:
-        """Two accumulators as one."""
-
-    @abc.abstractmethod
-    def aggregate_block(self, block: pa.Table) -> Any:
-        """The accumulator of these rows; None when there is nothing to aggregate."""
-
-    def finalize(self, accumulator: Any) -> Any:  # type: ignore[override]
-        return accumulator
-
-    def merge(self, first: Any, second: Any) -> Any:  # type: ignore[override]
-        if is_missing(first) or is_missing(second):
-            if self._ignore_nulls:
-                return second if is_missing(first) else first
-            return first if is_missing(first) else second
-        return self.combine(first, second)
-
-    def accumulate(self, accumulator: Any, block: pa.Table, rows: Any) -> Any:
-        part = self.aggregate_block(block)
-        # The zero is no value: merging with it would turn nulls into zeros.
-        return part if isinstance(accumulator, _Zero) else self.merge(accumulator, part)
-
-
-class _Zero:
-    """Nothing has been accumulated yet."""
-
-
-class _ZeroOf:
-    def __init__(self, factory: Callable[[], Any]) -> None:
-        self._factory = factory
-
-    def __call__(self, key: Any = None) -> Any:
-        return _Zero()
-
-
-class VectorizedAggregateFnV2(AggregateFnV2[AccumulatorType, AggOutputType], abc.ABC):
-    """One whose accumulators Arrow may combine many at a time; here the same as its base."""
-
-
-def is_missing(value: Any) -> bool:
-    return value is None
-
-
-def _skip(ignore_nulls: bool) -> pc.ScalarAggregateOptions:
-    return pc.ScalarAggregateOptions(skip_nulls=ignore_nulls, min_count=1)
-
-
-class _ByArrow(AggregateFnV2[Any, Any]):
-    """Base of those that Arrow computes. Their Python methods exist for code that calls them on a block of its own."""
-
-    def __init__(self, kind: str, on: str | None, ignore_nulls: bool, alias_name: str | None) -> None:
-        super().__init__(alias_name or f"{kind}({on})", lambda: None, on=on, ignore_nulls=ignore_nulls)
-        if alias_name is not None and not isinstance(alias_name, str):
-            raise TypeError(f"alias_name must be a string, got {alias_name!r}.")
-
-    def _values(self, block: pa.Table) -> pa.ChunkedArray:
-        assert self._target_col_name is not None
-        return block.column(self._target_col_name)
-
-    def _scalar(self, function: str, block: pa.Table, **options: Any) -> Any:
-        values = self._values(block)
-        return getattr(pc, function)(values, skip_nulls=self._ignore_nulls, min_count=1, **options).as_py()
-
-
-class Count(_ByArrow):
+class Count(ByArrow):
     """Number of rows, or with `ignore_nulls` of values that are not null."""
 
     def __init__(self, on: str | None = None, ignore_nulls: bool = False, alias_name: str | None = None) -> None:
@@ -186,10 +73,10 @@ class Count(_ByArrow):
             partial: tuple[str, Any] = ("count_all", None)
         else:
             partial = ("count", pc.CountOptions(mode="only_valid"))
-        return ArrowSteps((partial,), (("sum", None),), _same)
+        return ArrowSteps((partial,), (("sum", None),), same)
 
 
-class Sum(_ByArrow):
+class Sum(ByArrow):
     def __init__(self, on: str | None = None, ignore_nulls: bool = True, alias_name: str | None = None) -> None:
         super().__init__("sum", on, ignore_nulls, alias_name)
 
@@ -200,11 +87,11 @@ class Sum(_ByArrow):
         return current_accumulator + new
 
     def arrow_steps(self) -> ArrowSteps:
-        step = ("sum", _skip(self._ignore_nulls))
-        return ArrowSteps((step,), (step,), _same)
+        step = ("sum", skip_nulls(self._ignore_nulls))
+        return ArrowSteps((step,), (step,), same)
 
 
-class Min(_ByArrow):
+class Min(ByArrow):
     def __init__(
         self,
         on: str | None = None,
@@ -221,11 +108,11 @@ class Min(_ByArrow):
         return min(current_accumulator, new)
 
     def arrow_steps(self) -> ArrowSteps:
-        step = ("min", _skip(self._ignore_nulls))
-        return ArrowSteps((step,), (step,), _same)
+        step = ("min", skip_nulls(self._ignore_nulls))
+        return ArrowSteps((step,), (step,), same)
 
 
-class Max(_ByArrow):
+class Max(ByArrow):
     def __init__(
         self,
         on: str | None = None,
@@ -242,11 +129,11 @@ class Max(_ByArrow):
         return max(current_accumulator, new)
 
     def arrow_steps(self) -> ArrowSteps:
-        step = ("max", _skip(self._ignore_nulls))
-        return ArrowSteps((step,), (step,), _same)
+        step = ("max", skip_nulls(self._ignore_nulls))
+        return ArrowSteps((step,), (step,), same)
 
 
-class AbsMax(_ByArrow):
+class AbsMax(ByArrow):
     """The largest magnitude."""
 
     def __init__(
@@ -266,12 +153,12 @@ class AbsMax(_ByArrow):
         return max(current_accumulator, new)
 
     def arrow_steps(self) -> ArrowSteps:
-        skip = _skip(self._ignore_nulls)
+        skip = skip_nulls(self._ignore_nulls)
         both = (("min", skip), ("max", skip))
         return ArrowSteps(both, both, lambda low, high: pc.max_element_wise(pc.abs(low), pc.abs(high)))
 
 
-class Mean(_ByArrow):
+class Mean(ByArrow):
     def __init__(self, on: str | None = None, ignore_nulls: bool = True, alias_name: str | None = None) -> None:
         super().__init__("mean", on, ignore_nulls, alias_name)
 
@@ -289,7 +176,7 @@ class Mean(_ByArrow):
         return accumulator[0] / accumulator[1] if accumulator[1] else math.nan
 
     def arrow_steps(self) -> ArrowSteps:
-        skip = _skip(self._ignore_nulls)
+        skip = skip_nulls(self._ignore_nulls)
         return ArrowSteps(
             (("sum", skip), ("count", pc.CountOptions(mode="only_valid"))),
             (("sum", skip), ("sum", None)),
@@ -297,7 +184,7 @@ class Mean(_ByArrow):
         )
 
 
-class Std(_ByArrow):
+class Std(ByArrow):
     """Standard deviation; ddof is subtracted from the number of values it is divided by."""
 
     def __init__(
@@ -335,7 +222,7 @@ class Std(_ByArrow):
         return math.sqrt(m2 / (count - self._ddof)) if count > self._ddof else math.nan
 
 
-class AsList(_ByArrow):
+class AsList(ByArrow):
     """All values of a group as a list, in order."""
 
     def __init__(self, on: str, alias_name: str | None = None, ignore_nulls: bool = False) -> None:
@@ -349,7 +236,7 @@ class AsList(_ByArrow):
         return current_accumulator + new
 
 
-class Quantile(_ByArrow):
+class Quantile(ByArrow):
     """The value below which a share `q` of the values lies, interpolated between neighbours."""
 
     def __init__(
@@ -373,7 +260,7 @@ class Quantile(_ByArrow):
         return float(np.quantile(accumulator, self._q)) if accumulator else None
 
 
-class Unique(_ByArrow):
+class Unique(ByArrow):
     """The distinct values of a group, as a list."""
 
     def __init__(
@@ -415,7 +302,7 @@ class CountDistinct(Unique):
         return len(accumulator)
 
 
-class ValueCounter(_ByArrow):
+class ValueCounter(ByArrow):
     """Distinct values and how often each is there: {"values": [...], "counts": [...]}."""
 
     def __init__(self, on: str, alias_name: str | None = None) -> None:
@@ -432,7 +319,7 @@ class ValueCounter(_ByArrow):
         return {"values": list(counts), "counts": list(counts.values())}
 
 
-class MissingValuePercentage(_ByArrow):
+class MissingValuePercentage(ByArrow):
     """Percentage of values that are null or NaN."""
 
     def __init__(self, on: str, alias_name: str | None = None) -> None:

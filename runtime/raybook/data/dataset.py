@@ -4,6 +4,7 @@ dataset_base         plan, settings, running           dataset_transforms    map
 dataset_relations    order, groups, joins, aggregates   dataset_consumption   take, count, materialize, write_datasink
 dataset_iteration    batches and rows, one after the other                    dataset_splitting   split, streaming_split
 dataset_writing      write_*                            dataset_shown         repr, stats, explain
+dataset_conversion   to_dask, to_spark, lineage, lookup
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from __future__ import annotations
 from raybook.data.block import Bundle
 from raybook.data.core.plan import InputData, Node
 from raybook.data.dataset_consumption import DatasetConsumption
+from raybook.data.dataset_conversion import DatasetConversion
 from raybook.data.dataset_iteration import DatasetIteration
 from raybook.data.dataset_relations import DatasetRelations
 from raybook.data.dataset_shown import DatasetShown
 from raybook.data.dataset_splitting import DatasetSplitting
 from raybook.data.dataset_transforms import DatasetTransforms
 from raybook.data.dataset_writing import DatasetWriting
+from raybook.data.schema import Schema as Schema
 
 
 class Dataset(
@@ -27,6 +30,7 @@ class Dataset(
     DatasetSplitting,
     DatasetShown,
     DatasetWriting,
+    DatasetConversion,
 ):
     """Rows in a plan that runs when something is taken from it, block by block, in tasks of the cluster.
 

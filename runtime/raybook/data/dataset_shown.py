@@ -11,7 +11,7 @@ from raybook.data.dataset_base import DatasetBase
 from raybook.data.execution.operator import Operator
 from raybook.data.execution.planner import Planner
 from raybook.data.execution.stats_text import stats_text
-from raybook.data.summary import DatasetSummary, summarize
+from raybook.data.stats import DatasetSummary, summarize
 
 
 class DatasetShown(DatasetBase):
@@ -87,12 +87,10 @@ class DatasetShown(DatasetBase):
         return stats_text(self._executor)
 
     def summary(self, columns: list[str] | None = None, override_dtype_agg_mapping: Any = None) -> DatasetSummary:
-        """Count, mean, deviation, extremes and missing values of columns. Runs the plan."""
-        return summarize(self, columns)
-
-    def has_serializable_lineage(self) -> bool:
-        """Whether it can be sent to another cluster: not when blocks of this one are in it."""
-        return not any(isinstance(node, InputData) for node in self._plan.walk())
+        """Count, mean, deviation, extremes, median and missing values of numbers, the most frequent of other values. Runs
+        the plan. override_dtype_agg_mapping: by `DataType` or `TypeCategory`, a function from a column's name to its
+        aggregations."""
+        return summarize(self, columns, override_dtype_agg_mapping)
 
 
 def _spine(node: Node) -> list[Node]:

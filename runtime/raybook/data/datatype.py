@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,17 @@ import pyarrow as pa
 _ARROW_FACTORIES = """
 int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64 string large_string bool binary large_binary
 """.split()
+
+
+class TypeCategory(str, enum.Enum):
+    """Kinds of types, for `DataType.is_of`."""
+
+    LIST = "list"
+    LARGE_LIST = "large_list"
+    STRUCT = "struct"
+    MAP = "map"
+    TENSOR = "tensor"
+    TEMPORAL = "temporal"
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +80,13 @@ class DataType:
         return cls(pa.fixed_shape_tensor(dtype.to_arrow_dtype(), list(shape)))
 
     @classmethod
+    def from_dtype(cls, dtype: Any) -> DataType:
+        """Of whatever has a type: one of Arrow, of numpy (also by name), of Python, or a DataType itself."""
+        if isinstance(dtype, cls):
+            return dtype
+        return cls(dtype if isinstance(dtype, (pa.DataType, np.dtype, type)) else np.dtype(dtype))
+
+    @classmethod
     def temporal(cls, temporal_type: str, unit: str | None = None, tz: str | None = None) -> DataType:
         """temporal_type: "timestamp", "date32", "date64", "time32", "time64" or "duration"."""
         if temporal_type == "timestamp":
@@ -112,11 +131,64 @@ class DataType:
             return self._physical_dtype
         raise ValueError(f"DataType {self} is not a Python type")
 
+    def is_of(self, category: TypeCategory | str) -> bool:
+        """Whether it is of a kind. ValueError for what is no kind."""
+        kind = self._physical_dtype
+        wanted = TypeCategory(category)
+        if wanted is TypeCategory.LIST:
+            return self.is_arrow_type() and (pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind))
+        if wanted is TypeCategory.LARGE_LIST:
+            return self.is_arrow_type() and pa.types.is_large_list(kind)
+        return {
+            TypeCategory.STRUCT: self.is_struct_type,
+            TypeCategory.MAP: self.is_map_type,
+            TypeCategory.TENSOR: self.is_tensor_type,
+            TypeCategory.TEMPORAL: self.is_temporal_type,
+        }[wanted]()
+
+    def is_list_type(self) -> bool:
+        return self.is_of(TypeCategory.LIST) or self.is_of(TypeCategory.LARGE_LIST)
+
+    def is_struct_type(self) -> bool:
+        return self.is_arrow_type() and pa.types.is_struct(self._physical_dtype)
+
+    def is_map_type(self) -> bool:
+        return self.is_arrow_type() and pa.types.is_map(self._physical_dtype)
+
+    def is_tensor_type(self) -> bool:
+        # By name: the types are defined by a module that stands on this one.
+        kind = self._physical_dtype
+        return isinstance(kind, pa.BaseExtensionType) and "tensor" in kind.extension_name.lower()
+
+    def is_nested_type(self) -> bool:
+        return self.is_arrow_type() and pa.types.is_nested(self._physical_dtype)
+
+    def is_null_type(self) -> bool:
+        return self.is_arrow_type() and pa.types.is_null(self._physical_dtype)
+
+    def is_integer_type(self) -> bool:
+        kind = self._physical_dtype
+        if self.is_arrow_type():
+            return pa.types.is_integer(kind)
+        return np.issubdtype(kind, np.integer) if self.is_numpy_type() else kind is int
+
+    def is_floating_type(self) -> bool:
+        kind = self._physical_dtype
+        if self.is_arrow_type():
+            return pa.types.is_floating(kind)
+        return np.issubdtype(kind, np.floating) if self.is_numpy_type() else kind is float
+
+    def is_binary_type(self) -> bool:
+        kind = self._physical_dtype
+        if self.is_arrow_type():
+            return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+        return kind.kind == "S" if self.is_numpy_type() else kind is bytes
+
     def is_numerical_type(self) -> bool:
         kind = self._physical_dtype
         if self.is_arrow_type():
-            return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-        return np.issubdtype(kind, np.number) if self.is_numpy_type() else kind in (int, float)
+            return self.is_integer_type() or self.is_floating_type() or pa.types.is_decimal(kind)
+        return np.issubdtype(kind, np.number) if self.is_numpy_type() else kind in (int, float, complex)
 
     def is_string_type(self) -> bool:
         kind = self._physical_dtype

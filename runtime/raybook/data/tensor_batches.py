@@ -14,22 +14,23 @@ from raybook.data.batches import to_numpy_batch
 
 
 def torch_batch(
-    table: pa.Table, dtypes: Any, device: Any, collate_fn: Callable[[Any], Any] | None, pin_memory: bool
+    table: pa.Table, dtypes: Any, device: Any, collate: Callable[[pa.Table], Any] | None, pin_memory: bool
 ) -> Any:
-    """A dict of tensors with memory of their own: what comes from the store is read-only, and torch would write to it."""
-    batch = to_numpy_batch(table)
+    """A dict of tensors with memory of their own: what comes from the store is read-only, and torch would write to it.
+    collate: makes something else of the table instead."""
     target = torch_device(device)
-    if collate_fn is not None:
-        return _move(collate_fn(batch), target)
-    made = {
-        name: torch_tensor(values, dtypes.get(name) if isinstance(dtypes, dict) else dtypes, name)
-        for name, values in batch.items()
-    }
+    if collate is not None:
+        made = collate(table)
+    else:
+        made = {
+            name: torch_tensor(values, dtypes.get(name) if isinstance(dtypes, dict) else dtypes, name)
+            for name, values in to_numpy_batch(table).items()
+        }
     if pin_memory:
-        made = {name: tensor.pin_memory() for name, tensor in made.items()}
+        made = _each_tensor(made, "pin_memory", lambda tensor: tensor.pin_memory())
     if target is None or str(target) == "cpu":
         return made
-    return {name: tensor.to(target, non_blocking=pin_memory) for name, tensor in made.items()}
+    return _each_tensor(made, "to", lambda tensor: _moved(tensor, target, pin_memory))
 
 
 def torch_device(device: Any) -> Any:
@@ -75,16 +76,20 @@ def torch_tensor(values: np.ndarray, dtype: Any, name: str) -> Any:
     return torch.as_tensor(np.array(values), dtype=dtype)
 
 
-def _move(value: Any, device: Any) -> Any:
-    if device is None:
-        return value
-    if hasattr(value, "to"):
-        return value.to(device)
+def _each_tensor(value: Any, method: str, change: Callable[[Any], Any]) -> Any:
+    """The same nest with everything changed that has such a method: tensors, and batches of other libraries."""
+    if hasattr(value, method):
+        return change(value)
     if isinstance(value, dict):
-        return {key: _move(item, device) for key, item in value.items()}
+        return {key: _each_tensor(item, method, change) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_move(item, device) for item in value)
+        items = [_each_tensor(item, method, change) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     return value
+
+
+def _moved(value: Any, device: Any, is_pinned: bool) -> Any:
+    return value.to(device, non_blocking=True) if is_pinned and hasattr(value, "pin_memory") else value.to(device)
 
 
 class TorchTable:

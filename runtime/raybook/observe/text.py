@@ -105,6 +105,7 @@ def _actor_line(actor: ActorRow) -> str:
     parts += [f"{actor.restarts} restarts"] if actor.restarts else []
     parts += [] if actor.calls_done is None else [f"{count_text(actor.calls_done)} calls"]
     parts += [f"{count_text(actor.calls_pending)} waiting"] if actor.calls_pending else []
+    parts += [f"old code: {actor.stale}"] if actor.stale else []
     return f"{shortened(name, NAME_WIDTH):<{NAME_WIDTH}} " + ", ".join(parts)
 
 

@@ -87,7 +87,8 @@ def build_view(
     holders = _holders(tables)
     nodes = [_node(key, row, holders.get(key, [])) for key, row in tables.rows("node").items()]
     groups = _by_name([_task_group(key, row, rates) for key, row in tables.rows("task_group").items()])
-    actors = [_actor(key, row, rates) for key, row in tables.rows("actor").items()]
+    code = tables.rows("code")
+    actors = [_actor(key, row, rates, code.get(key, {})) for key, row in tables.rows("actor").items()]
     stores = [_store(key, row) for key, row in tables.rows("store").items()]
     shown_actors = _livelier_actors(actors, caps)
     shown_groups = sorted(groups, key=_liveliest_first)[: caps.task_groups]
@@ -295,7 +296,9 @@ def _task(key: str, row: Row, now_ms: float) -> TaskRow:
 # Actors and objects.
 
 
-def _actor(key: str, row: Row, rates: Mapping[str, float]) -> ActorRow:
+def _actor(key: str, row: Row, rates: Mapping[str, float], code: Row) -> ActorRow:
+    """code: what the notebook that made it says of its code; it says nothing of what is as new as its own."""
+    is_dead = row.get("state") == ACTOR_DEAD
     return ActorRow(
         actor_id=text_of(row, "actor_id") or key,
         class_name=text_of(row, "class_name"),
@@ -309,7 +312,7 @@ def _actor(key: str, row: Row, rates: Mapping[str, float]) -> ActorRow:
         waiting=text_of(row, "waiting", length_max=ERROR_LENGTH_MAX),
         rate_per_s=round(rates.get("actor:" + key, 0.0), 1),
         cell=text_of(row, "cell"),
-        stale=text_of(row, "stale", length_max=ERROR_LENGTH_MAX),
+        stale="" if is_dead else text_of(code, "stale", length_max=ERROR_LENGTH_MAX),
         death=text_of(row, "death", length_max=ERROR_LENGTH_MAX),
         resources=amounts_of(row, "resources"),
     )

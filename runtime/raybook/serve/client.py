@@ -35,8 +35,11 @@ def find_controller(must_exist: bool = True) -> Any:
     return None
 
 
-def start(http: dict[str, Any], grpc: dict[str, Any], proxy_location: str) -> Any:
-    """The controller, started if there is none, once its proxy listens. RayServeException when the port is taken."""
+def start(
+    http: dict[str, Any], grpc: dict[str, Any], proxy_location: str, environment: dict[str, Any] | None = None
+) -> Any:
+    """The controller, started (in this runtime environment) if there is none, once its proxy listens. RayServeException
+    when the port is taken."""
     current_engine()
     found = find_controller(must_exist=False)
     controller = found
@@ -45,6 +48,8 @@ def start(http: dict[str, Any], grpc: dict[str, Any], proxy_location: str) -> An
             "name": CONTROLLER_NAME, "namespace": NAMESPACE, "lifetime": "detached", "num_cpus": 0, "max_restarts": -1,
             "max_task_retries": -1, "max_concurrency": 100_000, "get_if_exists": True,
         }  # fmt: skip
+        if environment:
+            options["runtime_env"] = environment
         controller = remote(**options)(ServeController).remote(http, grpc, proxy_location)
     try:
         get_value(controller.ready.remote())

@@ -16,11 +16,12 @@ import msgspec
 
 from raybook.api import get_actor, publish_fact
 from raybook.api.kv import kv_delete, kv_get, kv_keys, kv_put
-from raybook.serve.core.names import NAMESPACE, ReplicaID
+from raybook.serve.core.names import NAMESPACE, DeploymentActorID, ReplicaID
 from raybook.serve.core.routes import conflict
 from raybook.serve.core.statuses import DeploymentStatus, status_of_application
 from raybook.serve.core.target import ApplicationTarget, ServeState
 from raybook.serve.deployment_keeper import DeploymentKeeper
+from raybook.serve.placement import resources_of
 from raybook.serve.proxy_keeper import ProxyFleet
 
 logger = logging.getLogger("ray.serve")
@@ -75,6 +76,11 @@ class ServeController:
                 continue
             if keeper_or_none is not None:
                 keeper_or_none.adopt(record, handle)
+        for full_id in self._state.actors:
+            owner = DeploymentActorID.from_full_id_str(full_id).deployment_id
+            keeper_or_none = self._keepers.get((owner.app_name, owner.name))
+            if keeper_or_none is not None:
+                keeper_or_none.actors.adopt(full_id)
 
     # Verbs of drivers
 
@@ -249,13 +255,17 @@ class ServeController:
                  **{k: v for k, v in figures.items() if k != "custom"}}
             )  # fmt: skip
         scaler = keeper.scaler.autoscaler
-        decisions = [msgspec.to_builtins(decision) for decision in scaler.decisions] if scaler else []
+        # Monotonic times say nothing outside of this process.
+        since_s = time.time() - time.monotonic()
+        decisions = [{**msgspec.to_builtins(decision), "at_s": since_s + decision.at_ms / 1000}
+                     for decision in scaler.decisions] if scaler else []  # fmt: skip
         return {
             "name": keeper.id.name, "status": keeper.status.value, "status_trigger": keeper.trigger.value,
             "message": keeper.message or keeper.scaler.error, "replica_states": states, "replicas": replicas,
             "target_num_replicas": keeper.count, "is_ingress": keeper.target.is_ingress,
             "queued": keeper.scaler.queued(_now_ms()), "decisions": decisions, "children": keeper.target.children,
-            "config": keeper.target.shown_config,
+            "config": keeper.target.shown_config, "required_resources": resources_of(keeper.target),
+            "is_autoscaled": scaler is not None,
         }  # fmt: skip
 
     # Handles
@@ -344,8 +354,9 @@ class ServeController:
         }
         counts = {f"{app}#{name}": keeper.count for (app, name), keeper in self._keepers.items()
                   if keeper.scaler.autoscaler is not None}  # fmt: skip
-        if records.keys() != self._state.replicas.keys() or counts != self._state.targets:
-            self._state.replicas, self._state.targets = records, counts
+        actors = [full_id for keeper in self._keepers.values() for full_id in keeper.actors.full_ids()]
+        if (records.keys(), counts, actors) != (self._state.replicas.keys(), self._state.targets, self._state.actors):
+            self._state.replicas, self._state.targets, self._state.actors = records, counts, actors
             self._save()
         self._proxies.set_routes(self._routes(), self._doors(), self._replica_nodes())
         self._tell_listeners()

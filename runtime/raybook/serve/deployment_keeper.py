@@ -19,6 +19,7 @@ from raybook.serve.core.names import DeploymentID
 from raybook.serve.core.rolling_update import Census, batch_of, plan_step
 from raybook.serve.core.statuses import DeploymentStatus, DeploymentStatusTrigger, ReplicaState
 from raybook.serve.core.target import DeploymentTarget, ReplicaRecord
+from raybook.serve.deployment_actor_keeper import DeploymentActors
 from raybook.serve.placement import node_for, resources_of
 from raybook.serve.replica_keeper import ReplicaKeeper
 from raybook.serve.scaler import Scaler
@@ -42,6 +43,7 @@ class DeploymentKeeper:
         self.trigger = DeploymentStatusTrigger.CONFIG_UPDATE_STARTED
         self.message = ""
         self.scaler = Scaler(self.id, target)
+        self.actors = DeploymentActors(self.id, on_change)
         self._on_change = on_change
         self._failures = 0
         self._total_failures = 0
@@ -108,8 +110,11 @@ class DeploymentKeeper:
             for replica in self.replicas:
                 replica.stop(is_deleted=True)
             self._bury()
+            if not self.replicas:
+                self.actors.keep(set())
             return
         self._reconfigure()
+        self.actors.keep({self.target.code_version, *(replica.record.code_version for replica in self.replicas)})
         if self.status is DeploymentStatus.DEPLOY_FAILED:
             return
         target = self.target
@@ -130,12 +135,23 @@ class DeploymentKeeper:
             replica.stop()
         for replica in self._worst_first(new)[: step.stop_new]:
             replica.stop()
-        if step.start and now_s >= self._retry_at_s:
+        if step.start and now_s >= self._retry_at_s and self._has_actors():
             for _ in range(step.start):
                 self._start(count)
-        if step.stop_old or step.stop_new:
+        has_failed = self.status is DeploymentStatus.DEPLOY_FAILED
+        if step.stop_old or step.stop_new or has_failed:
             self.rebuild_snapshot()
-        self._judge(count)
+        if not has_failed:
+            self._judge(count)
+
+    def _has_actors(self) -> bool:
+        """Whether the actors that replicas share run, without which none is started."""
+        is_ready = self.actors.are_ready(self.target)
+        failure = self.actors.failure()
+        if failure:
+            self.status, self.trigger = DeploymentStatus.DEPLOY_FAILED, DeploymentStatusTrigger.DEPLOYMENT_ACTOR_FAILED
+            self.message = failure
+        return is_ready and not failure
 
     def _start(self, world_size: int) -> None:
         target = self.target

@@ -384,17 +384,17 @@ class Replica:
 
     # gRPC
 
-    def _grpc_args(self, call: tuple, request: Any, metadata: list) -> tuple[Any, dict[str, Any]]:
-        context = RayServegRPCContext(metadata)
+    def _grpc_args(self, call: tuple, metadata: list, peer: str) -> tuple[Any, dict[str, Any]]:
+        context = RayServegRPCContext(metadata, peer)
         assert self._user is not None
         _, function = self._user.method(call[0])
         takes_context = "grpc_context" in inspect.signature(function).parameters
         return context, {"grpc_context": context} if takes_context else {}
 
-    async def handle_grpc(self, call: tuple, request: Any, metadata: list) -> tuple:
+    async def handle_grpc(self, call: tuple, request: Any, metadata: list, peer: str) -> tuple:
         """One unary gRPC call: (status or None, the answer's bytes, trailing metadata)."""
         async with self._turn(call):
-            context, kwargs = self._grpc_args(call, request, metadata)
+            context, kwargs = self._grpc_args(call, metadata, peer)
             try:
                 assert self._user is not None
                 result = await self._user.call(call[0], (request,), kwargs)
@@ -406,10 +406,10 @@ class Replica:
             status, trailing = context.outcome()
             return status, result.SerializeToString(), trailing
 
-    async def handle_grpc_stream(self, call: tuple, request: Any, metadata: list) -> AsyncIterator[bytes]:
+    async def handle_grpc_stream(self, call: tuple, request: Any, metadata: list, peer: str) -> AsyncIterator[bytes]:
         """One gRPC call that is answered by a stream: the bytes of each message."""
         async with self._turn(call):
-            _, kwargs = self._grpc_args(call, request, metadata)
+            _, kwargs = self._grpc_args(call, metadata, peer)
             user = self._user
             assert user is not None
             async for item in user.items(await user.call(call[0], (request,), kwargs)):

@@ -2,6 +2,7 @@
 
     waits or queues here     it ends now, and never runs
     sent to a process        that process is told; it answers with the end of the task, whichever that was
+    has ended                an error that nobody has looked at is not told of: nobody wants news of it any more
 
 Knows nothing of what the process does with it. Invariant: a task is cancelled once.
 """
@@ -35,11 +36,16 @@ class Cancellation:
         self._actors = actors
         self._effects = effects
         self._end = end
+        self.on_ended: Callable[[bytes], None] = lambda task_id: None
+        """Told of a task that had ended when it was cancelled."""
 
     def on_cancel(self, command: CancelCommand) -> None:
         """The user wants an end of it. Nothing happens to what has ended, or is being cancelled."""
         record = self._tasks.tasks.get(command.task_id)
-        if record is None or record.cancelled:
+        if record is None:
+            self.on_ended(command.task_id)
+            return
+        if record.cancelled:
             return
         record.cancelled = True
         if record.lease is not None or (record.actor_id and not self._actors.queue(record.actor_id).withdraw(record)):

@@ -134,6 +134,14 @@ class Generators:
             stream.credited_attempt = message.attempt
             self._tell(stream, stream.order.consumed)
 
+    def hush(self, task_id: bytes) -> None:
+        """Nobody wants news of a task that has ended, a generator or not: its error counts as looked at."""
+        stream = self.streams.get(task_id)
+        for index in (0, stream.received if stream is not None else 0):
+            value = self._objects.values.get(return_id(task_id, index))
+            if value is not None and value.error is not None:
+                value.error.seen = True
+
     def _is_running(self, stream: Stream) -> bool:
         """Whether items of it may come."""
         return stream.state != ENDED or bool(stream.missing)

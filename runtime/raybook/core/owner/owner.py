@@ -111,6 +111,7 @@ class Owner:
             self.references, self.objects, self.borrows, self.garbage, self._effects,
             self._become_ready, self.cancellation.place_of,
         )  # fmt: skip
+        self.cancellation.on_ended = self.generators.hush
         self.recovery = Recovery(
             self.references, self.objects, self.tasks, self.dependencies, self.exchange, self.borrows, self.actors,
             self.generators, self.relocations, self._become_ready, self.leases.enqueue, self._fail_unrun,
@@ -352,6 +353,8 @@ class Owner:
         if self.tasks.tasks.pop(spec.task_id, None) is None:
             return  # Of several that fail together, one may have failed with another, whose result it takes.
         record.stats.ended(state)
+        if error is not None and record.cancelled:
+            error.seen = True  # Whoever cancels a task wants no news of it.
         self.ended_count += 1
         self.ended.append(EndedTask.of(record, state, self.wall_s, run_us, pid, error))
         if reply is not None:

@@ -49,6 +49,15 @@ class ScalingLimits(msgspec.Struct):
         return self.min_replicas if self.initial_replicas is None else self.initial_replicas
 
 
+class ActorTarget(msgspec.Struct):
+    """An actor that a deployment's replicas share."""
+
+    name: str
+    code: bytes
+    """Pickled: (class with @remote, args, kwargs)."""
+    options: dict[str, Any] = {}
+
+
 class DeploymentTarget(msgspec.Struct):
     """Everything the controller needs to know of one deployment."""
 
@@ -80,6 +89,7 @@ class DeploymentTarget(msgspec.Struct):
     router: str = ""
     """Import path of a request router class; empty: power of two choices."""
     router_kwargs: dict[str, Any] = {}
+    actors: list[ActorTarget] = []
     children: list[str] = []
     """Deployments whose handles it was given."""
     shown_config: dict[str, Any] = {}
@@ -110,6 +120,8 @@ class ServeState(msgspec.Struct):
     proxy_location: str = "EveryNode"
     targets: dict[str, int] = {}
     """Replica counts that the autoscaler chose, by `app#deployment`."""
+    actors: list[str] = []
+    """Full ids of deployments' actors that may be alive."""
 
 
 class ReplicaRecord(msgspec.Struct):
