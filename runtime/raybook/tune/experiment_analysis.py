@@ -198,9 +198,7 @@ class ExperimentAnalysis:
         """Return the same run as Tuner.fit() gives it."""
         results = [self._result_of(trial) for trial in self.trials]
         summaries = [trial.summaries for trial in self.trials]
-        return ResultGrid(
-            results, summaries, self.default_metric, self.default_mode, self._path, self._filesystem
-        )
+        return ResultGrid(results, summaries, self.default_metric, self.default_mode, self._path, self._filesystem)
 
     def _result_of(self, trial: Trial) -> Result:
         kept = [(_checkpoint(trial, entry.name, False), entry.metrics) for entry in trial.checkpoints.entries()]

@@ -176,5 +176,7 @@ def make_observers(
         observers.append(ProgressReporter(name, metric, mode, total, show_lines, not is_watched, terminal_writer()))
     callbacks = CallbackObserver(run_config.callbacks, stopper, total, place.folder)
     observers.append(callbacks)
-    state = ExperimentStateFile(place.folder, run_id, header, lambda: {**machines(), "callbacks": callbacks.get_state()})
+    state = ExperimentStateFile(
+        place.folder, run_id, header, lambda: {**machines(), "callbacks": callbacks.get_state()}
+    )
     return [*observers, state, *([PlaceKeeper(place)] if place.storage is not None else [])]

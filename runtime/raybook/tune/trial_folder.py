@@ -1,7 +1,8 @@
 """Trial folders: the files that a trial leaves behind, under names that Ray's users know.
 
 `params.json` the configuration · `result.json` one report a line · `progress.csv` the same as a table, with the first
-report's columns · `error.txt` the traceback, `error.pkl` the error · `checkpoint_000000/` and so on. Decides only folder names.
+report's columns · `error.txt` the traceback, `error.pkl` the error · `checkpoint_000000/` and so on.
+Decides only folder names.
 Invariant: a folder belongs to one trial, also when a sweep is run again under the same name.
 """
 

@@ -25,7 +25,8 @@ class TuneConfig:
 
     num_samples: trials, or repeats of the grid; -1 goes on until something else ends the sweep.
     max_concurrent_trials: None for as many as the cluster holds. time_budget_s: seconds, or a timedelta.
-    search_alg, scheduler: objects, or names of create_searcher and create_scheduler. reuse_actors: let a process run one trial after another, which saves start-up and imports.
+    search_alg, scheduler: objects, or names of create_searcher and create_scheduler.
+    reuse_actors: let a process run one trial after another, which saves start-up and imports.
     """
 
     mode: str | None = None

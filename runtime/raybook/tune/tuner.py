@@ -26,6 +26,7 @@ from raybook.tune.callback import CallbackObserver
 from raybook.tune.controller import TuneController
 from raybook.tune.core.space import is_grid
 from raybook.tune.core.stopper import make_stopper
+from raybook.tune.core.trial_table import Trial
 from raybook.tune.core.variants import leaves
 from raybook.tune.executor import TrialExecutor
 from raybook.tune.experiment_analysis import ExperimentAnalysis
@@ -53,7 +54,6 @@ from raybook.tune.sweep_assembly import (
     prepare_search,
 )
 from raybook.tune.trainable_spec import TrainableSpec
-from raybook.tune.trial import Trial
 from raybook.tune.trial_folder import TrialFolders
 from raybook.tune.tune_config import ResumeConfig, TuneConfig
 

@@ -86,7 +86,9 @@ def test_results_are_read_from_other_storage_by_a_process_that_did_not_run_the_s
     analysis = tune.ExperimentAnalysis(
         "runs/sweep", storage_filesystem=filesystem, default_metric="acc", default_mode="max"
     )
-    assert analysis.best_config == {"x": 2, "fails_at": 2} and analysis.best_checkpoint.path.endswith("checkpoint_000001")
+    assert analysis.best_config == {"x": 2, "fails_at": 2} and analysis.best_checkpoint.path.endswith(
+        "checkpoint_000001"
+    )
     assert len(analysis.trial_dataframes[analysis.best_trial.trial_id]) == 2
     result = tune.Result.from_path(ended[0].path, storage_filesystem=filesystem)
     assert result.metrics["acc"] == 2 and result.config == {"x": 1, "fails_at": 2}

@@ -112,7 +112,9 @@ def test_mlflow_gets_a_run_for_each_trial_with_its_parameters_numbers_and_end(in
     assert calls(heard, "create_run") == [(("7", "a"), {})] * 2
     run = "run of trainable_t_00000"
     assert (("run of trainable_t_00000", "net/width", 8), {}) in calls(heard, "log_param")
-    losses = [(args[2], kwargs["step"]) for args, kwargs in calls(heard, "log_metric") if args[:2] == (run, "inner/loss")]
+    losses = [
+        (args[2], kwargs["step"]) for args, kwargs in calls(heard, "log_metric") if args[:2] == (run, "inner/loss")
+    ]
     assert losses == [(1.0, 1), (0.5, 2)]
     assert [args[2] for args, _ in calls(heard, "log_metric") if args[:2] == (run, "acc")] == [0.5]  # No NaN.
     assert sorted(kwargs["status"] for _, kwargs in calls(heard, "set_terminated")) == ["FAILED", "FINISHED"]
@@ -127,7 +129,9 @@ def test_wandb_gets_a_run_for_each_trial_beside_the_others(install, monkeypatch,
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     key = tmp_path / "key"
     key.write_text("secret\n")
-    callback = WandbLoggerCallback("project", api_key_file=str(key), excludes=["inner/loss"], log_config=True, job_type="t")
+    callback = WandbLoggerCallback(
+        "project", api_key_file=str(key), excludes=["inner/loss"], log_config=True, job_type="t"
+    )
     sweep_with(callback)
     import os
 
@@ -178,9 +182,7 @@ def test_aim_gets_a_run_for_each_trial_with_the_metrics_asked_for(install):
 def test_a_run_of_a_trials_own_needs_a_name_only_outside_of_trials(install):
     heard = []
     mlflow = ModuleType("mlflow")
-    mlflow.tracking = SimpleNamespace(
-        MlflowClient=lambda: SimpleNamespace(get_experiment_by_name=lambda name: None)
-    )
+    mlflow.tracking = SimpleNamespace(MlflowClient=lambda: SimpleNamespace(get_experiment_by_name=lambda name: None))
     for name in ("set_tracking_uri", "start_run", "log_params"):
         setattr(mlflow, name, getattr(Ear(heard), name))
     install(mlflow=mlflow)

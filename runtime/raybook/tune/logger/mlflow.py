@@ -18,6 +18,8 @@ from raybook.tune.logger.own_run import Nothing, context_of_run, trial_name_of
 from raybook.tune.logger.report_values import finite_numbers, step_of
 
 TOKEN_VARIABLE = "MLFLOW_TRACKING_TOKEN"
+
+
 class MLflowLoggerCallback(LoggerCallback):
     """Logs trials to MLflow. Raises MissingLibraryError without the package.
 
