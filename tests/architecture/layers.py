@@ -90,6 +90,8 @@ LAYERS: tuple[Layer, ...] = (
     _row("tune", f"{_PUBLIC} base library_core ml util data train"),
     _row("serve", f"{_PUBLIC} base library_core ml util data train"),
     _row("rllib", f"{_PUBLIC} base library_core ml util data train tune"),
+    # Ray's older names for what Train and Tune have.
+    _row("air", f"{_PUBLIC} ml train tune"),
     # A job is processes, and its server a daemon: `io` has both, and the registry that clients find clusters by (0025).
     # Its pages of Serve are the operator's, who asks for them at the same door (0091).
     _row("jobs", f"{_PUBLIC} base observe io messages", "raybook.jobs", "raybook.job_submission"),
