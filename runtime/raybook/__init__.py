@@ -103,8 +103,9 @@ _CONSTANTS = {
 """Numbers that code written for Ray compares modes with, and the commit that nobody knows."""
 _MODULES = frozenset(
     """
-    _common _private _raylet actor api autoscaler cloudpickle cluster_utils cross_language dag exceptions experimental
-    job_config job_submission ml observe remote_function runtime_context runtime_env train tune data serve types util
+    _common _private _raylet actor air api autoscaler cloudpickle cluster_utils cross_language dag exceptions
+    experimental job_config job_submission k8s ml observe remote_function runtime_context runtime_env train tune data
+    serve types util
     """.split()
 )
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import sys
-
 import pytest
 
 import raybook as ray
 from raybook._common import network_utils
-from raybook.experimental import get_local_object_locations, get_object_locations, internal_kv, set_resource, tqdm_ray
+from raybook.experimental import get_local_object_locations, get_object_locations, internal_kv, set_resource
 
 
 @pytest.fixture
@@ -69,27 +66,6 @@ def test_only_references_have_places(cluster):
     with pytest.raises(ValueError, match="nobody knows"):
         get_object_locations([ray.ObjectRef.from_random()])
     assert get_local_object_locations([ray.ObjectRef.from_random()]) == {}
-
-
-def test_a_bar_counts_what_it_iterates_and_ends_its_line(monkeypatch):
-    out = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", out)
-    assert list(tqdm_ray.tqdm(range(3), desc="rows", flush_interval_s=0)) == [0, 1, 2]
-    *_, last = out.getvalue().split("\r")
-    assert last.startswith("rows: 100%|") and last.endswith("3/3 it\n")
-
-
-def test_a_bar_is_moved_by_hand(monkeypatch):
-    out = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", out)
-    bar = tqdm_ray.tqdm(total=4, unit="file", flush_interval_s=0)
-    bar.update(2)
-    bar.set_description("half")
-    bar.close()
-    bar.close()
-    assert out.getvalue().count("\n") == 1 and "half:  50%" in out.getvalue() and "2/4 file" in out.getvalue()
-    with pytest.raises(ValueError, match="No iterable"):
-        list(bar)
 
 
 def test_resources_of_a_node_do_not_change(cluster):
