@@ -1,8 +1,8 @@
 """Peer environments: a virtual environment for each library that raybook is compared with, made on first use.
 
 A peer's dependencies must neither help nor hinder raybook's or another peer's, so no two share an interpreter. Usage:
-``python peer_env.py [ray | ray-tune | ray-train | dask | ipyparallel]`` makes ``.venv-NAME`` in the project root, or finds it there, and prints
-the path of its Python.
+``python peer_env.py [ray | ray-tune | ray-train | dask | ipyparallel]`` makes ``.venv-NAME`` in the project root, or
+finds it there, and prints the path of its Python.
 """
 
 from __future__ import annotations
