@@ -72,7 +72,8 @@ LAYERS: tuple[Layer, ...] = (
     _row("root", "base api observe exceptions as_ray", "raybook"),
     # Modules that code written for Ray imports by name (`ray.actor`, ...): they only hand on what `api` has.
     _row("ray_names", "api exceptions base", "raybook.actor", "raybook.remote_function", "raybook.runtime_context",
-         "raybook.job_config", "raybook.types", "raybook.client_builder", "raybook.cloudpickle"),
+         "raybook.job_config", "raybook.types", "raybook.client_builder", "raybook.cloudpickle",
+         "raybook.cross_language", "raybook._raylet"),
     # Tools for tests and a few names of Ray's inside that users reach for: above the libraries, like a user's code.
     _row("ray_internals", f"{_PUBLIC} base util", "raybook._private", "raybook._common"),
     _row("as_ray", "root api exceptions base"),
@@ -91,6 +92,8 @@ LAYERS: tuple[Layer, ...] = (
     _row("tune", f"{_PUBLIC} base library_core ml util data train"),
     _row("serve", f"{_PUBLIC} base library_core ml util data train"),
     _row("rllib", f"{_PUBLIC} base library_core ml util data train tune"),
+    # Ray's older names for what Train and Tune have.
+    _row("air", f"{_PUBLIC} ml train tune"),
     # A job is processes, and its server a daemon: `io` has both, and the registry that clients find clusters by (0025).
     # Its pages of Serve are the operator's, who asks for them at the same door (0091).
     _row("jobs", f"{_PUBLIC} base observe io messages", "raybook.jobs", "raybook.job_submission"),
@@ -99,6 +102,9 @@ LAYERS: tuple[Layer, ...] = (
     # A compiled graph's processes share memory and write values into it, which is `io` and `protocol`; nobody else's
     # messages go through there, so there is nothing of it below the public API (0025).
     _row("dag", f"{_PUBLIC} base protocol io", "raybook.dag", "raybook.experimental"),
+    # Older or lesser names of Ray's beside the graphs: written above the public API, like `util`.
+    _row("experimental", f"{_PUBLIC} base util", *(f"raybook.experimental.{name}" for name in (
+         "dynamic_resources", "internal_kv", "locations", "multiprocessing", "queue", "state", "tqdm_ray"))),
     # Proving grounds: they may see the runtime, and nothing of the runtime may see them.
     _row("sim", f"{_FOUR} testing"),
     _row("testing", f"{_FOUR} {_PUBLIC} runtime_env gcs raylet worker session head engines observe cluster_utils sim "
