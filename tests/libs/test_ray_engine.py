@@ -113,6 +113,16 @@ def test_a_generators_items_come_in_order() -> None:
     assert [ray.get(ref) for ref in count.remote(3)] == [0, 1, 2]
 
 
+def test_an_actors_generator_is_a_stream_too() -> None:
+    @ray.remote
+    class Source:
+        def items(self, limit):
+            yield from range(limit)
+
+    source = Source.remote()
+    assert [ray.get(ref) for ref in source.items.options(num_returns="streaming").remote(2)] == [0, 1]
+
+
 def test_several_returns_are_several_references() -> None:
     @ray.remote(num_returns=2)
     def both():

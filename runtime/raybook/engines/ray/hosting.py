@@ -27,7 +27,9 @@ def hosted_function(payload: bytes, key: bytes, name: str, is_generator: bool, m
     if is_generator:
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            yield from run_function(key, payload, name, args, kwargs)
+            # Not `yield from`: Ray sends values into what it iterates, which only a generator takes.
+            for item in run_function(key, payload, name, args, kwargs):  # noqa: UP028
+                yield item
 
     else:
 
@@ -77,8 +79,16 @@ def hosted_class(payload: bytes) -> type:
 
 def _in_context(method: Callable[..., Any], user_class: type) -> Callable[..., Any]:
     """The method, knowing its actor, and ending it where it asks for that."""
-    if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
+    if inspect.isasyncgenfunction(method):
         return method
+    if inspect.isgeneratorfunction(method):
+
+        @functools.wraps(method)
+        def items(self: Any, *args: Any, **kwargs: Any) -> Any:
+            for item in method(self, *args, **kwargs):  # noqa: UP028 - as in `hosted_function`.
+                yield item
+
+        return items
     if inspect.iscoroutinefunction(method):
 
         @functools.wraps(method)
