@@ -60,6 +60,8 @@ LAYERS: tuple[Layer, ...] = (
     _row("engines", f"{_FOUR} worker session runtime_env"),
     # Composition root of a worker, as `head` is of the head: the one place where executor, engine and API meet.
     _row("worker_process", f"{_FOUR} worker engines api as_ray"),
+    # The same of a worker of a real Ray cluster (0092).
+    _row("ray_process", f"{_FOUR} engines api", "raybook.ray_process"),
     # The same of a session process, which runs nobody's code: owner and link, and no API.
     _row("session_process", f"{_FOUR} worker session engines"),
     # `exceptions` is the public list of errors; `base.errors` is where they are written.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from raybook.api.context import DRIVER, LOCAL
-from raybook.api.init_options import InitOptions, split_host_port
+from raybook.api.init_options import RAY, InitOptions, split_host_port
 from raybook.api.worker_output import WorkerOutput
 from raybook.base.tls_files import TlsFiles
 from raybook.engines.engine import Engine
@@ -32,6 +32,8 @@ def start_engine(options: InitOptions, output: WorkerOutput | None) -> tuple[Eng
             namespace=options.namespace,
         )
         return engine, LOCAL, None
+    if options.engine == RAY:
+        return _ray_engine(options), DRIVER, None
     from raybook.api.local_cluster import session_door_of, start_local
 
     # Every actor and worker that this process talks to is a socket, and 1,024 files are what many systems allow at first.
@@ -73,6 +75,33 @@ def start_engine(options: InitOptions, output: WorkerOutput | None) -> tuple[Eng
         cluster.stop()
         raise
     return engine, DRIVER, cluster
+
+
+def _ray_engine(options: InitOptions) -> Engine:
+    """On a real Ray cluster, which is started when there is no address."""
+    try:
+        from raybook.engines.ray.engine import RayEngine
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "ray":
+            raise
+        raise ModuleNotFoundError(
+            "engine='ray' needs Ray itself: pip install 'raybook[ray]'. (After raybook.install_as_ray() `ray` is raybook in "
+            "this process, and the real one cannot be had.)",
+            name="ray",
+        ) from None
+
+    engine: Engine = RayEngine.start(
+        f"ray://{options.address}" if options.is_distant else options.address,
+        options.environment,
+        num_cpus=options.num_cpus,
+        num_gpus=options.num_gpus,
+        object_store_memory=options.object_store_memory,
+        resources=options.resources or None,
+        labels=options.labels or None,
+        namespace=options.namespace,
+        log_to_driver=options.log_to_driver,
+    )
+    return engine
 
 
 def _join(options: InitOptions, address: str, common: dict[str, Any]) -> Engine:

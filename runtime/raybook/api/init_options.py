@@ -28,6 +28,9 @@ from raybook.base.tls_files import TlsFiles, choose_tls
 from raybook.protocol.messages.daemons import AutoscaleBounds
 
 LOCAL_ADDRESS = "local"
+NATIVE, RAY = "native", "ray"
+ENGINES = (NATIVE, RAY)
+ENGINE_VARIABLE = "RAYBOOK_ENGINE"
 CLIENT_SCHEME = "ray://"
 TOKEN_VARIABLES = ("RAYBOOK_TOKEN_FILE",)
 """File with the token of a cluster on another machine (mode 0600), copied from there."""
@@ -77,6 +80,8 @@ class InitOptions(msgspec.Struct, frozen=True):
     token_file: str = ""
     tls: TlsFiles | None = None
     """What is shown to a head on another machine, and asked of it."""
+    engine: str = NATIVE
+    """"ray": tasks run on a real Ray cluster."""
 
 
 def make_init_options(address: str | None, environ: Mapping[str, str], asked: Mapping[str, Any]) -> InitOptions:
@@ -94,6 +99,7 @@ def make_init_options(address: str | None, environ: Mapping[str, str], asked: Ma
             raise ValueError(f"address={CLIENT_SCHEME + address!r} is not of the form {CLIENT_SCHEME}HOST:PORT.")
     if address in ("", LOCAL_ADDRESS):
         address = None
+    engine = _engine(asked, environ)
     _check_values(asked, environ)
     if address is not None:
         _refuse_cluster_settings(address, asked)
@@ -130,8 +136,23 @@ def make_init_options(address: str | None, environ: Mapping[str, str], asked: Ma
         session=asked["session"] or "",
         is_distant=is_distant,
         tls=choose_tls(environ),
+        engine=engine,
         token_file=asked["token_file"] or next((environ[name] for name in TOKEN_VARIABLES if environ.get(name)), ""),
     )
+
+
+def _engine(asked: Mapping[str, Any], environ: Mapping[str, str]) -> str:
+    """ValueError for one that is not known, or for what Ray has not."""
+    engine = asked.get("engine") or environ.get(ENGINE_VARIABLE) or NATIVE
+    if engine not in ENGINES:
+        raise ValueError(f"engine={engine!r} is none of {', '.join(ENGINES)}.")
+    if engine == RAY:
+        given = [name for name in ("name", "persist", "autoscale", "session", "memory", "_temp_dir") if asked[name]]
+        if given:
+            raise ValueError(
+                f"{', '.join(given)} cannot be had with engine='ray': it belongs to raybook's own runtime. Leave it out."
+            )
+    return engine
 
 
 def split_host_port(address: str) -> tuple[str, int] | None:

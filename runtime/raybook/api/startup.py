@@ -16,6 +16,7 @@ from raybook.api.connect import attach_engine
 from raybook.api.context import WORKER, current_runtime
 from raybook.api.engine_factory import start_engine
 from raybook.api.init_options import (
+    NATIVE,
     check_job_config,
     check_logging_config,
     check_unused,
@@ -59,6 +60,7 @@ def init(
     autoscale: str | int | Mapping[str, Any] | None = None,
     session: str | None = None,
     token_file: str | None = None,
+    engine: str | None = None,
     _memory: float | None = None,
     _metrics_export_port: int | None = None,
     _kernel_id: str = "",
@@ -79,6 +81,8 @@ def init(
     include_dashboard, dashboard_host, dashboard_port: where the head answers HTTP (the Jobs API); at no port unless one of
     the first and the last is given; 0: any free one.
     _metrics_export_port: of a page for Prometheus on the head; 0: any free one; none is served without it.
+    engine: "native", or "ray" for a real Ray cluster (extra raybook[ray]; RAYBOOK_ENGINE says it for all): one that is
+    started, or that at the address.
     local_mode: everything in this process, for debuggers. job_config: namespace and runtime_env in one object.
     logging_config: how Python's logging looks here and in workers. What is about parts of Ray that raybook does not have
     (Redis, plasma, ...) is accepted and has no effect.
@@ -117,6 +121,7 @@ def init(
         "autoscale": autoscale,
         "session": session,
         "token_file": token_file,
+        "engine": engine,
         "_kernel_id": _kernel_id or current_runtime.kernel_id,
     }
     with current_runtime.changing:
@@ -135,16 +140,16 @@ def init(
             logging.getLogger("raybook").setLevel(_level(logging_level))
         output = (
             WorkerOutput(options.folds_output, options.never_folded, options.hidden_output)
-            if options.log_to_driver and not options.local_mode
+            if options.log_to_driver and not options.local_mode and options.engine == NATIVE
             else None
         )
-        engine, mode, cluster = start_engine(options, output)
-        attach_engine(engine, mode, cluster)
-        announce(engine, os.environ)
+        connected, mode, cluster = start_engine(options, output)
+        attach_engine(connected, mode, cluster)
+        announce(connected, os.environ)
         if output is not None:
-            output.attach(engine.node_id, engine.flush_output)
+            output.attach(connected.node_id, connected.flush_output)
             current_runtime.output = output
-        return _current_context(engine)
+        return _current_context(connected)
 
 
 def shutdown(*, wait_for_processes: bool = False) -> None:
