@@ -292,7 +292,7 @@ class ServeController:
         if keeper is not None:
             return keeper.snapshot
         return {"version": "none", "replicas": [], "limit": 1, "max_queued": -1, "backpressure": (503, None),
-                "is_autoscaled": False, "unavailable": "there is no such deployment"}  # fmt: skip
+                "is_autoscaled": False, "unavailable": "there is no such deployment", "router": None}  # fmt: skip
 
     async def report_queued(self, caller: str, rows: list[tuple[str, str, int]]) -> None:
         """Requests that wait with a caller."""
