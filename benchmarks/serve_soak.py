@@ -2,10 +2,11 @@
 
 Keep-alive connections of another process (`serve_load.py`) ask a deployment of three replicas. In turns, a new version is
 deployed (three times in all), or one replica is killed with SIGKILL every 10 seconds. Allowed are failures of requests that
-a killed replica had; none may fail around an upgrade. With ``--sweep`` a Tune sweep keeps the other CPUs busy, and p99 is what counts.
+a killed replica had; none may fail around an upgrade. With ``--sweep`` a Tune sweep keeps the other CPUs busy, and p99 is
+what counts.
 
-Usage: ``python benchmarks/serve_soak.py`` (10 minutes), ``--minutes 0.5`` for a look, ``--no-kills``, ``--sweep``,
-``--json FILE``. Exit 1 when a request failed that may not.
+Usage: ``python benchmarks/serve_soak.py`` (10 minutes), ``--minutes 0.5`` for a look, ``--kill-every 3``,
+``--no-kills``, ``--sweep``, ``--json FILE``. Exit 1 when a request failed that may not.
 """
 
 from __future__ import annotations
@@ -75,15 +76,16 @@ def busy_sweep(seconds: float) -> Any:
     return sweep.remote()
 
 
-def phase(url: str, seconds: float, kills: bool, number: int) -> dict[str, Any]:
+def phase(url: str, seconds: float, kill_every_s: float | None, number: int) -> dict[str, Any]:
     """One stretch of load with kills, and an upgrade in its middle without."""
     load = load_for(url, seconds)
     end_s, killed, upgraded = time.monotonic() + seconds, 0, False
-    next_kill_s = time.monotonic() + KILL_EVERY_S
+    kills = kill_every_s is not None
+    next_kill_s = time.monotonic() + (kill_every_s or 0.0)
     while load.poll() is None and time.monotonic() < end_s + 60:
         time.sleep(0.1)
         if kills and time.monotonic() >= next_kill_s and time.monotonic() < end_s - 1:
-            next_kill_s += KILL_EVERY_S
+            next_kill_s += kill_every_s or 0.0
             running = replicas()
             if len(running) == REPLICAS:
                 os.kill(running[0]["pid"], signal.SIGKILL)
@@ -98,6 +100,7 @@ def phase(url: str, seconds: float, kills: bool, number: int) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--kill-every", type=float, default=KILL_EVERY_S, metavar="SECONDS")
     parser.add_argument("--no-kills", action="store_true")
     parser.add_argument("--sweep", action="store_true")
     parser.add_argument("--json", type=Path)
@@ -114,7 +117,7 @@ def main() -> int:
         for kills in (False, True):
             if kills and options.no_kills:
                 continue
-            row = phase(f"http://127.0.0.1:{port}/", seconds, kills, number)
+            row = phase(f"http://127.0.0.1:{port}/", seconds, options.kill_every if kills else None, number)
             row["allowed"] = row["killed"] * IN_FLIGHT_MAX
             found.append(row)
             what = f"{row['killed']} kills" if kills else "an upgrade"
