@@ -170,3 +170,31 @@ def test_old_code_is_told_of_living_actors_only():
     }
     assert "old code: runs v1 of `f`, In[7] has v2" in view_text(view)
     assert "old code" in render_section("actors", view)
+
+
+def progress(key: str, done: float, **fields: object) -> Fact:
+    return Fact("progress", key, {"desc": key, "done": done, "total": 10, "unit": "it", "state": "RUNNING", **fields})
+
+
+def test_progress_bars_stand_below_the_functions_in_the_order_they_began():
+    view = view_of(group("f", running=1), progress("load", 4), progress("train", 10, state="FINISHED"))
+    text = view_text(view, ("tasks",)).splitlines()
+    assert "████████░░░░░░░░░░░░ 4/10 it" in text[2] and text[2].split()[0] == "load"
+    assert "10/10 it" in text[3]
+    assert "4/10 it" in render_section("tasks", view)
+
+
+def test_a_bar_that_nobody_closed_ends_with_its_task():
+    facts = [progress("load", 4, task_id="t1"), Fact("task", "t1", {"task_id": "t1", "name": "f", "state": "FAILED"})]
+    (bar,) = view_of(*facts).progress
+    assert bar.over
+    assert "4/10 it, ended" in view_text(view_of(*facts))
+
+
+def test_of_many_bars_those_that_move_and_the_last_that_ended_are_shown():
+    ended = [progress(f"old{n}", 10, state="FINISHED") for n in range(5)]
+    view = view_of(*ended, *(progress(f"new{n}", n) for n in range(15)))
+    assert [bar.name for bar in view.progress] == ["old2", "old3", "old4", *(f"new{n}" for n in range(12))]
+    assert view.progress_hidden == 3
+    assert "and 3 more progress bars" in view_text(view)
+    assert "and 3 more progress bars" in render_section("tasks", view)

@@ -25,6 +25,7 @@ from raybook.base.facts import (
 from raybook.observe.fields import ERROR_LENGTH_MAX, NAME_LENGTH_MAX, amounts_of, integer_of, number_of, text_of
 from raybook.observe.format import shortened
 from raybook.observe.mirror import Tables
+from raybook.observe.progress import progress_bars
 from raybook.observe.schema import (
     ActorRow,
     GpuRow,
@@ -92,6 +93,7 @@ def build_view(
     stores = [_store(key, row) for key, row in tables.rows("store").items()]
     shown_actors = _livelier_actors(actors, caps)
     shown_groups = sorted(groups, key=_liveliest_first)[: caps.task_groups]
+    bars, bars_hidden = progress_bars(tables, rates)
     by_state: dict[str, int] = {}
     for actor in actors:
         by_state[actor.state] = by_state.get(actor.state, 0) + 1
@@ -119,7 +121,11 @@ def build_view(
         objects=_largest_objects(tables)[: caps.objects],
         experiments=experiments_of(tables, curves, now_ms, caps.experiments, caps.trials),
         scaling=_scaling(tables),
-        moving=any(group.rate_per_s for group in groups) or any(actor.rate_per_s for actor in actors),
+        progress=bars,
+        progress_hidden=bars_hidden,
+        moving=any(group.rate_per_s for group in groups)
+        or any(actor.rate_per_s for actor in actors)
+        or any(bar.rate_per_s for bar in bars),
     )
 
 
