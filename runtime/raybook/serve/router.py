@@ -282,9 +282,10 @@ class Router:
     def _use_router(self, target: RouterTarget | None, node_id: str) -> None:
         """Under the lock: requests go where the user's router says, from now on; or as they do everywhere."""
         routing = self._routing
-        if target is None or routing is None or routing.target != target:
-            loop = None if target is None else self._hub.routing_loop()
-            self._routing = None if target is None else CustomRouting(self, target, loop, node_id)
+        if target is None:
+            self._routing = None
+        elif routing is None or routing.target != target:
+            self._routing = CustomRouting(self, target, self._hub.routing_loop(), node_id)
         if self._routing is not None:
             self._routing.update(self._slots)
             if self._routing is not routing:
