@@ -14,8 +14,15 @@ import cloudpickle
 from raybook.serve.actor_config import DeploymentActorConfig
 from raybook.serve.asgi_ingress import INGRESS_MARK
 from raybook.serve.code_pickle import pickle_with_path
-from raybook.serve.config import AutoscalingConfig
-from raybook.serve.core.target import ActorTarget, ApplicationTarget, DeploymentTarget, ScalingLimits, Settings
+from raybook.serve.config import AutoscalingConfig, RequestRouterConfig
+from raybook.serve.core.target import (
+    ActorTarget,
+    ApplicationTarget,
+    DeploymentTarget,
+    RouterTarget,
+    ScalingLimits,
+    Settings,
+)
 from raybook.serve.deployment import Application, Deployment
 from raybook.serve.deployment_config import DeploymentConfig
 from raybook.serve.handle import DeploymentHandle
@@ -141,10 +148,7 @@ def target_of(
     config: DeploymentConfig, name: str, app_name: str, blob_key: bytes, environment: dict[str, Any]
 ) -> DeploymentTarget:
     """A deployment's options as the controller keeps them. NotImplementedError for those that raybook does not have."""
-    for option, is_given in (
-        ("gang_scheduling_config", config.gang_scheduling_config is not None),
-        ("request_router_config.request_router_class", not config.request_router_config.is_default_request_router()),
-    ):
+    for option, is_given in (("gang_scheduling_config", config.gang_scheduling_config is not None),):
         if is_given:
             raise NotImplementedError(
                 f"{option} of deployment {name!r}: raybook's Serve does not have it; leave it out."
@@ -185,8 +189,23 @@ def target_of(
         bundles=config.placement_group_bundles,
         bundle_strategy=config.placement_group_strategy or "PACK",
         bundle_labels=config.placement_group_bundle_label_selector,
+        router=_router_target(config.request_router_config),
         actors=actors,
         shown_config=shown,
+    )
+
+
+def _router_target(config: RequestRouterConfig) -> RouterTarget | None:
+    if config.is_default_request_router():
+        return None
+    return RouterTarget(
+        config.get_serialized_request_router_cls(),
+        config.request_router_kwargs,
+        config.request_routing_stats_period_s,
+        config.request_routing_stats_timeout_s,
+        config.initial_backoff_s,
+        config.backoff_multiplier,
+        config.max_backoff_s,
     )
 
 

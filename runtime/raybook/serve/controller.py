@@ -40,6 +40,8 @@ class ServeController:
 
     def __init__(self, http: dict[str, Any], grpc: dict[str, Any], proxy_location: str) -> None:
         self._wake = asyncio.Event()
+        self._clock_began_s = time.time() - time.monotonic()
+        """Monotonic times say nothing outside of this process."""
         self._keepers: dict[Key, DeploymentKeeper] = {}
         self._listeners: dict[Key, list[asyncio.Future[None]]] = {}
         self._app_listeners: list[asyncio.Future[None]] = []
@@ -259,9 +261,7 @@ class ServeController:
                  **{k: v for k, v in figures.items() if k != "custom"}}
             )  # fmt: skip
         scaler = keeper.scaler.autoscaler
-        # Monotonic times say nothing outside of this process.
-        since_s = time.time() - time.monotonic()
-        decisions = [{**msgspec.to_builtins(decision), "at_s": since_s + decision.at_ms / 1000}
+        decisions = [{**msgspec.to_builtins(decision), "at_s": self._clock_began_s + decision.at_ms / 1000}
                      for decision in scaler.decisions] if scaler else []  # fmt: skip
         return {
             "name": keeper.id.name, "status": keeper.status.value, "status_trigger": keeper.trigger.value,
@@ -292,7 +292,7 @@ class ServeController:
         if keeper is not None:
             return keeper.snapshot
         return {"version": "none", "replicas": [], "limit": 1, "max_queued": -1, "backpressure": (503, None),
-                "is_autoscaled": False, "unavailable": "there is no such deployment"}  # fmt: skip
+                "is_autoscaled": False, "unavailable": "there is no such deployment", "router": None}  # fmt: skip
 
     async def report_queued(self, caller: str, rows: list[tuple[str, str, int]]) -> None:
         """Requests that wait with a caller."""

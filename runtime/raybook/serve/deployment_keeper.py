@@ -282,13 +282,15 @@ class DeploymentKeeper:
         self._snapshot = {
             "version": (id(self), next(self._version)),
             "replicas": [
-                (each.record.unique_id, each.handle, each.node_id, each.models) for each in self.running()
+                (each.record.unique_id, each.handle, each.node_id, each.models, each.routing_stats)
+                for each in self.running()
             ],
             "limit": target.settings.max_ongoing_requests,
             "max_queued": target.max_queued_requests,
             "backpressure": (target.backpressure_status, target.retry_after_s),
             "is_autoscaled": target.scaling is not None,
             "unavailable": unavailable,
+            "router": target.router,
         }  # fmt: skip
 
     @property

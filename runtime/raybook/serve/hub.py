@@ -6,6 +6,7 @@ blocks on a result: what it waits for calls it back. The hub belongs to the sess
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import queue
 import threading
@@ -46,6 +47,7 @@ class Hub:
         self._reported_s = 0.0
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._thread: threading.Thread | None = None
+        self._routing_loop: asyncio.AbstractEventLoop | None = None
 
     def router(self, deployment: DeploymentID) -> Router:
         """The router of a deployment; its first snapshot comes soon."""
@@ -71,6 +73,13 @@ class Hub:
 
     def _watch_queue(self, router: Router) -> None:
         self._queued.setdefault(router, -1)
+
+    def routing_loop(self) -> asyncio.AbstractEventLoop:
+        """Where routers of the user's run; a thread of its own, started with the first."""
+        if self._routing_loop is None:
+            self._routing_loop = asyncio.new_event_loop()
+            threading.Thread(target=self._routing_loop.run_forever, name="raybook-serve-routing", daemon=True).start()
+        return self._routing_loop
 
     def call_soon(self, call: Callable[[], None]) -> None:
         """Call it in the hub's thread."""
@@ -99,6 +108,8 @@ class Hub:
                 self._report()
             except Exception as error:  # noqa: BLE001 - one answer that makes no sense must not end the others.
                 logger.debug("Serve's hub: %r", error)
+        if self._routing_loop is not None:
+            self._routing_loop.call_soon_threadsafe(self._routing_loop.stop)
 
     def _is_over(self) -> bool:
         return self._engine is None or self._engine.closed or current_runtime.session.get(HUB_KEY) is not self

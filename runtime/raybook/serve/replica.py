@@ -239,6 +239,15 @@ class Replica:
         """What it is doing now."""
         return {"ongoing": self._running + len(self._line), **self.log.statistics(), "custom": await self._custom()}
 
+    @method(concurrency_group=CONTROL)
+    async def routing_stats(self) -> dict[str, Any] | None:
+        """What the user's ``record_routing_stats`` returns; None without one."""
+        user = self._user
+        if user is None or not user.has("record_routing_stats"):
+            return None
+        future = asyncio.run_coroutine_threadsafe(user.call("record_routing_stats", (), {}), self._loop)
+        return dict(await asyncio.wrap_future(future))
+
     async def _custom(self) -> dict[str, float] | None:
         user = self._user
         if user is None or not user.has("record_autoscaling_stats"):

@@ -17,7 +17,7 @@ from raybook.api.placement_group import PlacementGroup, placement_group, remove_
 from raybook.exceptions import ActorDiedError, RayTaskError
 from raybook.serve.core.names import NAMESPACE, DeploymentID, ReplicaID
 from raybook.serve.core.statuses import ReplicaState
-from raybook.serve.core.target import DeploymentTarget, ReplicaRecord, Settings
+from raybook.serve.core.target import DeploymentTarget, ReplicaRecord, RouterTarget, Settings
 from raybook.serve.replica import Replica, options_of
 
 logger = logging.getLogger("ray.serve")
@@ -50,6 +50,7 @@ class ReplicaKeeper:
         self.placed_on = ""
         """The node it had to be on, where there is a limit a node."""
         self.models: tuple[str, ...] = ()
+        self.routing_stats: dict[str, Any] = {}
         self.begun_s = time.monotonic()
         self._group: PlacementGroup | None = None
         self._on_change = on_change
@@ -153,6 +154,8 @@ class ReplicaKeeper:
             self.state = ReplicaState.RUNNING
             self._begin(self._watch())
             self._begin(self._check_health())
+            if self.target.router is not None:
+                self._begin(self._ask_for_stats(self.target.router))
             self._on_change(self)
 
     def _fail(self, words: str) -> None:
@@ -196,6 +199,23 @@ class ReplicaKeeper:
                 if failures >= UNHEALTHY_AFTER and self.state is ReplicaState.RUNNING:
                     self.is_unhealthy = True
                     self._fail(f"{failures} health checks in a row failed, the last with {_words(error)}")
+
+    async def _ask_for_stats(self, router: RouterTarget) -> None:
+        """What the deployment tells its request router, now and then."""
+        while self.state is ReplicaState.RUNNING:
+            try:
+                found = await asyncio.wait_for(_await(self.handle.routing_stats.remote()), router.stats_timeout_s)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the user's method raised, or took too long; the last stay.
+                logger.warning("record_routing_stats of %s: %r", self.id, error)
+                found = self.routing_stats
+            if found is None:
+                return
+            if found != self.routing_stats:
+                self.routing_stats = found
+                self._on_change(self)
+            await asyncio.sleep(router.stats_period_s)
 
     def reconfigure(self, target: DeploymentTarget, rank: int, world_size: int) -> None:
         """Tell it its new settings."""

@@ -22,6 +22,8 @@ from raybook.api.object_ref_generator import ObjectRefGenerator
 from raybook.serve.assignment import Assignment
 from raybook.serve.core.choice import choose
 from raybook.serve.core.names import DeploymentID
+from raybook.serve.core.target import RouterTarget
+from raybook.serve.custom_routing import CustomRouting
 from raybook.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 logger = logging.getLogger("ray.serve")
@@ -32,13 +34,16 @@ SWEEP_S = 0.002
 class Slot:
     """One replica as this process sees it."""
 
-    __slots__ = ("handle", "is_near", "limit", "load", "methods", "models", "running", "unique_id")
+    __slots__ = ("handle", "is_near", "limit", "load", "methods", "models", "node_id", "routing_stats", "running",
+                 "unique_id")  # fmt: skip
 
-    def __init__(self, unique_id: str, handle: Any, limit: int, models: frozenset[str], is_near: bool) -> None:
+    def __init__(self, unique_id: str, handle: Any, limit: int, node_id: str, is_near: bool) -> None:
         self.unique_id = unique_id
         self.handle = handle
         self.limit = limit
-        self.models = models
+        self.models: frozenset[str] = frozenset()
+        self.routing_stats: dict[str, Any] = {}
+        self.node_id = node_id
         self.is_near = is_near
         self.load = 0
         self.running: dict[Assignment, bool] = {}
@@ -70,6 +75,8 @@ class Router:
         self._is_known = threading.Event()
         self._draw = random.Random().randrange
         self._swept_s = 0.0
+        self._routing: CustomRouting | None = None
+        """Of a deployment with a router of the user's."""
 
     @property
     def queued(self) -> int:
@@ -103,7 +110,7 @@ class Router:
     def submit(self, assignment: Assignment) -> None:
         """Send it, or let it wait. BackPressureError and DeploymentUnavailableError end up in the assignment."""
         with self._lock:
-            if not self._queue and self._send(assignment):
+            if self._routing is None and not self._queue and self._send(assignment):
                 return
             if self._unavailable:
                 error: Exception = DeploymentUnavailableError(self.deployment, self._unavailable)
@@ -113,6 +120,8 @@ class Router:
                 self._queue.append(assignment)
                 self._listen_for_ends()
                 self._hub.note_queue(self)
+                if self._routing is not None:
+                    self._routing.begin(assignment)
                 return
         assignment.refuse(error)
 
@@ -125,6 +134,28 @@ class Router:
             slot = choose(self._slots, assignment.model_id, self._draw)
             if slot is None:
                 return False
+        self._send_to(slot, assignment)
+        return True
+
+    def send_to_one(self, assignment: Assignment, unique_ids: list[str]) -> str | None:
+        """Hand a request that waits to the least loaded of these replicas that has room; its id."""
+        with self._lock:
+            free = [slot for slot in self._slots if slot.unique_id in unique_ids and slot.load < slot.limit]
+            if not free or assignment not in self._queue:
+                return None
+            self._queue.remove(assignment)
+            slot = min(free, key=lambda each: each.load)
+            self._send_to(slot, assignment)
+            if not assignment.over:
+                self._listen(assignment)
+            return slot.unique_id
+
+    def refuse(self, assignment: Assignment, error: BaseException) -> None:
+        """A request that waits will not be sent."""
+        if self.cancel(assignment):
+            assignment.refuse(error)
+
+    def _send_to(self, slot: Slot, assignment: Assignment) -> None:
         slot.load += 1
         slot.running[assignment] = False
         assignment.slot = slot
@@ -135,12 +166,11 @@ class Router:
         except Exception as error:  # noqa: BLE001 - arguments that cannot be pickled; the caller hears of it.
             self._end(assignment)
             assignment.refuse(error)
-            return True
+            return
         assignment.args, assignment.kwargs = (), {}
         assignment.sent(ref)
         if self._queue:
             self._listen(assignment)
-        return True
 
     def send_to_all(self, call: tuple, args: tuple, kwargs: dict[str, Any]) -> list[Any]:
         """One call of each replica, beside the queue and its limits; the results to come. DeploymentUnavailableError."""
@@ -166,6 +196,8 @@ class Router:
         slot = assignment.slot
         if slot is not None and slot.running.pop(assignment, None) is not None:
             slot.load -= 1
+            if self._routing is not None:
+                self._routing.ended(assignment)
 
     def cancel(self, assignment: Assignment) -> bool:
         """Take a request that waits out of the queue; False when it has been sent."""
@@ -178,6 +210,9 @@ class Router:
 
     def drain(self) -> None:
         """The hub's thread: send what waits and fits."""
+        if self._routing is not None:
+            self._routing.wake()
+            return
         with self._lock:
             while self._queue:
                 assignment = self._queue[0]
@@ -228,12 +263,13 @@ class Router:
             self._unavailable = snapshot["unavailable"]
             known = {slot.unique_id: slot for slot in self._slots}
             self._slots = []
-            for unique_id, handle, node, models in snapshot["replicas"]:
+            for unique_id, handle, node, models, routing_stats in snapshot["replicas"]:
                 slot = known.get(unique_id)
                 if slot is None:
-                    slot = Slot(unique_id, handle, snapshot["limit"], frozenset(models), node == node_id)
-                slot.limit, slot.models = snapshot["limit"], frozenset(models)
+                    slot = Slot(unique_id, handle, snapshot["limit"], node, node == node_id)
+                slot.limit, slot.models, slot.routing_stats = snapshot["limit"], frozenset(models), routing_stats
                 self._slots.append(slot)
+            self._use_router(snapshot["router"], node_id)
             if self._slots or self._unavailable:
                 self._is_known.set()
             refused = []
@@ -242,6 +278,19 @@ class Router:
         for assignment in refused:
             assignment.refuse(DeploymentUnavailableError(self.deployment, self._unavailable))
         self.drain()
+
+    def _use_router(self, target: RouterTarget | None, node_id: str) -> None:
+        """Under the lock: requests go where the user's router says, from now on; or as they do everywhere."""
+        routing = self._routing
+        if target is None:
+            self._routing = None
+        elif routing is None or routing.target != target:
+            self._routing = CustomRouting(self, target, self._hub.routing_loop(), node_id)
+        if self._routing is not None:
+            self._routing.update(self._slots)
+            if self._routing is not routing:
+                for assignment in self._queue:
+                    self._routing.begin(assignment)
 
     def drop(self, slot: Slot) -> None:
         """A replica is dead, which this process noticed before the controller told it."""

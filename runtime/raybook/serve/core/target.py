@@ -58,6 +58,19 @@ class ActorTarget(msgspec.Struct):
     options: dict[str, Any] = {}
 
 
+class RouterTarget(msgspec.Struct):
+    """A request router of the user's."""
+
+    code: bytes
+    """The pickled class."""
+    kwargs: dict[str, Any] = {}
+    stats_period_s: float = 10.0
+    stats_timeout_s: float = 30.0
+    initial_backoff_s: float = 0.025
+    backoff_multiplier: float = 2.0
+    max_backoff_s: float = 0.5
+
+
 class DeploymentTarget(msgspec.Struct):
     """Everything the controller needs to know of one deployment."""
 
@@ -88,9 +101,8 @@ class DeploymentTarget(msgspec.Struct):
     bundles: list[dict[str, float]] | None = None
     bundle_strategy: str = "PACK"
     bundle_labels: list[dict[str, str]] | None = None
-    router: str = ""
-    """Import path of a request router class; empty: power of two choices."""
-    router_kwargs: dict[str, Any] = {}
+    router: RouterTarget | None = None
+    """Who chooses replicas; None: power of two choices."""
     actors: list[ActorTarget] = []
     children: list[str] = []
     """Deployments whose handles it was given."""
