@@ -1,12 +1,12 @@
 """Rows as a table of characters: how a dataset whose columns are known shows itself. Ray 2.60's form.
 
-    shape: (3, 1)
-    ╭───────╮
-    │ id    │
-    │ ---   │
-    │ int64 │
-    ╰───────╯
-    (Dataset isn't materialized)
+shape: (3, 1)
+╭───────╮
+│ id    │
+│ ---   │
+│ int64 │
+╰───────╯
+(Dataset isn't materialized)
 """
 
 from __future__ import annotations
