@@ -88,8 +88,8 @@ class DatasetShown(DatasetBase):
         return text
 
     def explain(self) -> None:
-        """Print the plan as it was written, as it is optimised, the operators of its steps, and those that would run, several
-        steps in one task. Needs a cluster for the operators; starts one."""
+        """Print the plan as it was written, as it is optimised, the operators of its steps, and those that would run, with
+        several steps in one task. Needs a cluster for the operators; starts one."""
         best = optimize(self._plan)
         print("\n-------- Logical Plan --------")
         print(render(self._plan, with_kinds=True))
