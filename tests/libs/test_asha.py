@@ -39,60 +39,60 @@ def test_rungs_lie_at_powers_of_the_reduction_factor(grace, max_t, factor, brack
 def test_a_trial_below_the_upper_quantile_of_its_rung_stops():
     asha = scheduler(max_t=100, grace_period=1, reduction_factor=2)
     for trial_id in "abcd":
-        asha.on_trial_add(trial_id, {})
-    assert asha.on_trial_result("a", result(1, 0.5)) == CONTINUE  # First at the rung.
-    assert asha.on_trial_result("b", result(1, 0.4)) == STOP  # Below the median of {0.5}.
-    assert asha.on_trial_result("c", result(1, 0.45)) == CONTINUE  # At the median of {0.5, 0.4}.
-    assert asha.on_trial_result("d", result(1, 0.449)) == STOP  # Below the median of {0.5, 0.4, 0.45}.
+        asha.add_trial(trial_id, {})
+    assert asha.judge("a", result(1, 0.5)) == CONTINUE  # First at the rung.
+    assert asha.judge("b", result(1, 0.4)) == STOP  # Below the median of {0.5}.
+    assert asha.judge("c", result(1, 0.45)) == CONTINUE  # At the median of {0.5, 0.4}.
+    assert asha.judge("d", result(1, 0.449)) == STOP  # Below the median of {0.5, 0.4, 0.45}.
 
 
 def test_mode_min_is_the_mirror_image():
     asha = scheduler(mode="min", max_t=100, reduction_factor=2)
     for trial_id in "ab":
-        asha.on_trial_add(trial_id, {})
-    assert asha.on_trial_result("a", result(1, 0.5)) == CONTINUE
-    assert asha.on_trial_result("b", result(1, 0.6)) == STOP
+        asha.add_trial(trial_id, {})
+    assert asha.judge("a", result(1, 0.5)) == CONTINUE
+    assert asha.judge("b", result(1, 0.6)) == STOP
 
 
 def test_a_trial_is_judged_once_a_rung_and_left_alone_in_between():
     asha = scheduler(max_t=100, grace_period=4, reduction_factor=4)
-    asha.on_trial_add("good", {})
-    asha.on_trial_add("bad", {})
-    assert asha.on_trial_result("good", result(4, 0.9)) == CONTINUE
-    assert [asha.on_trial_result("bad", result(t, 0.1)) for t in (1, 2, 3)] == [CONTINUE] * 3
-    assert asha.on_trial_result("bad", result(4, 0.95)) == CONTINUE
-    assert asha.on_trial_result("bad", result(5, 0.0)) == CONTINUE
-    assert asha.on_trial_result("good", result(16, 0.9)) == CONTINUE
-    assert asha.on_trial_result("bad", result(16, 0.2)) == STOP
+    asha.add_trial("good", {})
+    asha.add_trial("bad", {})
+    assert asha.judge("good", result(4, 0.9)) == CONTINUE
+    assert [asha.judge("bad", result(t, 0.1)) for t in (1, 2, 3)] == [CONTINUE] * 3
+    assert asha.judge("bad", result(4, 0.95)) == CONTINUE
+    assert asha.judge("bad", result(5, 0.0)) == CONTINUE
+    assert asha.judge("good", result(16, 0.9)) == CONTINUE
+    assert asha.judge("bad", result(16, 0.2)) == STOP
 
 
 def test_max_t_completes_a_trial_however_good_or_bad():
     asha = scheduler(max_t=10)
-    asha.on_trial_add("a", {})
-    assert asha.on_trial_result("a", result(10, 0.0)) == COMPLETE
+    asha.add_trial("a", {})
+    assert asha.judge("a", result(10, 0.0)) == COMPLETE
 
 
 def test_nan_stops_where_there_is_something_to_compare_with_and_never_lowers_the_bar():
     asha = scheduler(max_t=100, reduction_factor=2)
     for trial_id in "abcd":
-        asha.on_trial_add(trial_id, {})
-    assert asha.on_trial_result("a", result(1, math.nan)) == CONTINUE
-    assert asha.on_trial_result("b", result(1, 0.5)) == CONTINUE
-    assert asha.on_trial_result("c", result(1, math.nan)) == STOP
-    assert asha.on_trial_result("d", result(1, 0.4)) == STOP
+        asha.add_trial(trial_id, {})
+    assert asha.judge("a", result(1, math.nan)) == CONTINUE
+    assert asha.judge("b", result(1, 0.5)) == CONTINUE
+    assert asha.judge("c", result(1, math.nan)) == STOP
+    assert asha.judge("d", result(1, 0.4)) == STOP
 
 
 def test_a_result_without_the_metric_or_the_time_is_no_reason_to_stop():
     asha = scheduler(max_t=10)
-    asha.on_trial_add("a", {})
-    assert asha.on_trial_result("a", {"training_iteration": 1}) == CONTINUE
-    assert asha.on_trial_result("a", {"acc": 0.1}) == CONTINUE
+    asha.add_trial("a", {})
+    assert asha.judge("a", {"training_iteration": 1}) == CONTINUE
+    assert asha.judge("a", {"acc": 0.1}) == CONTINUE
 
 
 def test_brackets_are_dealt_out_in_the_published_shares():
     asha = scheduler(max_t=81, reduction_factor=3, brackets=3)
     for number in range(1000):
-        asha.on_trial_add(str(number), {})
+        asha.add_trial(str(number), {})
     dealt = [sum(b is bracket for b in asha._bracket_of.values()) / 1000 for bracket in asha.brackets]
     weights = [math.exp(len(bracket.rungs)) for bracket in asha.brackets]
     assert dealt == pytest.approx([weight / sum(weights) for weight in weights], abs=0.002)
@@ -115,8 +115,9 @@ class DumbAsha:
 
         if time >= self.max_t:
             return COMPLETE
-        reached = [milestone for milestone in self.milestones if milestone <= time]
-        if not reached or trial in [name for name, _ in self.seen[reached[-1]]]:
+        known = [milestone for milestone in self.milestones if trial in [name for name, _ in self.seen[milestone]]]
+        reached = [milestone for milestone in self.milestones if milestone <= time and milestone not in known]
+        if not reached:
             return CONTINUE
         earlier = [v for _, v in self.seen[reached[-1]]]
         self.seen[reached[-1]].append((trial, value))
@@ -130,16 +131,16 @@ def test_verdicts_agree_with_the_dumb_reference(seed, factor, grace):
     asha, dumb = scheduler(max_t=30, grace_period=grace, reduction_factor=factor), DumbAsha(30, grace, factor)
     live = {f"t{number}": 0 for number in range(12)}
     for trial in live:
-        asha.on_trial_add(trial, {})
+        asha.add_trial(trial, {})
     while live:
         trial = rng.choice(sorted(live))
         live[trial] += rng.choice([1, 1, 1, 5])
         # Sixteenths: the quantile is then exact in both ways of computing it.
         value = rng.randrange(256) / 16
-        verdict = asha.on_trial_result(trial, result(live[trial], value))
+        verdict = asha.judge(trial, result(live[trial], value))
         assert verdict == dumb.verdict(trial, live[trial], value)
         if verdict != CONTINUE:
-            asha.on_trial_complete(trial, {})
+            asha.complete_trial(trial, {})
             del live[trial]
 
 

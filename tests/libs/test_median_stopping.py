@@ -23,7 +23,7 @@ def result(iteration, acc):
 
 
 def feed(scheduler, trial, values):
-    return [scheduler.on_trial_result(trial, result(number + 1, value)) for number, value in enumerate(values)]
+    return [scheduler.judge(trial, result(number + 1, value)) for number, value in enumerate(values)]
 
 
 def test_a_trial_below_the_median_of_the_others_stops_after_grace():
@@ -50,7 +50,7 @@ def test_soft_stop_pauses():
 def test_a_failed_trial_does_not_set_the_bar():
     scheduler = rule(min_samples_required=1)
     feed(scheduler, "a", [0.9] * 4)
-    scheduler.on_trial_error("a")
+    scheduler.fail_trial("a")
     assert feed(scheduler, "low", [0.1] * 4) == [CONTINUE] * 4
 
 
@@ -67,7 +67,7 @@ def test_verdicts_agree_with_the_definition(seed):
         trial = rng.choice(live)
         time, value = len(histories[trial]) + 1, rng.randrange(64) / 64
         histories[trial].append((time, value))
-        verdict = scheduler.on_trial_result(trial, result(time, value))
+        verdict = scheduler.judge(trial, result(time, value))
         means = [
             statistics.fmean([v for t, v in history if 2 <= t <= time])
             for other, history in histories.items()

@@ -53,18 +53,18 @@ def play(scheduler, seed, values=None, sign=1.0):
     random.seed(seed)  # Population based training draws from the global generator.
     progress = {f"t{number}": 0 for number in range(10)}
     for trial in progress:
-        scheduler.on_trial_add(trial, {})
+        scheduler.add_trial(trial, {})
     verdicts = []
     while progress:
         trial = rng.choice(sorted(progress))
         progress[trial] += 1
         acc = sign * (values(rng) if values else rng.random())
-        verdict = scheduler.on_trial_result(trial, {"training_iteration": progress[trial], "acc": acc})
+        verdict = scheduler.judge(trial, {"training_iteration": progress[trial], "acc": acc})
         verdicts.append(verdict)
         known = {f"t{number}" for number in range(10)}
         assert all(getattr(order, "trial_id", trial) in known for order in scheduler.take_orders())
         if verdict != CONTINUE or progress[trial] == 25:
-            scheduler.on_trial_complete(trial, {"training_iteration": progress[trial], "acc": acc})
+            scheduler.complete_trial(trial, {"training_iteration": progress[trial], "acc": acc})
             del progress[trial]
     return verdicts
 
@@ -84,22 +84,22 @@ def test_min_of_the_negated_metric_is_max(make):
 def test_nan_and_missing_metrics_break_nothing(make):
     assert set(play(make(), 5, values=lambda rng: rng.choice([math.nan, 0.5]))) <= set(VERDICTS)
     scheduler = make()
-    scheduler.on_trial_add("a", {})
-    assert scheduler.on_trial_result("a", {"training_iteration": 1}) == CONTINUE
+    scheduler.add_trial("a", {})
+    assert scheduler.judge("a", {"training_iteration": 1}) == CONTINUE
 
 
 def test_a_trial_that_failed_or_never_reported_is_forgotten_quietly(make):
     scheduler = make()
     for trial in "ab":
-        scheduler.on_trial_add(trial, {})
-    scheduler.on_trial_error("a")
-    scheduler.on_trial_complete("b", {})
+        scheduler.add_trial(trial, {})
+    scheduler.fail_trial("a")
+    scheduler.complete_trial("b", {})
 
 
 def test_only_a_waiting_trial_is_chosen(make):
     scheduler = make()
-    assert scheduler.choose_trial_to_run([]) is None
-    assert scheduler.choose_trial_to_run(["x", "y"]) in (None, "x", "y")
+    assert scheduler.choose([]) is None
+    assert scheduler.choose(["x", "y"]) in (None, "x", "y")
 
 
 def test_contradicting_metric_or_mode_is_refused(make):
@@ -123,9 +123,9 @@ def test_a_scheduler_is_saved_and_goes_on_alike(make, tmp_path):
     first.save(str(tmp_path / "scheduler.pkl"))
     second.restore(str(tmp_path / "scheduler.pkl"))
     for scheduler in (first, second):
-        scheduler.on_trial_add("new", {"lr": 1})
+        scheduler.add_trial("new", {"lr": 1})
     result = {"training_iteration": 4, "acc": 0.1}
     random.seed(1)
-    verdict = first.on_trial_result("new", result)
+    verdict = first.judge("new", result)
     random.seed(1)
-    assert second.on_trial_result("new", result) == verdict
+    assert second.judge("new", result) == verdict

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from raybook.base.facts import Fact
 from raybook.observe import Feed
 from raybook.testing.scripted_facts import ScriptedFacts, sweep_script
 from raybook_widgets import SECTIONS, Hub, Preferences
@@ -191,6 +192,26 @@ def test_sweep_that_begins_in_a_cell_gets_a_panel_under_it_and_its_final_state(h
     assert shell.shown[-1][2]
     assert "best accuracy 0.75" in shell.shown[-1][0]["text/plain"]
     assert hub.panels == ()
+
+
+def bar(key: str, **fields: object) -> Fact:
+    return Fact("progress", key, {"desc": key, "done": 1, "total": 4, "state": "RUNNING", **fields})
+
+
+def test_progress_bars_that_begin_in_a_cell_share_one_panel_under_it(hub, shell, source):
+    source.publish(bar("before"))
+    hub.attach(Feed(source, "fox"))
+    hub.tick()
+    assert shell.shown == []
+    for cell in ("cell-1", "cell-2"):
+        shell.parent_header = {"msg_id": cell}
+        hub.cell_started()
+        source.publish(bar(f"load in {cell}"))
+        hub.tick()
+        source.publish(bar(f"train in {cell}"))
+        hub.tick()
+        hub.cell_ended()
+    assert [data["text/plain"] for data, _, is_update in shell.shown if not is_update] == ["RayPanel(tasks)"] * 2
 
 
 def test_sweep_of_before_we_looked_gets_no_panel(hub, shell, source):

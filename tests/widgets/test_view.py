@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from raybook.base.facts import Fact
-from raybook.observe import Caps, View, json_schema, scaling_lines
+from raybook.observe import Caps, View, json_schema, scaling_lines, view_text
 from raybook_widgets import render_section
 from tests.widgets.pictures import actor, experiment, group, trial, view_of
 
@@ -157,3 +157,44 @@ def test_sweep_run_twice_under_one_name_keeps_its_trials_apart():
         ("run-2", ["t2"]),
         ("run-1", ["t1"]),
     ]
+
+
+def test_old_code_is_told_of_living_actors_only():
+    facts = [actor("a1"), actor("a2", state="DEAD"), actor("a3")]
+    facts += [Fact("code", key, {"actor_id": key, "stale": "runs v1 of `f`, In[7] has v2"}) for key in ("a1", "a2")]
+    view = view_of(*facts)
+    assert {row.actor_id: row.stale for row in view.actors} == {
+        "a1": "runs v1 of `f`, In[7] has v2",
+        "a2": "",
+        "a3": "",
+    }
+    assert "old code: runs v1 of `f`, In[7] has v2" in view_text(view)
+    assert "old code" in render_section("actors", view)
+
+
+def progress(key: str, done: float, **fields: object) -> Fact:
+    return Fact("progress", key, {"desc": key, "done": done, "total": 10, "unit": "it", "state": "RUNNING", **fields})
+
+
+def test_progress_bars_stand_below_the_functions_in_the_order_they_began():
+    view = view_of(group("f", running=1), progress("load", 4), progress("train", 10, state="FINISHED"))
+    text = view_text(view, ("tasks",)).splitlines()
+    assert "████████░░░░░░░░░░░░ 4/10 it" in text[2] and text[2].split()[0] == "load"
+    assert "10/10 it" in text[3]
+    assert "4/10 it" in render_section("tasks", view)
+
+
+def test_a_bar_that_nobody_closed_ends_with_its_task():
+    facts = [progress("load", 4, task_id="t1"), Fact("task", "t1", {"task_id": "t1", "name": "f", "state": "FAILED"})]
+    (bar,) = view_of(*facts).progress
+    assert bar.over
+    assert "4/10 it, ended" in view_text(view_of(*facts))
+
+
+def test_of_many_bars_those_that_move_and_the_last_that_ended_are_shown():
+    ended = [progress(f"old{n}", 10, state="FINISHED") for n in range(5)]
+    view = view_of(*ended, *(progress(f"new{n}", n) for n in range(15)))
+    assert [bar.name for bar in view.progress] == ["old2", "old3", "old4", *(f"new{n}" for n in range(12))]
+    assert view.progress_hidden == 3
+    assert "and 3 more progress bars" in view_text(view)
+    assert "and 3 more progress bars" in render_section("tasks", view)

@@ -32,6 +32,8 @@ def _row(actor: ActorRow, has_calls: bool) -> str:
     name = span(actor.class_name, "rb-code")
     if actor.name:
         name += " " + span(f"“{actor.name}”", "rb-dim")
+    if actor.stale:
+        name += " " + span("old code", "rb-warn rb-small", title=actor.stale)
     rate = span(rate_text(actor.rate_per_s) + " ", "rb-dim rb-small") if actor.rate_per_s else ""
     state = element(
         "span", element("b", text(_word(actor.state))), class_="rb-chip " + _TONES.get(actor.state, "rb-dim")

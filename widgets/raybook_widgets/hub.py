@@ -66,6 +66,8 @@ class Hub:
         self._experiments_seen: set[str] = set()
         self._experiments_shown: frozenset[str] = frozenset()
         """Those with a panel of their own: the cluster panel shows only their sums."""
+        self._bars_seen: set[str] = set()
+        """Progress bars of tasks that have been shown, or began before anybody looked."""
 
     # The feed.
 
@@ -75,7 +77,9 @@ class Hub:
             self.feed = feed
             self.cluster_id = cluster_id
             self._experiments_shown = frozenset()
-            self._experiments_seen = {experiment.experiment_id for experiment in feed.view().experiments}
+            view = feed.view()
+            self._experiments_seen = {experiment.experiment_id for experiment in view.experiments}
+            self._bars_seen = {bar.progress_id for bar in view.progress}
         feed.listen(lambda facts, reset: self.note_change())
         self._start_thread()
         self.note_change()
@@ -229,6 +233,7 @@ class Hub:
             self._coalescer.begin_tick(time.monotonic() * 1_000)
             view = self.view()
             self._show_new_experiments(view)
+            self._show_new_progress(view)
             busy = self._cell is not None
             sent = 0
             for panel in self._panels:
@@ -254,6 +259,20 @@ class Hub:
             if cell and self.preferences.auto_panels and not self._tune_is_shown_under(cell):
                 self._show(("tune",), cell, experiment.experiment_id)
                 self._experiments_shown |= {experiment.experiment_id}
+
+    def _show_new_progress(self, view: View) -> None:
+        """So does a task's progress bar: a panel of tasks, one for each cell."""
+        new = {bar.progress_id for bar in view.progress if not bar.over} - self._bars_seen
+        if not new:
+            return
+        self._bars_seen |= new
+        cell = self._cell
+        if (
+            cell
+            and self.preferences.auto_panels
+            and not any("tasks" in panel.sections and panel.is_under(cell) for panel in self._panels)
+        ):
+            self._show(("tasks",), cell, None)
 
     def _view_for(self, panel: Panel, view: View) -> View:
         return view.without_trials_of(self._experiments_shown) if "cluster" in panel.sections else view

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from raybook.observe import TaskGroupRow, View, count_text, duration_text, rate_text
+from raybook.observe import ProgressRow, TaskGroupRow, View, count_text, duration_text, progress_parts, rate_text
 from raybook_widgets.markup import element, span
 
 
 def render(view: View, rows_max: int) -> str:
-    """ "" before the first task."""
-    if not view.task_groups:
+    """ "" before the first task or progress bar."""
+    if not (view.task_groups or view.progress):
         return ""
     shown = view.task_groups[:rows_max]
     hidden = view.task_groups_hidden + len(view.task_groups) - len(shown)
     total = view.tasks_total
     head = [span("Tasks", "rb-title"), element("span", _summary(total), class_="rb-dim rb-small")]
     rows = [part for group in shown for part in _row(group)]
+    rows += [part for bar in view.progress[:rows_max] for part in _progress(bar)]
     body = [element("div", head, class_="rb-head"), element("div", rows, class_="rb-tasks")]
     if hidden:
         body.append(element("div", f"and {hidden} more functions", class_="rb-dim rb-small"))
+    hidden_bars = view.progress_hidden + max(0, len(view.progress) - rows_max)
+    if hidden_bars:
+        body.append(element("div", f"and {hidden_bars} more progress bars", class_="rb-dim rb-small"))
     return "".join(body)
+
+
+def _progress(row: ProgressRow) -> list[str]:
+    """A bar of a task's own, in the same columns."""
+    told = ", ".join(progress_parts(row))
+    share = min(1.0, row.done / row.total) if row.total else 0.0
+    fill = element("i", "", class_="rb-fill-good" if row.over else "rb-fill-run", style=f"width:{100.0 * share:.2f}%")
+    return [
+        span(row.name, "rb-cut", title=row.name),
+        element("span", fill, class_="rb-bar", role="img", aria_label=told, title=told),
+        element("span", span(told, "rb-dim"), class_="rb-facts"),
+    ]
 
 
 def _summary(total: TaskGroupRow) -> str:

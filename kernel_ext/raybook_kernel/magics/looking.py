@@ -17,10 +17,10 @@ from raybook.api.memory import memory
 from raybook.api.state import list_actors
 from raybook.api.survey import surveyed_tasks
 from raybook.api.timeline import timeline_events
-from raybook.observe import bytes_text, duration_text
+from raybook.observe import bytes_text, duration_text, forecast_text, runs_of, what_if
 from raybook_kernel.magics.arguments import ArgumentMistake, Command, Option, Request, nearest
 from raybook_kernel.magics.lines import register_line
-from raybook_kernel.magics.values import positive_count
+from raybook_kernel.magics.values import positive_count, worker_count
 from raybook_kernel.rows_table import RowsTable
 from raybook_kernel.session import KernelSession, session_of
 
@@ -70,11 +70,14 @@ class Looking:
         rows = [row for row in list_actors() if not state or row["state"] == state]
         rows = [row for row in rows if not request.words or request.words[0] in (row["name"] or row["class_name"])]
         rows.sort(key=lambda row: row["state"] == "DEAD")
-        told, note = _limited([_actor_row(row) for row in rows], request, 0)
+        report = self._session.code_report()
+        code = self._session.code.code_of
+        told, note = _limited([{**_actor_row(row), "code": code(row["actor_id"])} for row in rows], request, 0)
         columns = (
             ("class_name", "Actor"), ("name", "Name"), ("state", "State"), ("pid", "Worker"),
-            ("num_restarts", "Restarts"), ("holds", "Holds"), ("why", "Why"), ("actor_id", "Id"),
+            ("num_restarts", "Restarts"), ("code", "Code"), ("holds", "Holds"), ("why", "Why"), ("actor_id", "Id"),
         )  # fmt: skip
+        note = " ".join([note, *(line for line in report if " actor" in line)]).strip()
         return RowsTable("Actors", columns, told, note)
 
     def memory(self, request: Request) -> RowsTable | None:
@@ -98,8 +101,13 @@ class Looking:
         lines = worker_lines(source, wanted, request.values.get("tail", LIMIT))
         print("\n".join(lines) if lines else f"Workers have written nothing to std{source} yet.")
 
-    def timeline(self, request: Request) -> str:
-        """``%ray_timeline``: the path that was written."""
+    def timeline(self, request: Request) -> str | None:
+        """``%ray_timeline``: the path that was written; none with ``--what-if``, which only tells."""
+        if "what_if" in request.values:
+            runs = runs_of(surveyed_tasks().rows)
+            runs = [run for run in runs if not request.words or request.words[0] in run.name]
+            print(forecast_text(what_if(runs, request.values["what_if"])))
+            return None
         path = Path(request.words[0] if request.words else f"raybook-timeline-{time.strftime('%H%M%S')}.json")
         events = timeline_events(surveyed_tasks().rows, time.time() * 1_000)
         with path.open("w", encoding="utf-8") as file:
@@ -159,6 +167,14 @@ def register(shell: InteractiveShell) -> None:
     looking = Looking(session_of(shell))
     task_options = (Option("--state", "STATE", f"only these: {', '.join(TASK_STATES)}", _state), HOW_MANY, WATCH)
     actor_options = (Option("--state", "STATE", f"only these: {', '.join(ACTOR_STATES)}", _state), HOW_MANY, WATCH)
+    timeline_options = (
+        Option(
+            "--what-if",
+            "workers=N",
+            "write nothing; say how long the tasks (called NAME) would take with N at once",
+            worker_count,
+        ),
+    )
     log_options = (
         Option("--err", "", "what was written to standard error"),
         Option("--tail", "N", f"so many last lines; default: {LIMIT}", positive_count),
@@ -170,7 +186,8 @@ def register(shell: InteractiveShell) -> None:
         (Command("ray_memory", "Objects: how large, and which variable holds them.", (), (HOW_MANY, WATCH)),
          looking.memory),
         (Command("ray_logs", "The last lines that workers wrote.", ("[PID|ID]",), log_options), looking.logs),
-        (Command("ray_timeline", "Write what ran when as a Chrome trace.", ("[FILE]",)), looking.timeline),
+        (Command("ray_timeline", "Write what ran when as a Chrome trace; or replay it with other workers.",
+                 ("[FILE|NAME]",), timeline_options), looking.timeline),
         (Command("tune_watch", "Show the sweeps of this cluster live.", ()), looking.watch_tune),
     ):  # fmt: skip
         register_line(shell, command, run)

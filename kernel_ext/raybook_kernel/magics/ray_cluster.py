@@ -128,6 +128,8 @@ class RayClusterMagics(Magics):
             self._session.settle()
             print()
             print(view_text(self._session.view()))
+            for line in self._session.code_report():
+                print(line)
 
     def _stop(self, request: Request) -> None:
         if request.words:

@@ -58,6 +58,14 @@ def positive_count(text: str) -> int:
     return int(text)
 
 
+def worker_count(text: str) -> int:
+    """ "workers=8", or "8"."""
+    count = text.removeprefix("workers=")
+    if not count.isdigit() or not int(count):
+        raise ValueError(f"workers=N, such as workers=8, is needed, got {text!r}.")
+    return int(count)
+
+
 def size_bytes(text: str) -> int:
     """ "512MB" and "512MiB" → bytes. A unit without i is decimal (MB = 10^6), one with it binary; a single letter is
     binary, as in `-Xmx2g` and `docker -m 2g`."""

@@ -121,6 +121,17 @@ export interface IObjectRow {
   cell: string;
 }
 
+export interface IProgressRow {
+  progress_id: string;
+  name: string;
+  done: number;
+  total: number;
+  unit: string;
+  pid: number;
+  over: boolean;
+  rate_per_s: number;
+}
+
 export interface IReplicaRow {
   replica_id: string;
   state: string;
@@ -246,6 +257,8 @@ export interface IView {
   experiments: IExperimentRow[];
   moving: boolean;
   scaling: IScalingRow | null;
+  progress: IProgressRow[];
+  progress_hidden: number;
 }
 
 export const DEFAULTS = {
@@ -257,6 +270,7 @@ export const DEFAULTS = {
   LogRow: {"source": "stdout", "level": "", "pid": 0, "name": "", "node_id": "", "cell": ""},
   NodeRow: {"alive": true, "address": "", "pid": 0, "resources": [], "cpu_percent": 0.0, "memory_used_bytes": 0, "draining": "", "left": false, "hostname": "", "is_head": false, "death": "", "gpus": [], "holders": []},
   ObjectRow: {"size_bytes": 0, "owner_pid": 0, "name": "", "kind": "", "references": 0, "borrowers": 0, "holders": [], "cell": ""},
+  ProgressRow: {"done": 0.0, "total": 0.0, "unit": "", "pid": 0, "over": false, "rate_per_s": 0.0},
   ReplicaRow: {"pid": 0, "node_id": "", "ongoing": 0, "errors": 0, "qps": 0.0, "p50_ms": 0.0, "p95_ms": 0.0, "p99_ms": 0.0},
   ResourceRow: {},
   ScalingRow: {"bounds": [], "pending": [], "decision": "", "unmet": [], "failures": [], "notes": []},

@@ -7,12 +7,13 @@
  */
 import {
   DEFAULTS, IActorRow, IDeploymentRow, IExperimentRow, IGpuRow, IHolderRow, ILogRow, INodeRow, IObjectRow, IResourceRow, IScalingRow,
-  IReplicaRow, IStoreRow, ITaskGroupRow, ITaskRow, ITrainRow, ITrainWorkerRow, ITrialRow
+  IProgressRow, IReplicaRow, IStoreRow, ITaskGroupRow, ITaskRow, ITrainRow, ITrainWorkerRow, ITrialRow
 } from './schema.js';
 
 export interface ITables {
   nodes: INodeRow;
   task_groups: ITaskGroupRow;
+  progress: IProgressRow;
   actors: IActorRow;
   stores: IStoreRow;
   objects: IObjectRow;
@@ -32,6 +33,7 @@ export interface IValues {
   resources: IResourceRow[];
   nodes_hidden: number;
   task_groups_hidden: number;
+  progress_hidden: number;
   tasks_total: ITaskGroupRow;
   actors_hidden: number;
   actors_by_state: Record<string, number>;
@@ -59,6 +61,7 @@ type RowDefaults = Record<string, unknown>;
 const ROWS: Record<keyof ITables, RowDefaults> = {
   nodes: DEFAULTS.NodeRow,
   task_groups: DEFAULTS.TaskGroupRow,
+  progress: DEFAULTS.ProgressRow,
   actors: DEFAULTS.ActorRow,
   stores: DEFAULTS.StoreRow,
   objects: DEFAULTS.ObjectRow,
@@ -78,6 +81,7 @@ const NO_VALUES: IValues = {
   resources: [],
   nodes_hidden: 0,
   task_groups_hidden: 0,
+  progress_hidden: 0,
   tasks_total: { ...DEFAULTS.TaskGroupRow, name: 'all' },
   actors_hidden: 0,
   actors_by_state: {},

@@ -30,8 +30,8 @@ class CurrentRuntime:
     print, unless ``routes_output``: a notebook's extension brings it to the cells itself."""
 
     __slots__ = (
-        "auto_start", "changing", "cluster", "context", "engine", "is_forked", "kernel_id", "lasting", "mode", "output",
-        "routes_output", "session",
+        "auto_start", "changing", "cluster", "code_watcher", "context", "engine", "is_forked", "kernel_id", "lasting",
+        "mode", "output", "routes_output", "session",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -43,6 +43,8 @@ class CurrentRuntime:
         self.kernel_id = ""
         self.output: Any = None
         self.routes_output = False
+        self.code_watcher: Any = None
+        """Who is told of what this process exports (``api/captures``); None outside notebooks."""
         self.auto_start: Callable[[], Any] | None = None
         self.changing = threading.RLock()
         self.lasting: dict[str, Any] = {}

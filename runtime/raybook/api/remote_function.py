@@ -46,6 +46,9 @@ class Export:
             warnings.warn(blob.warning, stacklevel=4)
         self.blob = blob
         self.engine = engine
+        watcher = current_runtime.code_watcher
+        if watcher is not None:
+            watcher.exported(self.target, blob.key, blob.size)
         return blob
 
 

@@ -14,6 +14,8 @@ about the same key replace earlier ones, so losing a middle one loses nothing. K
     "placement_group"  group_id name state strategy bundles nodes waiting
     "runtime_env"  node_id runtime_env success creation_time_ms error
     "cluster_event"  event_id severity source_type message time_ms node_id custom_fields
+    "code"        (key: actor id) actor_id stale   (what in it is older than in the notebook that made it; else no row)
+    "progress"    (key: of the bar) desc done total unit pid node_id task_id name state updated_ms   (of tqdm_ray)
     "trial", "experiment"  written by Tune
     "log"         (key: sequence) source pid name line
 Times are milliseconds since the epoch.

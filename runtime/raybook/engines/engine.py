@@ -118,6 +118,9 @@ class Unfinished(Protocol):
     def keep_failed(self, count_max: int) -> None:
         """From now on keep so many of the last tasks whose code raised, with their arguments."""
 
+    def submitted(self, function_key: bytes) -> int:
+        """How many tasks of an exported version were submitted; 0 when that is not known."""
+
     def failed(self) -> list[Any]:
         """Tasks that are kept, the newest first."""
 

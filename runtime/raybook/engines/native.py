@@ -75,7 +75,7 @@ class NativeEngine:
         self.serialization = SerializationContext({})
         self.values = self._make_values(core)
         self._inline_bytes_max = core.config.inline_bytes_max
-        self._functions = FunctionTable(core)
+        self._functions = self.own_tasks.functions = FunctionTable(core)
         self._known = self._functions.known
         self._method_stats: dict[tuple[str, str], FunctionStats] = {}
         self.placement_groups = PlacementGroups(core, self._ids)

@@ -12,6 +12,7 @@ import msgspec
 
 from raybook.base.ids import FIRST_RETURN, is_actor_call, task_of
 from raybook.core.owner.records import CancelCommand, TaskRecord
+from raybook.engines.function_table import FunctionTable
 from raybook.protocol import functions
 from raybook.worker.argument_reader import ArgumentReader
 from raybook.worker.core_process import CoreProcess
@@ -31,6 +32,8 @@ class UnfinishedTask(msgspec.Struct):
     call_site: str
     resources: dict[str, int]
     why: str
+    function_key: bytes = b""
+    """Of the version that it runs, as exported; empty for calls."""
 
 
 class FailedTask(msgspec.Struct):
@@ -47,6 +50,8 @@ class OwnTasks:
 
     def __init__(self, core: CoreProcess, values: Values | None = None) -> None:
         self._core = core
+        self.functions: FunctionTable | None = None
+        """What this process has exported; set by its engine."""
         self._arguments = ArgumentReader(values, 0) if values is not None else None
 
     def unfinished(self) -> list[UnfinishedTask]:
@@ -66,6 +71,11 @@ class OwnTasks:
         """Cancel these; force: not for calls, which would end an actor for everybody. Returns at once."""
         for task_id in task_ids:
             self._core.submit(CancelCommand(task_id, force and not is_actor_call(task_id), recursive))
+
+    def submitted(self, function_key: bytes) -> int:
+        """How many tasks of a version were submitted; 0 when it is forgotten, or counted elsewhere."""
+        stats = self.functions.known.get(function_key) if self.functions is not None else None
+        return stats.submitted if stats is not None else 0
 
     def keep_failed(self, count_max: int) -> None:
         """From now on keep so many of the last tasks whose code raised; their arguments stay alive as long."""
@@ -98,6 +108,7 @@ class OwnTasks:
             spec.parent, record.submitted_s, record.call_site,
             dict(what.resources) if what is not None else {},
             self._core.owner.explain(spec.task_id + FIRST_RETURN),
+            spec.function_key,
         )  # fmt: skip
 
 
@@ -109,6 +120,9 @@ class NothingUnfinished:
 
     def unfinished_of(self, object_id: bytes) -> UnfinishedTask | None:
         return None
+
+    def submitted(self, function_key: bytes) -> int:
+        return 0
 
     def explain(self, object_id: bytes) -> str:
         return "it is ready, or was never made: local mode runs tasks where they are submitted"

@@ -26,6 +26,7 @@ from raybook.observe.format import (
 from raybook.observe.history import Curve, Rates
 from raybook.observe.mirror import Mirror, Tables
 from raybook.observe.panels import PANELS, PanelFilter, PanelState, PanelStream, panel_state, state_of_view
+from raybook.observe.replay import Forecast, Run, forecast_text, runs_of, what_if
 from raybook.observe.schema import (
     VIEW_SCHEMA_VERSION,
     ActorRow,
@@ -35,6 +36,7 @@ from raybook.observe.schema import (
     LogRow,
     NodeRow,
     ObjectRow,
+    ProgressRow,
     ResourceRow,
     ScalingRow,
     StoreRow,
@@ -48,6 +50,7 @@ from raybook.observe.subscribe import FactSource, Feed, WorkerNote
 from raybook.observe.text import (
     STATE_WORDS,
     experiment_parts,
+    progress_parts,
     resource_text,
     scaling_lines,
     task_parts,
@@ -66,6 +69,7 @@ __all__ = [
     "ExperimentRow",
     "FactSource",
     "Feed",
+    "Forecast",
     "GpuRow",
     "HolderRow",
     "Label",
@@ -77,8 +81,10 @@ __all__ = [
     "PanelFilter",
     "PanelState",
     "PanelStream",
+    "ProgressRow",
     "Rates",
     "ResourceRow",
+    "Run",
     "ScalingRow",
     "StoreRow",
     "Tables",
@@ -95,16 +101,20 @@ __all__ = [
     "duration_text",
     "experiment_parts",
     "find_cluster",
+    "forecast_text",
     "json_schema",
     "living_clusters",
     "metric_text",
     "panel_state",
+    "progress_parts",
     "rate_text",
     "registry_dir",
     "resource_text",
+    "runs_of",
     "scaling_lines",
     "shortened",
     "state_of_view",
     "task_parts",
     "view_text",
+    "what_if",
 ]

@@ -28,6 +28,7 @@ LOG_LINES_MAX = 2_000
 TABLE_KEYS: dict[str, Callable[[Any], str]] = {
     "nodes": lambda row: row.node_id,
     "task_groups": lambda row: row.name,
+    "progress": lambda row: row.progress_id,
     "actors": lambda row: row.actor_id,
     "stores": lambda row: row.node_id,
     "objects": lambda row: row.object_id,
@@ -61,16 +62,18 @@ class _Recipe(msgspec.Struct, frozen=True):
     values: tuple[str, ...] = ()
 
 
-_OVERVIEW_TABLES = ("nodes", "task_groups", "actors", "stores", "objects", "experiments", "trials")
+_OVERVIEW_TABLES = ("nodes", "task_groups", "progress", "actors", "stores", "objects", "experiments", "trials")
 _RECIPES: dict[str, _Recipe] = {
     "overview": _Recipe(
         Caps(tasks=0),
         _OVERVIEW_TABLES,
-        ("resources", "nodes_hidden", "task_groups_hidden", "tasks_total", "actors_hidden", "actors_by_state",
-         "store_total", "scaling"),
+        ("resources", "nodes_hidden", "task_groups_hidden", "progress_hidden", "tasks_total",
+         "actors_hidden", "actors_by_state", "store_total", "scaling"),
     ),
     "tasks": _Recipe(
-        Caps(tasks=10_000, task_groups=200), ("task_groups", "tasks"), ("task_groups_hidden", "tasks_total")
+        Caps(tasks=10_000, task_groups=200),
+        ("task_groups", "progress", "tasks"),
+        ("task_groups_hidden", "progress_hidden", "tasks_total"),
     ),
     "actors": _Recipe(Caps(actors=1_000, actors_dead=200), ("actors",), ("actors_hidden", "actors_by_state")),
     "objects": _Recipe(Caps(objects=1_000), ("stores", "objects"), ("store_total",)),
@@ -240,5 +243,5 @@ class PanelStream:
 
 def _is_moving(state: PanelState) -> bool:
     """Whether a rate in it is not zero: it may change without a new fact."""
-    moving = (row for name in ("task_groups", "actors") for row in state.tables.get(name, {}).values())
+    moving = (row for name in ("task_groups", "actors", "progress") for row in state.tables.get(name, {}).values())
     return any(row.rate_per_s for row in moving)

@@ -79,6 +79,19 @@ class ActorRow(msgspec.Struct, frozen=True, omit_defaults=True):
     resources: dict[str, float] = {}
 
 
+class ProgressRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One progress bar of a task. ``total`` 0: not known. ``over``: it will not move any more."""
+
+    progress_id: str
+    name: str
+    done: float = 0.0
+    total: float = 0.0
+    unit: str = ""
+    pid: int = 0
+    over: bool = False
+    rate_per_s: float = 0.0
+
+
 class StoreRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """The object store of one node."""
 
@@ -322,6 +335,8 @@ class View(msgspec.Struct, frozen=True):
     experiments: list[ExperimentRow] = []
     moving: bool = False
     scaling: ScalingRow | None = None
+    progress: list[ProgressRow] = []
+    progress_hidden: int = 0
 
     def with_only_experiment(self, experiment_id: str) -> View:
         """The same view with one sweep in it (none when it is unknown)."""

@@ -151,6 +151,8 @@ class Feed:
         elif fact.kind == "task_group":
             ended = sum(integer_of(row, name) for name in ("finished", "failed", "cancelled"))
             self._rates.note("task_group:" + fact.key, ended, now_ms)
+        elif fact.kind == "progress":
+            self._rates.note("progress:" + fact.key, integer_of(row, "done"), now_ms)
         elif fact.kind == "actor":
             self._rates.note("actor:" + fact.key, integer_of(row, "calls_done"), now_ms)
         elif fact.kind == "trial":

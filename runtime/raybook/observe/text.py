@@ -6,7 +6,7 @@ A pure function of the view: the same view gives the same text, so a saved outpu
 from __future__ import annotations
 
 from raybook.observe.format import bytes_pair_text, count_text, duration_text, metric_text, rate_text, shortened
-from raybook.observe.schema import ActorRow, ExperimentRow, ResourceRow, TaskGroupRow, View
+from raybook.observe.schema import ActorRow, ExperimentRow, ProgressRow, ResourceRow, TaskGroupRow, View
 
 BAR_WIDTH = 20
 NAME_WIDTH = 24
@@ -58,12 +58,15 @@ def resource_text(resource: ResourceRow) -> str:
 
 
 def tasks_text(view: View) -> str:
-    """One line for each function."""
-    if not view.task_groups:
+    """One line for each function, and one for each progress bar."""
+    if not (view.task_groups or view.progress):
         return ""
     lines = ["Tasks"] + ["  " + _task_line(group) for group in view.task_groups]
     if view.task_groups_hidden:
         lines.append(f"  and {view.task_groups_hidden} more functions")
+    lines += ["  " + _progress_line(bar) for bar in view.progress]
+    if view.progress_hidden:
+        lines.append(f"  and {view.progress_hidden} more progress bars")
     return "\n".join(lines)
 
 
@@ -73,6 +76,21 @@ def _task_line(group: TaskGroupRow) -> str:
     active = min(BAR_WIDTH - filled, -(-group.running * BAR_WIDTH // total))
     bar = "█" * filled + "▒" * active + "░" * (BAR_WIDTH - filled - active)
     return f"{shortened(group.name, NAME_WIDTH):<{NAME_WIDTH}} {bar} " + ", ".join(task_parts(group))
+
+
+def _progress_line(bar: ProgressRow) -> str:
+    filled = int(min(1.0, bar.done / bar.total) * BAR_WIDTH) if bar.total else 0
+    drawn = "█" * filled + "░" * (BAR_WIDTH - filled)
+    return f"{shortened(bar.name, NAME_WIDTH):<{NAME_WIDTH}} {drawn} " + ", ".join(progress_parts(bar))
+
+
+def progress_parts(bar: ProgressRow) -> list[str]:
+    """["40/100 it", "3.2/s", "pid 42"]; what ended early says so."""
+    counted = f"{count_text(bar.done)}/{count_text(bar.total)}" if bar.total else count_text(bar.done)
+    parts = [f"{counted} {bar.unit}".rstrip()]
+    parts += [rate_text(bar.rate_per_s)] if bar.rate_per_s and not bar.over else []
+    parts += ["ended"] if bar.over and bar.done < bar.total else []
+    return parts + ([f"pid {bar.pid}"] if bar.pid else [])
 
 
 def task_parts(group: TaskGroupRow) -> list[str]:
@@ -105,6 +123,7 @@ def _actor_line(actor: ActorRow) -> str:
     parts += [f"{actor.restarts} restarts"] if actor.restarts else []
     parts += [] if actor.calls_done is None else [f"{count_text(actor.calls_done)} calls"]
     parts += [f"{count_text(actor.calls_pending)} waiting"] if actor.calls_pending else []
+    parts += [f"old code: {actor.stale}"] if actor.stale else []
     return f"{shortened(name, NAME_WIDTH):<{NAME_WIDTH}} " + ", ".join(parts)
 
 

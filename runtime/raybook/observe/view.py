@@ -25,6 +25,7 @@ from raybook.base.facts import (
 from raybook.observe.fields import ERROR_LENGTH_MAX, NAME_LENGTH_MAX, amounts_of, integer_of, number_of, text_of
 from raybook.observe.format import shortened
 from raybook.observe.mirror import Tables
+from raybook.observe.progress import progress_bars
 from raybook.observe.schema import (
     ActorRow,
     GpuRow,
@@ -87,10 +88,12 @@ def build_view(
     holders = _holders(tables)
     nodes = [_node(key, row, holders.get(key, [])) for key, row in tables.rows("node").items()]
     groups = _by_name([_task_group(key, row, rates) for key, row in tables.rows("task_group").items()])
-    actors = [_actor(key, row, rates) for key, row in tables.rows("actor").items()]
+    code = tables.rows("code")
+    actors = [_actor(key, row, rates, code.get(key, {})) for key, row in tables.rows("actor").items()]
     stores = [_store(key, row) for key, row in tables.rows("store").items()]
     shown_actors = _livelier_actors(actors, caps)
     shown_groups = sorted(groups, key=_liveliest_first)[: caps.task_groups]
+    bars, bars_hidden = progress_bars(tables, rates)
     by_state: dict[str, int] = {}
     for actor in actors:
         by_state[actor.state] = by_state.get(actor.state, 0) + 1
@@ -118,7 +121,11 @@ def build_view(
         objects=_largest_objects(tables)[: caps.objects],
         experiments=experiments_of(tables, curves, now_ms, caps.experiments, caps.trials),
         scaling=_scaling(tables),
-        moving=any(group.rate_per_s for group in groups) or any(actor.rate_per_s for actor in actors),
+        progress=bars,
+        progress_hidden=bars_hidden,
+        moving=any(group.rate_per_s for group in groups)
+        or any(actor.rate_per_s for actor in actors)
+        or any(bar.rate_per_s for bar in bars),
     )
 
 
@@ -295,7 +302,9 @@ def _task(key: str, row: Row, now_ms: float) -> TaskRow:
 # Actors and objects.
 
 
-def _actor(key: str, row: Row, rates: Mapping[str, float]) -> ActorRow:
+def _actor(key: str, row: Row, rates: Mapping[str, float], code: Row) -> ActorRow:
+    """code: what the notebook that made it says of its code; it says nothing of what is as new as its own."""
+    is_dead = row.get("state") == ACTOR_DEAD
     return ActorRow(
         actor_id=text_of(row, "actor_id") or key,
         class_name=text_of(row, "class_name"),
@@ -309,7 +318,7 @@ def _actor(key: str, row: Row, rates: Mapping[str, float]) -> ActorRow:
         waiting=text_of(row, "waiting", length_max=ERROR_LENGTH_MAX),
         rate_per_s=round(rates.get("actor:" + key, 0.0), 1),
         cell=text_of(row, "cell"),
-        stale=text_of(row, "stale", length_max=ERROR_LENGTH_MAX),
+        stale="" if is_dead else text_of(code, "stale", length_max=ERROR_LENGTH_MAX),
         death=text_of(row, "death", length_max=ERROR_LENGTH_MAX),
         resources=amounts_of(row, "resources"),
     )

@@ -19,12 +19,15 @@ from typing import Any
 
 import msgspec
 
+from raybook.protocol.captures import captures_of
 from raybook.protocol.serialization import Buffer, SerializationContext, deserialize, serialize
 
 KEY_BYTES = 16
 # Ray's limits (`FUNCTION_SIZE_WARN_THRESHOLD`, `FUNCTION_SIZE_ERROR_THRESHOLD`).
 WARN_BYTES = 10_000_000
 ERROR_BYTES = 100_000_000
+NAMED_BYTES = 1 << 20
+NAMED_MAX = 3
 ADVICE = (
     "Check that its definition is not implicitly capturing a large array or other object in scope: in its closure or its "
     "globals. Put such an object into the object store with `put` and pass the reference as an argument."
@@ -67,14 +70,22 @@ def export(function: Callable[..., Any], context: SerializationContext) -> Funct
     if size > ERROR_BYTES:
         raise ValueError(
             f"The {kind} {short_name} is too large ({_mib(size)} MiB > FUNCTION_SIZE_ERROR_THRESHOLD="
-            f"{_mib(ERROR_BYTES)} MiB). Nothing was sent. {ADVICE}"
+            f"{_mib(ERROR_BYTES)} MiB). Nothing was sent. {_captured(function)}{ADVICE}"
         )
     warning = ""
     if size > WARN_BYTES:
-        warning = f"The {kind} {short_name} is very large ({_mib(size)} MiB). {ADVICE}"
+        warning = f"The {kind} {short_name} is very large ({_mib(size)} MiB). {_captured(function)}{ADVICE}"
     payload = serialized.to_bytes()
     key = blake2b(payload, digest_size=KEY_BYTES).digest()
     return FunctionBlob(key, payload, name, size, tuple(serialized.contained), warning, short_name)
+
+
+def _captured(function: Callable[..., Any]) -> str:
+    """ "It captures `df` (120 MiB). ": the variables to blame; "" when none of them is large."""
+    large = captures_of(function, NAMED_BYTES)[:NAMED_MAX]
+    if not large:
+        return ""
+    return f"It captures {', '.join(f'`{name}` ({_mib(size)} MiB)' for name, size in large)}. "
 
 
 def _mib(size: int) -> int:

@@ -35,40 +35,52 @@ if TYPE_CHECKING:
     )
     from raybook.serve.asgi_ingress import ingress
     from raybook.serve.batching import batch
-    from raybook.serve.config import HTTPOptions
+    from raybook.serve.config import ControllerOptions, HTTPOptions
     from raybook.serve.deployment import Application, Deployment, deployment
+    from raybook.serve.deployment_actor import get_deployment_actor, get_deployment_actor_context
+    from raybook.serve.logging_config import TracingConfig
     from raybook.serve.multiplex import multiplexed
+    from raybook.serve.utils import get_trace_context
 
 _NAMES_BY_MODULE = {
     "api": "RunTarget _run _run_many delete details get_app_handle get_deployment_handle get_multiplexed_model_id "
     "get_replica_context get_replica_rank get_world_size run run_many shutdown shutdown_async start status",
     "batching": "batch",
-    "config": "HTTPOptions gRPCOptions AutoscalingConfig ProxyLocation",
+    "config": "HTTPOptions gRPCOptions AutoscalingConfig ControllerOptions ProxyLocation",
     "deploy_config": "add_to_path config_of deploy_config load_application parse_config",
     "deployment": "Application Deployment deployment",
+    "deployment_actor": "get_deployment_actor get_deployment_actor_context",
+    "logging_config": "TracingConfig",
+    "utils": "get_trace_context",
     "asgi_ingress": "ingress",
     "multiplex": "multiplexed",
 }
 _MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names.split()}
 _MODULES = frozenset(
-    {"api", "autoscaling_policy", "batching", "config", "context", "exceptions", "handle", "metrics", "schema"}
-)
+    {"api", "autoscaling_policy", "batching", "config", "context", "exceptions", "gang", "grpc_util", "handle", "metrics",
+     "multiplex", "request_router", "schema", "utils"}
+)  # fmt: skip
 
 __all__ = [
     "Application",
+    "ControllerOptions",
     "Deployment",
     "HTTPOptions",
     "RunTarget",
+    "TracingConfig",
     "_run",
     "_run_many",
     "batch",
     "delete",
     "deployment",
     "get_app_handle",
+    "get_deployment_actor",
+    "get_deployment_actor_context",
     "get_deployment_handle",
     "get_multiplexed_model_id",
     "get_replica_context",
     "get_replica_rank",
+    "get_trace_context",
     "get_world_size",
     "ingress",
     "multiplexed",

@@ -22,7 +22,8 @@ from raybook.serve.deployment import Application
 from raybook.serve.exceptions import RayServeException
 from raybook.serve.handle import DeploymentHandle
 from raybook.serve.local_testing import build_local_app
-from raybook.serve.schema import LoggingConfig, ServeStatus, status_of
+from raybook.serve.logging_config import LoggingConfig, TracingConfig
+from raybook.serve.status_overview import ServeStatus, status_of
 
 logger = logging.getLogger("ray.serve")
 
@@ -43,14 +44,15 @@ def start(
     http_options: dict[str, Any] | HTTPOptions | None = None,
     grpc_options: dict[str, Any] | gRPCOptions | None = None,
     logging_config: dict[str, Any] | LoggingConfig | None = None,
-    tracing_config: Any = None,
+    tracing_config: dict[str, Any] | TracingConfig | None = None,
     controller_options: dict[str, Any] | ControllerOptions | None = None,
     **kwargs: Any,
 ) -> None:
     """Start Serve in this cluster with these options, and wait until it listens. ``run`` does it with the defaults.
 
-    The options stay until ``shutdown``: where Serve runs already, it goes on as it is, with a warning if others were
-    asked for. RayServeException when the port is taken; ValueError for options that are wrong.
+    controller_options: variables of the environment for the controller. The options stay until ``shutdown``: where Serve
+    runs already, it goes on as it is, with a warning if others were asked for. RayServeException when the port is taken;
+    ValueError for options that are wrong.
     """
     if kwargs:
         raise TypeError(f"serve.start() got unexpected arguments: {', '.join(sorted(kwargs))}.")
@@ -59,8 +61,11 @@ def start(
     if options.host is None:
         location = ProxyLocation.Disabled
     _logging(logging_config)
+    if isinstance(tracing_config, dict):
+        TracingConfig(**tracing_config)
     wanted = _plain_http(options)
-    controller = client.start(wanted, _grpc(grpc_options).model_dump(mode="json"), location.value)
+    grpc = _grpc(grpc_options).model_dump(mode="json")
+    controller = client.start(wanted, grpc, location.value, _environment(controller_options))
     in_force = get_value(controller.ready.remote())
     if http_options is not None and in_force["http"] != wanted:
         logger.warning("Serve runs already, with other HTTP options, which stay: %s", in_force["http"])
@@ -86,6 +91,12 @@ def _grpc(options: dict[str, Any] | gRPCOptions | None) -> gRPCOptions:
     return options if isinstance(options, gRPCOptions) else gRPCOptions(**options)
 
 
+def _environment(options: dict[str, Any] | ControllerOptions | None) -> dict[str, Any] | None:
+    if options is None:
+        return None
+    return (options if isinstance(options, ControllerOptions) else ControllerOptions(**options)).runtime_env
+
+
 def _logging(config: dict[str, Any] | LoggingConfig | None) -> dict[str, Any] | None:
     if config is None:
         return None
@@ -100,7 +111,7 @@ def run(
     logging_config: dict[str, Any] | LoggingConfig | None = None,
     _local_testing_mode: bool = False,
     external_scaler_enabled: bool = False,
-    controller_options: Any = None,
+    controller_options: dict[str, Any] | ControllerOptions | None = None,
 ) -> DeploymentHandle:
     """Deploy an application (``Deployment.bind()``), wait until it serves, and return a handle of its ingress.
 
@@ -112,6 +123,7 @@ def run(
     handle = _run_many(
         [RunTarget(target, name, route_prefix, logging_config, external_scaler_enabled)],
         _local_testing_mode=_local_testing_mode,
+        controller_options=controller_options,
     )[0]
     if blocking:
         _stay([name])
@@ -124,13 +136,14 @@ def run_many(
     wait_for_ingress_deployment_creation: bool = True,
     wait_for_applications_running: bool = True,
     _local_testing_mode: bool = False,
-    controller_options: Any = None,
+    controller_options: dict[str, Any] | ControllerOptions | None = None,
 ) -> list[DeploymentHandle]:
     """The same for several applications at once: they start side by side."""
     handles = _run_many(
         targets,
         wait_for_applications_running=wait_for_applications_running,
         _local_testing_mode=_local_testing_mode,
+        controller_options=controller_options,
     )
     if blocking:
         _stay([target.name for target in targets])
@@ -142,7 +155,7 @@ def _run_many(
     wait_for_ingress_deployment_creation: bool = True,
     wait_for_applications_running: bool = True,
     _local_testing_mode: bool = False,
-    controller_options: Any = None,
+    controller_options: dict[str, Any] | ControllerOptions | None = None,
 ) -> list[DeploymentHandle]:
     if not targets:
         raise ValueError("No applications provided.")
@@ -163,7 +176,7 @@ def _run_many(
         build_app(each.target, each.name, each.route_prefix, _logging(each.logging_config), environment)
         for each in targets
     ]
-    deploy_built(built, wait_for_applications_running)
+    deploy_built(built, wait_for_applications_running, environment=_environment(controller_options))
     return [each.handle for each in built]
 
 
@@ -173,26 +186,27 @@ def _run(
     _blocking: bool = True,
     name: str = DEFAULT_APP,
     route_prefix: str | None = "/",
-    logging_config: Any = None,
+    logging_config: dict[str, Any] | LoggingConfig | None = None,
     _local_testing_mode: bool = False,
     external_scaler_enabled: bool = False,
-    controller_options: Any = None,
+    controller_options: dict[str, Any] | ControllerOptions | None = None,
 ) -> DeploymentHandle:
     """``run`` that need not wait until the application serves."""
     return _run_many(
-        [RunTarget(target, name, route_prefix, logging_config)],
+        [RunTarget(target, name, route_prefix, logging_config, external_scaler_enabled)],
         wait_for_applications_running=_blocking,
         _local_testing_mode=_local_testing_mode,
+        controller_options=controller_options,
     )[0]
 
 
-def deploy_built(built: list[BuiltApplication], wait: bool = True, replace_all: bool = False) -> None:
+def deploy_built(built: list[BuiltApplication], wait: bool = True, environment: dict[str, Any] | None = None) -> None:
     """Start Serve with its defaults if need be, and deploy."""
-    controller = client.find_controller(must_exist=False)
+    found = controller = client.find_controller(must_exist=False)
     if controller is None:
-        plain = _plain_http(HTTPOptions())
-        controller = client.start(plain, gRPCOptions().model_dump(mode="json"), ProxyLocation.EveryNode.value)
-    client.deploy(controller, built, wait, replace_all)
+        plain, grpc = _plain_http(HTTPOptions()), gRPCOptions().model_dump(mode="json")
+        controller = client.create(plain, grpc, ProxyLocation.EveryNode.value, environment)
+    client.deploy(controller, built, wait, is_new=found is None)
 
 
 def _stay(names: list[str]) -> None:

@@ -6,15 +6,18 @@ One bound deployment used in two places is one deployment; two of one name get n
 from __future__ import annotations
 
 import hashlib
-import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
+import cloudpickle
+
+from raybook.serve.actor_config import DeploymentActorConfig
 from raybook.serve.asgi_ingress import INGRESS_MARK
 from raybook.serve.code_pickle import pickle_with_path
 from raybook.serve.config import AutoscalingConfig
-from raybook.serve.core.target import ApplicationTarget, DeploymentTarget, ScalingLimits, Settings
-from raybook.serve.deployment import Application, Deployment, DeploymentConfig
+from raybook.serve.core.target import ActorTarget, ApplicationTarget, DeploymentTarget, ScalingLimits, Settings
+from raybook.serve.deployment import Application, Deployment
+from raybook.serve.deployment_config import DeploymentConfig
 from raybook.serve.handle import DeploymentHandle
 
 BLOB_PREFIX = b"blob:"
@@ -63,6 +66,7 @@ def build_app(
             f"{sorted(building.targets)}."
         )
     ingress = building.names[id(app)]
+    building.targets[ingress].is_routed = route_prefix is not None
     target = ApplicationTarget(name, route_prefix, ingress, building.targets)
     return BuiltApplication(target, building.blobs, handle)
 
@@ -124,7 +128,6 @@ def _pickled(name: str, bound: Deployment, args: tuple, kwargs: dict[str, Any]) 
     definition = bound.func_or_class
     ingress = getattr(definition, INGRESS_MARK, None)
     plain = ingress.plain if ingress is not None else definition
-    _check_arguments(name, plain, args, kwargs)
     try:
         return pickle_with_path((plain, args, kwargs, ingress.maker if ingress is not None else None))
     except Exception as error:
@@ -134,21 +137,12 @@ def _pickled(name: str, bound: Deployment, args: tuple, kwargs: dict[str, Any]) 
         ) from error
 
 
-def _check_arguments(name: str, definition: Any, args: tuple, kwargs: dict[str, Any]) -> None:
-    if not inspect.isclass(definition):
-        if args or kwargs:
-            raise ValueError(
-                f"The function deployment {name!r} was bound to arguments, but a function has no constructor."
-            )
-
-
 def target_of(
     config: DeploymentConfig, name: str, app_name: str, blob_key: bytes, environment: dict[str, Any]
 ) -> DeploymentTarget:
     """A deployment's options as the controller keeps them. NotImplementedError for those that raybook does not have."""
     for option, is_given in (
         ("gang_scheduling_config", config.gang_scheduling_config is not None),
-        ("deployment_actors", bool(config.deployment_actors)),
         ("request_router_config.request_router_class", not config.request_router_config.is_default_request_router()),
     ):
         if is_given:
@@ -159,7 +153,8 @@ def target_of(
     if environment and "runtime_env" not in options:
         options["runtime_env"] = environment
     options = {key: value for key, value in options.items() if value is not None and value != {}}
-    heavy = repr((blob_key, sorted(options.items(), key=repr), config.placement_group_bundles,
+    actors = [_actor_target(each, options) for each in config.deployment_actors or ()]
+    heavy = repr((blob_key, actors, sorted(options.items(), key=repr), config.placement_group_bundles,
                   config.placement_group_strategy, config.placement_group_bundle_label_selector))  # fmt: skip
     shown = config.model_dump(mode="json", exclude_defaults=True, exclude={"autoscaling_config": {"policy"}})
     return DeploymentTarget(
@@ -190,8 +185,18 @@ def target_of(
         bundles=config.placement_group_bundles,
         bundle_strategy=config.placement_group_strategy or "PACK",
         bundle_labels=config.placement_group_bundle_label_selector,
+        actors=actors,
         shown_config=shown,
     )
+
+
+def _actor_target(config: DeploymentActorConfig, replica_options: dict[str, Any]) -> ActorTarget:
+    """An actor that replicas share; it has their environment, unless it was given another."""
+    options = dict(config.actor_options)
+    if "runtime_env" in replica_options:
+        options.setdefault("runtime_env", replica_options["runtime_env"])
+    code = cloudpickle.dumps((config.get_actor_class(), config.init_args, config.init_kwargs))
+    return ActorTarget(config.name, code, options)
 
 
 def limits_of(config: AutoscalingConfig) -> ScalingLimits:

@@ -10,10 +10,8 @@ import json
 import warnings
 from collections.abc import Callable
 from enum import Enum
-from importlib import import_module
 from typing import Any, Literal
 
-import cloudpickle
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -23,16 +21,21 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     PrivateAttr,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from raybook.serve.actor_config import ControllerOptions, DeploymentActorConfig
 from raybook.serve.autoscaling_context import AutoscalingContext
+from raybook.serve.gang import GangPlacementStrategy, GangRuntimeFailurePolicy, GangSchedulingConfig
+from raybook.serve.import_path import import_attr, load_pickled, pickle_by_value
+from raybook.serve.request_router_config import RequestRouterConfig
 
 __all__ = [
     "AggregationFunction", "AutoscalingConfig", "AutoscalingContext", "AutoscalingPolicy", "BackpressureConfig",
-    "ControllerOptions", "DeploymentActorConfig", "DeploymentMode", "GangSchedulingConfig", "HTTPOptions",
-    "ProxyLocation", "RequestRouterConfig", "gRPCOptions",
+    "ControllerOptions", "DeploymentActorConfig", "DeploymentMode", "GangPlacementStrategy", "GangRuntimeFailurePolicy",
+    "GangSchedulingConfig", "HTTPOptions", "ProxyLocation", "RequestRouterConfig", "gRPCOptions",
 ]  # fmt: skip
 
 DEFAULT_HTTP_HOST = "127.0.0.1"
@@ -40,21 +43,7 @@ DEFAULT_HTTP_PORT = 8000
 DEFAULT_GRPC_PORT = 9000
 DEFAULT_KEEP_ALIVE_S = 90
 DEFAULT_POLICY = "ray.serve.autoscaling_policy:default_autoscaling_policy"
-DEFAULT_ROUTER = "ray.serve._private.request_router:PowerOfTwoChoicesRequestRouter"
 DEFAULT_METRICS_INTERVAL_S = 10.0
-
-
-def import_attr(path: str) -> Any:
-    """What ``module:name`` or ``module.name`` names; ``ray`` there means raybook. ImportError, AttributeError."""
-    module, colon, name = path.partition(":")
-    if not colon:
-        module, _, name = path.rpartition(".")
-    if module.partition(".")[0] == "ray":
-        module = "raybook" + module[3:]
-    found: Any = import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
-    return found
 
 
 class AggregationFunction(str, Enum):
@@ -84,13 +73,19 @@ class AutoscalingPolicy(BaseModel):
         return value
 
     def __init__(self, **fields: Any) -> None:
+        serialized = fields.pop("_serialized_policy_def", None)
         super().__init__(**fields)
+        if serialized:
+            self._serialized_policy_def = serialized
+        self.serialize_policy()
+
+    def serialize_policy(self) -> None:
+        """Turn the function into its import path, and keep it pickled beside."""
         policy = self.policy_function
+        if not self._serialized_policy_def and not self.is_default_policy_function():
+            self._serialized_policy_def = pickle_by_value(policy if callable(policy) else import_attr(policy))
         if callable(policy):
-            self._serialized_policy_def = cloudpickle.dumps(policy)
             self.policy_function = f"{policy.__module__}.{policy.__name__}"
-        elif not self.is_default_policy_function():
-            self._serialized_policy_def = cloudpickle.dumps(import_attr(policy))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AutoscalingPolicy):
@@ -111,8 +106,19 @@ class AutoscalingPolicy(BaseModel):
     def get_policy(self) -> Callable[..., Any]:
         """The policy itself."""
         if self._serialized_policy_def:
-            return cloudpickle.loads(self._serialized_policy_def)
+            return load_pickled(self._serialized_policy_def, "the autoscaling policy")
         return import_attr(str(self.policy_function))
+
+    def set_serialized_policy_def(self, serialized_policy_def: bytes) -> None:
+        """Change it."""
+        self._serialized_policy_def = serialized_policy_def
+
+    @classmethod
+    def from_serialized_policy_def(
+        cls, policy_config: dict[str, Any], serialized_policy_def: bytes
+    ) -> AutoscalingPolicy:
+        """A config of a policy that need not be importable here."""
+        return cls(**policy_config, _serialized_policy_def=serialized_policy_def)
 
 
 class AutoscalingConfig(BaseModel):
@@ -155,6 +161,19 @@ class AutoscalingConfig(BaseModel):
             warnings.warn("`metrics_interval_s` in AutoscalingConfig is deprecated.", DeprecationWarning, stacklevel=2)
         return value
 
+    @field_validator("look_back_period_s")
+    @classmethod
+    def _warn_of_window(cls, value: float, info: ValidationInfo) -> float:
+        interval_s = info.data.get("metrics_interval_s", DEFAULT_METRICS_INTERVAL_S)
+        if value <= interval_s:
+            warnings.warn(
+                f"`look_back_period_s` ({value}) must be greater than `metrics_interval_s` ({interval_s}): with Ray, its "
+                "window may hold no sample.",
+                FutureWarning,
+                stacklevel=2,
+            )
+        return value
+
     @field_validator("aggregation_function")
     @classmethod
     def _check_aggregation(cls, value: str | AggregationFunction) -> AggregationFunction:
@@ -185,57 +204,6 @@ class BackpressureConfig(BaseModel):
 
     status_code: Literal[503, 429] = 503
     retry_after_s: NonNegativeFloat | None = Field(default=None, allow_inf_nan=False)
-
-
-class RequestRouterConfig(BaseModel):
-    """Which class chooses replicas; by default two are drawn and the less loaded one is taken."""
-
-    request_router_class: str | Callable[..., Any] = DEFAULT_ROUTER
-    request_router_kwargs: dict[str, Any] = Field(default_factory=dict)
-    request_routing_stats_period_s: PositiveFloat = 10.0
-    request_routing_stats_timeout_s: PositiveFloat = 30.0
-    initial_backoff_s: PositiveFloat = 0.025
-    backoff_multiplier: PositiveFloat = 2.0
-    max_backoff_s: PositiveFloat = 0.5
-
-    @field_validator("request_router_kwargs")
-    @classmethod
-    def _check_kwargs(cls, value: dict[str, Any]) -> dict[str, Any]:
-        try:
-            json.dumps(value)
-        except TypeError as error:
-            raise ValueError(f"request_router_kwargs is not JSON-serializable: {error}.") from None
-        return value
-
-    def is_default_request_router(self) -> bool:
-        """Whether Serve's own chooses."""
-        return self.request_router_class == DEFAULT_ROUTER
-
-
-class GangSchedulingConfig(BaseModel):
-    """Replicas in groups that are placed together or not at all."""
-
-    gang_size: PositiveInt
-    gang_placement_strategy: str = "PACK"
-    runtime_failure_policy: str = "RESTART_GANG"
-
-
-class DeploymentActorConfig(BaseModel):
-    """An actor that all replicas of a deployment share."""
-
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-
-    name: str
-    actor_class: Any
-    init_args: tuple = ()
-    init_kwargs: dict[str, Any] = Field(default_factory=dict)
-    actor_options: dict[str, Any] = Field(default_factory=dict)
-
-
-class ControllerOptions(BaseModel):
-    """Of the controller's actor."""
-
-    runtime_env: dict[str, Any] | None = None
 
 
 class ProxyLocation(str, Enum):

@@ -11,10 +11,13 @@ import itertools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raybook.api.context import current_runtime
 from raybook.serve.core.names import DeploymentID, ReplicaID
+
+if TYPE_CHECKING:
+    from raybook.serve.gang import GangContext
 
 REPLICA_KEY = "serve.replica"
 
@@ -38,6 +41,7 @@ class ReplicaContext:
     rank: ReplicaRank
     world_size: int
     code_version: str | None = None
+    gang_context: GangContext | None = None
 
     @property
     def app_name(self) -> str:
@@ -74,6 +78,27 @@ class RequestContext:
 NO_REQUEST = RequestContext()
 request_context: contextvars.ContextVar[RequestContext] = contextvars.ContextVar("serve_request", default=NO_REQUEST)
 batch_context: contextvars.ContextVar[list[RequestContext] | None] = contextvars.ContextVar("serve_batch", default=None)
+
+
+# Ray's names, which its documentation has users reach for.
+_RequestContext = RequestContext
+_serve_request_context = request_context
+_serve_batch_request_context = batch_context
+
+
+def _get_serve_request_context() -> RequestContext:
+    """Of the request that this code answers; empty elsewhere."""
+    return request_context.get()
+
+
+def _get_serve_batch_request_context() -> list[RequestContext]:
+    """Of the requests of the batch that this code answers."""
+    return batch_context.get() or []
+
+
+def _get_internal_replica_context() -> ReplicaContext | None:
+    """Of the replica that this process is; None elsewhere."""
+    return replica_context()
 
 
 def replica_context() -> ReplicaContext | None:

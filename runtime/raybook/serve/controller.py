@@ -16,11 +16,13 @@ import msgspec
 
 from raybook.api import get_actor, publish_fact
 from raybook.api.kv import kv_delete, kv_get, kv_keys, kv_put
-from raybook.serve.core.names import NAMESPACE, ReplicaID
+from raybook.serve.callers import Callers
+from raybook.serve.core.names import NAMESPACE, DeploymentActorID, ReplicaID
 from raybook.serve.core.routes import conflict
 from raybook.serve.core.statuses import DeploymentStatus, status_of_application
 from raybook.serve.core.target import ApplicationTarget, ServeState
 from raybook.serve.deployment_keeper import DeploymentKeeper
+from raybook.serve.placement import resources_of
 from raybook.serve.proxy_keeper import ProxyFleet
 
 logger = logging.getLogger("ray.serve")
@@ -42,6 +44,7 @@ class ServeController:
         self._listeners: dict[Key, list[asyncio.Future[None]]] = {}
         self._app_listeners: list[asyncio.Future[None]] = []
         self._told: dict[Key, Any] = {}
+        self._callers = Callers()
         self._measured_s = 0.0
         self._measuring: asyncio.Task[None] | None = None
         self._figures: dict[str, dict[str, Any]] = {}
@@ -54,7 +57,7 @@ class ServeController:
             self._save()
         else:
             self._state = msgspec.msgpack.decode(kept, type=ServeState)
-        self._proxies = ProxyFleet(self._state.http, self._state.grpc, self._state.proxy_location)
+        self._proxies = ProxyFleet(self._state.http, self._state.grpc, self._state.proxy_location, self._wake.set)
         if kept is not None:
             self._recover()
         self._proxies.start()
@@ -63,7 +66,9 @@ class ServeController:
     def _recover(self) -> None:
         for app in self._state.applications.values():
             for target in app.deployments.values():
-                keeper = self._keepers[app.name, target.name] = DeploymentKeeper(target, self._wake.set)
+                keeper = self._keepers[app.name, target.name] = DeploymentKeeper(
+                    target, self._wake.set, self._callers.know
+                )
                 chosen = self._state.targets.get(f"{app.name}#{target.name}")
                 if keeper.scaler.autoscaler is not None and chosen is not None:
                     keeper.scaler.autoscaler.target = chosen
@@ -75,6 +80,11 @@ class ServeController:
                 continue
             if keeper_or_none is not None:
                 keeper_or_none.adopt(record, handle)
+        for full_id in self._state.actors:
+            owner = DeploymentActorID.from_full_id_str(full_id).deployment_id
+            keeper_or_none = self._keepers.get((owner.app_name, owner.name))
+            if keeper_or_none is not None:
+                keeper_or_none.actors.adopt(full_id)
 
     # Verbs of drivers
 
@@ -116,7 +126,7 @@ class ServeController:
                 if keeper is not None and keeper.target.code_version.partition(".")[0] == target.code_version:
                     target.code_version = keeper.target.code_version
                 if keeper is None:
-                    self._keepers[app.name, target.name] = DeploymentKeeper(target, self._wake.set)
+                    self._keepers[app.name, target.name] = DeploymentKeeper(target, self._wake.set, self._callers.know)
                 else:
                     keeper.deploy(target)
         self._save()
@@ -249,21 +259,26 @@ class ServeController:
                  **{k: v for k, v in figures.items() if k != "custom"}}
             )  # fmt: skip
         scaler = keeper.scaler.autoscaler
-        decisions = [msgspec.to_builtins(decision) for decision in scaler.decisions] if scaler else []
+        # Monotonic times say nothing outside of this process.
+        since_s = time.time() - time.monotonic()
+        decisions = [{**msgspec.to_builtins(decision), "at_s": since_s + decision.at_ms / 1000}
+                     for decision in scaler.decisions] if scaler else []  # fmt: skip
         return {
             "name": keeper.id.name, "status": keeper.status.value, "status_trigger": keeper.trigger.value,
             "message": keeper.message or keeper.scaler.error, "replica_states": states, "replicas": replicas,
             "target_num_replicas": keeper.count, "is_ingress": keeper.target.is_ingress,
             "queued": keeper.scaler.queued(_now_ms()), "decisions": decisions, "children": keeper.target.children,
-            "config": keeper.target.shown_config,
+            "config": keeper.target.shown_config, "required_resources": resources_of(keeper.target),
+            "is_autoscaled": scaler is not None,
         }  # fmt: skip
 
     # Handles
 
-    async def listen(self, app_name: str, deployment: str, version: Any) -> dict[str, Any] | None:
-        """What a router should know of a deployment, once it is not ``version`` any more; None after a while, to ask
-        again."""
+    async def listen(self, app_name: str, deployment: str, version: Any, caller: str) -> dict[str, Any] | None:
+        """What a caller's router should know of a deployment, once it is not ``version`` any more; None after a while, to
+        ask again."""
         key = (app_name, deployment)
+        self._callers.note(key, caller, version)
         snapshot = self._snapshot(key)
         if snapshot["version"] == version:
             changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -344,8 +359,11 @@ class ServeController:
         }
         counts = {f"{app}#{name}": keeper.count for (app, name), keeper in self._keepers.items()
                   if keeper.scaler.autoscaler is not None}  # fmt: skip
-        if records.keys() != self._state.replicas.keys() or counts != self._state.targets:
-            self._state.replicas, self._state.targets = records, counts
+        actors = [full_id for keeper in self._keepers.values() for full_id in keeper.actors.full_ids()]
+        for full_id in self._state.replicas.keys() - records.keys():
+            self._callers.forget(full_id)
+        if (records.keys(), counts, actors) != (self._state.replicas.keys(), self._state.targets, self._state.actors):
+            self._state.replicas, self._state.targets, self._state.actors = records, counts, actors
             self._save()
         self._proxies.set_routes(self._routes(), self._doors(), self._replica_nodes())
         self._tell_listeners()

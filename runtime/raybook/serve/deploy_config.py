@@ -20,11 +20,12 @@ from raybook.exceptions import RayTaskError
 from raybook.serve import client
 from raybook.serve.build_app import BuiltApplication, build_app
 from raybook.serve.code_pickle import extend_path
-from raybook.serve.config import gRPCOptions, import_attr
+from raybook.serve.config import gRPCOptions
+from raybook.serve.config_schema import DeploymentSchema, ServeApplicationSchema, ServeDeploySchema
 from raybook.serve.core.names import NAMESPACE
 from raybook.serve.core.target import ApplicationTarget
 from raybook.serve.deployment import Application, Deployment
-from raybook.serve.schema import DeploymentSchema, ServeApplicationSchema, ServeDeploySchema
+from raybook.serve.import_path import import_attr
 
 
 class ConfigError(ValueError):
@@ -80,7 +81,8 @@ def deploy_config(
     schema = parse_config(config)
     http = schema.http_options.model_dump(mode="json")
     grpc = gRPCOptions(**schema.grpc_options.model_dump()).model_dump(mode="json")
-    controller = client.start(http, grpc, schema.proxy_location.value)
+    environment = schema.controller_options.runtime_env if schema.controller_options else None
+    controller = client.start(http, grpc, schema.proxy_location.value, environment)
     building = {
         app.name: remote(num_cpus=0, max_retries=0, runtime_env=app.runtime_env or None)(build_from_schema).remote(
             app.model_dump(mode="json", exclude_unset=True), folders or []

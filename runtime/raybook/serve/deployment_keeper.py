@@ -11,7 +11,7 @@ import itertools
 import random
 import string
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from raybook.api import available_resources
@@ -19,6 +19,7 @@ from raybook.serve.core.names import DeploymentID
 from raybook.serve.core.rolling_update import Census, batch_of, plan_step
 from raybook.serve.core.statuses import DeploymentStatus, DeploymentStatusTrigger, ReplicaState
 from raybook.serve.core.target import DeploymentTarget, ReplicaRecord
+from raybook.serve.deployment_actor_keeper import DeploymentActors
 from raybook.serve.placement import node_for, resources_of
 from raybook.serve.replica_keeper import ReplicaKeeper
 from raybook.serve.scaler import Scaler
@@ -31,9 +32,16 @@ _LIVE = (ReplicaState.STARTING, ReplicaState.RECOVERING, ReplicaState.RUNNING)
 
 
 class DeploymentKeeper:
-    """on_change() is called whenever something happened that `step` should look at."""
+    """on_change() is called whenever something happened that `step` should look at. callers_know(key, version): until every
+    caller has that snapshot or a later one."""
 
-    def __init__(self, target: DeploymentTarget, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        target: DeploymentTarget,
+        on_change: Callable[[], None],
+        callers_know: Callable[[tuple[str, str], Any], Awaitable[None]],
+    ) -> None:
+        self._callers_know = callers_know
         self.target = target
         self.id = DeploymentID(target.name, target.app_name)
         self.replicas: list[ReplicaKeeper] = []
@@ -42,6 +50,7 @@ class DeploymentKeeper:
         self.trigger = DeploymentStatusTrigger.CONFIG_UPDATE_STARTED
         self.message = ""
         self.scaler = Scaler(self.id, target)
+        self.actors = DeploymentActors(self.id, on_change)
         self._on_change = on_change
         self._failures = 0
         self._total_failures = 0
@@ -108,8 +117,11 @@ class DeploymentKeeper:
             for replica in self.replicas:
                 replica.stop(is_deleted=True)
             self._bury()
+            if not self.replicas:
+                self.actors.keep(set())
             return
         self._reconfigure()
+        self.actors.keep({self.target.code_version, *(replica.record.code_version for replica in self.replicas)})
         if self.status is DeploymentStatus.DEPLOY_FAILED:
             return
         target = self.target
@@ -130,12 +142,23 @@ class DeploymentKeeper:
             replica.stop()
         for replica in self._worst_first(new)[: step.stop_new]:
             replica.stop()
-        if step.start and now_s >= self._retry_at_s:
+        if step.start and now_s >= self._retry_at_s and self._has_actors():
             for _ in range(step.start):
                 self._start(count)
-        if step.stop_old or step.stop_new:
+        has_failed = self.status is DeploymentStatus.DEPLOY_FAILED
+        if step.stop_old or step.stop_new or has_failed:
             self.rebuild_snapshot()
-        self._judge(count)
+        if not has_failed:
+            self._judge(count)
+
+    def _has_actors(self) -> bool:
+        """Whether the actors that replicas share run, without which none is started."""
+        is_ready = self.actors.are_ready(self.target)
+        failure = self.actors.failure()
+        if failure:
+            self.status, self.trigger = DeploymentStatus.DEPLOY_FAILED, DeploymentStatusTrigger.DEPLOYMENT_ACTOR_FAILED
+            self.message = failure
+        return is_ready and not failure
 
     def _start(self, world_size: int) -> None:
         target = self.target
@@ -147,11 +170,19 @@ class DeploymentKeeper:
         rank = next(number for number in itertools.count() if number not in taken)
         unique_id = "".join(self._letters.choices(ID_LETTERS, k=8))
         record = ReplicaRecord(unique_id, target.app_name, target.name, target.code_version, rank, time.time())
-        self.replicas.append(ReplicaKeeper.start(target, record, world_size, node_id, self._replica_changed))
+        self.replicas.append(
+            ReplicaKeeper.start(target, record, world_size, node_id, self._replica_changed, self._until_unknown)
+        )
 
     def adopt(self, record: ReplicaRecord, handle: Any) -> None:
         """A replica that a former controller started."""
-        self.replicas.append(ReplicaKeeper.adopt(self.target, record, handle, self._replica_changed))
+        self.replicas.append(
+            ReplicaKeeper.adopt(self.target, record, handle, self._replica_changed, self._until_unknown)
+        )
+
+    async def _until_unknown(self) -> None:
+        """Until no caller takes a replica that was told to stop just now for a running one."""
+        await self._callers_know((self.id.app_name, self.id.name), self._snapshot["version"])
 
     def _reconfigure(self) -> None:
         settings, count = self.target.settings, self.count

@@ -107,7 +107,7 @@ class GrpcIngress:
         model_id = metadata.get("multiplexed_model_id", "")
         call = (name, request_id, model_id, "", app)
         facts = [(str(key), value) for key, value in metadata.items()]
-        assignment = Assignment(verb, call, request_id, model_id, (request, facts), {})
+        assignment = Assignment(verb, call, request_id, model_id, (request, facts, context.peer()), {})
         router = self._hub.router(DeploymentID(str(deployment), app))
         router.submit(assignment)
         context.set_trailing_metadata((("request_id", request_id),))

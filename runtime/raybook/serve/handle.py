@@ -11,6 +11,7 @@ from typing import Any
 
 from raybook.api.context import current_engine, current_runtime
 from raybook.serve.assignment import REFUSED, WAITING, Assignment
+from raybook.serve.broadcast import DeploymentBroadcastResponse
 from raybook.serve.context import request_context
 from raybook.serve.core.names import DeploymentID
 from raybook.serve.handle_options import DEFAULT, HandleOptions
@@ -18,7 +19,7 @@ from raybook.serve.hub import Hub, current_hub
 from raybook.serve.response import DeploymentResponse, DeploymentResponseGenerator
 from raybook.serve.router import Router
 
-__all__ = ["DeploymentHandle", "DeploymentResponse", "DeploymentResponseGenerator"]
+__all__ = ["DeploymentBroadcastResponse", "DeploymentHandle", "DeploymentResponse", "DeploymentResponseGenerator"]
 
 _PLAIN = HandleOptions()
 _NO_STREAMS = (
@@ -80,6 +81,21 @@ class DeploymentHandle:
         self._router = self._hub.router(self.deployment_id)
         return self._router
 
+    def _connected(self) -> tuple[Router, Hub]:
+        router, hub = self._router, self._hub
+        if router is None or hub is None or hub._engine is not current_runtime.engine:
+            router, hub = self._connect(), self._hub
+            assert hub is not None
+        return router, hub
+
+    def _call(self, hub: Hub, method_name: str) -> tuple:
+        """What a replica is told beside the arguments."""
+        parent, model_id = request_context.get(), self.handle_options.multiplexed_model_id
+        request_id = parent.request_id or hub.new_request_id()
+        if model_id or parent.request_id:
+            return method_name, request_id, model_id, parent.route, parent.app_name
+        return method_name, request_id
+
     def options(
         self,
         *,
@@ -136,24 +152,21 @@ class DeploymentHandle:
         Arguments that are DeploymentResponses arrive as their values. What goes wrong is raised by the response:
         BackPressureError, DeploymentUnavailableError, what the method raised.
         """
-        router, hub = self._router, self._hub
-        if router is None or hub is None or hub._engine is not current_runtime.engine:
-            router, hub = self._connect(), self._hub
-            assert hub is not None
-        options, parent = self.handle_options, request_context.get()
-        request_id = parent.request_id or hub.new_request_id()
-        model_id = options.multiplexed_model_id
-        if model_id or parent.request_id:
-            call: tuple = (options.method_name, request_id, model_id, parent.route, parent.app_name)
-        else:
-            call = (options.method_name, request_id)
-        assignment = Assignment(self._verb, call, request_id, model_id, args, kwargs)
+        router, hub = self._connected()
+        options = self.handle_options
+        call = self._call(hub, options.method_name)
+        assignment = Assignment(self._verb, call, call[1], options.multiplexed_model_id, args, kwargs)
         before = _responses_in(args, kwargs)
         if before:
             _submit_after(hub, router, assignment, before)
         else:
             router.submit(assignment)
         return (DeploymentResponseGenerator if options.stream else DeploymentResponse)(router, assignment)
+
+    def broadcast(self, method_name: str, *args: Any, **kwargs: Any) -> DeploymentBroadcastResponse:
+        """Call a method of every replica, beside the queue and its limits: for control, such as dropping caches."""
+        router, hub = self._connected()
+        return DeploymentBroadcastResponse(router, self._call(hub, method_name), args, kwargs)
 
     def shutdown(self) -> None:
         """Forget the router; the next call finds it again."""

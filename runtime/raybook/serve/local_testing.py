@@ -70,10 +70,37 @@ class LocalHandle(DeploymentHandle):
         future = self._local_loop.run(_call(self._user, self.handle_options.method_name, args, kwargs, context))
         return LocalResponse(future, request_id)
 
+    def broadcast(self, method_name: str, *args: Any, **kwargs: Any) -> Any:
+        """The one replica that there is."""
+        return _Broadcast(getattr(self, method_name).remote(*args, **kwargs))
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("A handle of local testing mode stays in its process.")
 
     __hash__ = DeploymentHandle.__hash__
+
+
+class _Broadcast:
+    """A broadcast's results in local testing mode."""
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+
+    def results(self, *, timeout_s: float | None = None, return_exceptions: bool = False) -> list[Any]:
+        """A list of one."""
+        try:
+            return [self._response.result(timeout_s=timeout_s)]
+        except Exception as error:
+            if not return_exceptions:
+                raise
+            return [error]
+
+    async def results_async(self, *, timeout_s: float | None = None, return_exceptions: bool = False) -> list[Any]:
+        """The same, awaited."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            None, lambda: self.results(timeout_s=timeout_s, return_exceptions=return_exceptions)
+        )
 
 
 async def _call(user: UserCallable, name: str, args: tuple, kwargs: dict[str, Any], context: RequestContext) -> Any:

@@ -67,6 +67,7 @@ class Router:
         self._queue: deque[Assignment] = deque()
         self._max_queued = -1
         self._unavailable = ""
+        self._is_known = threading.Event()
         self._draw = random.Random().randrange
         self._swept_s = 0.0
 
@@ -87,6 +88,10 @@ class Router:
     def max_queued(self) -> int:
         """How many requests may wait with one caller."""
         return self._max_queued
+
+    def wait_until_known(self, timeout_s: float | None) -> bool:
+        """Block until a replica is known, or that there is none; False when the time is over."""
+        return self._is_known.wait(timeout_s)
 
     def is_only(self, unique_id: str) -> bool:
         """Whether this replica is the only one."""
@@ -136,6 +141,13 @@ class Router:
         if self._queue:
             self._listen(assignment)
         return True
+
+    def send_to_all(self, call: tuple, args: tuple, kwargs: dict[str, Any]) -> list[Any]:
+        """One call of each replica, beside the queue and its limits; the results to come. DeploymentUnavailableError."""
+        with self._lock:
+            if self._unavailable:
+                raise DeploymentUnavailableError(self.deployment, self._unavailable)
+            return [slot.method("handle_request").remote(call, *args, **kwargs) for slot in self._slots]
 
     def finish(self, assignment: Assignment) -> None:
         """Its result has been taken, or it will not come."""
@@ -222,6 +234,8 @@ class Router:
                     slot = Slot(unique_id, handle, snapshot["limit"], frozenset(models), node == node_id)
                 slot.limit, slot.models = snapshot["limit"], frozenset(models)
                 self._slots.append(slot)
+            if self._slots or self._unavailable:
+                self._is_known.set()
             refused = []
             if self._unavailable:
                 refused, self._queue = list(self._queue), deque()

@@ -43,6 +43,7 @@ from raybook.tune.executor import TrialExecutor, TrialLaunch
 from raybook.tune.observer import SweepObserver
 from raybook.tune.steering import Steering, TrialRequest
 from raybook.tune.sweep_settings import SweepSettings, TrialFiles
+from raybook.tune.sweep_view import SweepView
 from raybook.tune.trial_source import TrialSource, varying_part
 
 # The longest wait for an event: bounds how late an interrupt or a time budget is noticed.
@@ -74,7 +75,10 @@ class TuneController:
         self._observers = tuple(observers)
         self._deadline_ms: int | None = None
         self._steering = Steering(self, scheduler)
-        self._source = TrialSource(settings, self.table, searcher, scheduler, files, executor.check_feasible)
+        self._view = SweepView(self.table, self._steering, executor.has_room, scheduler, searcher)
+        self._source = TrialSource(
+            settings, self.table, searcher, scheduler, self._view, files, executor.check_feasible
+        )
         self._halt_reason: str | None = None
         self._stop_request: str | None = None
         self._is_cut_off = False
@@ -110,7 +114,7 @@ class TuneController:
         for trial in trials:
             self.table.take_over(trial, now)
             if is_new_scheduler:
-                self._scheduler.on_trial_add(trial.trial_id, trial.config)
+                self._scheduler.on_trial_add(self._view, trial)
             if is_new_searcher:
                 self._searcher.suggest(trial.trial_id)  # What a new one would suggest first has been tried.
         for trial in trials:
@@ -200,9 +204,10 @@ class TuneController:
 
     def _choose(self) -> Trial | None:
         waiting = [*self.table.in_state(states.PENDING), *self.table.in_state(states.PAUSED)]
-        able = [trial.trial_id for trial in waiting if self._steering.may_launch(trial.trial_id)]
-        chosen = self._scheduler.choose_trial_to_run(able)
-        return self.table.get(chosen) if chosen is not None else None
+        able = [trial for trial in waiting if self._steering.may_launch(trial.trial_id)]
+        chosen = self._view.choice_among(able)
+        self._steering.obey()
+        return chosen
 
     def _may_have_room(self) -> bool:
         """Ask whether a new trial would start at once, judged by the size of the last one (its own is not known yet).
@@ -240,6 +245,7 @@ class TuneController:
                 checkpoint_at_end=keep.checkpoint_at_end,
                 log_files=self._settings.log_files,
                 changes_folder=self._settings.changes_folder,
+                storage=getattr(trial, "storage", None),
             )
         )
         self._changed(trial, now)
@@ -294,7 +300,7 @@ class TuneController:
         if is_done:
             return COMPLETE
         self._scheduler.on_cluster(self._executor.total_resources())
-        verdict = self._scheduler.on_trial_result(trial.trial_id, result)
+        verdict = self._view.verdict_on(trial, result)
         if verdict not in VERDICTS:
             raise TuneError(f"{type(self._scheduler).__name__} answered {verdict!r}; it must be one of {VERDICTS}.")
         if verdict in (CONTINUE, SAVE, PAUSE, YIELD) and self._source.is_suggested(trial):
@@ -338,10 +344,13 @@ class TuneController:
 
     def _end_well(self, trial: Trial, edge: str, note: str) -> None:
         now = self.now_ms()
-        self.table.apply(trial.trial_id, edge, now, note)
+        self.table.apply(trial.trial_id, "stop" if edge == "remove" else edge, now, note)
         if trial.reports:
             trial.last_result["done"] = True
-        self._scheduler.on_trial_complete(trial.trial_id, trial.last_result)
+        if edge == "remove":
+            self._scheduler.on_trial_remove(self._view, trial)
+        else:
+            self._scheduler.on_trial_complete(self._view, trial, trial.last_result)
         self._tell_searcher(trial)
         self._changed(trial, now)
         self._steering.obey()
@@ -350,7 +359,7 @@ class TuneController:
         now = self.now_ms()
         trial.error, trial.error_details = error, details
         self.table.apply(trial.trial_id, "fail", now, _one_line(error))
-        self._scheduler.on_trial_error(trial.trial_id)
+        self._scheduler.on_trial_error(self._view, trial)
         self._tell_searcher(trial, error=True)
         self._changed(trial, now)
         self._steering.obey()
@@ -400,7 +409,7 @@ class TuneController:
     # What steering asks for (`steering.SteeredSweep`).
 
     def end_waiting(self, trial: Trial, note: str) -> None:
-        self._end_well(trial, "stop", note)
+        self._end_well(trial, "remove", note)
 
     def end_live(self, trial: Trial, note: str) -> None:
         self._executor.kill(trial.trial_id)

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from raybook.tune.core import trial_table as states
-from raybook.tune.core.orders import Exploit, Resize, StopTrial, WriteFile
+from raybook.tune.core.orders import Exploit, Order, Resize, WriteFile
 from raybook.tune.core.scheduler import TrialScheduler
-from raybook.tune.core.trial_events import PAUSE, STOP
+from raybook.tune.core.trial_events import PAUSE, STOP, YIELD
 from raybook.tune.core.trial_table import Trial, TrialTable
 
 STOP_TRIAL = "stop"
@@ -104,6 +104,19 @@ class Steering:
         self._stop_by_ms.pop(trial_id, None)
         return self._asked.pop(trial_id, None)
 
+    def order(self, order: Order) -> None:
+        """Carry out one order."""
+        self._obey(order)
+
+    def pause(self, trial_id: str, saves: bool = True) -> None:
+        """Pause a trial at its next report, until the scheduler chooses it again. saves: with a checkpoint."""
+        if self._sweep.table.get(trial_id).is_live:
+            self._asked[trial_id] = PAUSE if saves else YIELD
+
+    def stop_sweep(self, reason: str) -> None:
+        """End the sweep at its next round."""
+        self._sweep.request_stop(reason)
+
     def obey(self) -> None:
         """Carry out all orders of the scheduler, and exploits that have become possible."""
         while orders := self._scheduler.take_orders():
@@ -132,7 +145,7 @@ class Steering:
         self._asked.pop(trial_id, None)
         self._stop_by_ms.pop(trial_id, None)
 
-    def _obey(self, order: StopTrial | Exploit | Resize | WriteFile) -> None:
+    def _obey(self, order: Order) -> None:
         if isinstance(order, WriteFile):
             self._sweep.write_file(order.name, order.text)
             return

@@ -20,6 +20,8 @@ from raybook.tune.core.trial_table import Trial, TrialTable
 from raybook.tune.core.variants import varying_leaves
 from raybook.tune.error import TuneError
 from raybook.tune.sweep_settings import SweepSettings, TrialFiles
+from raybook.tune.sweep_view import SweepView
+from raybook.tune.trial import Trial as SweepTrial
 
 
 class TrialSource:
@@ -31,6 +33,7 @@ class TrialSource:
         table: TrialTable,
         searcher: Searcher,
         scheduler: TrialScheduler,
+        view: SweepView,
         files: TrialFiles,
         check_feasible: Callable[[ResourceRequest], None],
     ) -> None:
@@ -40,6 +43,7 @@ class TrialSource:
         self._table = table
         self._searcher = searcher
         self._scheduler = scheduler
+        self._view = view
         self._files = files
         self._check_feasible = check_feasible
         self._unsuggested: set[str] = set()
@@ -98,7 +102,7 @@ class TrialSource:
         self._check_feasible(request)
         self.last_request = request
         keep = self._settings.checkpoint_config
-        return Trial(
+        return SweepTrial(
             trial_id=trial_id,
             index=index,
             name=f"{self._settings.trainable_name}_{trial_id}",
@@ -113,8 +117,10 @@ class TrialSource:
         )
 
     def _add(self, trial_id: str, config: dict[str, Any], now_ms: int) -> Trial:
-        config = self._scheduler.on_trial_add(trial_id, config) or config
         trial = self.make_trial(trial_id, len(self._table), config)
+        self._scheduler.on_trial_add(self._view, trial)
+        if trial.config is not config:
+            trial = self.make_trial(trial_id, trial.index, trial.config)
         self._scheduler.on_trial_resources(trial_id, trial.request)
         if self._settings.trial_name is not None:
             trial.name = str(self._settings.trial_name(trial))

@@ -19,7 +19,7 @@ def make(**arguments):
 
 
 def report(scheduler, trial_id, time, acc):
-    return scheduler.on_trial_result(trial_id, {"training_iteration": time, "acc": acc})
+    return scheduler.judge(trial_id, {"training_iteration": time, "acc": acc})
 
 
 def test_the_published_brackets_of_81_and_3():
@@ -31,14 +31,14 @@ def test_the_published_brackets_of_81_and_3():
 def test_trials_fill_one_bracket_after_the_other_and_then_the_next_round():
     scheduler = make(max_t=9, reduction_factor=3)
     for number in range(3 + 5 + 9 + 1):
-        scheduler.on_trial_add(f"t{number}", {})
+        scheduler.add_trial(f"t{number}", {})
     assert [[bracket.added for bracket in brackets] for brackets in scheduler.rounds] == [[3, 5, 9], [1]]
     assert scheduler.state() == {"num_brackets": 4, "num_stopped": 0}
 
 
 def test_the_largest_bracket_comes_first_for_bohb():
     scheduler = HyperBandForBOHB(max_t=9, reduction_factor=3)
-    scheduler.on_trial_add("a", {})
+    scheduler.add_trial("a", {})
     assert scheduler.rounds[0][0].milestone == 1 and scheduler.rounds[0][0].size == 9
 
 
@@ -46,7 +46,7 @@ def full_bracket(count=5):
     """Three trials in the bracket (3, 9), then five in (5, 3)."""
     scheduler = make(max_t=9, reduction_factor=3)
     for number in range(3 + count):
-        scheduler.on_trial_add(f"t{number}", {})
+        scheduler.add_trial(f"t{number}", {})
     return scheduler, [f"t{number}" for number in range(3, 3 + count)]
 
 
@@ -54,12 +54,12 @@ def test_a_trial_waits_at_the_milestone_until_all_of_its_bracket_are_there():
     scheduler, trials = full_bracket()
     assert report(scheduler, trials[0], 1, 0.9) == CONTINUE
     assert [report(scheduler, trial, 3, number / 10) for number, trial in enumerate(trials[:4])] == [PAUSE] * 4
-    assert scheduler.choose_trial_to_run(trials[:4]) is None
+    assert scheduler.choose(trials[:4]) is None
     # The last one is the best: with ceil(5 / 3) = 2 that go on, it need not wait.
     assert report(scheduler, trials[4], 3, 0.8) == CONTINUE
     assert {order.trial_id for order in scheduler.take_orders()} == {"t3", "t4", "t5"}
     assert scheduler.take_orders() == []
-    assert scheduler.choose_trial_to_run(["t6"]) == "t6"
+    assert scheduler.choose(["t6"]) == "t6"
     assert report(scheduler, "t6", 9, 0.9) == COMPLETE
 
 
@@ -76,7 +76,7 @@ def test_a_bracket_that_is_not_full_waits_while_more_trials_may_come():
     assert [report(scheduler, trial, 3, 0.5) for trial in trials] == [PAUSE, PAUSE]
     scheduler.on_search_end()
     # Two of a bracket for five: both are among the best two.
-    assert scheduler.choose_trial_to_run(trials) == "t3" and scheduler.take_orders() == []
+    assert scheduler.choose(trials) == "t3" and scheduler.take_orders() == []
 
 
 def test_a_stall_lets_a_bracket_go_on_that_is_not_full():
@@ -84,14 +84,14 @@ def test_a_stall_lets_a_bracket_go_on_that_is_not_full():
     for trial in trials:
         report(scheduler, trial, 3, 0.5)
     scheduler.on_stall()
-    assert scheduler.choose_trial_to_run(trials) == "t3"
+    assert scheduler.choose(trials) == "t3"
 
 
 def test_a_failed_trial_is_not_waited_for():
     scheduler, trials = full_bracket()
     for number, trial in enumerate(trials[:4]):
         report(scheduler, trial, 3, number / 10)
-    scheduler.on_trial_error(trials[4])
+    scheduler.fail_trial(trials[4])
     assert scheduler.take_orders() == [
         StopTrial("t3", "HyperBand: among the worst of its bracket"),
         StopTrial("t4", "HyperBand: among the worst of its bracket"),
@@ -100,7 +100,7 @@ def test_a_failed_trial_is_not_waited_for():
 
 def test_survivors_run_past_max_t_when_asked():
     scheduler = make(max_t=9, reduction_factor=3, stop_last_trials=False)
-    scheduler.on_trial_add("a", {})
+    scheduler.add_trial("a", {})
     scheduler.on_search_end()
     assert [report(scheduler, "a", time, 0.5) for time in (9, 10, 20)] == [CONTINUE] * 3
 

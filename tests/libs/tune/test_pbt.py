@@ -30,7 +30,7 @@ def population(count=8, **arguments):
     pbt = PopulationBasedTraining(**arguments)
     assert pbt.set_search_properties("acc", "max")
     for number in range(count):
-        pbt.on_trial_add(f"t{number}", {"id_factor": number, "factor": 1.0, "float": 2.0, "int": 10})
+        pbt.add_trial(f"t{number}", {"id_factor": number, "factor": 1.0, "float": 2.0, "int": 10})
     pbt.on_search_end()
     for number in range(count):
         pbt.on_trial_state(f"t{number}", "RUNNING")
@@ -38,7 +38,7 @@ def population(count=8, **arguments):
 
 
 def report(pbt, trial_id, time, acc):
-    return pbt.on_trial_result(trial_id, {"training_iteration": time, "acc": acc})
+    return pbt.judge(trial_id, {"training_iteration": time, "acc": acc})
 
 
 def ranked_population(count=8, **arguments):
@@ -93,13 +93,13 @@ def test_trials_take_turns_while_others_wait():
     pbt.on_trial_state("t2", "PENDING")
     assert report(pbt, "t0", 10, 1.0) == PAUSE
     pbt.on_trial_state("t0", "PAUSED")
-    assert pbt.choose_trial_to_run(["t0", "t2"]) == "t2"
+    assert pbt.choose(["t0", "t2"]) == "t2"
 
 
 def test_a_trial_that_is_over_is_in_no_quantile():
     pbt, _ = ranked_population()
-    pbt.on_trial_complete("t7", {})
-    pbt.on_trial_error("t0")
+    pbt.complete_trial("t7", {})
+    pbt.fail_trial("t0")
     assert pbt.quantiles() == (["t1", "t2"], ["t5", "t6"])
 
 
@@ -118,10 +118,10 @@ def test_synchronous_trials_wait_for_each_other_and_change_together():
     assert [report(pbt, f"t{number}", 10, 10.0 * number) for number in range(1, 4)] == [PAUSE] * 3
     for number in range(1, 4):
         pbt.on_trial_state(f"t{number}", "PAUSED")
-    assert pbt.choose_trial_to_run(["t1", "t2", "t3"]) is None
+    assert pbt.choose(["t1", "t2", "t3"]) is None
     assert report(pbt, "t0", 10, 0.0) == YIELD
     assert [order.trial_id for order in pbt.take_orders() if isinstance(order, Exploit)] == ["t0"]
-    assert pbt.choose_trial_to_run(["t1", "t2", "t3"]) in ("t1", "t2", "t3")
+    assert pbt.choose(["t1", "t2", "t3"]) in ("t1", "t2", "t3")
 
 
 # The published ways to change a value.
@@ -158,7 +158,7 @@ def test_missing_parameters_are_drawn_at_the_start():
     pbt = PopulationBasedTraining(
         metric="acc", mode="max", hyperparam_mutations={"lr": tune.uniform(1, 2), "m": {"n": [3]}}
     )
-    config = pbt.on_trial_add("a", {"x": 1})
+    config = pbt.add_trial("a", {"x": 1})
     assert 1 <= config["lr"] <= 2 and config["m"] == {"n": 3} and config["x"] == 1
 
 
@@ -174,8 +174,8 @@ def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError):
         PopulationBasedTraining(hyperparam_mutations={"a": [1]}, perturbation_interval=0)
     with pytest.raises(RuntimeError, match="no 'training_iteration' in a result of trial t0.*require_attrs=False"):
-        population().on_trial_result("t0", {"acc": 1})
-    assert population(require_attrs=False).on_trial_result("t0", {"acc": 1}) == CONTINUE
+        population().judge("t0", {"acc": 1})
+    assert population(require_attrs=False).judge("t0", {"acc": 1}) == CONTINUE
 
 
 # Whole sweeps.
@@ -257,6 +257,6 @@ def test_a_replay_refuses_a_second_trial_and_a_missing_file(tmp_path):
         PopulationBasedTrainingReplay(str(tmp_path / "bad.txt"))
     (tmp_path / "one.txt").write_text(json.dumps(["a", "b", 1, 1, {"x": 1}, {"x": 2}]))
     replay = PopulationBasedTrainingReplay(str(tmp_path / "one.txt"))
-    replay.on_trial_add("first", {})
+    replay.add_trial("first", {})
     with pytest.raises(ValueError, match="More than one trial"):
-        replay.on_trial_add("second", {})
+        replay.add_trial("second", {})

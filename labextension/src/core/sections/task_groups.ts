@@ -5,14 +5,15 @@ import { Child, h, VNode } from '../dom.js';
 import { countText, durationText, rateText } from '../format.js';
 import { IContext, IPanel } from '../panel.js';
 import { bar, commandButton, head, note, span } from '../parts.js';
-import { ITaskGroupRow } from '../schema.js';
+import { IProgressRow, ITaskGroupRow } from '../schema.js';
 
 export const taskGroups: IPanel<object> = { title: 'Tasks', begin: () => ({}), draw: groups };
 
 function groups(context: IContext<object>): Child[] {
   const { values } = context.state;
   const rows = context.state.rows('task_groups');
-  if (rows.length === 0) {
+  const bars = context.state.rows('progress');
+  if (rows.length === 0 && bars.length === 0) {
     return context.options.compact ? [] : [head('Tasks'), note('No task was submitted yet.')];
   }
   const total = values.tasks_total;
@@ -26,8 +27,28 @@ function groups(context: IContext<object>): Child[] {
       open > 0 ? h('span', { class: 'rb-push' }, commandButton(context, 'Cancel', 'cancel', { ...(cell ? { cell } : { all: true }), ...(kernelId ? { kernel_id: kernelId } : {}) },
         cell ? 'cancel what this cell submitted and is not over' : kernelId ? 'cancel all that this notebook submitted and is not over' : 'cancel all tasks that are not over')) : null
     ),
-    h('div', { class: 'rb-tasks' }, rows.flatMap(groupRow)),
-    values.task_groups_hidden ? note(`and ${values.task_groups_hidden} more functions`) : null
+    h('div', { class: 'rb-tasks' }, [...rows.flatMap(groupRow), ...bars.flatMap(progressRow)]),
+    values.task_groups_hidden ? note(`and ${values.task_groups_hidden} more functions`) : null,
+    values.progress_hidden ? note(`and ${values.progress_hidden} more progress bars`) : null
+  ];
+}
+
+/** A bar that a task draws itself (tqdm_ray), in the columns of the others. */
+function progressRow(row: IProgressRow): VNode[] {
+  const share = row.total > 0 ? Math.min(1, row.done / row.total) : 0;
+  const counted = row.total > 0 ? `${countText(row.done)} / ${countText(row.total)}` : countText(row.done);
+  const told = `${counted} ${row.unit}`.trim();
+  return [
+    h('span', { class: 'rb-cut', title: row.name, key: `pn${row.progress_id}` }, row.name),
+    h('span', { key: `pb${row.progress_id}` }, bar([{ tone: row.over ? 'good' : 'run', share, word: 'done' }], told)),
+    h(
+      'span',
+      { class: 'rb-facts', key: `pf${row.progress_id}` },
+      row.rate_per_s && !row.over ? span(rateText(row.rate_per_s), 'rb-dim') : null,
+      row.over && row.done < row.total ? span('ended', 'rb-warn') : null,
+      row.pid ? span(`pid ${row.pid}`, 'rb-dim') : null,
+      span(told)
+    )
   ];
 }
 

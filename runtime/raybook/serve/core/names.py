@@ -12,6 +12,7 @@ NAMESPACE = "serve"
 DEFAULT_APP = "default"
 REPLICA_PREFIX = "SERVE_REPLICA::"
 PROXY_PREFIX = "SERVE_PROXY_ACTOR"
+ACTOR_PREFIX = "SERVE_DEPLOYMENT_ACTOR::"
 
 
 @dataclass(frozen=True)
@@ -53,3 +54,25 @@ class ReplicaID:
 
     def __str__(self) -> str:
         return f"Replica(id='{self.unique_id}', deployment='{self.deployment_id.name}', app='{self.deployment_id.app_name}')"
+
+
+@dataclass(frozen=True)
+class DeploymentActorID:
+    """An actor that the replicas of one version of a deployment share."""
+
+    name: str
+    deployment_id: DeploymentID
+    code_version: str
+
+    def to_full_id_str(self) -> str:
+        """The actor's name in the cluster."""
+        deployment = self.deployment_id
+        return f"{ACTOR_PREFIX}{deployment.app_name}#{deployment.name}#{self.code_version}#{self.name}"
+
+    @classmethod
+    def from_full_id_str(cls, text: str) -> DeploymentActorID:
+        """The other way. ValueError for what is no such name."""
+        parts = text.removeprefix(ACTOR_PREFIX).split("#", 3)
+        if len(parts) != 4 or not text.startswith(ACTOR_PREFIX):
+            raise ValueError(f"{text!r} is not the name of a deployment's actor.")
+        return cls(parts[3], DeploymentID(parts[1], parts[0]), parts[2])

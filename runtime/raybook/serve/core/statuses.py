@@ -55,6 +55,11 @@ class ApplicationStatus(_Word):
     UNHEALTHY = "UNHEALTHY"
     DELETING = "DELETING"
 
+    def to_numeric(self) -> int:
+        """For metrics: from 1, the worst, to 6, running."""
+        worst_first = ("DEPLOY_FAILED", "UNHEALTHY", "NOT_STARTED", "DELETING", "DEPLOYING", "RUNNING")
+        return worst_first.index(self.value) + 1
+
 
 class ProxyStatus(_Word):
     STARTING = "STARTING"
@@ -62,6 +67,10 @@ class ProxyStatus(_Word):
     UNHEALTHY = "UNHEALTHY"
     DRAINING = "DRAINING"
     DRAINED = "DRAINED"
+
+    def to_numeric(self) -> int:
+        """For metrics: from 1, starting, to 5, drained."""
+        return list(type(self)).index(self) + 1
 
 
 def status_of_application(statuses: Iterable[DeploymentStatus], is_deleting: bool) -> ApplicationStatus:

@@ -49,6 +49,15 @@ class ScalingLimits(msgspec.Struct):
         return self.min_replicas if self.initial_replicas is None else self.initial_replicas
 
 
+class ActorTarget(msgspec.Struct):
+    """An actor that a deployment's replicas share."""
+
+    name: str
+    code: bytes
+    """Pickled: (class with @remote, args, kwargs)."""
+    options: dict[str, Any] = {}
+
+
 class DeploymentTarget(msgspec.Struct):
     """Everything the controller needs to know of one deployment."""
 
@@ -58,6 +67,8 @@ class DeploymentTarget(msgspec.Struct):
     blob_key: bytes
     """Under which key of the GCS the pickled class and its arguments are."""
     is_ingress: bool = False
+    is_routed: bool = False
+    """Whether HTTP requests come to it: the ingress of an application that has a prefix."""
     ingress_kind: str = ""
     """Of an ingress: "asgi" or "request"."""
     num_replicas: int = 1
@@ -80,6 +91,7 @@ class DeploymentTarget(msgspec.Struct):
     router: str = ""
     """Import path of a request router class; empty: power of two choices."""
     router_kwargs: dict[str, Any] = {}
+    actors: list[ActorTarget] = []
     children: list[str] = []
     """Deployments whose handles it was given."""
     shown_config: dict[str, Any] = {}
@@ -110,6 +122,8 @@ class ServeState(msgspec.Struct):
     proxy_location: str = "EveryNode"
     targets: dict[str, int] = {}
     """Replica counts that the autoscaler chose, by `app#deployment`."""
+    actors: list[str] = []
+    """Full ids of deployments' actors that may be alive."""
 
 
 class ReplicaRecord(msgspec.Struct):

@@ -121,12 +121,12 @@ class HyperBandScheduler(TrialScheduler):
         # The epsilon keeps 3 ** -1 * 81 = 26.999999999999996 at 27.
         return int(self._max_t * self._eta**-s + 1e-9)
 
-    def on_trial_add(self, trial_id: str, config: Mapping[str, Any]) -> None:
+    def add_trial(self, trial_id: str, config: Mapping[str, Any]) -> None:
         bracket = self._open_bracket()
         bracket.add(trial_id)
         self._bracket_of[trial_id] = bracket
 
-    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> str:
+    def judge(self, trial_id: str, result: Mapping[str, Any]) -> str:
         bracket = self._bracket_of[trial_id]
         value = self._score(result)
         if value is None or not has_metric(result, self._time_attr):
@@ -148,13 +148,13 @@ class HyperBandScheduler(TrialScheduler):
             return CONTINUE
         return PAUSE
 
-    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any]) -> None:
+    def complete_trial(self, trial_id: str, result: Mapping[str, Any]) -> None:
         self._leave(trial_id)
 
-    def on_trial_error(self, trial_id: str) -> None:
+    def fail_trial(self, trial_id: str) -> None:
         self._leave(trial_id)
 
-    def on_trial_remove(self, trial_id: str) -> None:
+    def remove_trial(self, trial_id: str) -> None:
         self._leave(trial_id)
 
     def on_search_end(self) -> None:
@@ -166,7 +166,7 @@ class HyperBandScheduler(TrialScheduler):
         for bracket in self._brackets():
             self._advance(bracket, is_forced=True)
 
-    def choose_trial_to_run(self, waiting: Sequence[str]) -> str | None:
+    def choose(self, waiting: Sequence[str]) -> str | None:
         """Return a waiting trial of the earliest round, of the bracket that is least far on."""
         offered = set(waiting)
         while self._first_open < len(self.rounds) - 1 and self._is_over(self.rounds[self._first_open]):

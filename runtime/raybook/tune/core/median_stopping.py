@@ -2,7 +2,8 @@
 
 Decides from full histories of (time, value) pairs. Knows nothing of rungs.
 Arithmetic: at time t, for every other trial with a result at or past t, take the mean of its values in [grace, t];
-if there are at least min_samples_required of them and this trial's best value so far is below their median, stop.
+if there are at least min_samples_required of them and this trial's best value so far is below their median, stop. A
+trial that was only paused is left alone from then on.
 Source: Golovin et al., "Google Vizier" (2017), section 3.2.2, with the defaults of Ray's MedianStoppingRule.
 """
 
@@ -14,13 +15,16 @@ from typing import Any
 from raybook.ml.core.metrics import WORST, has_metric, lookup, percentile
 from raybook.tune.core.scheduler import TrialScheduler
 from raybook.tune.core.trial_events import CONTINUE, PAUSE, STOP
+from raybook.tune.core.trial_table import PAUSED, PENDING
 
 
 class MedianStoppingRule(TrialScheduler):
     """Stops trials below the running median.
 
-    time_attr: result key that counts up. grace_period, min_time_slice: in its units, the least every trial gets and
-    the least between two judgements of one trial. hard_stop: False pauses instead of stopping.
+    time_attr: result key that counts up. grace_period: in its units, the least every trial gets. min_samples_required:
+    how many others must have come as far. min_time_slice: in the units of time_attr, the least a trial runs before it
+    yields to trials that wait, while there are too few others to judge it (only if it has a checkpoint to go on from).
+    hard_stop: False pauses a trial once instead of stopping it.
     """
 
     needs_metric = True
@@ -44,36 +48,63 @@ class MedianStoppingRule(TrialScheduler):
         self._min_time_slice = min_time_slice
         self._verdict_below = STOP if hard_stop else PAUSE
         self._histories: dict[str, list[tuple[float, float]]] = {}
-        self._completed: set[str] = set()
-        self._judged_at: dict[str, float] = {}
+        self._lagging: set[str] = set()
+        self._waiting: set[str] = set()
+        self._saved: set[str] = set()
+        self._yielded_at: dict[str, float] = {}
 
-    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> str:
+    def on_trial_state(self, trial_id: str, state: str) -> None:
+        if state in (PENDING, PAUSED):
+            self._waiting.add(trial_id)
+        else:
+            self._waiting.discard(trial_id)
+
+    def on_checkpoint(self, trial_id: str) -> None:
+        self._saved.add(trial_id)
+
+    def judge(self, trial_id: str, result: Mapping[str, Any]) -> str:
         value = self._score(result)
-        if value is None or not has_metric(result, self._time_attr):
+        if value is None or not has_metric(result, self._time_attr) or trial_id in self._lagging:
             return CONTINUE
         time = float(lookup(result, self._time_attr))
         history = self._histories.setdefault(trial_id, [])
         history.append((time, value))
-        judged_at = self._judged_at.get(trial_id, 0.0)
-        if time < self._grace_period or (judged_at and time - judged_at < self._min_time_slice):
+        if time < self._grace_period:
             return CONTINUE
         means = [
             _running_mean(other, self._grace_period, time)
             for other_id, other in self._histories.items()
-            if other_id != trial_id and (other_id in self._completed or other[-1][0] >= time)
+            if other_id != trial_id and other[-1][0] >= time
         ]
         means = [mean for mean in means if mean > WORST]
         if len(means) < self._min_samples:
-            return CONTINUE
-        self._judged_at[trial_id] = time
+            return self._perhaps_yield(trial_id, time)
         best = max(value for _, value in history)
-        return self._verdict_below if best < percentile(means, 0.5) else CONTINUE
+        if best >= percentile(means, 0.5):
+            return CONTINUE
+        self._lagging.add(trial_id)
+        return self._verdict_below
 
-    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        if trial_id in self._histories:
-            self._completed.add(trial_id)
+    def complete_trial(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        history = self._histories.get(trial_id)
+        value = self._score(result)
+        if history is None or value is None or not has_metric(result, self._time_attr):
+            return
+        time = float(lookup(result, self._time_attr))
+        if time > history[-1][0]:
+            history.append((time, value))
 
-    def on_trial_error(self, trial_id: str) -> None:
+    def debug_string(self) -> str:
+        return f"Using MedianStoppingRule: num_stopped={len(self._lagging)}."
+
+    def _perhaps_yield(self, trial_id: str, time: float) -> str:
+        ran_long = time - self._yielded_at.get(trial_id, WORST) > self._min_time_slice
+        if not (ran_long and trial_id in self._saved and self._waiting):
+            return CONTINUE
+        self._yielded_at[trial_id] = time
+        return PAUSE
+
+    def fail_trial(self, trial_id: str) -> None:
         # What a failed trial measured before it failed says nothing against the others.
         self._histories.pop(trial_id, None)
 

@@ -113,7 +113,7 @@ class PopulationBasedTraining(TrialScheduler):
         # Python's global generator, so that `random.seed` makes a run repeat, as with Ray.
         return random  # type: ignore[return-value]
 
-    def on_trial_add(self, trial_id: str, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    def add_trial(self, trial_id: str, config: Mapping[str, Any]) -> dict[str, Any] | None:
         missing = {name: draw_value(self._mutations[name], self._rng) for name in self._mutations if name not in config}
         filled = plain_config({**config, **missing})
         self._members[trial_id] = Member(filled)
@@ -130,7 +130,7 @@ class PopulationBasedTraining(TrialScheduler):
     def on_search_end(self) -> None:
         self._is_search_over = True
 
-    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> str:
+    def judge(self, trial_id: str, result: Mapping[str, Any]) -> str:
         member = self._members[trial_id]
         member.iteration = int(result.get("training_iteration", member.iteration))
         if not self._has_all(trial_id, result):
@@ -141,20 +141,20 @@ class PopulationBasedTraining(TrialScheduler):
         self._note(trial_id, member, time, self._score(result))
         return self._judge_together(trial_id, time) if self._synch else self._judge_alone(trial_id, member, time)
 
-    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any]) -> None:
+    def complete_trial(self, trial_id: str, result: Mapping[str, Any]) -> None:
         self._end(trial_id)
 
-    def on_trial_error(self, trial_id: str) -> None:
+    def fail_trial(self, trial_id: str) -> None:
         self._end(trial_id)
 
-    def on_trial_remove(self, trial_id: str) -> None:
+    def remove_trial(self, trial_id: str) -> None:
         self._end(trial_id)
 
     def on_stall(self) -> None:
         if self._synch and any(m.state in _WAITS for m in self._members.values()):
             self._perturb_all(self._next_sync)
 
-    def choose_trial_to_run(self, waiting: Sequence[str]) -> str | None:
+    def choose(self, waiting: Sequence[str]) -> str | None:
         """Return the waiting trial that is least far on; with synch only one that has not come to the interval."""
         able = [t for t in waiting if not self._synch or self._last_seen(t) < self._next_sync]
         return min(able, key=self._last_seen, default=None)

@@ -1,7 +1,9 @@
 """Trial schedulers: the contract, and the one that never interferes.
 
-A scheduler answers each result with a verdict. It gets a trial's id and its result, and no controller: so it runs in
-virtual time, in a test, or over a recorded sweep alike.
+A scheduler answers each result with a verdict. `judge` and its kin get a trial's id and its result, and no controller:
+so ours run in virtual time, in a test, or over a recorded sweep alike. What the controller calls are Ray's hooks
+(`on_trial_result(tune_controller, trial, result)` and so on), which hand these questions on; schedulers written for
+Ray override the hooks and never meet the others (0081).
 Contract (tests/libs/test_scheduler_contract.py): verdicts are one of VERDICTS; trials it does not know are never named;
 equal sequences of calls give equal verdicts; NaN ranks as the worst value.
 """
@@ -16,7 +18,8 @@ import cloudpickle
 from raybook.ml.core.metrics import check_mode, has_metric, lookup, score
 from raybook.tune.core.orders import Order
 from raybook.tune.core.resource_request import ResourceRequest
-from raybook.tune.core.trial_events import COMPLETE, CONTINUE, PAUSE, SAVE, STOP, YIELD
+from raybook.tune.core.trial_events import COMPLETE, CONTINUE, IN_RAYS_WORDS, NOOP, PAUSE, SAVE, STOP, YIELD
+from raybook.tune.core.trial_table import PAUSED, PENDING
 
 
 class TrialScheduler:
@@ -28,6 +31,7 @@ class TrialScheduler:
     COMPLETE = COMPLETE
     SAVE = SAVE
     YIELD = YIELD
+    NOOP = NOOP
     needs_metric = False
     # True for schedulers that change configurations while trials run, which a model-based searcher must not see.
     replaces_search = False
@@ -36,9 +40,28 @@ class TrialScheduler:
     def __init__(self, metric: str | None = None, mode: str | None = None) -> None:
         if mode is not None:
             check_mode(mode, "mode")
-        self.metric = metric
-        self.mode = mode
+        self._metric = metric
+        self._mode = mode
         self._orders: list[Order] = []
+
+    # Subclasses written for Ray read and set the names with underscores, and may not have called our __init__.
+    @property
+    def metric(self) -> str | None:
+        """What is tuned."""
+        return getattr(self, "_metric", None)
+
+    @metric.setter
+    def metric(self, metric: str | None) -> None:
+        self._metric = metric
+
+    @property
+    def mode(self) -> str | None:
+        """min or max."""
+        return getattr(self, "_mode", None)
+
+    @mode.setter
+    def mode(self, mode: str | None) -> None:
+        self._mode = mode
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         """Take metric and mode from TuneConfig. Returns False if they contradict the scheduler's own."""
@@ -48,7 +71,7 @@ class TrialScheduler:
         self.mode = self.mode or mode
         return True
 
-    def on_trial_add(self, trial_id: str, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    def add_trial(self, trial_id: str, config: Mapping[str, Any]) -> dict[str, Any] | None:
         """A trial has come into being. Returns the configuration it shall have instead, None to leave it."""
         return None
 
@@ -56,7 +79,7 @@ class TrialScheduler:
         """A trial is now in this state of the trial table."""
 
     def on_trial_resources(self, trial_id: str, request: ResourceRequest) -> None:
-        """A trial holds this while it runs. Told after on_trial_add, and when it changes."""
+        """A trial holds this while it runs. Told after add_trial, and when it changes."""
 
     def on_checkpoint(self, trial_id: str) -> None:
         """A trial has a new checkpoint, from which others could go on."""
@@ -76,22 +99,56 @@ class TrialScheduler:
         orders, self._orders = getattr(self, "_orders", []), []
         return orders
 
-    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> str:
+    def judge(self, trial_id: str, result: Mapping[str, Any]) -> str:
         """A trial reported. Returns the verdict; the trial waits for it."""
         return CONTINUE
 
-    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any]) -> None:
+    def complete_trial(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """A trial has ended well, be it by itself or by a verdict. result: its last one, {} if none."""
 
-    def on_trial_error(self, trial_id: str) -> None:
+    def fail_trial(self, trial_id: str) -> None:
         """A trial has failed for good."""
 
-    def choose_trial_to_run(self, waiting: Sequence[str]) -> str | None:
+    def choose(self, waiting: Sequence[str]) -> str | None:
         """Return which of the waiting trials (new and paused ones) starts next, None for none of them now."""
         return waiting[0] if waiting else None
 
-    def on_trial_remove(self, trial_id: str) -> None:
-        """A trial was ended before it reported."""
+    def remove_trial(self, trial_id: str) -> None:
+        """A trial was ended while it waited."""
+
+    # Ray's hooks. tune_controller: a `sweep_view.SweepView`.
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """A trial has come into being; what is put into `trial.config` here is what it runs with."""
+        config = self.add_trial(trial.trial_id, trial.config)
+        if config is not None:
+            trial.config = config
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """A running trial reported. Returns CONTINUE, PAUSE, STOP, or NOOP where the controller was told already."""
+        verdict = self.judge(trial.trial_id, result)
+        word = IN_RAYS_WORDS.get(verdict, verdict)
+        if word != verdict and hasattr(tune_controller, "refine"):
+            tune_controller.refine(word, verdict)
+        return word
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """A running trial has ended well, by itself or by a verdict."""
+        self.complete_trial(trial.trial_id, result)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """A trial has failed for good."""
+        self.fail_trial(trial.trial_id)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """A trial was ended while it waited, new or paused."""
+        self.remove_trial(trial.trial_id)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any | None:
+        """Return which of the new and the paused trials starts next, None for none of them now."""
+        waiting = waiting_trials(tune_controller)
+        chosen = self.choose([trial.trial_id for trial in waiting])
+        return next((trial for trial in waiting if trial.trial_id == chosen), None)
 
     def debug_string(self) -> str:
         """Return a line about the scheduler's state."""
@@ -112,6 +169,15 @@ class TrialScheduler:
         if self.metric is None or not has_metric(result, self.metric):
             return None
         return score(lookup(result, self.metric), self.mode or "max")
+
+
+def waiting_trials(tune_controller: Any) -> list[Any]:
+    """Return a controller's waiting trials, new ones first."""
+    listed = getattr(tune_controller, "waiting_trials", None)
+    if listed is not None:
+        return listed()
+    trials = tune_controller.get_trials()
+    return [trial for status in (PENDING, PAUSED) for trial in trials if trial.status == status]
 
 
 class FIFOScheduler(TrialScheduler):

@@ -21,6 +21,10 @@ COMPLETE = "COMPLETE"
 SAVE = "SAVE"
 YIELD = "YIELD"
 VERDICTS = (CONTINUE, PAUSE, STOP, COMPLETE, SAVE, YIELD)
+# Ours in the words of Ray's, for whoever calls a scheduler's hooks.
+IN_RAYS_WORDS = {COMPLETE: STOP, SAVE: CONTINUE, YIELD: PAUSE}
+# Ray's word of a scheduler that has told the controller itself what to do with the trial. Otherwise a CONTINUE.
+NOOP = "NOOP"
 
 
 class TrialStarted(msgspec.Struct, frozen=True):

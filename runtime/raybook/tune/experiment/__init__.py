@@ -1,6 +1,6 @@
 """Trials and experiments under the module path that Ray's users import them from."""
 
-from raybook.tune.core.trial_table import Trial
+from raybook.tune.trial import Trial
 from raybook.tune.tune import Experiment
 
 __all__ = ["Experiment", "Trial"]

@@ -78,11 +78,11 @@ class PB2(PopulationBasedTraining):
         self._chosen_at = -1.0
         self._chosen: list[tuple[float, ...]] = []
 
-    def on_trial_add(self, trial_id: str, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    def add_trial(self, trial_id: str, config: Mapping[str, Any]) -> dict[str, Any] | None:
         given = flatten(config)
         missing = {name: self._between(*bounds) for name, bounds in self._bounds.items() if name not in given}
         filled = with_flat_values(config, missing)
-        super().on_trial_add(trial_id, filled)
+        super().add_trial(trial_id, filled)
         return filled if missing else None
 
     def _note(self, trial_id: str, member: Member, time: float, value: float | None) -> None:

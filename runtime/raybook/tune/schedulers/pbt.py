@@ -44,7 +44,7 @@ class PopulationBasedTrainingReplay(TrialScheduler):
         self._step = 0
         self._num_perturbations = 0
 
-    def on_trial_add(self, trial_id: str, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    def add_trial(self, trial_id: str, config: Mapping[str, Any]) -> dict[str, Any] | None:
         if self._trial is not None:
             raise ValueError(
                 "More than one trial was added to a PBT replay, which would train the same schedule twice. "
@@ -58,7 +58,7 @@ class PopulationBasedTrainingReplay(TrialScheduler):
             return None
         return dict(self.config)
 
-    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> str:
+    def judge(self, trial_id: str, result: Mapping[str, Any]) -> str:
         self._step = int(result.get("training_iteration", 0))
         if not self._policy or self._step < self._policy[0][0]:
             return CONTINUE

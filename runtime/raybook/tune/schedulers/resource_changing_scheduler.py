@@ -235,10 +235,33 @@ class ResourceChangingScheduler(TrialScheduler):
         view = self._view.trials.setdefault(trial_id, TrialView(trial_id, {}, factory))
         view.placement_group_factory = factory
 
-    def on_trial_add(self, trial_id: str, config: Mapping[str, Any]) -> dict[str, Any] | None:
-        changed = self._base_scheduler.on_trial_add(trial_id, config)
+    def add_trial(self, trial_id: str, config: Mapping[str, Any]) -> dict[str, Any] | None:
+        changed = self._base_scheduler.add_trial(trial_id, config)
         self._view.trials[trial_id] = TrialView(trial_id, changed or config, PlacementGroupFactory([{"CPU": 1}]))
         return changed
+
+    # By Ray's hooks, since the wrapped scheduler may have no others.
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        self._base_scheduler.on_trial_add(tune_controller, trial)
+        view = TrialView(trial.trial_id, trial.config, PlacementGroupFactory([{"CPU": 1}]))
+        self._view.trials[trial.trial_id] = view
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        verdict = self._base_scheduler.on_trial_result(tune_controller, trial, result)
+        return self._resized(trial.trial_id, result, verdict)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        self._base_scheduler.on_trial_complete(tune_controller, trial, result)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        self._base_scheduler.on_trial_error(tune_controller, trial)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        self._base_scheduler.on_trial_remove(tune_controller, trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any | None:
+        return self._base_scheduler.choose_trial_to_run(tune_controller)
 
     def on_trial_state(self, trial_id: str, state: str) -> None:
         self._view.trials[trial_id].status = state
@@ -257,10 +280,12 @@ class ResourceChangingScheduler(TrialScheduler):
     def on_stall(self) -> None:
         self._base_scheduler.on_stall()
 
-    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> str:
+    def judge(self, trial_id: str, result: Mapping[str, Any]) -> str:
+        return self._resized(trial_id, result, self._base_scheduler.judge(trial_id, result))
+
+    def _resized(self, trial_id: str, result: Mapping[str, Any], verdict: str) -> str:
         trial = self._view.trials[trial_id]
         trial.last_result = result
-        verdict = self._base_scheduler.on_trial_result(trial_id, result)
         if verdict not in (CONTINUE, SAVE) or self._resources_allocation_function is None:
             return verdict
         wanted = self._resources_allocation_function(self._view, trial, result, self)
@@ -270,14 +295,17 @@ class ResourceChangingScheduler(TrialScheduler):
         self._orders.append(Resize(trial_id, wanted))
         return PAUSE
 
-    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        self._base_scheduler.on_trial_complete(trial_id, result)
+    def complete_trial(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        self._base_scheduler.complete_trial(trial_id, result)
 
-    def on_trial_error(self, trial_id: str) -> None:
-        self._base_scheduler.on_trial_error(trial_id)
+    def fail_trial(self, trial_id: str) -> None:
+        self._base_scheduler.fail_trial(trial_id)
 
-    def choose_trial_to_run(self, waiting: Sequence[str]) -> str | None:
-        return self._base_scheduler.choose_trial_to_run(waiting)
+    def remove_trial(self, trial_id: str) -> None:
+        self._base_scheduler.remove_trial(trial_id)
+
+    def choose(self, waiting: Sequence[str]) -> str | None:
+        return self._base_scheduler.choose(waiting)
 
     def take_orders(self) -> list[Order]:
         return [*self._base_scheduler.take_orders(), *super().take_orders()]

@@ -1,0 +1,5 @@
+"""Experiments under the module path that Ray's users import them from."""
+
+from raybook.tune.tune import Experiment
+
+__all__ = ["Experiment"]
