@@ -64,8 +64,8 @@ def _type_name(kind: Any) -> str:
 
 
 def _border(signs: str, widths: Sequence[int]) -> str:
-    left, middle, right, fill = signs
-    return left + middle.join(fill * (width + 2) for width in widths) + right
+    """signs: at the left, between columns, at the right, and in between."""
+    return signs[0] + signs[1].join(signs[3] * (width + 2) for width in widths) + signs[2]
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
