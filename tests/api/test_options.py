@@ -133,7 +133,7 @@ def test_concurrency_groups_are_for_the_decorator_only():
         ({"max_restarts": -2}, ValueError),
         ({"max_restarts": "2"}, TypeError),
         ({"max_task_retries": -2}, ValueError),
-        ({"max_concurrency": 0}, ValueError),
+        ({"max_concurrency": -1}, ValueError),
         ({"max_pending_calls": 0}, ValueError),
         ({"max_pending_calls": -2}, ValueError),
         ({"get_if_exists": 1}, TypeError),
@@ -200,7 +200,7 @@ def test_actor_that_asks_for_something_holds_it(options, held):
 
 def test_async_actor_runs_a_thousand_calls_at_once():
     assert actor({}, is_async=True).max_concurrency == 1000
-    assert actor({}).max_concurrency == 1
+    assert actor({}).max_concurrency == actor({"max_concurrency": 0}).max_concurrency == 1
 
 
 def test_strategies_become_strings():

@@ -86,8 +86,6 @@ ELSEWHERE = {
     "./data": "data",
     "cluster_utils/AutoscalingCluster": "autoscaler",
     "cluster_utils/FAKE_HEAD_NODE_ID": "autoscaler",
-    "util/connect": "the thin client",
-    "util/disconnect": "the thin client",
 }
 """The same for what is being built."""
 

@@ -95,3 +95,12 @@ def test_a_log_can_be_followed(speaker):
 def test_a_log_that_is_not_there_is_an_error_that_says_where_to_look(speaker, asked):
     with pytest.raises(RayStateApiException):
         list(get_log(**asked))
+
+
+def test_a_driver_on_its_cluster_is_no_client(cluster):
+    client = ray.util.client
+    assert not client.ray.is_connected() and client.num_connected_contexts() == 0
+    ray.util.disconnect()
+    assert ray.is_initialized(), "it was no client's connection"
+    with pytest.warns(DeprecationWarning), pytest.raises(RuntimeError, match="twice"):
+        ray.util.connect("127.0.0.1:1")

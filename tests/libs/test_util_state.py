@@ -105,6 +105,9 @@ def test_tasks_that_ended_are_listed_newest_first(keeper):
         ("fine", "NORMAL_TASK", "FINISHED"),
     ]
     assert rows[2].worker_pid == pid and rows[2].end_time_ms >= rows[2].start_time_ms > 0
+    assert {row.pid: row.worker_id for row in list_workers()}[pid] == rows[2].worker_id
+    assert [event["state"] for event in rows[1].events] == ["PENDING_ARGS_AVAIL", "RUNNING", "FAILED"]
+    assert [event["created_ms"] for event in rows[2].events] == sorted(event["created_ms"] for event in rows[2].events)
 
 
 def test_a_task_is_found_by_its_ref():
@@ -225,11 +228,27 @@ def test_a_gauge_has_the_last_value_and_a_histogram_its_buckets():
     assert row["buckets"] == [2, 3, 4] and row["count"] == 4 and row["value"] == 56.5
 
 
+def test_a_metric_whose_name_is_none_is_warned_of_and_published_nowhere():
+    with pytest.warns(UserWarning, match="Invalid metric name: 2much"):
+        much = Counter("2much")
+    much.inc()
+    kept = Counter("kept")
+    kept.inc()
+    assert len(published("kept")) == 1
+    assert [row for row in fact_rows("metric")["metric"] if row["name"] == "2much"] == []
+
+
+def test_a_gauge_that_is_set_to_nothing_stays_as_it_is():
+    level = Gauge("unmoved")
+    level.set(3)
+    level.set(None)
+    [row] = published("unmoved")
+    assert row["value"] == 3
+
+
 def test_wrong_metrics_and_values_are_refused():
     with pytest.raises(ValueError, match="Empty name"):
         Counter("")
-    with pytest.raises(ValueError, match="begin with no digit"):
-        Counter("2much")
     with pytest.raises(TypeError, match="tag_keys"):
         Counter("name", tag_keys="who")
     with pytest.raises(ValueError, match="boundaries"):

@@ -86,7 +86,7 @@ ACTOR_OPTIONS: dict[str, Check] = {
     "get_if_exists": check_bool,
     "max_restarts": check_count(-1, none=True),
     "max_task_retries": check_count(-1, none=True),
-    "max_concurrency": check_count(1, none=True),
+    "max_concurrency": check_count(0, none=True),
     "max_pending_calls": check_pending_calls,
     "concurrency_groups": check_concurrency_groups,
     "allow_out_of_order_execution": check_optional_bool,

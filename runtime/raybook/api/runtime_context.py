@@ -22,6 +22,10 @@ OTHER_ACCELERATORS = ("TPU", "neuron_cores", "HPU", "NPU", "RBLN", "FURIOSA", "M
 """Resources that Ray hands out by id, and raybook by amount."""
 
 
+class NotInAnActor(RuntimeError, AssertionError):
+    """Something was asked that only an actor has. Ray asserts some of these, and programs expect either."""
+
+
 class RuntimeContext:
     """A view: every method answers for the task that asks. Ids are hexadecimal strings, None where there is none."""
 
@@ -76,10 +80,10 @@ class RuntimeContext:
 
     @property
     def was_current_actor_reconstructed(self) -> bool:
-        """Whether this actor has lived before. RuntimeError outside actors."""
+        """Whether this actor has lived before. RuntimeError (also an AssertionError, as in Ray) outside actors."""
         actor = _actor()
         if actor is None:
-            raise RuntimeError("was_current_actor_reconstructed is only there inside a method of an actor.")
+            raise NotInAnActor("was_current_actor_reconstructed is only there inside a method of an actor.")
         return actor.restarts > 0
 
     @property

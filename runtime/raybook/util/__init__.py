@@ -9,6 +9,7 @@
     serialization     register_serializer   named_actors      list_named_actors
     collective        allreduce, broadcast, send, ... between actors
     dask              Dask collections computed by tasks      rpdb      a debugger for tasks
+    client            whether this is a thin client
     debug             log_once              accelerators      names of accelerator types
 
 Names are found when they are first used: a worker that needs one of them need not load the others.
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from raybook.util.actor_pool import ActorPool
     from raybook.util.check_serialize import inspect_serializability
+    from raybook.util.client import connect, disconnect
     from raybook.util.debug import disable_log_once_globally, enable_periodic_logging, log_once
     from raybook.util.helpers import as_completed, map_unordered
     from raybook.util.named_actors import list_named_actors
@@ -38,8 +40,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "ActorPool": "actor_pool",
     "as_completed": "helpers",
+    "connect": "client",
     "deregister_serializer": "serialization",
     "disable_log_once_globally": "debug",
+    "disconnect": "client",
     "enable_periodic_logging": "debug",
     "get_current_placement_group": "placement_group",
     "get_node_ip_address": "node_address",
@@ -57,8 +61,8 @@ _HOMES = {
 
 _MODULES = frozenset(
     """
-    accelerators actor_pool annotations check_serialize collective debug helpers joblib metrics multiprocessing pdb queue
-    rpdb scheduling_strategies serialization state
+    accelerators actor_pool annotations check_serialize client collective debug helpers joblib metrics multiprocessing pdb
+    queue rpdb scheduling_strategies serialization state
     """.split()
 )
 """What may be used as ``raybook.util.<module>`` without an import of its own."""
@@ -68,8 +72,10 @@ _OTHER_NAMES = {"pdb": "rpdb"}
 __all__ = [
     "ActorPool",
     "as_completed",
+    "connect",
     "deregister_serializer",
     "disable_log_once_globally",
+    "disconnect",
     "enable_periodic_logging",
     "get_current_placement_group",
     "get_node_ip_address",

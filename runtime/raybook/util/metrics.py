@@ -19,6 +19,7 @@ import os
 import re
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,6 +47,8 @@ class Registry:
 
     def update(self, metric: Metric, values: tuple[str, ...], change: Callable[[dict[str, Any]], None]) -> None:
         """Apply ``change`` to a series' row, and publish it now or when the interval is over."""
+        if metric._is_discarded:
+            return
         key = (metric._name, *values)
         with self._lock:
             row = self._rows.get(key)
@@ -90,8 +93,14 @@ class Metric:
     def __init__(self, name: str, description: str = "", tag_keys: Sequence[str] | None = None) -> None:
         if not name:
             raise ValueError("Empty name is not allowed. Please provide a metric name.")
-        if not NAME.fullmatch(name):
-            raise ValueError(f"The metric name {name!r} must be letters, digits, _ and :, and begin with no digit.")
+        self._is_discarded = not NAME.fullmatch(name)
+        if self._is_discarded:
+            warnings.warn(
+                f"Invalid metric name: {name}. Metric will be discarded: what it counts is published nowhere. Use letters, "
+                "digits, _ and :, and no digit at the front.",
+                UserWarning,
+                stacklevel=2,
+            )
         if tag_keys is not None and not isinstance(tag_keys, (tuple, list)):
             raise TypeError(f"tag_keys should be a tuple type, got: {type(tag_keys)}")
         for key in tag_keys or ():
@@ -182,8 +191,10 @@ class Gauge(Metric):
 
     type = "gauge"
 
-    def set(self, value: float, tags: Tags | None = None) -> None:
-        """The number is ``value`` now."""
+    def set(self, value: float | None, tags: Tags | None = None) -> None:
+        """The number is ``value`` now; None leaves it as it is."""
+        if value is None:
+            return
         _check_number(value)
         _registry().update(self, self._tag_values(tags), lambda row: row.update(value=float(value)))
 

@@ -18,7 +18,9 @@ from raybook.base.facts import (
     ACTOR_PENDING,
     TASK_FAILED,
     TASK_FINISHED,
+    TASK_PENDING_ARGS,
     TASK_PENDING_NODE,
+    TASK_RUNNING,
     TASK_SUBMITTED,
 )
 from raybook.base.ids import is_actor_call
@@ -90,7 +92,8 @@ def placement_groups() -> list[PlacementGroupState]:
 def tasks() -> tuple[list[TaskState], Surveyed]:
     """Of every living owner: what waits and runs, then what has ended, the latest first; then the making of actors."""
     survey = surveyed_tasks()
-    found = [_task(row) for row in survey.rows]
+    worker_ids = {row["pid"]: row["worker_id"] for row in worker_rows()}
+    found = [_task(row, worker_ids) for row in survey.rows]
     found.sort(key=lambda task: -(task.end_time_ms or 2**62))
     return [*found, *(_creation(row) for row in actor_rows())], survey
 
@@ -213,8 +216,9 @@ def _placement_group(row: dict[str, Any]) -> PlacementGroupState:
     )
 
 
-def _task(row: dict[str, Any]) -> TaskState:
+def _task(row: dict[str, Any], worker_ids: dict[int, str]) -> TaskState:
     state = row["state"]
+    pid = row.get("worker_pid") or None
     return TaskState(
         task_id=row["task_id"],
         attempt_number=row["attempt"],
@@ -225,18 +229,29 @@ def _task(row: dict[str, Any]) -> TaskState:
         type="ACTOR_TASK" if is_actor_call(bytes.fromhex(row["task_id"])) else "NORMAL_TASK",
         func_or_class_name=row.get("function") or row["name"],
         node_id=row.get("node_id") or (row["owner_node_id"] if row.get("worker_pid") else None),
-        worker_pid=row.get("worker_pid") or None,
+        worker_pid=pid,
         error_type=row.get("error_type"),
         actor_id=row["actor_id"] or None,
         parent_task_id=row["parent"] or None,
-        worker_id=row.get("worker_id"),
+        worker_id=row.get("worker_id") or (worker_ids.get(pid) if pid else None),
         creation_time_ms=row.get("created_ms") or None,
         start_time_ms=row.get("started_ms"),
         end_time_ms=row.get("ended_ms"),
         error_message=row.get("error_message"),
         call_site=row["call_site"] or None,
+        events=_events(row),
         language="PYTHON",
     )
+
+
+def _events(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The steps of a task whose time is known, as far as it has come."""
+    steps = [
+        (TASK_PENDING_ARGS, row.get("created_ms")),
+        (TASK_RUNNING, row.get("started_ms")),
+        (row["state"], row.get("ended_ms")),
+    ]
+    return [{"state": state, "created_ms": ms} for state, ms in steps if ms]
 
 
 def _creation(row: dict[str, Any]) -> TaskState:
