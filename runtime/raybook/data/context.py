@@ -116,6 +116,21 @@ class DataContext:
     memory_usage_poll_interval_s: float | None = 1
     enforce_schemas: bool = False
     default_batch_format: str = "numpy"
+    # Without effect: they steer how Ray shuffles, logs and counts.
+    pipeline_push_based_shuffle_reduce_tasks: bool = True
+    max_hash_shuffle_aggregators: int | None = None
+    max_hash_shuffle_finalization_batch_size: int | None = None
+    join_operator_actor_num_cpus_override: float | None = None
+    hash_shuffle_operator_actor_num_cpus_override: float | None = None
+    hash_aggregate_operator_actor_num_cpus_override: float | None = None
+    gpu_shuffle_num_actors: int | None = None
+    gpu_shuffle_rmm_pool_size: int | str | None = None
+    gpu_shuffle_spill_memory_limit: int | str | None = "auto"
+    gpu_shuffle_setup_timeout_s: float = 120.0
+    custom_execution_callback_classes: list[type] = field(default_factory=list)
+    dataset_logger_id: str | None = None
+    enable_per_node_metrics: bool = False
+    pandas_block_ignore_metadata: bool = False
     _kv_configs: dict[str, Any] = field(default_factory=dict)
 
     @staticmethod

@@ -33,7 +33,7 @@ class DatasetConsumption(DatasetBase):
     def take(self, limit: int = 20) -> list[dict[str, Any]]:
         """The first `limit` rows, as dicts."""
         rows: list[dict[str, Any]] = []
-        for table in self._derive(Limit((self._plan,), limit))._tables():
+        for table in self._derive(Limit((self._plan,), max(0, limit)))._tables():
             rows += to_rows(table)[: limit - len(rows)]
         return rows
 

@@ -33,10 +33,10 @@ class DatasetRelations(DatasetBase):
     """Part of Dataset."""
 
     def limit(self, limit: int) -> Dataset:
-        """The first `limit` rows. What need not run for them does not."""
-        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
-            raise ValueError(f"`limit` must be a non-negative integer, got {limit!r}.")
-        return self._derive(Limit((self._plan,), limit))
+        """The first `limit` rows, none for a negative number. What need not run for them does not."""
+        if not isinstance(limit, int) or isinstance(limit, bool):
+            raise ValueError(f"`limit` must be an integer, got {limit!r}.")
+        return self._derive(Limit((self._plan,), max(0, limit)))
 
     def union(self, *other: DatasetBase) -> Dataset:
         """The rows of this one, then of the others."""

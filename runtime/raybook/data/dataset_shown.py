@@ -3,39 +3,58 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from typing import Any
 
+from raybook.api import get
+from raybook.data.batches import to_rows
+from raybook.data.block import Bundle
 from raybook.data.core.optimizer import known_row_count, optimize
 from raybook.data.core.plan import InputData, Node, Read, render
 from raybook.data.dataset_base import DatasetBase
 from raybook.data.execution.operator import Operator
 from raybook.data.execution.planner import Planner
 from raybook.data.execution.stats_text import stats_text
+from raybook.data.shown_rows import rows_to_show, table_text
 from raybook.data.stats import DatasetSummary, summarize
+from raybook.exceptions import RayError
+
+BLOCK_TIMEOUT_S = 30.0
+"""How long `repr` waits for a block of a materialized dataset, which may be on another node, or on disk."""
 
 
 class DatasetShown(DatasetBase):
     """Part of Dataset."""
 
     def __repr__(self) -> str:
+        """Where the columns are known, a table of them, with the first and last rows of a materialized dataset; else the
+        steps, and what they begin with."""
         known = self._known_schema()
+        if known is None or not known.names:
+            return self._steps_text()
+        bundles = self._plan.bundles if isinstance(self._plan, InputData) else None
+        rows = None if bundles is None else _ends_of(bundles)
+        return table_text(known.names, known.types, self._shown_count(), self._name, rows)
+
+    __str__ = __repr__
+
+    def _steps_text(self) -> str:
+        source = _spine(self._plan)[-1]
+        begun = self._derive(source)
+        known = begun._known_schema()
         if known is None:
             fields = "Unknown schema"
         else:
             fields = "{" + ", ".join(f"{n}: {t}" for n, t in zip(known.names, known.types, strict=True)) + "}"
-        rows = self._shown_count()
+        rows = begun._shown_count()
+        words = [f"name={self._name}"] if self._name else []
         if isinstance(self._plan, InputData):
-            name = "MaterializedDataset"
-            return f"{name}(num_blocks={len(self._plan.bundles)}, num_rows={rows}, schema={fields})"
-        head = f"name={self._name}, " if self._name else ""
-        leaf = f"Dataset({head}num_rows={rows if rows is not None else '?'}, schema={fields})"
+            words.append(f"num_blocks={len(self._plan.bundles)}")
+        words += [f"num_rows={rows if rows is not None else '?'}", f"schema={fields}"]
+        title = "MaterializedDataset" if isinstance(self._plan, InputData) else "Dataset"
         lines = [node.name for node in _spine(self._plan) if not isinstance(node, (Read, InputData))]
-        text = ""
-        for depth, name in enumerate(lines):
-            text += f"{'' if not depth else '   ' * (depth - 1) + '+- '}{name}\n"
-        return text + f"{'' if not lines else '   ' * (len(lines) - 1) + '+- '}{leaf}"
-
-    __str__ = __repr__
+        lines.append(f"{title}({', '.join(words)})")
+        return "\n".join("   " * (depth - 1) + "+- " * bool(depth) + line for depth, line in enumerate(lines))
 
     def _shown_count(self) -> int | None:
         if self._row_count is not None:
@@ -69,13 +88,16 @@ class DatasetShown(DatasetBase):
         return text
 
     def explain(self) -> None:
-        """Print the plan as it was written, as it is optimised, and the operators that would run. Needs a cluster for
-        the last; starts one."""
+        """Print the plan as it was written, as it is optimised, the operators of its steps, and those that would run, with
+        several steps in one task. Needs a cluster for the operators; starts one."""
         best = optimize(self._plan)
         print("\n-------- Logical Plan --------")
-        print(render(self._plan))
+        print(render(self._plan, with_kinds=True))
         print("\n-------- Logical Plan (Optimized) --------")
-        print(render(best))
+        print(render(best, with_kinds=True))
+        operators = Planner(self._context, fuses=False).plan(best)
+        print("\n-------- Physical Plan --------")
+        print(_render_operators(operators[-1]))
         operators = Planner(self._context).plan(best)
         print("\n-------- Physical Plan (Optimized) --------")
         print(_render_operators(operators[-1]))
@@ -99,6 +121,28 @@ def _spine(node: Node) -> list[Node]:
     while found[-1].inputs:
         found.append(found[-1].inputs[0])
     return found
+
+
+def _ends_of(bundles: Sequence[Bundle]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rows of blocks that `repr` shows: the first ones, and the last ones. None where blocks have been lost."""
+    first, last = rows_to_show(sum(bundle.num_rows for bundle in bundles))
+    try:
+        head = _rows_from(bundles, first)
+        tail = _rows_from([*reversed(bundles)], last, from_end=True)
+    except RayError:
+        return [], []
+    return head, tail
+
+
+def _rows_from(bundles: Sequence[Bundle], count: int, from_end: bool = False) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for bundle in bundles:
+        wanted = min(count - len(rows), bundle.num_rows)
+        if wanted > 0:
+            block = get(bundle.ref, timeout=BLOCK_TIMEOUT_S)
+            part = to_rows(block.slice(block.num_rows - wanted if from_end else 0, wanted))
+            rows = part + rows if from_end else rows + part
+    return rows
 
 
 def _leaf_rows(node: Node) -> int | None:

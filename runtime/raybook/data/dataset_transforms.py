@@ -288,7 +288,12 @@ class DatasetTransforms(DatasetBase):
         names = [cols] if isinstance(cols, str) else list(cols)
         if len(names) != len(set(names)):
             raise ValueError(f"drop_columns expects unique column names, got: {names}")
-        self._require_columns(names, "a column to drop")
+        known = self._known_schema()
+        missing = [name for name in names if known is not None and name not in known.names]
+        if known is not None and missing:
+            raise KeyError(
+                f"drop_columns: column(s) not found in dataset schema: {missing}. Available columns: {known.names}"
+            )
         return self._column_step(
             partial(drop, columns=names), f"DropColumns({', '.join(names)})", compute, concurrency, ray_remote_args
         )
@@ -303,8 +308,10 @@ class DatasetTransforms(DatasetBase):
     ) -> Dataset:
         """Only these columns, in this order. A read right below reads nothing else."""
         names = [cols] if isinstance(cols, str) else cols
-        if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        if not isinstance(names, (list, tuple)):
             raise TypeError(f"select_columns requires 'cols' to be a string or a list of strings, got: {names!r}.")
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError(f"select_columns requires all elements of 'cols' to be strings, got: {names!r}.")
         if len(names) != len(set(names)):
             raise ValueError(f"select_columns expected unique column names, got duplicate column names: {list(names)}")
         self._require_columns(list(names), "a column to select")

@@ -78,9 +78,21 @@ class ExecutionResources:
 
     def __repr__(self) -> str:
         return (
-            f"ExecutionResources(cpu={self.cpu}, gpu={self.gpu}, object_store_memory={self.object_store_memory}, "
-            f"memory={self.memory})"
+            f"ExecutionResources(cpu={self.cpu}, gpu={self.gpu}, "
+            f"object_store_memory={_bytes_text(self.object_store_memory)}, memory={_bytes_text(self.memory)})"
         )
+
+
+def _bytes_text(amount: float) -> str:
+    """Bytes in the largest unit that leaves at least one: "1.5MiB"."""
+    if math.isinf(amount):
+        return str(amount)
+    unit = "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
+        if amount < 1024 or unit == "PiB":
+            break
+        amount /= 1024
+    return f"{amount:.1f}{unit}"
 
 
 class ExecutionOptions:
@@ -133,6 +145,6 @@ class ExecutionOptions:
     def __repr__(self) -> str:
         return (
             f"ExecutionOptions(resource_limits={self.resource_limits}, exclude_resources={self.exclude_resources}, "
-            f"preserve_order={self.preserve_order}, verbose_progress={self.verbose_progress}, "
-            f"label_selector={self.label_selector})"
+            f"preserve_order={self.preserve_order}, actor_locality_enabled={self.actor_locality_enabled}, "
+            f"verbose_progress={self.verbose_progress}, label_selector={self.label_selector})"
         )

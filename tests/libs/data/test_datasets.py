@@ -439,10 +439,23 @@ def test_repr_and_html_do_not_run_anything():
         raise AssertionError("this must not run")
 
     ds = data.range(10).map(explode)
-    assert repr(data.range(10)) == "Dataset(num_rows=10, schema={id: int64})"
-    assert "Map(explode)" in repr(ds) and "Unknown schema" in repr(ds)
+    table = ["shape: (10, 1)", "╭───────╮", "│ id    │", "│ ---   │", "│ int64 │", "╰───────╯"]
+    assert repr(data.range(10)).splitlines() == [*table, "(Dataset isn't materialized)"]
+    assert repr(ds) == "Map(explode)\n+- Dataset(num_rows=10, schema={id: int64})"
     assert "Map(explode)" in ds._repr_html_()
-    assert "num_blocks=1" in repr(data.from_arrow(pa.table({"a": [1]})))
+
+
+def test_repr_of_a_materialized_dataset_has_its_first_and_last_rows():
+    few = data.from_arrow(pa.table({"a": [1], "text": ["x" * 50]}))
+    few.set_name("few")
+    lines = repr(few).splitlines()
+    assert lines[:2] == ["name: few", "shape: (1, 2)"] and lines[-1] == "(Showing 1 of 1 rows)"
+    assert lines[7] == f"│ 1     ┆ {'x' * 39}… │"
+    many = data.range(100, override_num_blocks=30).materialize()
+    shown = [line.strip("│ ") for line in repr(many).splitlines()[6:-2]]
+    assert shown == ["0", "1", "2", "3", "4", "…", "95", "96", "97", "98", "99"]
+    assert repr(many).endswith("(Showing 10 of 100 rows)")
+    assert repr(data.from_items([])) == "MaterializedDataset(num_blocks=1, num_rows=0, schema=Unknown schema)"
 
 
 def test_explain_and_stats_name_the_operators(capsys):
@@ -450,6 +463,7 @@ def test_explain_and_stats_name_the_operators(capsys):
     ds.explain()
     shown = capsys.readouterr().out
     assert "-------- Logical Plan --------" in shown and "ReadRange->FlatMap(<lambda>)" in shown
+    assert "FlatMap[FlatMap(<lambda>)]\n   +- Read[ReadRange]\n" in shown and "-------- Physical Plan --------" in shown
     assert ds.stats() == ""
     ds.take_all()
     assert "ReadRange->FlatMap(<lambda>): " in ds.stats()
@@ -584,7 +598,8 @@ def test_worker_that_dies_is_replaced_and_no_row_is_lost(tmp_path):
         (lambda ds: ds.groupby("id").sum("nope"), ValueError, "nope"),
         (lambda ds: ds.filter(), ValueError, "Exactly one"),
         (lambda ds: ds.repartition(), ValueError, "must be set"),
-        (lambda ds: ds.limit(-1), ValueError, "non-negative"),
+        (lambda ds: ds.limit(1.5), ValueError, "integer"),
+        (lambda ds: ds.drop_columns(["nope"]), KeyError, "nope"),
         (lambda ds: ds.random_sample(2), ValueError, "between 0 and 1"),
         (lambda ds: ds.join(ds, "outer", 1), ValueError, "not a valid join type"),
         (lambda ds: ds.split_at_indices([3, 1]), ValueError, "sorted"),

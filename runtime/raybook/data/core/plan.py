@@ -243,16 +243,25 @@ class Write(Node):
         return f"Write{self.label}" if self.label else "Write"
 
 
-def render(node: Node) -> str:
-    """The tree as lines, the last step first, as `explain` prints it."""
+def render(node: Node, with_kinds: bool = False) -> str:
+    """The tree as lines, the last step first; with_kinds: as `explain` prints it, ``Read[ReadRange]``."""
     lines: list[str] = []
 
     def visit(one: Node, prefix: str, lead: str) -> None:
         notes = f" [{', '.join(one.notes)}]" if isinstance(one, Read) and one.notes else ""
-        lines.append(f"{prefix}{lead}{one.name}{notes}")
+        name = f"{_kind_of(one)}[{one.name}]" if with_kinds else one.name
+        lines.append(f"{prefix}{lead}{name}{notes}")
         below = prefix + ("   " if lead else "")
         for child in one.inputs:
             visit(child, below, "+- ")
 
     visit(node, "", "")
     return "\n".join(lines)
+
+
+def _kind_of(node: Node) -> str:
+    """What Ray calls a step of this kind."""
+    if isinstance(node, Map):
+        kind = node.name.partition("(")[0]
+        return "MapRows" if kind == "Map" else kind
+    return type(node).__name__

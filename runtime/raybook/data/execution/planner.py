@@ -29,10 +29,11 @@ ACTOR_OPTIONS = frozenset({"max_restarts", "max_task_retries", "max_concurrency"
 
 
 class Planner:
-    """For one execution. context: the dataset's settings."""
+    """For one execution. context: the dataset's settings. fuses: whether steps are put together, as they are when a plan
+    runs."""
 
-    def __init__(self, context: DataContext) -> None:
-        self.context = context
+    def __init__(self, context: DataContext, fuses: bool = True) -> None:
+        self.context, self._fuses = context, fuses
         self.launcher = Launcher(context)
         self.operators: list[Operator] = []
         self._made: dict[int, Operator] = {}
@@ -145,7 +146,7 @@ class Planner:
             below = first.inputs[0]
             if not isinstance(below, (nodes.Read, nodes.Map)) or self._readers.get(id(below), 0) > 1:
                 return chain
-            if not _can_fuse(below, first):
+            if not (self._fuses and _can_fuse(below, first)):
                 return chain
             if isinstance(below, nodes.Read) and self._is_split(below):
                 return chain
