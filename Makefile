@@ -75,10 +75,11 @@ lab: $(VENV)/.installed
 	  $$([ "$$(id -u)" = 0 ] && echo --allow-root)
 
 test: $(VENV)/.installed-test chromium sshd redis
-	@started=$$SECONDS; since=$$(date +%s); \
-	for step in lint types suites notebooks browser; do \
-	  step_started=$$SECONDS; $(MAKE) $$step; echo "== $$step: $$((SECONDS - step_started)) s"; done; \
-	$(BIN)/python tests/leftovers.py --since $$since; \
+	@started=$$SECONDS; since=$$(date +%s); red=""; \
+	for step in lint types suites browser; do \
+	  step_started=$$SECONDS; $(MAKE) $$step || red="$$red $$step"; echo "== $$step: $$((SECONDS - step_started)) s"; done; \
+	$(BIN)/python tests/leftovers.py --since $$since || red="$$red leftovers"; \
+	[ -z "$$red" ] || { echo "== red:$$red"; exit 1; }; \
 	echo "== all green in $$((SECONDS - started)) s"
 
 lint: $(VENV)/.installed-test
@@ -89,19 +90,20 @@ types: $(VENV)/.installed-test
 	@$(BIN)/mypy --no-error-summary
 	@cd labextension && said=$$(PATH="$(BIN):$$PATH" $(BIN)/jlpm run test 2>&1) || { echo "$$said"; exit 1; }
 
-# tests/libs runs beside the others: both wait more than they compute. What it says comes at the end.
+# The libraries and the notebooks run beside the others: both wait more than they compute. What they say comes at the end.
+# A red suite stops no other: everything that is wrong is said in one run.
 suites: $(VENV)/.installed-test sshd redis
 	@said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
-	$(LISTENING) $(MAKE) libs >"$$said" 2>&1 & beside=$$!; \
+	$(LISTENING) $(MAKE) --keep-going libs notebooks >"$$said" 2>&1 & beside=$$!; \
 	red=0; for suite in $(filter-out libs,$(SUITES)); do echo "== tests/$$suite"; REDIS_SERVER="$(REDIS_SERVER)" $(PYTEST) \
-	  $$(case " $(PURE_SUITES) " in *" $$suite "*) echo "-n 2";; esac) tests/$$suite || { red=1; break; }; done; \
-	wait $$beside || red=1; echo "== tests/libs"; cat "$$said"; exit $$red
+	  $$(case " $(PURE_SUITES) " in *" $$suite "*) echo "-n 2";; esac) tests/$$suite || red=1; done; \
+	wait $$beside || red=1; echo "== tests/libs, notebooks"; cat "$$said"; exit $$red
 
 # One process a library: each has clusters of its own shape.
 libs: $(VENV)/.installed-test
-	@$(PYTEST) tests/libs/test_*.py
-	@for library in $(sort $(patsubst %/,%,$(dir $(wildcard tests/libs/*/test_*.py)))); do \
-	  echo "== $$library"; $(PYTEST) $$library; done
+	@red=0; $(PYTEST) tests/libs/test_*.py || red=1; \
+	for library in $(sort $(patsubst %/,%,$(dir $(wildcard tests/libs/*/test_*.py)))); do \
+	  echo "== $$library"; $(PYTEST) $$library || red=1; done; exit $$red
 
 notebooks: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -q $(NBVAL) notebooks

@@ -92,12 +92,20 @@ _HOMES = {
 """Names that are in none of these places."""
 _ALIASES = {"ObjectID": "ObjectRef"}
 """Older names of Ray's."""
-_CONSTANTS = {"SCRIPT_MODE": 0, "WORKER_MODE": 1, "LOCAL_MODE": 2}
-"""Numbers that code written for Ray compares modes with."""
+_CONSTANTS = {
+    "SCRIPT_MODE": 0,
+    "WORKER_MODE": 1,
+    "LOCAL_MODE": 2,
+    "SPILL_WORKER_MODE": 3,
+    "RESTORE_WORKER_MODE": 4,
+    "__commit__": "",
+}
+"""Numbers that code written for Ray compares modes with, and the commit that nobody knows."""
 _MODULES = frozenset(
     """
-    _private actor api autoscaler cloudpickle dag exceptions experimental job_config job_submission ml observe
-    remote_function runtime_context runtime_env train tune data serve types util
+    _common _private _raylet actor air api autoscaler cloudpickle cluster_utils cross_language dag exceptions
+    experimental job_config job_submission k8s ml observe remote_function runtime_context runtime_env train tune data
+    serve types util
     """.split()
 )
 

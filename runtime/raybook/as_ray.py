@@ -29,7 +29,7 @@ from raybook.base.config import AS_RAY_VARIABLE
 OURS = "raybook"
 THEIRS = "ray"
 
-NOT_RAYS = frozenset({"api", "ml", "observe"})
+NOT_RAYS = frozenset({"api", "k8s", "ml", "observe"})
 """Public rooms of raybook that Ray has no such names for."""
 
 USAGE = "usage: python -m raybook.as_ray script.py [arguments], or python -m raybook.as_ray -m module [arguments]"

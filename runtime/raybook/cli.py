@@ -26,6 +26,7 @@ from raybook.commands.autoscaler_status import scaling_lines
 from raybook.commands.drain import drain_node
 from raybook.commands.hosts import down, up
 from raybook.commands.job import job
+from raybook.commands.k8s import k8s
 from raybook.commands.logs import logs
 from raybook.commands.microbenchmark import microbenchmark
 from raybook.commands.rows import node_rows, used_of_total
@@ -356,6 +357,7 @@ def _status_row(record: ClusterRecord) -> dict[str, object]:
 
 _COMMANDS = (
     list_command, get_command, summary, memory, timeline, logs, job, microbenchmark, tls_group, drain_node, up, down, serve,
+    k8s,
 )  # fmt: skip
 for _command in _COMMANDS:
     main.add_command(_command)

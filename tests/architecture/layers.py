@@ -70,18 +70,19 @@ LAYERS: tuple[Layer, ...] = (
     _row("root", "base api observe exceptions as_ray", "raybook"),
     # Modules that code written for Ray imports by name (`ray.actor`, ...): they only hand on what `api` has.
     _row("ray_names", "api exceptions base", "raybook.actor", "raybook.remote_function", "raybook.runtime_context",
-         "raybook.job_config", "raybook.types", "raybook.client_builder", "raybook.cloudpickle"),
+         "raybook.job_config", "raybook.types", "raybook.client_builder", "raybook.cloudpickle",
+         "raybook.cross_language", "raybook._raylet"),
     # Tools for tests and a few names of Ray's inside that users reach for: above the libraries, like a user's code.
     _row("ray_internals", f"{_PUBLIC} base util", "raybook._private", "raybook._common"),
     _row("as_ray", "root api exceptions base"),
     # Clusters over ssh: above the API like a user's script, and it finds and ends clusters as the CLI does.
     _row("ssh_hosts", f"{_PUBLIC} base protocol messages io runtime_env"),
-    _row("cli", f"{_FOUR} root api observe exceptions gcs raylet head jobs serve ssh_hosts", "raybook.cli",
+    _row("cli", f"{_FOUR} root api observe exceptions gcs raylet head jobs serve ssh_hosts k8s library_core", "raybook.cli",
          "raybook.commands"),
     _row("cluster_utils", f"{_FOUR} root api observe exceptions gcs raylet head engines"),
     # The libraries: the public API, and what stands to their left.
     # Search draws from a seeded generator that it is given, so `random` is theirs; the clock is not.
-    _row("library_core", "base", *(f"raybook.{name}.core" for name in LIBRARIES), forbidden=PURE - {"random"}),
+    _row("library_core", "base", *(f"raybook.{name}.core" for name in (*LIBRARIES, "k8s")), forbidden=PURE - {"random"}),
     _row("util", f"{_PUBLIC} base ml"),
     _row("ml", f"{_PUBLIC} base library_core"),
     _row("data", f"{_PUBLIC} base library_core ml util"),
@@ -89,18 +90,26 @@ LAYERS: tuple[Layer, ...] = (
     _row("tune", f"{_PUBLIC} base library_core ml util data train"),
     _row("serve", f"{_PUBLIC} base library_core ml util data train"),
     _row("rllib", f"{_PUBLIC} base library_core ml util data train tune"),
+    # Ray's older names for what Train and Tune have.
+    _row("air", f"{_PUBLIC} ml train tune"),
     # A job is processes, and its server a daemon: `io` has both, and the registry that clients find clusters by (0025).
-    _row("jobs", f"{_PUBLIC} base observe io", "raybook.jobs", "raybook.job_submission"),
+    # Its pages of Serve are the operator's, who asks for them at the same door (0091).
+    _row("jobs", f"{_PUBLIC} base observe io messages", "raybook.jobs", "raybook.job_submission"),
+    # Manifests and the API server that takes them: it starts clusters elsewhere, and knows nothing of one that runs (0090).
+    _row("k8s", "base library_core", "raybook.k8s"),
     # A compiled graph's processes share memory and write values into it, which is `io` and `protocol`; nobody else's
     # messages go through there, so there is nothing of it below the public API (0025).
     _row("dag", f"{_PUBLIC} base protocol io", "raybook.dag", "raybook.experimental"),
+    # Older or lesser names of Ray's beside the graphs: written above the public API, like `util`.
+    _row("experimental", f"{_PUBLIC} base util", *(f"raybook.experimental.{name}" for name in (
+         "dynamic_resources", "internal_kv", "locations", "multiprocessing", "queue", "state", "tqdm_ray"))),
     # Proving grounds: they may see the runtime, and nothing of the runtime may see them.
     _row("sim", f"{_FOUR} testing"),
     _row("testing", f"{_FOUR} {_PUBLIC} runtime_env gcs raylet worker session head engines observe cluster_utils sim "
          f"library_core {' '.join(LIBRARIES)} util jobs autoscaler"),
     _row("raybook_widgets", f"{_PUBLIC} observe", "raybook_widgets"),
     # Its magic starts nodes on machines that ssh reaches.
-    _row("raybook_kernel", f"{_PUBLIC} observe raybook_widgets ssh_hosts", "raybook_kernel"),
+    _row("raybook_kernel", f"{_PUBLIC} observe raybook_widgets ssh_hosts k8s", "raybook_kernel"),
     # It runs in the Jupyter server's environment, which need not be the kernel's: no runtime, no widgets.
     _row("server_extension", "observe", "raybook_kernel.server",
          third_party=frozenset({"msgspec", "jupyter_server", "jupyter_core", "tornado", "traitlets"})),
@@ -127,10 +136,15 @@ LAZY_EDGES: tuple[tuple[str, str], ...] = (
     ("raybook.api.environment_options", "raybook.api.archives"),
     # grpc costs 100 ms, and only `raybook status` speaks it.
     ("raybook.commands.ask", "raybook.io.rpc"),
+    ("raybook.commands.ray_command", "raybook.io.rpc"),
     # The same of a Jupyter server, which may never look at a cluster.
     ("raybook.observe.remote", "raybook.io.rpc"),
     # cryptography is optional, and only who makes certificates needs it.
     ("raybook.commands.tls", "raybook.io.certificates"),
+    # pydantic and starlette, half a second, in a server that few ask about Serve.
+    ("raybook.jobs.serve_pages", "raybook.serve"),
+    # msgspec's records of manifests are many, and only `raybook k8s` makes them.
+    ("raybook.commands.k8s", "raybook.k8s."),
     # Its rows import numpy, which no other command needs.
     ("raybook.commands.microbenchmark", "raybook.commands.microbench"),
     # The zygote is started before the head's own imports, so that both import at the same time.
@@ -159,7 +173,7 @@ HEAVY_LIBRARIES = frozenset(
     graphviz grpc grpc_tools gymnasium hyperopt ipykernel ipywidgets jax jupyter_server kubernetes lance lightgbm
     lightning matplotlib mlflow numpy optuna pandas polars prometheus_client psutil pyarrow pyiceberg pymongoarrow
     pynvml ray redis rich scipy sklearn soundfile starlette tensorboardX tensorflow torch torchvision tqdm
-    transformers uv uvicorn uvloop wandb xgboost yaml
+    transformers urllib3 uv uvicorn uvloop wandb xgboost yaml
     """.split()
 )
 

@@ -11,6 +11,8 @@ from tests.architecture import rules
 from tests.architecture.import_graph import SourceModule, read_tree
 from tests.architecture.layers import LINES_NOTICED
 
+pytestmark = pytest.mark.timeout(180)  # The whole tree is parsed once, by the first of them.
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROOTS = [REPOSITORY / name for name in ("runtime", "kernel_ext", "widgets")]
 

@@ -6,7 +6,7 @@ import pickle
 import cloudpickle
 import pytest
 
-from raybook.actor import ActorClass, ActorHandle
+from raybook.actor import ActorClass, ActorHandle, ActorProxy
 
 PATIENCE_S = 20
 
@@ -325,3 +325,25 @@ def test_init_may_be_a_coroutine(ray):
             return self.x
 
     assert ray.get(Slowly.remote(3).get.remote(), timeout=PATIENCE_S) == 3
+
+
+def test_calls_and_creations_may_have_their_arguments_in_containers(ray):
+    @ray.remote
+    class Adder:
+        def __init__(self, base, step=1):
+            self.base, self.step = base, step
+
+        def add(self, x=0, y=0):
+            return self.base + self.step + x + y
+
+    adder = Adder._remote(args=[10], kwargs={"step": 5}, num_cpus=0)
+    assert ray.get(adder.add._remote(), timeout=PATIENCE_S) == 15
+    assert ray.get(adder.add._remote([1], {"y": 2}, name="sum"), timeout=PATIENCE_S) == 18
+
+
+def test_annotations_may_name_the_class_of_an_actor(ray):
+    class Plain:
+        pass
+
+    assert ActorHandle[Plain] is ActorHandle and ActorProxy[Plain] is ActorHandle
+    assert ActorClass[Plain] is ActorClass

@@ -354,8 +354,39 @@ def test_a_sync_method_sees_that_it_was_cancelled_and_its_actor_lives_on(ray, ti
         ray.get(queued, timeout=PATIENCE_S)
     ray.wait([running], timeout=0.2)
     ray.cancel(running)
-    assert ray.get(running, timeout=PATIENCE_S) == "saw it"
+    with pytest.raises(TaskCancelledError):
+        ray.get(running, timeout=PATIENCE_S)
     assert ray.get(patient.ok.remote(), timeout=PATIENCE_S) == "ok"
+
+
+@pytest.mark.parametrize("ending", ["returns", "raises"])
+@pytest.mark.parametrize("max_concurrency", [1, 2])
+def test_a_cancelled_call_of_a_sync_actor_is_cancelled_however_its_method_ends(
+    ray, till, tmp_path, ending, max_concurrency
+):
+    begun = tmp_path / "begun"
+
+    @ray.remote(max_concurrency=max_concurrency)
+    class Attentive:
+        def work(self):
+            begun.touch()
+            end = time.monotonic() + PATIENCE_S
+            while not ray.get_runtime_context().is_canceled() and time.monotonic() < end:
+                time.sleep(0.01)
+            if ending == "raises":
+                raise ValueError("not what it ends with")
+            return "nor this"
+
+        def ok(self):
+            return "ok"
+
+    attentive = Attentive.remote()
+    running = attentive.work.remote()
+    till(begun.exists)
+    ray.cancel(running)
+    with pytest.raises(TaskCancelledError):
+        ray.get(running, timeout=PATIENCE_S)
+    assert ray.get(attentive.ok.remote(), timeout=PATIENCE_S) == "ok"
 
 
 def test_is_canceled_is_for_sync_code_in_workers(ray):

@@ -141,9 +141,11 @@ def test_kill_takes_actors_alone(ray, wrong):
 def test_terminate_lets_earlier_calls_finish(ray, till):
     actor = make_mortal(ray).remote()
     first = actor.ok.remote()
-    actor.__ray_terminate__.remote()
+    ended = actor.__ray_terminate__.remote()
     after = actor.ok.remote()
     assert ray.get(first, timeout=PATIENCE_S)
+    with pytest.raises(ActorDiedError, match="__ray_terminate__"):
+        ray.get(ended, timeout=PATIENCE_S)
     with pytest.raises(ActorDiedError):
         ray.get(after, timeout=PATIENCE_S)
 

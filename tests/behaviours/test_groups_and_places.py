@@ -158,8 +158,9 @@ def test_children_follow_into_the_group_only_where_it_captures_them(ray, make_gr
     @ray.remote(num_cpus=1)
     class Parent:
         def children(self):
-            children = [ask, ask.options(placement_group=None), ask.options(scheduling_strategy="DEFAULT")]
-            return ray.get([child.remote() for child in children])
+            outside = PlacementGroupSchedulingStrategy(None)
+            children = [ask, *(ask.options(scheduling_strategy=strategy) for strategy in ("DEFAULT", outside))]
+            return ray.get([child.remote() for child in (*children, ask.options(placement_group=None))])
 
         def captures(self):
             return ray.get_runtime_context().should_capture_child_tasks_in_placement_group
@@ -168,7 +169,7 @@ def test_children_follow_into_the_group_only_where_it_captures_them(ray, make_gr
     for captures, first in ((True, group.id.hex()), (False, None)):
         strategy = PlacementGroupSchedulingStrategy(group, 0, captures)
         parent = Parent.options(scheduling_strategy=strategy).remote()
-        assert ray.get(parent.children.remote(), timeout=PATIENCE_S) == [first, None, None]
+        assert ray.get(parent.children.remote(), timeout=PATIENCE_S) == [first, None, None, None]
         assert ray.get(parent.captures.remote()) == captures
         ray.kill(parent)
 

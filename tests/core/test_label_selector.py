@@ -31,13 +31,19 @@ def test_condition_matches_as_it_reads(condition: str, value: str | None, fits: 
     assert matches({"gpu": condition}, labels) is fits
 
 
+def test_an_empty_condition_asks_for_an_empty_value():
+    check_selector("label_selector", {"gpu": ""})
+    assert matches({"gpu": ""}, {"gpu": ""})
+    assert not matches({"gpu": ""}, {"gpu": "A100"}) and not matches({"gpu": ""}, {})
+
+
 def test_all_keys_must_match():
     assert matches({"zone": "a", "gpu": "!T4"}, {"zone": "a", "gpu": "A100"})
     assert not matches({"zone": "a", "gpu": "!T4"}, {"zone": "b", "gpu": "A100"})
     assert matches({}, {})
 
 
-@pytest.mark.parametrize("condition", ["", "!", "in()", "in(a", "in(a b)", "a,b", "!!a", "in(a,)", "-a", "a" * 64])
+@pytest.mark.parametrize("condition", ["!", "in()", "in(a", "in(a b)", "a,b", "!!a", "in(a,)", "-a", "a" * 64])
 def test_malformed_condition_is_refused_with_the_forms_there_are(condition: str):
     with pytest.raises(ValueError, match=r"!in\(a, b\)"):
         check_selector("label_selector", {"gpu": condition})

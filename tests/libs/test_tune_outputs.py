@@ -65,7 +65,9 @@ def test_a_trials_folder_holds_its_configuration_its_reports_and_its_error(tmp_p
         report(table, "t0", acc, val={"loss": 2})
         folders.on_result(trial, trial.last_result, 1000)
     folders.on_trial_changed(end(table, "t0", "fail", error=ValueError("no")), 2000)
-    assert sorted(os.listdir(trial.folder)) == ["error.txt", "params.json", "progress.csv", "result.json"]
+    assert sorted(os.listdir(trial.folder)) == [
+        "error.pkl", "error.txt", "params.json", "progress.csv", "result.json",
+    ]  # fmt: skip
     with open(f"{trial.folder}/params.json") as file:
         assert json.load(file) == {"lr": 0.1, "net": {"f": "<built-in function len>"}}
     with open(f"{trial.folder}/result.json") as file:
@@ -323,8 +325,10 @@ def test_a_filtered_dataframe_has_each_trials_best_report(tmp_path):
         (lambda: tune.TuneConfig(num_samples=0), ValueError),
         (lambda: tune.TuneConfig(max_concurrent_trials=-1), ValueError),
         (lambda: tune.TuneConfig(time_budget_s=0), ValueError),
-        (lambda: tune.TuneConfig(search_alg="optuna"), TypeError),
-        (lambda: tune.TuneConfig(scheduler="asha"), TypeError),
+        (lambda: tune.TuneConfig(search_alg="oracle"), ValueError),
+        (lambda: tune.TuneConfig(scheduler="best"), ValueError),
+        (lambda: tune.TuneConfig(search_alg=7), TypeError),
+        (lambda: tune.TuneConfig(scheduler=7), TypeError),
         (lambda: tune.Tuner(lambda config: None, param_space=[1]), TypeError),
     ],
 )
@@ -382,6 +386,11 @@ def test_callbacks_hear_a_trials_life_under_rays_names():
     tune.schedulers:MedianStoppingRule tune.schedulers.async_hyperband:ASHAScheduler tune.search:BasicVariantGenerator
     tune.search.optuna:OptunaSearch tune.search:ConcurrencyLimiter tune.search.concurrency_limiter:ConcurrencyLimiter
     tune.search.searcher:Searcher tune.search.sample:Domain tune.stopper:MaximumIterationStopper
+    tune.stopper.stopper:Stopper tune.stopper.trial_plateau:TrialPlateauStopper tune.search.search_algorithm:SearchAlgorithm
+    tune.analysis.experiment_analysis:ExperimentAnalysis tune.experiment.trial:Trial tune.experiment:Experiment
+    tune.syncer:SyncConfig tune.logger.mlflow:MLflowLoggerCallback tune.logger.aim:AimLoggerCallback air:RunConfig
+    air.integrations.mlflow:MLflowLoggerCallback air.integrations.wandb:WandbLoggerCallback air:ScalingConfig
+    air.integrations.comet:CometLoggerCallback air.config:RunConfig air.result:Result
     tune.result_grid:ResultGrid tune.error:TuneError tune:TuneError tune:run train:RunConfig train:Checkpoint
     """.split(),
 )

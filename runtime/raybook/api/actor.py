@@ -105,6 +105,15 @@ class ActorClass:
             watcher.created(blob.key, state.actor_id)
         return ActorHandle(state, engine, self._signatures)
 
+    def _remote(self, args: Any = None, kwargs: Any = None, **options: Any) -> ActorHandle:
+        """The creation with its arguments in containers, and options beside them: how much code written for Ray has
+        it."""
+        return (self.options(**options) if options else self).remote(*(args or ()), **(kwargs or {}))
+
+    def __class_getitem__(cls, item: object) -> type:
+        # ``ActorClass[Counter]`` in annotations.
+        return cls
+
     def options(self, **options: Any) -> ActorClass:
         """The same class with other options: ``Cls.options(name="x").remote()``."""
         check_call_site_options(options, ACTOR_OPTIONS, "actors")
@@ -199,7 +208,7 @@ def exit_actor() -> NoReturn:
             "exit_actor API is called on a non-actor worker: it ends the actor whose method calls it, and no method runs "
             "in this process or thread."
         )
-    raise ActorExit(f"Actor {context.actor.class_name} called exit_actor().")
+    raise ActorExit("exit_actor() was called")
 
 
 def _methods_of(cls: type) -> list[tuple[str, Callable[..., Any], bool]]:

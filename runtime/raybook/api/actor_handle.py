@@ -77,6 +77,10 @@ class ActorHandle:
         defaults = state.method_defaults.get(name)
         return call_options(f"{short(state.class_name)}.{name}", num_returns, defaults, state.max_task_retries)
 
+    def __class_getitem__(cls, item: object) -> type:
+        # ``ActorHandle[Counter]`` in annotations.
+        return cls
+
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._state.methods]
 
@@ -130,6 +134,10 @@ class ActorMethod:
         if num_returns == 1:
             return refs[0]
         return shape_returns(refs, num_returns)
+
+    def _remote(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """The call with its arguments in containers, and options beside them: how much code written for Ray has it."""
+        return (self.options(**options) if options else self).remote(*(args or ()), **(kwargs or {}))
 
     def bind(self, /, *args: Any, **kwargs: Any) -> Any:
         """A node of a graph (``raybook.dag``) that calls this method when the graph runs; a tuple of nodes, one for each

@@ -6,9 +6,10 @@ from raybook.api.context import started_engine
 from raybook.protocol.messages.gcs import KvDelete, KvGet, KvKeys, KvPut
 
 
-def kv_put(namespace: str, key: bytes, value: bytes) -> None:
-    """Set a key. RuntimeError when nothing was started."""
-    started_engine().gcs_call("KvPut", KvPut(namespace, key, value))
+def kv_put(namespace: str, key: bytes, value: bytes, overwrite: bool = True) -> bool:
+    """Set a key, and say whether it is new; one that is there stays as it is without ``overwrite``. RuntimeError when
+    nothing was started."""
+    return started_engine().gcs_call("KvPut", KvPut(namespace, key, value, overwrite)).added
 
 
 def kv_get(namespace: str, key: bytes) -> bytes | None:
@@ -16,9 +17,9 @@ def kv_get(namespace: str, key: bytes) -> bytes | None:
     return started_engine().gcs_call("KvGet", KvGet(namespace, key)).value
 
 
-def kv_delete(namespace: str, key: bytes) -> None:
-    """Forget a key; without effect when there is none."""
-    started_engine().gcs_call("KvDelete", KvDelete(namespace, key))
+def kv_delete(namespace: str, key: bytes) -> bool:
+    """Forget a key, and say whether there was one."""
+    return started_engine().gcs_call("KvDelete", KvDelete(namespace, key)).added
 
 
 def kv_keys(namespace: str, prefix: bytes = b"") -> list[bytes]:

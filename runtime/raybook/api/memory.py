@@ -95,7 +95,7 @@ def memory_summary() -> list[dict[str, Any]]:
     size_bytes: 0 while it is unknown. is_owned: made by this process. references: ObjectRefs here. views: arrays and the
     like that look into it. arguments: unfinished tasks that take it. contained_in: values that hold a reference to it.
     borrowers: ids of other processes that hold it. task: what makes it, while that is known. call_site: the line of code
-    that made it, where that is recorded. path: its file.
+    that made it, where that is recorded. path: its file. node_id: the node it lies on, "" for what lies on none.
 
     Cost: 3 µs an object, while nothing else of raybook in this process moves.
     """

@@ -27,18 +27,19 @@ _NODE_ID = re.compile(r"(?:[0-9a-fA-F]{2})+")
 
 
 class PlacementGroupSchedulingStrategy:
-    """Run in a placement group: in bundle ``placement_group_bundle_index``, or in any of them (-1).
+    """Run in a placement group: in bundle ``placement_group_bundle_index``, or in any of them (-1). None in place of a
+    group: outside of any, also where the parent's group captures its children.
 
     placement_group_capture_child_tasks: whether what is submitted from there runs in the group too; None: as the
     submitter's own group has it."""
 
     def __init__(
         self,
-        placement_group: PlacementGroup,
+        placement_group: PlacementGroup | None,
         placement_group_bundle_index: int = -1,
         placement_group_capture_child_tasks: bool | None = None,
     ) -> None:
-        if not isinstance(placement_group, PlacementGroup):
+        if placement_group not in (None, UNSET_GROUP) and not isinstance(placement_group, PlacementGroup):
             raise ValueError(f"placement_group must be an instance of PlacementGroup, got {placement_group!r}.")
         self.placement_group = placement_group
         self.placement_group_bundle_index = placement_group_bundle_index

@@ -214,11 +214,11 @@ class ObjectRefStreamEndOfStreamError(RayError):
 # --- You asked wrongly. -----------------------------------------------------------------------------------------------
 
 
-class ActorAlreadyExistsError(ValueError, RayError):
+class ActorAlreadyExistsError(ValueError, _WithMessage):
     """The name of a new actor is taken."""
 
 
-class ActorHandleNotFoundError(ValueError, RayError):
+class ActorHandleNotFoundError(ValueError, _WithMessage):
     """No such actor handle in this process."""
 
 
@@ -226,7 +226,7 @@ class StaleReferenceError(RayError, RuntimeError, ValueError):
     """A reference or handle of an earlier session, of another cluster, or of the parent process was used."""
 
 
-class AuthenticationError(RayError):
+class AuthenticationError(_WithMessage):
     """The cluster did not accept the token."""
 
 
@@ -410,8 +410,14 @@ class ActorPlacementGroupRemoved(ActorDiedError):
     default_text = "The placement group corresponding to this Actor has been removed."
 
 
-class RpcError(RayError):
-    """A daemon could not be reached."""
+class RpcError(_WithMessage):
+    """A daemon could not be reached. rpc_code: gRPC's number of the reason, where it is known."""
+
+    rpc_code: int | None = None
+
+    def __init__(self, message: str = "", rpc_code: int | None = None) -> None:
+        super().__init__(message)
+        self.rpc_code = rpc_code
 
 
 # --- Our own mistake, and control flow. -------------------------------------------------------------------------------
@@ -448,7 +454,8 @@ class NotStartedError(RaySystemError, RuntimeError):
 
 
 class ActorExit(BaseException):
-    """``exit_actor()``: unwinds the running method; the worker ends the actor on purpose. Never seen by a caller."""
+    """``exit_actor()``: unwinds the running method; the worker ends the actor on purpose. Never seen by a caller. Made of
+    what happened, for messages: "exit_actor() was called"."""
 
 
 # --- Made anew. ---------------------------------------------------------------------------------------------------------

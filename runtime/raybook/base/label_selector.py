@@ -1,8 +1,8 @@
 """Label selectors: what a task, actor or bundle asks of the labels of its node.
 
 A selector maps label keys to one of four forms: ``"A100"`` (equals), ``"!A100"`` (differs, or is not there),
-``"in(a, b)"`` (one of), ``"!in(a, b)"`` (none of, or is not there). All keys must match. Two more forms come from
-strategies alone: ``"*"`` (is there) and ``"!*"`` (is not). Pure text and look-ups.
+``"in(a, b)"`` (one of), ``"!in(a, b)"`` (none of, or is not there); ``""`` is a value, too. All keys must match. Two more
+forms come from strategies alone: ``"*"`` (is there) and ``"!*"`` (is not). Pure text and look-ups.
 Source of the grammar: Ray's ``label_selector`` (RAY.md behaviour 38).
 """
 
@@ -44,7 +44,7 @@ def check_selector(name: str, value: Any) -> None:
             raise ValueError(
                 f"The keyword '{name}': {key!r} is no label key. A key looks like 'zone' or 'my.org/zone'."
             )
-        if not _CONDITION.fullmatch(condition):
+        if condition and not _CONDITION.fullmatch(condition):
             raise ValueError(f"The keyword '{name}': {key}={condition!r} is no condition. Write {_FORMS}.")
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from raybook.api import ObjectRef, current_runtime, get, get_runtime_context
 from raybook.api.context import started_engine
-from raybook.base.errors import ActorExit, RayError
+from raybook.base.errors import ActorDiedError, ActorExit, RayError
 from raybook.base.names import short
 from raybook.base.task_context import CURRENT_TASK
 from raybook.dag.compile_plan import ActorPlan, Step
@@ -181,6 +181,8 @@ class Participant:
         actor = get_runtime_context().current_actor
         try:
             get(actor.__ray_terminate__.remote(), timeout=LAST_CALL_S)
+        except ActorDiedError:
+            pass  # Its answer.
         except RayError:
             logger.info("%s did not say that it ends; it is ending all the same.", self._plan.class_name)
 

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NoReturn
 
 from raybook.base.errors import ActorExit
 from raybook.base.facts import ACTOR_ALIVE, ACTOR_DEAD, ACTOR_PENDING
@@ -196,7 +196,10 @@ class LocalActor:
             self._end(call, Ended([], self.death))
             return
         call.context = self._context_of(call)
-        self._end(call, self._runner.run(call, lambda: self._method(method)))
+        ended = self._runner.run(call, lambda: self._method(method))
+        if call.is_cancelled and ended.exit is None and call.num_returns >= 0:
+            ended = Ended([], cancelled(call))
+        self._end(call, ended)
 
     def _method(self, name: str) -> Callable[..., Any]:
         if name == "__ray_ready__":
@@ -210,8 +213,8 @@ class LocalActor:
     def _call_function(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return function(self._instance, *args, **kwargs)
 
-    def _terminate(self) -> None:
-        self._die(ErrorValue("ActorDiedError", "The actor is dead because its handle's __ray_terminate__ was called."))
+    def _terminate(self) -> NoReturn:
+        raise ActorExit("its handle's __ray_terminate__ was called")
 
     def _end(self, call: LocalCall, ended: Ended) -> None:
         if isinstance(ended.exit, (ActorExit, SystemExit)) and ended.error is not None:

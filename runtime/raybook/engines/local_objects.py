@@ -134,6 +134,7 @@ class LocalObjects:
                     "task": "",
                     "call_site": "",
                     "path": "",
+                    "node_id": "",
                 }
             )
         report.sort(key=lambda row: (-row["size_bytes"], row["object_id"]))

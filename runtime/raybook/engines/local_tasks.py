@@ -170,7 +170,7 @@ class LocalRunner:
         if isinstance(error, (TaskCancelledError, KeyboardInterrupt)):
             value = self._interrupted(call, error)
         elif isinstance(error, ActorExit):
-            text = f"The actor is dead because it called exit_actor() in `{call.name}`."
+            text = f"The actor is dead because in `{call.name}` {error}."
             value = ErrorValue("ActorDiedError", text)
         elif isinstance(error, SystemExit) and actor is None:
             text = f"Task `{call.name}` called sys.exit({error.code!r}), which ends its worker. Return instead."

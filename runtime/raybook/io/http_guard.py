@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from raybook.protocol.auth import token_of_words
+
 Headers = Mapping[str, str] | Message
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1", "[::1]"})
@@ -91,9 +93,17 @@ def check_visitor(
 
 
 def has_token(headers: Headers, token: str) -> bool:
-    """Whether the request brings the cluster's token."""
-    kind, _, given = headers.get("Authorization", "").partition(" ")
-    return kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
+    """Whether the request brings the cluster's token, in hexadecimal or as the words that it was made of. Ray's own header
+    counts, too: proxies on the way, as Kubernetes' is, keep ``Authorization`` to themselves."""
+    for name in ("Authorization", "X-Ray-Authorization"):
+        kind, _, given = headers.get(name, "").partition(" ")
+        words = given.strip()
+        if kind.lower() == "bearer" and words:
+            if hmac.compare_digest(words.encode(), token.encode()):
+                return True
+            if hmac.compare_digest(token_of_words(words).hex(), token):
+                return True
+    return False
 
 
 def owner_of_connection(peer_port: int, own_port: int, table: str = "/proc/net") -> int | None:

@@ -3,6 +3,8 @@
     GET    /api/version                       POST   /api/jobs/{id}/stop
     GET    /api/jobs/    POST /api/jobs/      GET    /api/jobs/{id}/logs     /api/jobs/{id}/logs/tail
     GET    /api/jobs/{id}  DELETE the same    GET, PUT /api/packages/gcs/{name}     GET /metrics
+    GET, PUT, DELETE /api/serve/applications/ (``serve_pages``)
+    GET    /api/healthz, /api/gcs_healthz, /api/authentication_mode: for everybody, since they tell nothing
 Reads and writes HTTP; what happens is the manager's. Errors are text: 400 for a body that is none, 404 for no such job,
 500 with a traceback for our own.
 """
@@ -24,13 +26,16 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from raybook.api.archives import is_kept, keep
+from raybook.api.context import started_engine
+from raybook.base.errors import RayError
 from raybook.base.version import VERSION
 from raybook.io.archives import ADDRESS_START, ARCHIVE_BYTES_MAX
 from raybook.io.http_guard import check_visitor, visitor_of
-from raybook.jobs import websocket
+from raybook.jobs import serve_pages, websocket
 from raybook.jobs.manager import JobManager, JobNotFound
 from raybook.jobs.records import JobDetails, JobType
 from raybook.jobs.request import parse_request
+from raybook.protocol.messages.gcs import ClusterStatus
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +99,10 @@ class JobsHandler(BaseHTTPRequestHandler):
 
     def _answer(self, verb: str) -> None:
         site = self.site
+        opened = _OPEN.get(self.path.partition("?")[0]) if verb == "GET" else None
+        if opened is not None:
+            opened(self)
+            return
         refusal = check_visitor(
             visitor_of(self.connection, self.client_address),
             self.headers,
@@ -156,6 +165,34 @@ class JobsHandler(BaseHTTPRequestHandler):
         return int(length)
 
     # Actions
+
+    def health(self) -> None:
+        """Whether the GCS answers, for probes."""
+        try:
+            started_engine().gcs_call("ClusterStatus", ClusterStatus())
+        except (RayError, OSError, RuntimeError) as error:
+            self._send(503, f"The GCS does not answer: {error}".encode(), "text/plain; charset=utf-8")
+            return
+        self._send(200, b"success", "text/plain; charset=utf-8")
+
+    def authentication_mode(self) -> None:
+        self._json({"authentication_mode": "token" if self.site.needs_token else "disabled"})
+
+    def serve_applications(self) -> None:
+        self._json(serve_pages.details())
+
+    def serve_deploy(self) -> None:
+        raw = self.rfile.read(self._body(BODY_BYTES_MAX))
+        try:
+            config = json.loads(raw)
+        except ValueError as error:
+            raise ValueError(f"The body is no JSON: {error}") from None
+        serve_pages.deploy(config)
+        self._json({})
+
+    def serve_delete(self) -> None:
+        serve_pages.delete()
+        self._json({})
 
     def version(self) -> None:
         answer = {"version": API_VERSION, "ray_version": RAY_VERSION, "ray_commit": "", "raybook_version": VERSION}
@@ -288,4 +325,12 @@ _ROUTES: list[tuple[str, re.Pattern[str], Callable[..., None]]] = [
     ("PUT", re.compile(_PACKAGE), JobsHandler.put_package),
     ("GET", re.compile(_PACKAGE), JobsHandler.get_package),
     ("GET", re.compile("/metrics"), JobsHandler.metrics),
+    ("GET", re.compile("/api/serve/applications/?"), JobsHandler.serve_applications),
+    ("PUT", re.compile("/api/serve/applications/?"), JobsHandler.serve_deploy),
+    ("DELETE", re.compile("/api/serve/applications/?"), JobsHandler.serve_delete),
 ]
+_OPEN: dict[str, Callable[..., None]] = {
+    "/api/healthz": JobsHandler.health,
+    "/api/gcs_healthz": JobsHandler.health,
+    "/api/authentication_mode": JobsHandler.authentication_mode,
+}

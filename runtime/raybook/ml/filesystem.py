@@ -38,6 +38,15 @@ def resolve(path: str | os.PathLike[str], filesystem: Any | None = None) -> tupl
     return _from_uri(text)
 
 
+def arrow_filesystem(filesystem: FileSystem | None) -> FileSystem:
+    """Return the filesystem as pyarrow has it, also that of this machine. Imports pyarrow."""
+    if filesystem is not None:
+        return filesystem
+    import pyarrow.fs
+
+    return pyarrow.fs.LocalFileSystem()
+
+
 def is_local(filesystem: Any | None) -> bool:
     """Ask whether this is the filesystem of the machine itself. Imports nothing."""
     return filesystem is None or type(filesystem).__name__ == "LocalFileSystem"

@@ -66,9 +66,9 @@ class RunConfig:
     """Name, storage and policies of one run.
 
     name: the folder under storage_path; made from the trainable and the time if None.
-    storage_path: a local or shared folder; `~/raybook_results` if None.
+    storage_path: a local or shared folder, or a URI such as `s3://bucket/runs`; `~/raybook_results` if None.
     stop: {metric: value} that ends a trial once reached, a function (trial_id, result) -> bool, or a Stopper.
-    storage_filesystem: the pyarrow filesystem that storage_path lies on; None to read it from the path.
+    storage_filesystem: the pyarrow or fsspec filesystem that storage_path lies on; None to read it from the path.
     verbose: 0 prints nothing, anything else prints progress where no panel shows it.
     progress_reporter: what prints instead. log_to_file: keep what trials print in files of their folders: True for
     `stdout` and `stderr`, one name for both, or two. sync_config: accepted and without effect; local_dir: refused.

@@ -13,6 +13,7 @@ Two small machines, ``Listening`` and ``Calling``: bytes in, bytes to send out. 
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import secrets
 
@@ -36,6 +37,11 @@ class AuthenticationFailed(ConnectionError):
 def new_token() -> bytes:
     """A fresh cluster token."""
     return secrets.token_bytes(TOKEN_BYTES)
+
+
+def token_of_words(words: str) -> bytes:
+    """The cluster token that a shared secret of any length stands for: what Kubernetes hands to pods is text."""
+    return hashlib.sha256(b"raybook cluster token\0" + words.encode()).digest()
 
 
 def prove(token: bytes, message: bytes) -> bytes:

@@ -202,11 +202,11 @@ def _run(
 
 def deploy_built(built: list[BuiltApplication], wait: bool = True, environment: dict[str, Any] | None = None) -> None:
     """Start Serve with its defaults if need be, and deploy."""
-    controller = client.find_controller(must_exist=False)
+    found = controller = client.find_controller(must_exist=False)
     if controller is None:
         plain, grpc = _plain_http(HTTPOptions()), gRPCOptions().model_dump(mode="json")
-        controller = client.start(plain, grpc, ProxyLocation.EveryNode.value, environment)
-    client.deploy(controller, built, wait)
+        controller = client.create(plain, grpc, ProxyLocation.EveryNode.value, environment)
+    client.deploy(controller, built, wait, is_new=found is None)
 
 
 def _stay(names: list[str]) -> None:

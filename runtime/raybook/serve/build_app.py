@@ -66,6 +66,7 @@ def build_app(
             f"{sorted(building.targets)}."
         )
     ingress = building.names[id(app)]
+    building.targets[ingress].is_routed = route_prefix is not None
     target = ApplicationTarget(name, route_prefix, ingress, building.targets)
     return BuiltApplication(target, building.blobs, handle)
 

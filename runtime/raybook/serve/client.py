@@ -42,37 +42,48 @@ def start(
     when the port is taken."""
     current_engine()
     found = find_controller(must_exist=False)
-    controller = found
-    if controller is None:
-        options = {
-            "name": CONTROLLER_NAME, "namespace": NAMESPACE, "lifetime": "detached", "num_cpus": 0, "max_restarts": -1,
-            "max_task_retries": -1, "max_concurrency": 100_000, "get_if_exists": True,
-        }  # fmt: skip
-        if environment:
-            options["runtime_env"] = environment
-        controller = remote(**options)(ServeController).remote(http, grpc, proxy_location)
-    try:
-        get_value(controller.ready.remote())
-    except RayServeException as error:
-        if found is None:
-            get_value(controller.shutdown.remote())
-            kill(controller)
-        raise RayServeException(_message(error)) from None
+    controller = create(http, grpc, proxy_location, environment) if found is None else found
+    await_ports(controller, is_new=found is None)
     return controller
 
 
-def deploy(controller: Any, applications: list[BuiltApplication], wait: bool = True, replace_all: bool = False) -> None:
-    """Send applications; with ``wait`` until each serves. ValueError for a prefix that is taken; RuntimeError saying why
-    one cannot serve (what served under its name before goes on)."""
+def create(http: dict[str, Any], grpc: dict[str, Any], proxy_location: str, environment: dict[str, Any] | None) -> Any:
+    """A controller that starts, with its proxy."""
+    options = {
+        "name": CONTROLLER_NAME, "namespace": NAMESPACE, "lifetime": "detached", "num_cpus": 0, "max_restarts": -1,
+        "max_task_retries": -1, "max_concurrency": 100_000, "get_if_exists": True,
+    }  # fmt: skip
+    if environment:
+        options["runtime_env"] = environment
+    return remote(**options)(ServeController).remote(http, grpc, proxy_location)
+
+
+def await_ports(controller: Any, is_new: bool) -> None:
+    """Until the first proxy listens. RayServeException when its port is taken, which ends a controller that is new."""
+    try:
+        get_value(controller.ready.remote())
+    except RayServeException as error:
+        if is_new:
+            get_value(controller.shutdown.remote())
+            kill(controller)
+        raise RayServeException(_message(error)) from None
+
+
+def deploy(controller: Any, applications: list[BuiltApplication], wait: bool, is_new: bool) -> None:
+    """Send applications; with ``wait`` until each serves. is_new: the controller starts just now, and replicas beside its
+    proxy. ValueError for a prefix that is taken; RuntimeError saying why one cannot serve (what served under its name
+    before goes on); RayServeException when the port is taken."""
     for built in applications:
         for key, blob in built.blobs.items():
             kv_put(NAMESPACE, key, blob)
     try:
-        get_value(controller.deploy.remote([built.target for built in applications], replace_all))
+        get_value(controller.deploy.remote([built.target for built in applications]))
     except RayTaskError as error:
         if isinstance(error, ValueError):
             raise ValueError(_message(error)) from None
         raise
+    if is_new:
+        await_ports(controller, is_new)
     if wait:
         wait_until_running(controller, [built.target.name for built in applications])
 

@@ -16,6 +16,7 @@ import msgspec
 
 from raybook.api import get_actor, publish_fact
 from raybook.api.kv import kv_delete, kv_get, kv_keys, kv_put
+from raybook.serve.callers import Callers
 from raybook.serve.core.names import NAMESPACE, DeploymentActorID, ReplicaID
 from raybook.serve.core.routes import conflict
 from raybook.serve.core.statuses import DeploymentStatus, status_of_application
@@ -43,6 +44,7 @@ class ServeController:
         self._listeners: dict[Key, list[asyncio.Future[None]]] = {}
         self._app_listeners: list[asyncio.Future[None]] = []
         self._told: dict[Key, Any] = {}
+        self._callers = Callers()
         self._measured_s = 0.0
         self._measuring: asyncio.Task[None] | None = None
         self._figures: dict[str, dict[str, Any]] = {}
@@ -55,7 +57,7 @@ class ServeController:
             self._save()
         else:
             self._state = msgspec.msgpack.decode(kept, type=ServeState)
-        self._proxies = ProxyFleet(self._state.http, self._state.grpc, self._state.proxy_location)
+        self._proxies = ProxyFleet(self._state.http, self._state.grpc, self._state.proxy_location, self._wake.set)
         if kept is not None:
             self._recover()
         self._proxies.start()
@@ -64,7 +66,9 @@ class ServeController:
     def _recover(self) -> None:
         for app in self._state.applications.values():
             for target in app.deployments.values():
-                keeper = self._keepers[app.name, target.name] = DeploymentKeeper(target, self._wake.set)
+                keeper = self._keepers[app.name, target.name] = DeploymentKeeper(
+                    target, self._wake.set, self._callers.know
+                )
                 chosen = self._state.targets.get(f"{app.name}#{target.name}")
                 if keeper.scaler.autoscaler is not None and chosen is not None:
                     keeper.scaler.autoscaler.target = chosen
@@ -122,7 +126,7 @@ class ServeController:
                 if keeper is not None and keeper.target.code_version.partition(".")[0] == target.code_version:
                     target.code_version = keeper.target.code_version
                 if keeper is None:
-                    self._keepers[app.name, target.name] = DeploymentKeeper(target, self._wake.set)
+                    self._keepers[app.name, target.name] = DeploymentKeeper(target, self._wake.set, self._callers.know)
                 else:
                     keeper.deploy(target)
         self._save()
@@ -270,10 +274,11 @@ class ServeController:
 
     # Handles
 
-    async def listen(self, app_name: str, deployment: str, version: Any) -> dict[str, Any] | None:
-        """What a router should know of a deployment, once it is not ``version`` any more; None after a while, to ask
-        again."""
+    async def listen(self, app_name: str, deployment: str, version: Any, caller: str) -> dict[str, Any] | None:
+        """What a caller's router should know of a deployment, once it is not ``version`` any more; None after a while, to
+        ask again."""
         key = (app_name, deployment)
+        self._callers.note(key, caller, version)
         snapshot = self._snapshot(key)
         if snapshot["version"] == version:
             changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -355,6 +360,8 @@ class ServeController:
         counts = {f"{app}#{name}": keeper.count for (app, name), keeper in self._keepers.items()
                   if keeper.scaler.autoscaler is not None}  # fmt: skip
         actors = [full_id for keeper in self._keepers.values() for full_id in keeper.actors.full_ids()]
+        for full_id in self._state.replicas.keys() - records.keys():
+            self._callers.forget(full_id)
         if (records.keys(), counts, actors) != (self._state.replicas.keys(), self._state.targets, self._state.actors):
             self._state.replicas, self._state.targets, self._state.actors = records, counts, actors
             self._save()

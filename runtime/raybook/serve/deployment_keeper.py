@@ -11,7 +11,7 @@ import itertools
 import random
 import string
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from raybook.api import available_resources
@@ -32,9 +32,16 @@ _LIVE = (ReplicaState.STARTING, ReplicaState.RECOVERING, ReplicaState.RUNNING)
 
 
 class DeploymentKeeper:
-    """on_change() is called whenever something happened that `step` should look at."""
+    """on_change() is called whenever something happened that `step` should look at. callers_know(key, version): until every
+    caller has that snapshot or a later one."""
 
-    def __init__(self, target: DeploymentTarget, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        target: DeploymentTarget,
+        on_change: Callable[[], None],
+        callers_know: Callable[[tuple[str, str], Any], Awaitable[None]],
+    ) -> None:
+        self._callers_know = callers_know
         self.target = target
         self.id = DeploymentID(target.name, target.app_name)
         self.replicas: list[ReplicaKeeper] = []
@@ -163,11 +170,19 @@ class DeploymentKeeper:
         rank = next(number for number in itertools.count() if number not in taken)
         unique_id = "".join(self._letters.choices(ID_LETTERS, k=8))
         record = ReplicaRecord(unique_id, target.app_name, target.name, target.code_version, rank, time.time())
-        self.replicas.append(ReplicaKeeper.start(target, record, world_size, node_id, self._replica_changed))
+        self.replicas.append(
+            ReplicaKeeper.start(target, record, world_size, node_id, self._replica_changed, self._until_unknown)
+        )
 
     def adopt(self, record: ReplicaRecord, handle: Any) -> None:
         """A replica that a former controller started."""
-        self.replicas.append(ReplicaKeeper.adopt(self.target, record, handle, self._replica_changed))
+        self.replicas.append(
+            ReplicaKeeper.adopt(self.target, record, handle, self._replica_changed, self._until_unknown)
+        )
+
+    async def _until_unknown(self) -> None:
+        """Until no caller takes a replica that was told to stop just now for a running one."""
+        await self._callers_know((self.id.app_name, self.id.name), self._snapshot["version"])
 
     def _reconfigure(self) -> None:
         settings, count = self.target.settings, self.count

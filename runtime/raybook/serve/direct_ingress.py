@@ -14,10 +14,11 @@ import socket
 import time
 from typing import Any
 
+import raybook.serve.http_replica  # noqa: F401 - the first request needs it; starlette takes its time to import.
 from raybook.serve.context import RequestContext, request_context
 from raybook.serve.exceptions import BackPressureError
 from raybook.serve.handover import BYE, DONE, LEAVING, NOTED, HandoverLink
-from raybook.serve.http_listener import Connections, PatientProtocol
+from raybook.serve.http_listener import Connections, PatientProtocol, config_of
 from raybook.serve.proxy import REQUEST_ID_HEADER, ProxyApp, Receive, Send, reply, reply_error
 
 logger = logging.getLogger("ray.serve")
@@ -95,6 +96,7 @@ class DirectProtocol(PatientProtocol):
     """uvicorn's, for a connection that came by handover and may be given back. Whoever goes cancels his request."""
 
     _task: asyncio.Task[Any] | None = None
+    _leaves_by: HandoverLink | None = None
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         task = self._task = self.loop.create_task(cycle.run_asgi(app))
@@ -105,6 +107,18 @@ class DirectProtocol(PatientProtocol):
         if self.cycle is not None and not self.cycle.response_complete and self._task is not None:
             self._task.cancel()
         super().connection_lost(exc)
+
+    def leave_by(self, link: HandoverLink) -> None:
+        """Give the connection back: now, or else as soon as the running answer is out. A client that asks again at once
+        leaves no other moment for it."""
+        self._leaves_by = link
+        if self.is_idle():
+            self.give_back(link)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._leaves_by is not None and self.is_idle():
+            self.give_back(self._leaves_by)
 
     def is_idle(self) -> bool:
         """Between two requests, or before the first, with nothing read of the next."""
@@ -128,6 +142,11 @@ class DirectProtocol(PatientProtocol):
         # Closes this process's descriptor; the connection lives on in the other's.
         self.transport.abort()
         return True
+
+
+def load_http() -> None:
+    """Import all that the first connection will need."""
+    config_of(DirectApp, {}, DirectProtocol).load()
 
 
 class DirectIngress:
@@ -173,8 +192,8 @@ class DirectIngress:
         while self._connections is not None and time.monotonic() < end_s:
             left = [each for each in self._connections.state.connections if isinstance(each, DirectProtocol)]
             for protocol in left:
-                if self._links and protocol.is_idle():
-                    protocol.give_back(self._links[0])
+                if self._links:
+                    protocol.leave_by(self._links[0])
             # No more come from a proxy that has taken note, and what it gave before has been adopted.
             if not left and self._noted >= len(self._links) and not self._connections.is_adopting:
                 break

@@ -18,7 +18,7 @@ from raybook.api import get as get_value
 from raybook.api.context import current_runtime
 from raybook.api.object_ref import engine_of
 from raybook.serve.assignment import Assignment
-from raybook.serve.context import RequestIds
+from raybook.serve.context import RequestIds, replica_context
 from raybook.serve.core.names import CONTROLLER_NAME, NAMESPACE, DeploymentID
 from raybook.serve.router import Router
 
@@ -33,7 +33,9 @@ class Hub:
 
     def __init__(self) -> None:
         self.new_request_id = RequestIds()
-        self.id = self.new_request_id()
+        context = replica_context()
+        self.id = self.new_request_id() if context is None else context.replica_id.to_full_id_str()
+        """As the controller knows this caller: it need not wait for one whose replica has ended."""
         self._engine = current_runtime.engine
         self._node_id = get_runtime_context().get_node_id()
         self._routers: dict[DeploymentID, Router] = {}
@@ -126,7 +128,7 @@ class Hub:
         deployment = router.deployment
         try:
             controller = self._controller()
-            ref = controller.listen.remote(deployment.app_name, deployment.name, router.version)
+            ref = controller.listen.remote(deployment.app_name, deployment.name, router.version, self.id)
             engine_of(ref).when_ready(ref, lambda: self._events.put(lambda: self._take(router, ref)))
         except Exception as error:  # noqa: BLE001 - no controller now; there may be one soon.
             logger.debug("Serve's hub cannot reach the controller: %r", error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from raybook.api import NodeAffinitySchedulingStrategy, get_runtime_context, kill, nodes, remote
@@ -66,9 +67,12 @@ class ProxyKeeper:
 
 
 class ProxyFleet:
-    """All proxies. location: Disabled, HeadOnly or EveryNode."""
+    """All proxies. location: Disabled, HeadOnly or EveryNode. on_change() is called when one listens, or cannot."""
 
-    def __init__(self, http: dict[str, Any], grpc: dict[str, Any], location: str) -> None:
+    def __init__(
+        self, http: dict[str, Any], grpc: dict[str, Any], location: str, on_change: Callable[[], None]
+    ) -> None:
+        self._on_change = on_change
         self._http = http
         self._grpc = grpc
         self._location = location
@@ -85,7 +89,8 @@ class ProxyFleet:
 
     def _add(self, node_id: str, is_first: bool) -> None:
         proxy = self._proxies[node_id] = ProxyKeeper(node_id, self._http, self._grpc, is_first)
-        self._starting[node_id] = asyncio.get_running_loop().create_task(proxy.start())
+        task = self._starting[node_id] = asyncio.get_running_loop().create_task(proxy.start())
+        task.add_done_callback(lambda _: self._on_change())
 
     async def ready(self) -> None:
         """Until the first listens. RayServeException saying why it cannot."""
@@ -103,7 +108,8 @@ class ProxyFleet:
                 self._add(node_id, is_first=False)
         for proxy in self._proxies.values():
             wanted = proxy.wanted(routes, doors)
-            if proxy.status is not ProxyStatus.UNHEALTHY and proxy.routes_sent != wanted and not proxy.is_sending:
+            # One that starts listens first: whether its port is free, `listen` alone finds out.
+            if proxy.status is ProxyStatus.HEALTHY and proxy.routes_sent != wanted and not proxy.is_sending:
                 task = asyncio.get_running_loop().create_task(proxy.send(wanted))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)

@@ -80,9 +80,10 @@ class Replica:
     # Life
 
     async def initialize(
-        self, blob_key: bytes, settings: Settings, rank: int, world_size: int, is_ingress: bool
+        self, blob_key: bytes, settings: Settings, rank: int, world_size: int, takes_http: bool
     ) -> dict[str, Any]:
-        """Make the user's object and give it its configuration. Raises what its constructor raises."""
+        """Make the user's object and give it its configuration. takes_http: it will be asked over HTTP. Raises what its
+        constructor raises."""
         self._settings, self._limit = settings, settings.max_ongoing_requests
         self.log.configure(settings.logging_config)
         blob = kv_get(NAMESPACE, blob_key)
@@ -102,7 +103,7 @@ class Replica:
         context.servable_object = self._user.instance
         if settings.user_config is not None:
             await self._reconfigure_user(settings.user_config)
-        if is_ingress:
+        if takes_http:
             self._open_door()
         return self._facts()
 
@@ -112,6 +113,12 @@ class Replica:
         if len(path) < UNIX_PATH_MAX:
             self._door_path, self._door = path, handover.listen(path)
             self._loop.add_reader(self._door.fileno(), self._let_in)
+            # Not at the top: uvicorn and starlette take 0.2 s to import. Here, while the proxy imports the same, and not
+            # while the first request waits.
+            from raybook.serve.direct_ingress import DirectIngress, load_http
+
+            load_http()
+            self._direct = DirectIngress(self)
 
     def _let_in(self) -> None:
         assert self._door is not None
@@ -119,11 +126,6 @@ class Replica:
             link, _ = self._door.accept()
         except OSError:
             return
-        if self._direct is None:
-            # Not at the top: uvicorn takes 0.2 s to import, and starting need not wait for it.
-            from raybook.serve.direct_ingress import DirectIngress
-
-            self._direct = DirectIngress(self)
         self._direct.link(link)
 
     async def _close_door(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from raybook.api import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy, kill, remote
@@ -26,11 +26,18 @@ UNHEALTHY_AFTER = 3
 
 
 class ReplicaKeeper:
-    """on_change(keeper) is called on the controller's loop whenever its state or health changes."""
+    """on_change(keeper) is called on the controller's loop whenever its state or health changes. until_unknown(): until no
+    caller counts on it any more."""
 
     def __init__(
-        self, target: DeploymentTarget, record: ReplicaRecord, handle: Any, on_change: Callable[[ReplicaKeeper], None]
+        self,
+        target: DeploymentTarget,
+        record: ReplicaRecord,
+        handle: Any,
+        on_change: Callable[[ReplicaKeeper], None],
+        until_unknown: Callable[[], Awaitable[None]],
     ) -> None:
+        self._until_unknown = until_unknown
         self.record = record
         self.target = target
         self.handle = handle
@@ -73,9 +80,10 @@ class ReplicaKeeper:
         world_size: int,
         node_id: str | None,
         on_change: Callable[[ReplicaKeeper], None],
+        until_unknown: Callable[[], Awaitable[None]],
     ) -> ReplicaKeeper:
         """Create the actor (it is placed when there is room) and call the constructor. node_id: where it must be."""
-        keeper = cls(target, record, None, on_change)
+        keeper = cls(target, record, None, on_change, until_unknown)
         options = {**target.actor_options, **options_of(keeper.id.to_full_id_str(), NAMESPACE)}
         if target.bundles:
             keeper._group = placement_group(
@@ -97,10 +105,15 @@ class ReplicaKeeper:
 
     @classmethod
     def adopt(
-        cls, target: DeploymentTarget, record: ReplicaRecord, handle: Any, on_change: Callable[[ReplicaKeeper], None]
+        cls,
+        target: DeploymentTarget,
+        record: ReplicaRecord,
+        handle: Any,
+        on_change: Callable[[ReplicaKeeper], None],
+        until_unknown: Callable[[], Awaitable[None]],
     ) -> ReplicaKeeper:
         """One that runs since before this controller."""
-        keeper = cls(target, record, handle, on_change)
+        keeper = cls(target, record, handle, on_change, until_unknown)
         keeper.state = ReplicaState.RECOVERING
         keeper._begin(keeper._recover())
         return keeper
@@ -114,7 +127,7 @@ class ReplicaKeeper:
         target = self.target
         try:
             self.facts = await self.handle.initialize.remote(
-                target.blob_key, target.settings, self.record.rank, world_size, target.is_ingress
+                target.blob_key, target.settings, self.record.rank, world_size, target.is_routed
             )
         except asyncio.CancelledError:
             raise
@@ -216,6 +229,8 @@ class ReplicaKeeper:
 
     async def _drain(self, is_deleted: bool) -> None:
         try:
+            if not is_deleted:
+                await self._until_unknown()
             await asyncio.wait_for(
                 _await(self.handle.prepare_for_shutdown.remote(is_deleted)),
                 self.target.graceful_shutdown_timeout_ms / 1000,

@@ -14,6 +14,7 @@ from raybook.ml.checkpoint import Checkpoint
 from raybook.tune.core.stopper import Stopper
 from raybook.tune.core.trial_table import ERROR, PENDING, RUNNING, STOPPED, TERMINATED, Trial, TrialTable
 from raybook.tune.observer import SweepObserver
+from raybook.tune.trial import checkpoint_of
 
 
 class Callback:
@@ -128,7 +129,7 @@ class CallbackObserver(SweepObserver):
         self._tell("on_trial_result", trial, result=dict(result))
 
     def on_checkpoint(self, trial: Trial, name: str, now_ms: int) -> None:
-        self._tell("on_checkpoint", trial, checkpoint=Checkpoint(f"{trial.folder}/{name}"))
+        self._tell("on_checkpoint", trial, checkpoint=checkpoint_of(trial, name))
         self._tell("on_trial_save", trial)
 
     def on_tick(self, table: TrialTable, now_ms: int) -> None:

@@ -5,11 +5,12 @@ They find the current session and hand over; they decide nothing. Source: the su
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from raybook.ml.checkpoint import Checkpoint
-from raybook.ml.session import RunContext, current_session
+from raybook.ml.session import RunContext, Session, current_session
 from raybook.tune.core.resource_request import ResourceRequest
 from raybook.tune.execution.placement_groups import PlacementGroupFactory
 
@@ -44,14 +45,30 @@ def report(metrics: Mapping[str, Any], checkpoint: Checkpoint | None = None) -> 
     """Report metrics, and a checkpoint if given, and wait for what the sweep makes of them.
 
     metrics: names to numbers or short values; nested dicts are read as 'a/b'. checkpoint: its folder is copied before
-    this returns. A trial that is stopped here does not return. Raises TypeError for other types, RuntimeError outside.
+    this returns. A trial that is stopped here does not return. Raises TypeError for other types. Outside of a trial a
+    warning, and nothing else, so that a trainable can be tried as the function that it is.
     """
-    current_session("report").report(metrics, checkpoint)
+    session = _session_or_warning("report")
+    if session is not None:
+        session.report(metrics, checkpoint)
 
 
 def get_checkpoint() -> Checkpoint | None:
-    """Return the checkpoint to go on from, or None at a fresh start. Raises RuntimeError outside of a run."""
-    return current_session("get_checkpoint").get_checkpoint()
+    """Return the checkpoint to go on from, or None at a fresh start; None, with a warning, outside of a trial."""
+    session = _session_or_warning("get_checkpoint")
+    return session.get_checkpoint() if session is not None else None
+
+
+def _session_or_warning(verb: str) -> Session | None:
+    try:
+        return current_session(verb)
+    except RuntimeError:
+        warnings.warn(
+            f"`{verb}` is meant to only be called inside a function that is executed by a Tuner or Trainer. Returning "
+            "`None`.",
+            stacklevel=3,
+        )
+        return None
 
 
 def get_context() -> Any:

@@ -245,6 +245,7 @@ class TuneController:
                 checkpoint_at_end=keep.checkpoint_at_end,
                 log_files=self._settings.log_files,
                 changes_folder=self._settings.changes_folder,
+                storage=getattr(trial, "storage", None),
             )
         )
         self._changed(trial, now)

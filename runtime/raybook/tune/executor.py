@@ -21,7 +21,8 @@ class TrialLaunch(msgspec.Struct, frozen=True):
     """All that one attempt of a trial needs to run.
 
     checkpoint: folder to go on from, None for a fresh start. next_checkpoint: number of the next one to be saved.
-    log_files: names for stdout and stderr. changes_folder: work in the trial's folder.
+    storage: where checkpoints go if not into the folder. log_files: names for stdout and stderr.
+    changes_folder: work in the trial's folder.
     iteration, time_total_s: what that checkpoint had reached; reports count on from there.
     """
 
@@ -42,6 +43,7 @@ class TrialLaunch(msgspec.Struct, frozen=True):
     request: ResourceRequest | None = None
     log_files: tuple[str, str] | None = None
     changes_folder: bool = False
+    storage: Any = None
 
     @property
     def wanted(self) -> ResourceRequest:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from raybook.ml.checkpoint import Checkpoint
 from raybook.ml.core.metrics import SCOPES, WORST, check_mode, flatten, has_metric, is_number, lookup, score
 from raybook.ml.result import Result
-from raybook.ml.storage import resolve_storage_root
 from raybook.tune.core.trial_table import Trial
 from raybook.tune.result_grid import ResultGrid
+from raybook.tune.run_place import RunPlace
 from raybook.tune.saved_sweep import read_sweep
+from raybook.tune.trial import checkpoint_of
 from raybook.tune.trial_runner import with_remote_traceback
 
 if TYPE_CHECKING:
@@ -42,15 +43,18 @@ class ExperimentAnalysis:
     ) -> None:
         if default_mode is not None:
             check_mode(default_mode, "default_mode")
-        folder = resolve_storage_root(experiment_checkpoint_path)
-        self._folder = folder.parent if folder.suffix in (".json", ".pkl") else folder
+        text = os.fspath(experiment_checkpoint_path)
+        place = RunPlace.at(os.path.dirname(text) if text.endswith((".json", ".pkl")) else text, storage_filesystem)
+        self._path, self._filesystem = place.path, place.filesystem
         self.default_metric = "_metric" if default_metric is None and default_mode else default_metric
         self.default_mode = default_mode
         if trials is None:
-            saved = read_sweep(self._folder)
+            place.pull()
+            saved = read_sweep(place.folder, place.storage)
+            place.discard()
             if saved is None:
                 raise ValueError(
-                    f"No experiment snapshot was found at {str(self._folder)!r}. Give the folder of one run, which is the "
+                    f"No experiment snapshot was found at {self._path!r}. Give the folder of one run, which is the "
                     "`storage_path` and the `name` of its RunConfig together."
                 )
             trials = saved.trials
@@ -61,7 +65,7 @@ class ExperimentAnalysis:
     @property
     def experiment_path(self) -> str:
         """The folder of the run."""
-        return str(self._folder)
+        return self._path
 
     # The best one, by the default metric and mode.
 
@@ -194,7 +198,7 @@ class ExperimentAnalysis:
         """Return the same run as Tuner.fit() gives it."""
         results = [self._result_of(trial) for trial in self.trials]
         summaries = [trial.summaries for trial in self.trials]
-        return ResultGrid(results, summaries, self.default_metric, self.default_mode, self.experiment_path)
+        return ResultGrid(results, summaries, self.default_metric, self.default_mode, self._path, self._filesystem)
 
     def _result_of(self, trial: Trial) -> Result:
         kept = [(_checkpoint(trial, entry.name, False), entry.metrics) for entry in trial.checkpoints.entries()]
@@ -202,9 +206,10 @@ class ExperimentAnalysis:
             metrics=dict(trial.last_result),
             checkpoint=kept[-1][0] if kept else None,
             error=with_remote_traceback(trial.error, trial.error_details) if trial.error is not None else None,
-            path=trial.folder,
+            path=trial.folder if self._filesystem is None else f"{self._path}/{Path(trial.folder).name}",
             config=trial.config,
             best_checkpoints=kept,
+            _storage_filesystem=self._filesystem,
         )
 
     def _need_metric(self, metric: str | None) -> str:
@@ -229,5 +234,5 @@ class ExperimentAnalysis:
 
 
 def _checkpoint(trial: Trial, name: str, as_path: bool) -> Any:
-    path = str(Path(trial.folder) / name)
-    return path if as_path else Checkpoint(path)
+    checkpoint = checkpoint_of(trial, name)
+    return checkpoint.path if as_path else checkpoint

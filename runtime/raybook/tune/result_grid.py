@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from raybook.ml.core.metrics import SCOPES, WORST, MetricSummary, check_mode, flatten, is_number, score
+from raybook.ml.filesystem import arrow_filesystem
 from raybook.ml.result import Result
 from raybook.tune.core.automatic_metrics import AUTOMATIC_KEYS, user_metrics
 from raybook.tune.progress import format_table
@@ -31,12 +32,14 @@ class ResultGrid:
         metric: str | None = None,
         mode: str | None = None,
         experiment_path: str = "",
+        storage_filesystem: Any | None = None,
     ) -> None:
         self._results = list(results)
         self._summaries = list(summaries)
         self._metric = metric
         self._mode = mode
         self.experiment_path = experiment_path
+        self._filesystem = storage_filesystem
 
     def __len__(self) -> int:
         return len(self._results)
@@ -54,9 +57,7 @@ class ResultGrid:
     @property
     def filesystem(self) -> Any:
         """The pyarrow filesystem that the run lies on. Imports pyarrow."""
-        import pyarrow.fs
-
-        return pyarrow.fs.LocalFileSystem()
+        return arrow_filesystem(self._filesystem)
 
     @property
     def errors(self) -> list[BaseException]:

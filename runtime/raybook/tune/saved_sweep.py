@@ -21,6 +21,8 @@ from raybook.tune.core import trial_table as states
 from raybook.tune.core.trial_table import Trial
 from raybook.tune.error import TuneError
 from raybook.tune.experiment_state import STATE_FILE, STATE_VERSION, TUNER_FILE
+from raybook.tune.run_place import RunPlace
+from raybook.tune.trial import has_checkpoint
 
 RESUME = "resume"
 RESTART = "restart"
@@ -38,23 +40,19 @@ class SavedSweep:
     machines: dict[str, Any]
 
 
-def has_saved_tuner(folder: Path) -> bool:
-    """Ask whether a Tuner can be restored from this folder."""
-    return (folder / TUNER_FILE).is_file()
-
-
-def read_tuner(folder: Path) -> dict[str, Any]:
+def read_tuner(place: RunPlace) -> dict[str, Any]:
     """Return what the Tuner of a run was made of. Raises RuntimeError if the folder is none of a run."""
-    if not has_saved_tuner(folder):
+    file = place.folder / TUNER_FILE
+    if not file.is_file():
         raise RuntimeError(
-            f"Could not find Tuner state in {str(folder)!r}: there is no file {TUNER_FILE!r}. Give the folder of one run, "
+            f"Could not find Tuner state in {place.path!r}: there is no file {TUNER_FILE!r}. Give the folder of one run, "
             "which is RunConfig's storage_path and name; Tuner.can_restore() asks without raising."
         )
-    return cloudpickle.loads((folder / TUNER_FILE).read_bytes())
+    return cloudpickle.loads(file.read_bytes())
 
 
-def read_sweep(folder: Path) -> SavedSweep | None:
-    """Return the saved sweep, None if the run was ended before it had saved anything."""
+def read_sweep(folder: Path, storage: Any = None) -> SavedSweep | None:
+    """Return the saved sweep, None if the run was ended before it had saved anything. storage: where checkpoints lie."""
     file = folder / STATE_FILE
     if not file.is_file():
         return None
@@ -65,6 +63,8 @@ def read_sweep(folder: Path) -> SavedSweep | None:
     for trial in trials:
         # The whole run may have been moved.
         trial.folder = str(folder / Path(trial.folder).name)
+        if storage is not None:
+            trial.storage = storage
     machines = {name: cloudpickle.loads(data) if data else None for name, data in state["machines"].items()}
     return SavedSweep(folder, state, state["elapsed_ms"], trials, machines)
 
@@ -102,7 +102,7 @@ def catch_up(trial: Trial) -> None:
         # Numbers are not used twice, though the driver may have deleted this one as one too many.
         trial.next_checkpoint = max(trial.next_checkpoint, int(name.rpartition("_")[2]) + 1)
         known = {entry.name for entry in trial.checkpoints.entries()}
-        if name not in known and (Path(trial.folder) / name).is_dir():
+        if name not in known and has_checkpoint(trial, name):
             trial.checkpoints.register(name, result)
 
 

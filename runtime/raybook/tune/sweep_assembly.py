@@ -9,11 +9,9 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from raybook import api
-from raybook.ml.filesystem import is_local
 from raybook.ml.run_config import RunConfig
 from raybook.tune.callback import CallbackObserver
 from raybook.tune.core.concurrency_limiter import ConcurrencyLimiter
@@ -26,6 +24,7 @@ from raybook.tune.experiment_state import ExperimentStateFile
 from raybook.tune.facts import FactPublisher
 from raybook.tune.observer import SweepObserver
 from raybook.tune.progress import ProgressReporter, has_panels, is_noninteractive, terminal_writer
+from raybook.tune.run_place import PlaceKeeper, RunPlace
 from raybook.tune.schedulers import ResourceChangingScheduler
 from raybook.tune.search.basic_variant import BasicVariantGenerator
 from raybook.tune.sweep_settings import SweepSettings
@@ -103,15 +102,6 @@ def prepare_search(config: TuneConfig, space: Mapping[str, Any]) -> SearchPlan:
     return SearchPlan(searcher, None if config.num_samples < 0 else config.num_samples, constants)
 
 
-def check_storage(run_config: RunConfig) -> None:
-    """Raise ValueError for a filesystem that sweeps cannot write; a path's own scheme is checked where it is resolved."""
-    if not is_local(run_config.storage_filesystem):
-        raise ValueError(
-            f"RunConfig(storage_filesystem={run_config.storage_filesystem!r}): a sweep's folder must be on this machine's "
-            "files, or on a folder that all nodes share. Nothing was started."
-        )
-
-
 def check_checkpoints(spec: TrainableSpec, run_config: RunConfig) -> None:
     """Raise ValueError for checkpoint options that a function trainable cannot follow."""
     keep = run_config.checkpoint_config
@@ -164,7 +154,7 @@ def make_settings(
 def make_observers(
     settings: SweepSettings,
     run_config: RunConfig,
-    folder: Path,
+    place: RunPlace,
     run_id: str,
     total: int | None,
     stopper: Stopper,
@@ -184,7 +174,9 @@ def make_observers(
         is_watched = has_panels() and not is_noninteractive()
         show_lines = not has_panels() and not is_noninteractive()
         observers.append(ProgressReporter(name, metric, mode, total, show_lines, not is_watched, terminal_writer()))
-    callbacks = CallbackObserver(run_config.callbacks, stopper, total, folder)
+    callbacks = CallbackObserver(run_config.callbacks, stopper, total, place.folder)
     observers.append(callbacks)
-    state = ExperimentStateFile(folder, run_id, header, lambda: {**machines(), "callbacks": callbacks.get_state()})
-    return [*observers, state]
+    state = ExperimentStateFile(
+        place.folder, run_id, header, lambda: {**machines(), "callbacks": callbacks.get_state()}
+    )
+    return [*observers, state, *([PlaceKeeper(place)] if place.storage is not None else [])]

@@ -6,6 +6,7 @@ Adds what needs more than the record: its checkpoint, and resources in any of th
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from raybook.ml.checkpoint import Checkpoint
@@ -14,14 +15,38 @@ from raybook.tune.core.trial_table import RUNNING
 from raybook.tune.core.trial_table import Trial as TrialRecord
 
 
+def checkpoint_of(trial: TrialRecord, name: str) -> Checkpoint:
+    """Return the checkpoint of a trial that has this name."""
+    storage = getattr(trial, "storage", None)
+    return storage.checkpoint(stored_name(trial.folder, name)) if storage else Checkpoint(f"{trial.folder}/{name}")
+
+
+def has_checkpoint(trial: TrialRecord, name: str) -> bool:
+    """Ask whether the trial's folder has a checkpoint of this name."""
+    storage = getattr(trial, "storage", None)
+    return storage.has_checkpoint(stored_name(trial.folder, name)) if storage else Path(trial.folder, name).is_dir()
+
+
+def stored_name(folder: str, name: str) -> str:
+    """Return what a checkpoint of the trial with this folder is called on the run's storage."""
+    return f"{Path(folder).name}/{name}"
+
+
 class Trial(TrialRecord):
     """One trial of a sweep."""
+
+    # Where its checkpoints lie if not in its folder: Train's StorageContext. Not kept with the trial's state, since it may
+    # hold the keys of the storage.
+    storage: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "storage"}
 
     @property
     def checkpoint(self) -> Checkpoint | None:
         """The latest checkpoint, None if there is none."""
         latest = self.checkpoints.latest()
-        return Checkpoint(f"{self.folder}/{latest.name}") if latest is not None else None
+        return checkpoint_of(self, latest.name) if latest is not None else None
 
     def has_checkpoint(self) -> bool:
         """Ask whether there is a checkpoint to go on from."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import inspect
+import os
 import pickle
 import queue
 import tempfile
@@ -93,6 +94,8 @@ class TrialRunner:
         enter_session(self._session)
         closing: TrialEvent
         try:
+            if self._launch.storage is not None:  # The folder is a place to work in, which this node may not have.
+                os.makedirs(self._launch.folder, exist_ok=True)
             with in_folder(self._launch.folder if self._launch.changes_folder else None):
                 with output_to_files(self._launch.folder, self._launch.log_files):
                     if self._spec.is_class:

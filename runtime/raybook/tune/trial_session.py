@@ -52,7 +52,7 @@ class TrialSession:
         self.events: queue.SimpleQueue[TrialEvent] = queue.SimpleQueue()
         self.verdicts: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._launch = launch
-        self._checkpoint = Checkpoint(launch.checkpoint) if launch.checkpoint else None
+        self._checkpoint = self._checkpoint_at(Path(launch.checkpoint).name) if launch.checkpoint else None
         self._next_checkpoint = launch.next_checkpoint
         self._reports = 0
         self._started_s = self._reported_s = time.monotonic()
@@ -103,12 +103,22 @@ class TrialSession:
     def persist(self, checkpoint: Checkpoint) -> str:
         """Copy a checkpoint into the trial's folder, whole or not at all; return its name there."""
         name = f"checkpoint_{self._next_checkpoint:06d}"
-        with checkpoint.as_directory() as source:
-            target = Path(self._launch.folder) / name
-            persist_folder(source, target)
+        storage = self._launch.storage
+        if storage is not None:
+            storage.persist_current_checkpoint(checkpoint, self._stored_name(name))
+        else:
+            with checkpoint.as_directory() as source:
+                persist_folder(source, Path(self._launch.folder) / name)
         self._next_checkpoint += 1
-        self._checkpoint = Checkpoint(target)
+        self._checkpoint = self._checkpoint_at(name)
         return name
+
+    def _checkpoint_at(self, name: str) -> Checkpoint:
+        storage = self._launch.storage
+        return storage.checkpoint(self._stored_name(name)) if storage else Checkpoint(Path(self._launch.folder) / name)
+
+    def _stored_name(self, name: str) -> str:
+        return f"{Path(self._launch.folder).name}/{name}"
 
     def _with_automatic(self, metrics: dict[str, Any], checkpoint: str | None) -> dict[str, Any]:
         now_s = time.monotonic()

@@ -12,12 +12,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from raybook.ml.run_config import CheckpointConfig, FailureConfig, RunConfig
-from raybook.ml.storage import resolve_storage_root
 from raybook.tune.core.scheduler import TrialScheduler
 from raybook.tune.core.searcher import Searcher
 from raybook.tune.error import TuneError
 from raybook.tune.experiment_analysis import ExperimentAnalysis
 from raybook.tune.registry import resolve_trainable
+from raybook.tune.run_place import RunPlace
 from raybook.tune.schedulers import create_scheduler
 from raybook.tune.search import create_searcher
 from raybook.tune.trainable_spec import with_resources
@@ -118,7 +118,7 @@ def run(
         checkpoint_frequency=checkpoint_freq,
         checkpoint_at_end=checkpoint_at_end,
     )
-    tuner = _resumed(trainable, name, storage_path, resume, resume_config) or Tuner(
+    tuner = _resumed(trainable, name, storage_path, storage_filesystem, resume, resume_config) or Tuner(
         trainable,
         param_space=config,
         tune_config=TuneConfig(
@@ -181,17 +181,23 @@ def run_experiments(
 
 
 def _resumed(
-    trainable: Any, name: str | None, storage_path: str | None, resume: bool | str | None, config: ResumeConfig | None
+    trainable: Any,
+    name: str | None,
+    storage_path: str | None,
+    filesystem: Any,
+    resume: bool | str | None,
+    config: ResumeConfig | None,
 ) -> Tuner | None:
     if not resume and config is None:
         return None
     if name is None:
         raise ValueError("tune.run(resume=...) needs the name of the run to go on with.")
-    path = resolve_storage_root(storage_path) / name
-    if not Tuner.can_restore(path):
+    place = RunPlace.of(storage_path, name, filesystem)
+    path, filesystem = place.path, place.filesystem
+    if not Tuner.can_restore(path, filesystem):
         if str(resume).startswith("AUTO"):
             return None
-        raise ValueError(f"There is no run at {str(path)!r} to resume. resume='AUTO' begins a new one then.")
+        raise ValueError(f"There is no run at {path!r} to resume. resume='AUTO' begins a new one then.")
     words = str(resume).upper()
     return Tuner.restore(
         path,
@@ -199,5 +205,6 @@ def _resumed(
         resume_unfinished="ERRORED_ONLY" not in words,
         resume_errored="ERRORED" in words and "RESTART" not in words,
         restart_errored="RESTART_ERRORED" in words,
+        storage_filesystem=filesystem,
         _resume_config=config,
     )

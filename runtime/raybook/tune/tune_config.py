@@ -15,6 +15,8 @@ from typing import Any
 from raybook.ml.core.metrics import check_mode
 from raybook.tune.core.scheduler import TrialScheduler
 from raybook.tune.core.searcher import Searcher
+from raybook.tune.schedulers import create_scheduler
+from raybook.tune.search import create_searcher
 
 
 @dataclass
@@ -23,6 +25,7 @@ class TuneConfig:
 
     num_samples: trials, or repeats of the grid; -1 goes on until something else ends the sweep.
     max_concurrent_trials: None for as many as the cluster holds. time_budget_s: seconds, or a timedelta.
+    search_alg, scheduler: objects, or names of create_searcher and create_scheduler.
     reuse_actors: let a process run one trial after another, which saves start-up and imports.
     """
 
@@ -50,6 +53,11 @@ class TuneConfig:
         # 0 means no limit too, as in Ray.
         if self.max_concurrent_trials is not None and self.max_concurrent_trials < 0:
             raise ValueError(f"max_concurrent_trials must be 1 or more, not {self.max_concurrent_trials!r}.")
+        named: Any = (self.search_alg, self.scheduler)
+        if isinstance(named[0], str):
+            self.search_alg = create_searcher(named[0])
+        if isinstance(named[1], str):
+            self.scheduler = create_scheduler(named[1])
         if self.search_alg is not None and not isinstance(self.search_alg, Searcher):
             raise TypeError(f"search_alg must be a tune.search.Searcher, not {self.search_alg!r}.")
         if self.scheduler is not None and not isinstance(self.scheduler, TrialScheduler):

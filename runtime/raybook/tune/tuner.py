@@ -11,6 +11,7 @@ import secrets
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ import cloudpickle
 
 from raybook.ml.core.metrics import flatten
 from raybook.ml.run_config import RunConfig
-from raybook.ml.storage import prepare_run_folder, resolve_storage_root, write_bytes_atomically
+from raybook.ml.storage import write_bytes_atomically
 from raybook.tune.actor_executor import ActorTrialExecutor
 from raybook.tune.callback import CallbackObserver
 from raybook.tune.controller import TuneController
 from raybook.tune.core.space import is_grid
 from raybook.tune.core.stopper import make_stopper
+from raybook.tune.core.trial_table import Trial
 from raybook.tune.core.variants import leaves
 from raybook.tune.executor import TrialExecutor
 from raybook.tune.experiment_analysis import ExperimentAnalysis
@@ -32,13 +34,13 @@ from raybook.tune.experiment_state import TUNER_FILE
 from raybook.tune.interrupt import graceful_interrupt
 from raybook.tune.registry import resolve_trainable
 from raybook.tune.result_grid import ResultGrid
+from raybook.tune.run_place import RunPlace
 from raybook.tune.saved_sweep import (
     RESTART,
     RESUME,
     SKIP,
     SavedSweep,
     check_same_space,
-    has_saved_tuner,
     prepare_trial,
     read_sweep,
     read_tuner,
@@ -46,7 +48,6 @@ from raybook.tune.saved_sweep import (
 from raybook.tune.steered_runs import steered
 from raybook.tune.sweep_assembly import (
     check_checkpoints,
-    check_storage,
     make_observers,
     make_settings,
     prepare_scheduler,
@@ -80,6 +81,7 @@ class Tuner:
         self._tune_config = tune_config or TuneConfig()
         self._run_config = run_config or RunConfig()
         self._saved: SavedSweep | None = None
+        self._place: RunPlace | None = None
         self._analysis: ExperimentAnalysis | None = None
 
     @classmethod
@@ -101,34 +103,36 @@ class Tuner:
         or anew. param_space: again, if it holds things that could not be stored; it must have the same parameters.
         Raises RuntimeError if there is no run at path, ValueError for another trainable or search space.
         """
-        folder = resolve_storage_root(path)
-        stored = read_tuner(folder)
+        place = RunPlace.at(path, storage_filesystem)
+        place.pull()
+        stored = read_tuner(place)
         spec = resolve_trainable(trainable)
         if spec.name != stored["trainable"]:
             raise ValueError(
-                f"Invalid trainable in Tuner.restore(): the run at {str(folder)!r} was made with "
+                f"Invalid trainable in Tuner.restore(): the run at {place.path!r} was made with "
                 f"{stored['trainable']!r}, and {spec.name!r} was given. Give the same one."
             )
         if param_space is not None:
             check_same_space(stored["param_space"], param_space, _flat_names)
         run_config: RunConfig = stored["run_config"]
-        run_config.name, run_config.storage_path = folder.name, str(folder.parent)
+        run_config.name, run_config.storage_path = place.folder.name, place.root
+        run_config.storage_filesystem = place.filesystem
         tuner = cls(
             spec,
             param_space=param_space if param_space is not None else stored["param_space"],
             tune_config=stored["tune_config"],
             run_config=run_config,
         )
-        tuner._saved = read_sweep(folder)
+        tuner._place = place
+        tuner._saved = read_sweep(place.folder, place.storage)
         if tuner._saved is not None:
             chosen = _resume_config or ResumeConfig(
                 unfinished=RESUME if resume_unfinished else SKIP,
                 errored=RESUME if resume_errored else RESTART if restart_errored else SKIP,
             )
             # What get_results() shows before fit(): the trials as they are on disk.
-            tuner._analysis = ExperimentAnalysis(
-                str(folder), default_metric=tuner._tune_config.metric, default_mode=tuner._tune_config.mode
-            )
+            as_they_were = read_sweep(place.folder, place.storage)
+            tuner._analysis = tuner._analysis_of(as_they_were.trials if as_they_were else [], place)
             choices = (chosen.unfinished, chosen.errored, chosen.finished)
             words = [str(getattr(choice, "value", choice)) for choice in choices]
             for trial in tuner._saved.trials:
@@ -138,7 +142,7 @@ class Tuner:
     @classmethod
     def can_restore(cls, path: str | os.PathLike[str], storage_filesystem: Any | None = None) -> bool:
         """Ask whether a run lies at path that restore() could go on with."""
-        return has_saved_tuner(resolve_storage_root(path))
+        return RunPlace.at(path, storage_filesystem).has(TUNER_FILE)
 
     def fit(self) -> ResultGrid:
         """Run the sweep and return its results; trials that failed are among them.
@@ -150,30 +154,30 @@ class Tuner:
 
     def run(self) -> ExperimentAnalysis:
         """Like fit(), with the results as `tune.run` returns them."""
-        check_storage(self._run_config)
         check_checkpoints(self._spec, self._run_config)
         config, run_config, saved = self._tune_config, self._run_config, self._saved
         machines: dict[str, Any] = saved.machines if saved is not None else {}
         stopper = machines.get("stopper") or make_stopper(run_config.stop)
         scheduler = machines.get("scheduler") or prepare_scheduler(config)
         plan = prepare_search(config, self._param_space) if machines.get("searcher") is None else machines["searcher"]
-        root = resolve_storage_root(run_config.storage_path)
         name = run_config.name or f"{self._spec.name}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
-        folder = prepare_run_folder(root, name)
+        place = self._place or RunPlace.of(run_config.storage_path, name, run_config.storage_filesystem)
+        self._place = None
+        place.prepare()
         prefix = saved.header["id_prefix"] if saved is not None else secrets.token_hex(3)
         settings = make_settings(
-            self._spec, self._param_space, plan.constants, config, run_config, name, str(root), prefix
+            self._spec, self._param_space, plan.constants, config, run_config, name, place.root, prefix
         )
         if saved is None:
-            self._store(folder)
+            self._store(place.folder)
         started_s = time.monotonic() - (saved.elapsed_ms / 1000 if saved is not None else 0.0)
-        folders = TrialFolders(folder, config.trial_dirname_creator)
+        folders = TrialFolders(place, config.trial_dirname_creator)
 
         def kept() -> dict[str, Any]:
             return {"stopper": stopper, "scheduler": scheduler, "searcher": plan, "source": controller.source_state()}
 
         run_id = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(3)}"
-        observers = make_observers(settings, run_config, folder, run_id, plan.total, stopper, kept)
+        observers = make_observers(settings, run_config, place, run_id, plan.total, stopper, kept)
         controller = TuneController(
             settings,
             plan.searcher,
@@ -200,11 +204,10 @@ class Tuner:
                 controller.run()
         finally:
             # Finished trials stay at hand (`get_results`) also when the sweep ended in an error.
-            self._analysis = ExperimentAnalysis(
-                str(folder), trials=list(controller.table), default_metric=config.metric, default_mode=config.mode
-            )
+            self._analysis = self._analysis_of(list(controller.table), place)
+            place.discard()
         if controller.halt_reason is not None and (run_config.verbose is None or run_config.verbose):
-            print(f"[{name}] ended early: {controller.halt_reason}. Results so far are in {folder}.")
+            print(f"[{name}] ended early: {controller.halt_reason}. Results so far are in {place.path}.")
         return self._analysis
 
     def get_results(self) -> ResultGrid:
@@ -212,6 +215,12 @@ class Tuner:
         if self._analysis is None:
             raise RuntimeError("This Tuner has no results yet: call fit() first.")
         return self._analysis.grid()
+
+    def _analysis_of(self, trials: list[Trial], place: RunPlace) -> ExperimentAnalysis:
+        metric, mode = self._tune_config.metric, self._tune_config.mode
+        return ExperimentAnalysis(
+            place.path, storage_filesystem=place.filesystem, trials=trials, default_metric=metric, default_mode=mode
+        )
 
     def _make_executor(self) -> TrialExecutor:
         return ActorTrialExecutor(self._spec, self._tune_config.reuse_actors)
@@ -222,7 +231,8 @@ class Tuner:
             "trainable": self._spec.name,
             "param_space": self._param_space,
             "tune_config": self._tune_config,
-            "run_config": self._run_config,
+            # A filesystem may hold the keys of the storage; restore() is told it anew.
+            "run_config": replace(self._run_config, storage_filesystem=None),
         }
         try:
             data = cloudpickle.dumps(stored)

@@ -20,10 +20,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from types import CoroutineType, GeneratorType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
+from raybook.base.errors import ActorExit
 from raybook.base.names import short
 from raybook.base.task_context import CURRENT_TASK, ActorContext, TaskContext
 from raybook.core.worker.recent_results import has_refs
@@ -144,7 +145,7 @@ class ActorExecutor:
 
     def cancel(self, task_id: bytes) -> bool:
         """I/O thread: a running call was cancelled. True when it runs here; a coroutine is cancelled, other code can
-        ask ``get_runtime_context().is_canceled()``."""
+        ask ``get_runtime_context().is_canceled()``. Whatever they make of it, they end as cancelled."""
         lane = self._coroutines.get(task_id)
         if lane is not None:
             lane.cancel(task_id)
@@ -170,8 +171,8 @@ class ActorExecutor:
         name = spec.method
         return self._own_methods.get(name) or getattr(self._instance, name)
 
-    def _terminate(self) -> None:
-        self._executor.retire("its handle's __ray_terminate__ was called")
+    def _terminate(self) -> NoReturn:
+        raise ActorExit("its handle's __ray_terminate__ was called")
 
     def _call_function(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return function(self._instance, *args, **kwargs)

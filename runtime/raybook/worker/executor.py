@@ -323,10 +323,16 @@ class WorkerExecutor(Executor):
         except BaseException as error:  # noqa: BLE001 - everything user code raises has a meaning here.
             interruption.is_open = False
             run_us = (_now_ns() - start_ns) // 1000 if start_ns else 0
-            reply = self.error_reply(spec, error, run_us)
+            if _ends_as_cancelled(spec, context) and isinstance(error, Exception):
+                reply = self.outcome.cancelled(spec)
+            else:
+                reply = self.error_reply(spec, error, run_us)
         else:
             run_us = (_now_ns() - start_ns) // 1000
-            reply = self.outcome.of_result(spec, result, run_us)
+            if _ends_as_cancelled(spec, context):
+                reply = self.outcome.cancelled(spec)
+            else:
+                reply = self.outcome.of_result(spec, result, run_us)
         args = kwargs = None  # type: ignore[assignment]
         if not has_refs(reply):
             result = None
@@ -352,7 +358,7 @@ class WorkerExecutor(Executor):
     def error_reply(self, spec: TaskSpec, error: BaseException, run_us: int) -> TaskReply:
         """What to say of a task whose code raised. Ends the process where that is what the error asks for."""
         if isinstance(error, ActorExit):
-            self.retire("exit_actor() was called")
+            self.retire(str(error))
         elif isinstance(error, SystemExit) and (self.actor is None or error.code not in (None, 0)):
             # A task's process, or an actor that says it failed: a crash, with what retries and restarts make of it.
             self.replies.flush()
@@ -419,3 +425,8 @@ class WorkerExecutor(Executor):
 
 def _now_ms() -> int:
     return int(time.monotonic() * 1000)
+
+
+def _ends_as_cancelled(spec: TaskSpec, context: TaskContext) -> bool:
+    """Whether a call of a sync actor ends as cancelled, whatever its method made of it. A stream says so in its items."""
+    return context.is_cancelled and spec.stream is None

@@ -118,7 +118,7 @@ class Outcome:
             value.code, value.is_of_task = "TaskCancelledError", True
             return value
         if isinstance(error, ActorExit):
-            text = f"{ACTOR_DIED}\nThe actor is dead because it called exit_actor() in `{spec.name}`."
+            text = f"{ACTOR_DIED}\nThe actor is dead because in `{spec.name}` {error}."
             return ErrorValue("ActorDiedError", text, actor_id=self.actor_id)
         if isinstance(error, SystemExit) and self.actor_id:
             text = f"{ACTOR_DIED}\nThe actor is dead because its code called sys.exit({error.code!r}) in `{spec.name}`."
@@ -138,7 +138,7 @@ class Outcome:
 
     @staticmethod
     def cancelled(spec: TaskSpec) -> TaskReply:
-        """A task was cancelled before it started."""
+        """A task was cancelled before it started, or while a method ran that nothing interrupts."""
         text = f"Task: TaskID({spec.task_id.hex()}) was cancelled."
         return TaskReply(spec.task_id, spec.attempt, [], 0, ErrorValue("TaskCancelledError", text))
 

@@ -8,7 +8,7 @@ from raybook import tune
 from raybook.tune.schedulers import ASHAScheduler, PopulationBasedTraining
 from raybook.tune.search import ConcurrencyLimiter, Searcher
 from raybook.tune.search.optuna import OptunaSearch
-from raybook.tune.sweep_assembly import check_storage, prepare_scheduler, prepare_search
+from raybook.tune.sweep_assembly import prepare_scheduler, prepare_search
 from raybook.tune.tune_config import ResumeConfig, TuneConfig
 
 
@@ -47,13 +47,6 @@ def test_population_based_training_takes_no_model_based_search():
     pbt = PopulationBasedTraining(hyperparam_mutations={"lr": [1, 2]})
     with pytest.raises(ValueError, match="Search algorithms cannot be used with PopulationBasedTraining"):
         prepare_scheduler(TuneConfig(metric="a", mode="max", scheduler=pbt, search_alg=OptunaSearch(seed=0)))
-
-
-def test_storage_that_a_sweep_cannot_write_is_refused_before_it_starts():
-    pyarrow = pytest.importorskip("pyarrow.fs")
-    check_storage(tune.RunConfig(storage_filesystem=pyarrow.LocalFileSystem()))
-    with pytest.raises(ValueError, match="Nothing was started"):
-        check_storage(tune.RunConfig(storage_filesystem=pyarrow.SubTreeFileSystem("/tmp", pyarrow.LocalFileSystem())))
 
 
 def test_records_keep_rays_order_and_refuse_what_is_gone():

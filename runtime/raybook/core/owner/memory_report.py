@@ -86,6 +86,7 @@ def _row(owner: Any, key: bytes, arguments: int, contained: int) -> Row:
         "task": record.spec.name if record is not None else "",
         "call_site": record.call_site if record is not None else value.origin if value is not None else "",
         "path": location.spill_path if location is not None else "",
+        "node_id": location.node_id.hex() if location is not None else "",
     }
 
 

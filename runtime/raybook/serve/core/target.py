@@ -67,6 +67,8 @@ class DeploymentTarget(msgspec.Struct):
     blob_key: bytes
     """Under which key of the GCS the pickled class and its arguments are."""
     is_ingress: bool = False
+    is_routed: bool = False
+    """Whether HTTP requests come to it: the ingress of an application that has a prefix."""
     ingress_kind: str = ""
     """Of an ingress: "asgi" or "request"."""
     num_replicas: int = 1

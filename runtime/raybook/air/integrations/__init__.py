@@ -1,0 +1,1 @@
+"""Loggers of other services under the module paths that Ray's users import them from."""

@@ -1,0 +1,5 @@
+"""Where ``Pool`` was in older versions of Ray."""
+
+from raybook.util.multiprocessing import Pool
+
+__all__ = ["Pool"]

@@ -1,0 +1,1 @@
+"""Where the state API was in older versions of Ray: it is ``raybook.util.state``."""

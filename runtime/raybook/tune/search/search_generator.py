@@ -1,0 +1,5 @@
+"""SearchGenerator under the module path that Ray's users import it from: here every searcher is one."""
+
+from raybook.tune.core.searcher import Searcher as SearchGenerator
+
+__all__ = ["SearchGenerator"]
