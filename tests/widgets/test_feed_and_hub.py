@@ -214,6 +214,22 @@ def test_progress_bars_that_begin_in_a_cell_share_one_panel_under_it(hub, shell,
     assert [data["text/plain"] for data, _, is_update in shell.shown if not is_update] == ["RayPanel(tasks)"] * 2
 
 
+def test_without_a_panel_no_view_is_made_of_what_happens(hub, shell, source, monkeypatch):
+    hub.attach(Feed(source, "fox"))
+    hub.tick()
+    hub.cell_started()
+    monkeypatch.setattr(hub, "view", lambda: pytest.fail("A view was made for nobody."))
+    for count in range(5):
+        source.publish(group("f", finished=count))
+        hub.tick()
+    monkeypatch.undo()
+    shell.parent_header = {"msg_id": "cell-1"}
+    hub.cell_started()
+    source.publish(experiment(total=1), trial("t1", last=0.5))
+    hub.tick()
+    assert len(hub.panels) == 1
+
+
 def test_sweep_of_before_we_looked_gets_no_panel(hub, shell, source):
     source.publish(experiment(total=1), trial("t1", last=0.5))
     hub.attach(Feed(source, "fox"))

@@ -34,6 +34,8 @@ SWEEP_END_TIMEOUT_S = 0.8
 FINISHED_STATES = frozenset(
     {"TERMINATED", "FINISHED", "COMPLETED", "DONE", "ERROR", "FAILED", "STOPPED", "INTERRUPTED"}
 )
+SHOWN_UNASKED = frozenset({"experiment", "trial", "progress"})
+"""Kinds of facts that may bring a panel nobody asked for."""
 PANELS_LIVE_MAX = 12
 """Older panels become final when more are shown: a cell run again and again must not multiply messages."""
 
@@ -66,6 +68,8 @@ class Hub:
         self._experiments_seen: set[str] = set()
         self._experiments_shown: frozenset[str] = frozenset()
         """Those with a panel of their own: the cluster panel shows only their sums."""
+        self._looked_at = 0
+        """The feed's version at the last tick."""
         self._bars_seen: set[str] = set()
         """Progress bars of tasks that have been shown, or began before anybody looked."""
 
@@ -76,6 +80,7 @@ class Hub:
         with self._tick_lock:
             self.feed = feed
             self.cluster_id = cluster_id
+            self._looked_at = 0
             self._experiments_shown = frozenset()
             view = feed.view()
             self._experiments_seen = {experiment.experiment_id for experiment in view.experiments}
@@ -231,6 +236,9 @@ class Hub:
         """Send what changed. Returns the number of messages. The thread's work; tests call it by hand."""
         with self._tick_lock:
             self._coalescer.begin_tick(time.monotonic() * 1_000)
+            if not (self._panels or self._may_show_unasked()):
+                self._run_on_tick()
+                return 0
             view = self.view()
             self._show_new_experiments(view)
             self._show_new_progress(view)
@@ -244,6 +252,14 @@ class Hub:
                 self._coalescer.note_change()
             self._run_on_tick()
         return sent
+
+    def _may_show_unasked(self) -> bool:
+        """Whether there is news that may bring a panel. Without one, nothing is worth a view."""
+        feed = self.feed
+        if feed is None:
+            return False
+        since, self._looked_at = self._looked_at, feed.version
+        return bool(feed.changed_since(since) & SHOWN_UNASKED)
 
     def _run_on_tick(self, is_last: bool = False) -> None:
         if self.on_tick is not None:

@@ -43,7 +43,7 @@ class Waiting:
         for task in waiting:
             reasons[task.why] = reasons.get(task.why, 0) + 1
         for reason, count in sorted(reasons.items(), key=lambda item: -item[1])[:REFS_TOLD_MAX]:
-            print(f"{_tasks(count)}: {reason}.")
+            print(f"{_tasks(count)}: {reason.rstrip('.')}.")
 
     def cancel(self, request: Request) -> None:
         """``%ray_cancel``."""

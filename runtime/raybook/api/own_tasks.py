@@ -67,7 +67,7 @@ def why(ref: ObjectRef) -> str:
     task = tasks.unfinished_of(ref.binary())
     if task is None:
         return f"{ref.hex()}: {tasks.explain(ref.binary())}."
-    lines = [f"{task.why}."]
+    lines = [f"{task.why.rstrip('.')}."]
     if not task.is_running and task.resources:
         lines += _shortages(to_user(task.resources))
     return "\n".join(lines)
