@@ -193,7 +193,7 @@ def test_old_and_new_option_together_are_refused(group):
 
 def test_strategy_of_something_else_than_a_group_is_refused():
     with pytest.raises(ValueError, match="must be an instance of PlacementGroup"):
-        PlacementGroupSchedulingStrategy("a group")
+        PlacementGroupSchedulingStrategy("group")
 
 
 def test_label_selector_and_accelerator_type_become_part_of_the_class():

@@ -87,7 +87,7 @@ def test_core_install_brings_no_heavy_library(metadata):
 
 def test_all_brings_every_extra_but_ray_and_the_test_tools(metadata):
     assert set(metadata.get_all("Provides-Extra")) == {
-        "all", "dask", "data", "data-more", "hosts", "notebook", "ray", "redis", "serve", "test", "tls", "train",
+        "all", "dask", "data", "data-more", "hosts", "k8s", "notebook", "ray", "redis", "serve", "test", "tls", "train",
         "train-more", "tune", "tune-more", "uv",
     }  # fmt: skip
     of_all = {
