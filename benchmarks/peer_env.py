@@ -1,8 +1,8 @@
 """Peer environments: a virtual environment for each library that raybook is compared with, made on first use.
 
 A peer's dependencies must neither help nor hinder raybook's or another peer's, so no two share an interpreter. Usage:
-``python peer_env.py [ray | dask | ipyparallel]`` makes ``.venv-NAME`` in the project root, or finds it there, and prints
-the path of its Python.
+``python peer_env.py [ray | ray-tune | ray-train | dask | ipyparallel]`` makes ``.venv-NAME`` in the project root, or
+finds it there, and prints the path of its Python.
 """
 
 from __future__ import annotations
@@ -41,9 +41,11 @@ RAY_TUNE = Peer(
 )
 # `ray start` serves its client only where these are; its own start of a head says so.
 RAY_CLIENT = Peer("ray-client", "Ray 2.60 client", "ray", "2.60.0", ("ray[client]==2.60.0",))
+# Which build of torch it gets follows from the package index, as it does here (README, "Choosing torch").
+RAY_TRAIN = Peer("ray-train", "Ray 2.60 Train", "ray", "2.60.0", (*RAY_TUNE.also, "torch==2.13.0"))
 DASK = Peer("dask", "Dask 2026.8", "distributed", "2026.8.0")
 IPYPARALLEL = Peer("ipyparallel", "ipyparallel 9.2", "ipyparallel", "9.2.0", ("cloudpickle",))
-PEERS = (RAY, RAY_TUNE, RAY_CLIENT, DASK, IPYPARALLEL)
+PEERS = (RAY, RAY_TUNE, RAY_TRAIN, RAY_CLIENT, DASK, IPYPARALLEL)
 
 
 class PeerEnvironmentError(Exception):

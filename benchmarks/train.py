@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 
 from machine import PROJECT_ROOT, machine_line
-from peer_env import RAY, ensure
+from peer_env import RAY_TRAIN, ensure
 
 LOOP = """
 import json, os, sys, tempfile, time
@@ -138,7 +138,7 @@ def main() -> None:
             "raybook": run([sys.executable], scripts["raybook"], settings),
         }
         if not arguments.no_ray:
-            python = arguments.ray_python or ensure(RAY)
+            python = arguments.ray_python or ensure(RAY_TRAIN)
             results["ray"] = run([str(python)], scripts["ray"], settings)
     print(machine_line())
     print(f"project: {PROJECT_ROOT.name}, rows an epoch and worker: {arguments.rows}")

@@ -223,6 +223,7 @@ def test_task_option_out_of_range_or_place_is_refused(task: object, options: dic
     [
         {"max_restarts": -2},
         {"max_task_retries": -2},
+        {"max_concurrency": -1},
         {"lifetime": "forever"},
         {"concurrency_groups": {"io": 2}},
     ],
@@ -231,12 +232,6 @@ def test_task_option_out_of_range_or_place_is_refused(task: object, options: dic
 def test_actor_option_out_of_range_or_place_is_refused(actor_class: object, options: dict):
     with pytest.raises(ValueError, match=next(iter(options))):
         actor_class.options(**options).remote()
-
-
-@pytest.mark.raybook_only
-def test_actor_that_could_never_run_a_call_is_refused(actor_class: object):
-    with pytest.raises(ValueError, match="max_concurrency"):
-        actor_class.options(max_concurrency=0).remote()
 
 
 # --- get, put, wait ----------------------------------------------------------

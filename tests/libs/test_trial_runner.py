@@ -220,6 +220,19 @@ def test_the_context_names_the_trial(tmp_path):
     runner.next_event(CONTINUE)
 
 
+def test_a_thread_that_the_function_starts_reports_to_the_same_trial(tmp_path):
+    def trainable(config):
+        thread = threading.Thread(target=lambda: tune.report({"acc": 1}))
+        thread.start()
+        thread.join()
+        tune.report({"acc": 2})
+
+    runner = runner_of(trainable, tmp_path)
+    assert runner.next_event(None).metrics["acc"] == 1
+    assert runner.next_event(CONTINUE).metrics["acc"] == 2
+    runner.next_event(CONTINUE)
+
+
 @pytest.mark.parametrize("verb", [lambda: tune.report({"a": 1}), tune.get_checkpoint])
 def test_the_verbs_of_a_trial_warn_and_do_nothing_elsewhere(verb):
     with pytest.warns(UserWarning, match="only be called inside a function that is executed by a Tuner"):

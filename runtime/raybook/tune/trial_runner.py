@@ -20,7 +20,7 @@ from typing import Any
 
 import cloudpickle
 
-from raybook.ml.session import enter_session
+from raybook.ml.session import session_for_block
 from raybook.tune.core.trial_events import (
     CONTINUE,
     PAUSE,
@@ -91,12 +91,13 @@ class TrialRunner:
 
     def _run(self) -> None:
         trial_id, attempt = self._launch.trial_id, self._launch.attempt
-        enter_session(self._session)
         closing: TrialEvent
         try:
             if self._launch.storage is not None:  # The folder is a place to work in, which this node may not have.
                 os.makedirs(self._launch.folder, exist_ok=True)
-            with in_folder(self._launch.folder if self._launch.changes_folder else None):
+            folder = self._launch.folder if self._launch.changes_folder else None
+            # Also for threads that the user starts: a process runs one trial at a time.
+            with session_for_block(self._session), in_folder(folder):
                 with output_to_files(self._launch.folder, self._launch.log_files):
                     if self._spec.is_class:
                         checkpoint = self._run_class()

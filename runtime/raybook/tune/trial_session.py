@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import queue
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -57,6 +58,8 @@ class TrialSession:
         self._reports = 0
         self._started_s = self._reported_s = time.monotonic()
         self._verdict = CONTINUE
+        # The user may report from several threads.
+        self._one_at_a_time = threading.Lock()
         # How to save when the scheduler asks for it; None for functions, which save when they report.
         self.save_now: Callable[[], str] | None = None
 
@@ -81,11 +84,15 @@ class TrialSession:
 
     def report(self, metrics: Mapping[str, Any], checkpoint: Checkpoint | None = None) -> None:
         """Hand over one result and wait for the verdict. Raises TypeError for another shape, TrialEnded to end."""
-        if self._verdict != CONTINUE:
-            raise TrialEnded(self._verdict)
-        plain = plain_metrics(metrics)
-        if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
-            raise TypeError(f"report(checkpoint=...) takes a Checkpoint, not {checkpoint!r}.")
+        with self._one_at_a_time:
+            if self._verdict != CONTINUE:
+                raise TrialEnded(self._verdict)
+            plain = plain_metrics(metrics)
+            if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
+                raise TypeError(f"report(checkpoint=...) takes a Checkpoint, not {checkpoint!r}.")
+            self._report(plain, checkpoint)
+
+    def _report(self, plain: dict[str, Any], checkpoint: Checkpoint | None) -> None:
         name = self.persist(checkpoint) if checkpoint is not None else None
         self._reports += 1
         self.events.put(

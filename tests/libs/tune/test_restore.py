@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,6 +127,29 @@ def test_failed_trials_stay_failed_unless_asked_for(failed_run, tmp_path):
     assert again.num_errors == 1 and isinstance(again.errors[0], ValueError)
     restarted = tune.Tuner.restore(str(failed_run), fails_at_first, restart_errored=True).fit()
     assert restarted.num_errors == 0 and [result.metrics["acc"] for result in restarted] == [1, 2]
+
+
+def test_a_checkpoint_that_is_gone_fails_its_trial_by_name_and_the_finished_one_is_kept(tmp_path, cluster):
+    def trainable(config):
+        checkpoint = tune.get_checkpoint()
+        if checkpoint is not None:
+            with checkpoint.as_directory():
+                pass
+        saved = tmp_path / f"state-{config['x']}"
+        saved.mkdir(exist_ok=True)
+        tune.report({"acc": config["x"]}, checkpoint=tune.Checkpoint(saved))
+        if config["x"] == 2:
+            raise ValueError("the first time")
+
+    first = make_tuner(tmp_path, trainable, {"x": tune.grid_search([1, 2])}).fit()
+    shutil.rmtree(first[1].checkpoint.path)
+    again = tune.Tuner.restore(str(tmp_path / "run"), trainable, resume_errored=True).fit()
+    assert again[0].error is None and again[0].metrics["acc"] == 1
+    assert isinstance(again[1].error, FileNotFoundError)
+    assert (
+        str(again[1].error)
+        == f"Checkpoint {first[1].checkpoint.path!r} is gone: its folder was deleted or never written."
+    )
 
 
 def test_another_trainable_or_search_space_is_refused(failed_run, tmp_path):
