@@ -51,6 +51,9 @@ def test_bundles_that_make_no_sense_are_refused(ray, bundles, words):
     ("arguments", "words"),
     [
         ({"strategy": "DIAGONAL"}, "PACK, SPREAD, STRICT_PACK, STRICT_SPREAD"),
+        ({"topology_strategy": {"ray.io/node-id": "DIAGONAL"}}, "PACK, SPREAD, STRICT_PACK, STRICT_SPREAD"),
+        ({"topology_strategy": {"rack": "PACK"}}, "not by 'rack'"),
+        ({"topology_strategy": {}, "strategy": "PACK"}, "cannot both be specified"),
         ({"lifetime": "forever"}, "`None` or 'detached'"),
         ({"bundle_label_selector": [{}, {}]}, "should equal the length of `bundles`"),
         ({"bundle_label_selector": [{"zone": "in("}]}, "is no condition"),
@@ -59,6 +62,20 @@ def test_bundles_that_make_no_sense_are_refused(ray, bundles, words):
 def test_arguments_that_make_no_sense_are_refused(ray, arguments, words):
     with pytest.raises(ValueError, match=words):
         placement_group([{"CPU": 1}], **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "strategy"),
+    [
+        ({"strategy": None}, "PACK"),
+        ({"topology_strategy": {}}, "PACK"),
+        ({"topology_strategy": {"ray.io/node-id": "STRICT_SPREAD"}}, "STRICT_SPREAD"),
+    ],
+)
+def test_a_strategy_may_be_left_open_or_be_a_topologys(ray, arguments, strategy):
+    group = placement_group([{"CPU": 1}], **arguments)
+    assert placement_group_table(group)["strategy"] == strategy
+    remove_placement_group(group)
 
 
 def test_group_tells_its_bundles(group):

@@ -14,7 +14,7 @@ from raybook.api.context import current_engine
 from raybook.api.object_ref import ObjectRef
 from raybook.api.public_ids import PlacementGroupID
 from raybook.base.facts import GROUP_CREATED, GROUP_PREPARING, GROUP_REMOVED
-from raybook.base.label_selector import check_selector
+from raybook.base.label_selector import NODE_ID_LABEL, check_selector
 from raybook.base.resources import GPU, UNIT, Shape, shape_of, to_user
 from raybook.base.specs import Bundle, PlacementGroupSpec
 from raybook.base.strategies import group_target
@@ -92,25 +92,23 @@ class PlacementGroup:
 
 def placement_group(
     bundles: Sequence[Mapping[str, float]],
-    strategy: str = "PACK",
+    strategy: str | None = None,
     name: str = "",
     lifetime: str | None = None,
     _soft_target_node_id: str | None = None,
     bundle_label_selector: Sequence[Mapping[str, str]] | None = None,
-    topology_strategy: Any = None,
+    topology_strategy: Mapping[str, str] | None = None,
 ) -> PlacementGroup:
     """Ask for a group of bundles; returns at once, unless it has a name (one round trip).
 
-    bundles: amounts by resource, such as ``[{"CPU": 1, "GPU": 1}] * 4``. strategy: PACK, SPREAD, STRICT_PACK or
-    STRICT_SPREAD. lifetime: "detached" for a group that outlives who made it. bundle_label_selector: one selector for
-    each bundle. A group for which there is no room waits; ``placement_group_table`` says for what. ValueError and
-    TypeError for what makes no sense, ValueError for a name that is taken.
+    bundles: amounts by resource, such as ``[{"CPU": 1, "GPU": 1}] * 4``. strategy: PACK (the default), SPREAD,
+    STRICT_PACK or STRICT_SPREAD; topology_strategy: the same as ``{"ray.io/node-id": strategy}``. lifetime: "detached" for
+    a group that outlives who made it. bundle_label_selector: one selector for each bundle. A group for which there is no
+    room waits; ``placement_group_table`` says for what. ValueError and TypeError for what makes no sense, ValueError for a
+    name that is taken.
     """
     shapes = _checked_bundles(bundles)
-    if strategy not in STRATEGIES:
-        raise ValueError(
-            f"Invalid placement group strategy {strategy}. Supported strategies are: {', '.join(STRATEGIES)}."
-        )
+    strategy = _checked_strategy(strategy, topology_strategy)
     if lifetime not in (None, "detached"):
         raise ValueError(
             f"Placement group `lifetime` argument must be either `None` or 'detached', got {lifetime!r}. None: it goes "
@@ -118,8 +116,8 @@ def placement_group(
         )
     if not isinstance(name, str):
         raise TypeError(f"The name of a placement group must be a string, got {name!r}.")
-    if _soft_target_node_id is not None or topology_strategy is not None:
-        raise ValueError("_soft_target_node_id and topology_strategy come with a later version of raybook.")
+    if _soft_target_node_id is not None:
+        raise ValueError("_soft_target_node_id comes with a later version of raybook.")
     selectors = _checked_selectors(bundle_label_selector, len(shapes))
     engine = current_engine()
     spec = PlacementGroupSpec(
@@ -177,6 +175,27 @@ def get_current_placement_group() -> PlacementGroup | None:
     task = CURRENT_TASK.get()
     target = group_target(task.assignment.strategy) if task is not None and task.assignment is not None else None
     return None if target is None else PlacementGroup(target.group_id)
+
+
+def _checked_strategy(strategy: str | None, topology: Mapping[str, str] | None) -> str:
+    """How bundles go to nodes. A topology may name nodes alone: raybook knows no racks or slices."""
+    if topology is not None:
+        if strategy is not None:
+            raise ValueError("`strategy` and `topology_strategy` cannot both be specified.")
+        other = next((label for label in topology if label != NODE_ID_LABEL), None)
+        if other is not None:
+            raise ValueError(
+                f"topology_strategy: bundles go by {NODE_ID_LABEL!r} alone here, not by {other!r}. Ask for the label "
+                "with bundle_label_selector."
+            )
+        strategy = topology.get(NODE_ID_LABEL)
+    if strategy is None:
+        return STRATEGIES[0]
+    if strategy not in STRATEGIES:
+        raise ValueError(
+            f"Invalid placement group strategy {strategy}. Supported strategies are: {', '.join(STRATEGIES)}."
+        )
+    return strategy
 
 
 def _info_of(group: PlacementGroup) -> PlacementGroupInfo | None:
