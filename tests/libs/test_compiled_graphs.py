@@ -19,6 +19,7 @@ import pytest
 import raybook as ray
 from raybook.cluster_utils import Cluster
 from raybook.dag import CompiledDAG, DAGContext, InputNode, MultiOutputNode
+from raybook.dag.references import CompiledDAGRef
 from raybook.exceptions import (
     ActorDiedError,
     RayCgraphCapacityExceeded,
@@ -346,6 +347,17 @@ def test_a_graph_stays_in_step_however_often_its_caller_is_interrupted(Actor, co
     assert interrupts > 20
     for number in range(20):
         assert step(number) == [number, -number]
+
+
+def test_a_reference_whose_end_was_interrupted_gives_its_room_back(Actor, compiled, monkeypatch) -> None:
+    monkeypatch.setattr(CompiledDAGRef, "__del__", lambda self: None)
+    a = Actor.remote()
+    with InputNode() as inp:
+        graph = compiled(a.echo.bind(inp), _max_inflight_executions=2)
+    for number in range(6):
+        graph.execute(number)
+    kept = graph.execute(6)
+    assert ray.get(kept) == 6
 
 
 def test_an_actor_takes_plain_calls_and_other_graphs_meanwhile(Actor, compiled) -> None:

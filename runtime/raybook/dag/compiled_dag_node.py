@@ -15,6 +15,7 @@ import time
 import uuid
 from collections import deque
 from typing import Any
+from weakref import WeakValueDictionary
 
 from raybook.api import ActorHandle, get, kill
 from raybook.api.context import current_engine
@@ -89,6 +90,8 @@ class CompiledDAG:
         self._context = current_engine().serialization
         self._dropped: deque[tuple[int, int]] = deque()
         """(execution, position) of references that nobody holds any more."""
+        self._held: WeakValueDictionary[tuple[int, int], Any] = WeakValueDictionary()
+        """The references themselves: an interrupt may come where one of them ends, and then it tells nobody."""
         self._turn = threading.RLock()
         self._is_torn = False
         """Whether a call ended in the middle; see ``_mend``."""
@@ -142,6 +145,8 @@ class CompiledDAG:
                 execution = self._submit(args, kwargs)
                 positions = range(len(self._plan.outputs)) if self._plan.returns_list else (None,)
                 refs = [kind(self, execution, position) for position in positions]
+                for position, ref in enumerate(refs):
+                    self._held[execution, position] = ref
                 self._given = execution + 1
             except BaseException:
                 self._is_torn = True
@@ -193,7 +198,11 @@ class CompiledDAG:
             reader.publish()
             while results.next[channel] < reader.read:
                 results.lose(channel, lost)
+        results.keep_only(self._is_held)
         self._is_torn = False
+
+    def _is_held(self, execution: int, position: int) -> bool:
+        return (execution, position) in self._held
 
     def _check_inputs(self, args: tuple, kwargs: dict[str, Any]) -> None:
         expected = self._plan.positional
@@ -208,9 +217,10 @@ class CompiledDAG:
     def _make_room(self) -> None:
         """Read what nobody waits for any more; RayCgraphCapacityExceeded when that is not enough."""
         results = self._results
-        while results.in_flight >= self._in_flight_max and not self._is_async and results.may_finish_head():
-            self._fetch(results.finished, None, whole=True)
-        self._take_ready(results.submitted - 1, only_unwanted=True)
+        self._read_unwanted()
+        if results.in_flight >= self._in_flight_max:
+            results.keep_only(self._is_held)
+            self._read_unwanted()
         if results.in_flight >= self._in_flight_max:
             raise RayCgraphCapacityExceeded(
                 f"The compiled graph can't have more than {self._in_flight_max} in-flight executions, and you currently "
@@ -218,6 +228,12 @@ class CompiledDAG:
                 "requests or increase `_max_inflight_executions`. "
                 "`dag.experimental_compile(_max_inflight_executions=...)`"
             )
+
+    def _read_unwanted(self) -> None:
+        results = self._results
+        while results.in_flight >= self._in_flight_max and not self._is_async and results.may_finish_head():
+            self._fetch(results.finished, None, whole=True)
+        self._take_ready(results.submitted - 1, only_unwanted=True)
 
     def _forget_dropped(self) -> None:
         while self._dropped:

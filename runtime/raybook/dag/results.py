@@ -7,6 +7,7 @@ position of each execution is handed out once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from raybook.base.errors import RayCgraphCapacityExceeded
@@ -56,6 +57,15 @@ class Results:
         if positions is not None:
             positions.discard(position)
             self._tidy(execution, position)
+
+    def keep_only(self, is_held: Callable[[int, int], bool]) -> None:
+        """Drop what nobody holds, and what an interrupt left half dropped."""
+        for execution, positions in list(self._open.items()):
+            for position in range(len(self._channel_of)):
+                if position not in positions or not is_held(execution, position):
+                    self.drop(execution, position)
+        for execution in self._values.keys() - self._open.keys():
+            del self._values[execution]
 
     def is_wanted(self, channel: int) -> bool:
         """Whether somebody may ask for the channel's next value. RayCgraphCapacityExceeded when there is no room for it."""
