@@ -32,6 +32,8 @@ INSTALL_SOURCES := pyproject.toml constraints.txt $(LAB_SOURCES) \
 SUITE_ORDER := architecture base core protocol sim contracts packaging api behaviours integration many_nodes libs kernel widgets
 SUITES_FOUND := $(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/test_*.py))))
 SUITES := $(filter $(SUITES_FOUND),$(SUITE_ORDER)) $(filter-out $(SUITE_ORDER) browser,$(SUITES_FOUND))
+# Those that wait more than they compute, and mind no company; the libraries have a target of their own.
+SUITES_BESIDE := kernel widgets
 # Those that start no process and open no socket: two at a time.
 PURE_SUITES := base core protocol sim
 # A shell's background jobs ignore interrupts, and so do their children: tests that interrupt need them back.
@@ -40,7 +42,7 @@ PYTEST = $(BIN)/python -m pytest -q -m "not soak"
 # What notebooks and JupyterLab are run with: this environment's own settings, no person's.
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=120 -o timeout=180
 
-.PHONY: help install demo lab test lint types suites libs notebooks browser leftovers chromium sshd redis bench soak chaos clean
+.PHONY: help install demo lab test lint types suites libs notebooks $(SUITES_BESIDE) browser leftovers chromium sshd redis bench soak chaos clean
 
 help:
 	@sed -n '2,7p' Makefile | sed 's/^# \{0,1\}//'
@@ -90,20 +92,23 @@ types: $(VENV)/.installed-test
 	@$(BIN)/mypy --no-error-summary
 	@cd labextension && said=$$(PATH="$(BIN):$$PATH" $(BIN)/jlpm run test 2>&1) || { echo "$$said"; exit 1; }
 
-# The libraries and the notebooks run beside the others: both wait more than they compute. What they say comes at the end.
+# Two lanes, which both wait more than they compute. What the second one says comes at the end.
 # A red suite stops no other: everything that is wrong is said in one run.
 suites: $(VENV)/.installed-test sshd redis
 	@said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
-	$(LISTENING) $(MAKE) --keep-going libs notebooks >"$$said" 2>&1 & beside=$$!; \
-	red=0; for suite in $(filter-out libs,$(SUITES)); do echo "== tests/$$suite"; REDIS_SERVER="$(REDIS_SERVER)" $(PYTEST) \
+	$(LISTENING) $(MAKE) --keep-going libs notebooks $(SUITES_BESIDE) >"$$said" 2>&1 & beside=$$!; \
+	red=0; for suite in $(filter-out libs $(SUITES_BESIDE),$(SUITES)); do echo "== tests/$$suite"; REDIS_SERVER="$(REDIS_SERVER)" $(PYTEST) \
 	  $$(case " $(PURE_SUITES) " in *" $$suite "*) echo "-n 2";; esac) tests/$$suite || red=1; done; \
-	wait $$beside || red=1; echo "== tests/libs, notebooks"; cat "$$said"; exit $$red
+	wait $$beside || red=1; echo "== beside: tests/libs, notebooks $(SUITES_BESIDE)"; cat "$$said"; exit $$red
 
 # One process a library: each has clusters of its own shape.
 libs: $(VENV)/.installed-test
 	@red=0; $(PYTEST) tests/libs/test_*.py || red=1; \
 	for library in $(sort $(patsubst %/,%,$(dir $(wildcard tests/libs/*/test_*.py)))); do \
 	  echo "== $$library"; $(PYTEST) $$library || red=1; done; exit $$red
+
+$(SUITES_BESIDE): $(VENV)/.installed-test
+	@echo "== tests/$@"; $(PYTEST) tests/$@
 
 notebooks: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -q $(NBVAL) notebooks
