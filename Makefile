@@ -22,7 +22,7 @@ QUICKSTART := notebooks/01_quickstart.ipynb
 
 BIN := $(abspath $(VENV))/bin
 # -qq: only errors. The Lab extension must be there: demo and test show it.
-PIP := RAYBOOK_LABEXTENSION=$${RAYBOOK_LABEXTENSION:-require} $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
+PIP := RAYBOOK_LABEXTENSION=$${RAYBOOK_LABEXTENSION:-require} $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 LAB_SOURCES := $(shell find labextension/src labextension/style labextension/schema -type f) \
   $(addprefix labextension/,package.json yarn.lock tsconfig.json .yarnrc.yml install.json build_hook.py build_cell.mjs)
 INSTALL_SOURCES := pyproject.toml constraints.txt $(LAB_SOURCES) \
@@ -60,10 +60,11 @@ $(VENV)/.installed: $(INSTALL_SOURCES) | $(BIN)/python
 	@$(PIP) -e '.[all]'
 	@touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed
-	@echo "== installing the test tools into $(VENV)"
+# The test tools bring the rest along: one installation, not two.
+$(VENV)/.installed-test: $(INSTALL_SOURCES) | $(BIN)/python
+	@echo "== installing raybook[all] and the test tools into $(VENV) (the first time takes minutes: torch, JupyterLab)"
 	@$(PIP) -e '.[all,test]'
-	@touch $@
+	@touch $(VENV)/.installed $@
 
 install: $(VENV)/.installed
 
