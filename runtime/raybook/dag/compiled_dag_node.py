@@ -13,9 +13,9 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+import weakref
 from collections import deque
 from typing import Any
-from weakref import WeakValueDictionary
 
 from raybook.api import ActorHandle, get, kill
 from raybook.api.context import current_engine
@@ -90,8 +90,9 @@ class CompiledDAG:
         self._context = current_engine().serialization
         self._dropped: deque[tuple[int, int]] = deque()
         """(execution, position) of references that nobody holds any more."""
-        self._held: WeakValueDictionary[tuple[int, int], Any] = WeakValueDictionary()
-        """The references themselves: an interrupt may come where one of them ends, and then it tells nobody."""
+        self._held: dict[tuple[int, int], weakref.ref[Any]] = {}
+        """The references themselves: an interrupt may come where one of them ends, and then it tells nobody. Without
+        callbacks, which would cost as much as the rest of the call."""
         self._turn = threading.RLock()
         self._is_torn = False
         """Whether a call ended in the middle; see ``_mend``."""
@@ -146,7 +147,7 @@ class CompiledDAG:
                 positions = range(len(self._plan.outputs)) if self._plan.returns_list else (None,)
                 refs = [kind(self, execution, position) for position in positions]
                 for position, ref in enumerate(refs):
-                    self._held[execution, position] = ref
+                    self._held[execution, position] = weakref.ref(ref)
                 self._given = execution + 1
             except BaseException:
                 self._is_torn = True
@@ -198,11 +199,13 @@ class CompiledDAG:
             reader.publish()
             while results.next[channel] < reader.read:
                 results.lose(channel, lost)
-        results.keep_only(self._is_held)
+        self._keep_held()
         self._is_torn = False
 
-    def _is_held(self, execution: int, position: int) -> bool:
-        return (execution, position) in self._held
+    def _keep_held(self) -> None:
+        """Look who is held instead of relying on having been told."""
+        self._held = held = {key: ref for key, ref in self._held.items() if ref() is not None}
+        self._results.keep_only(lambda execution, position: (execution, position) in held)
 
     def _check_inputs(self, args: tuple, kwargs: dict[str, Any]) -> None:
         expected = self._plan.positional
@@ -219,7 +222,7 @@ class CompiledDAG:
         results = self._results
         self._read_unwanted()
         if results.in_flight >= self._in_flight_max:
-            results.keep_only(self._is_held)
+            self._keep_held()
             self._read_unwanted()
         if results.in_flight >= self._in_flight_max:
             raise RayCgraphCapacityExceeded(
@@ -237,7 +240,9 @@ class CompiledDAG:
 
     def _forget_dropped(self) -> None:
         while self._dropped:
-            self._results.drop(*self._dropped.popleft())
+            key = self._dropped.popleft()
+            self._results.drop(*key)
+            self._held.pop(key, None)
 
     # Getting out
 
@@ -249,6 +254,7 @@ class CompiledDAG:
                 self._forget_dropped()
                 self._fetch(execution, timeout)
                 value = self._results.take(execution, position)
+                self._held.pop((execution, position), None)
             except BaseException:
                 self._is_torn = True
                 self._dropped.append((execution, position))
@@ -276,6 +282,7 @@ class CompiledDAG:
             results.drop(execution, position)
             raise
         value = results.take(execution, position)
+        self._held.pop((execution, position), None)
         if type(value) is Failure:
             raise value.exception()
         return value
