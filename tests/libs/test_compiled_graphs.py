@@ -301,11 +301,11 @@ def test_a_get_that_takes_too_long_ends_and_the_execution_goes_on(Actor, compile
     a = Actor.remote()
     with InputNode() as inp:
         graph = compiled(a.sleep.bind(inp))
-    slow, after = graph.execute(1.0), graph.execute(0)
+    slow, after = graph.execute(2.0), graph.execute(0)
     start = time.monotonic()
     with pytest.raises(RayChannelTimeoutError, match="within 0.1 s"):
         ray.get(slow, timeout=0.1)
-    assert time.monotonic() - start < 0.9
+    assert time.monotonic() - start < 1.9
     with pytest.raises(TimeoutError):
         ray.get(graph.execute(0), timeout=0)
     assert ray.get(after, timeout=-1) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import signal
 import sys
 import time
@@ -16,11 +17,13 @@ from raybook.protocol.messages.zygote import WorkerOptions
 
 def run(options: WorkerOptions) -> None:
     """The contract of raybook.worker.main.run. The report is one line of JSON on stdout."""
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     print("to stderr", file=sys.stderr)
     report = {
         "client": options.client_id.hex(),
         "fds": sorted(int(name) for name in os.listdir("/proc/self/fd")),
         "group": os.getpgid(0),
+        "faults": faults,
         "pid": os.getpid(),
         "parent": os.getppid(),
         "comm": open("/proc/self/comm").read().strip(),

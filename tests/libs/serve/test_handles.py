@@ -150,16 +150,17 @@ def test_cancelling_ends_what_runs_and_what_waits(make_gate):
     @serve.deployment(max_ongoing_requests=1)
     class Slow:
         async def __call__(self) -> None:
-            await begun.open.remote()
             try:
+                await begun.open.remote()
                 await asyncio.sleep(60)
             except asyncio.CancelledError:
                 await seen.open.remote()
                 raise
 
     handle = serve.run(Slow.bind(), route_prefix=None)
-    running, waiting = handle.remote(), handle.remote()
+    running = handle.remote()
     raybook.get(begun.wait.remote(), timeout=10)
+    waiting = handle.remote()
     waiting.cancel()
     running.cancel()
     assert running.cancelled()
