@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 ENGINES = ("native", "session", "ray")
+FOLDER = Path(__file__).parent
 BEGIN, END = "<!-- contract: begin -->", "<!-- contract: end -->"
 HEADINGS = {
     "tasks": "Tasks",
