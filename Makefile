@@ -2,6 +2,7 @@
 #   make demo   install, run the quickstart without a browser, show the sweep's best trial
 #   make lab    open the notebooks in JupyterLab
 #   make test   everything the checks run; says all that is red
+#   make test-ray   the engine contract on a real Ray, in an environment of its own (minutes; not a part of make test)
 #   make bench  the table of benchmarks
 #   make soak   what takes too long for every change: kills, many more cases, and ten minutes of everything at once
 # Variables: PYTHON (3.10 or newer), VENV (.venv), CHROMIUM, REDIS_SERVER (paths of a Chromium, a Redis), PIP_ARGS (passed to every pip
@@ -43,10 +44,10 @@ PYTEST = $(BIN)/python -m pytest -q -m "not soak"
 # What notebooks and JupyterLab are run with: this environment's own settings, no person's.
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=120 -o timeout=180
 
-.PHONY: help install demo lab test lint types suites libs notebooks $(SUITES_BESIDE) browser leftovers chromium sshd redis bench soak chaos clean
+.PHONY: help install demo lab test test-ray engine-table lint types suites libs notebooks $(SUITES_BESIDE) browser leftovers chromium sshd redis bench soak chaos clean
 
 help:
-	@sed -n '2,8p' Makefile | sed 's/^# \{0,1\}//'
+	@sed -n '2,9p' Makefile | sed 's/^# \{0,1\}//'
 
 $(BIN)/python:
 	@if ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
@@ -151,6 +152,29 @@ redis:
 	  else \
 	    echo "raybook: the tests of the GCS's stores need a Redis. Install the package redis-server, or set REDIS_SERVER to its path." >&2; \
 	    exit 1; fi; fi
+
+# A real Ray, beside everything that raybook needs: its own packages come first there, ours after them. Its daemons give up
+# after 15 seconds, so its modules are compiled, and its workers give way to nobody.
+RAY_ENV := .venv-ray-engine
+RAY_BIN := $(abspath $(RAY_ENV))/bin
+WITH_RAY = env -u PYTHONDONTWRITEBYTECODE -u RAYBOOK_CONTRACT_ENGINES RAY_worker_niceness=0 \
+  PYTHONPATH=$(CURDIR)/runtime:$(CURDIR)/kernel_ext:$(CURDIR)/widgets
+ENGINE_RESULTS := $(RAY_ENV)/contract.json
+
+$(RAY_ENV)/.installed: $(VENV)/.installed-test
+	@echo "== installing Ray into $(RAY_ENV)"
+	@$(PYTHON) -m venv --clear $(RAY_ENV)
+	@$(RAY_BIN)/python -m pip install -qq --compile --disable-pip-version-check $(PIP_ARGS) 'ray[client]==2.60.0'
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  >"$$($(RAY_BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_raybook.pth"
+	@touch $@
+
+test-ray: $(RAY_ENV)/.installed
+	@$(WITH_RAY) RAYBOOK_CONTRACT_RESULTS=$(CURDIR)/$(ENGINE_RESULTS) $(RAY_BIN)/python -m pytest -q tests/contracts/engines tests/libs/test_ray_engine.py
+
+# The table in docs/engines.md, from what `make test-ray` found last.
+engine-table: $(VENV)/.installed
+	@$(BIN)/python tests/contracts/engines/table.py $(ENGINE_RESULTS) docs/engines.md
 
 bench: $(VENV)/.installed
 	@$(BIN)/python benchmarks/core.py $(BENCH_ARGS)
