@@ -7,7 +7,7 @@ from typing import Any
 from raybook.api.captures import watch_code
 from raybook.api.own_tasks import failed_tasks
 from raybook_kernel import displays, tracebacks
-from raybook_kernel.magics import looking, ray_cluster, remote_cells, rerun, waiting
+from raybook_kernel.magics import looking, ray_cluster, ray_job, remote_cells, rerun, waiting
 from raybook_kernel.session import SESSION_ATTRIBUTE, session_of
 from raybook_widgets import close_hub
 
@@ -20,7 +20,7 @@ def load(shell: Any) -> None:
         return
     session = session_of(shell)
     tracebacks.register(shell, lambda: session.is_connected and bool(failed_tasks()))
-    for magic in (ray_cluster, looking, waiting, remote_cells, rerun):
+    for magic in (ray_cluster, ray_job, looking, waiting, remote_cells, rerun):
         magic.register(shell)
     displays.register(shell)
     shell.events.register("pre_run_cell", session.before_cell)

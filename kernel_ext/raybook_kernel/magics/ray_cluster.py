@@ -22,6 +22,7 @@ from raybook_kernel.cluster_access import CLIENT_SCHEME, DEFAULT_SESSION, ray_is
 from raybook_kernel.cluster_table import cluster_table, node_table
 from raybook_kernel.completer import complete_line_magic
 from raybook_kernel.magics.arguments import ArgumentMistake, Command, CommandTable, Option, Request, nearest
+from raybook_kernel.magics.kubernetes_options import KUBERNETES_OPTIONS, kubernetes_values, refuse_without_kubernetes
 from raybook_kernel.magics.values import (
     RAY,
     cluster_name,
@@ -33,6 +34,7 @@ from raybook_kernel.magics.values import (
     seconds,
     size_bytes,
 )
+from raybook_kernel.on_kubernetes import start_cluster
 from raybook_kernel.session import KernelSession, session_of
 
 MAGIC = "ray_cluster"
@@ -67,6 +69,10 @@ class RayClusterMagics(Magics):
 
     def _start(self, request: Request) -> None:
         values = dict(request.values)
+        if values.pop("kubernetes", False):
+            print(start_cluster(kubernetes_values(values), print))
+            return
+        refuse_without_kubernetes(values)
         _refuse_for_ray(values)
         nodes, hosts = values.pop("nodes", 1), _hosts(values)
         if hosts is not None and values.get("persist"):
@@ -232,6 +238,7 @@ def _command_table(cluster_names: Callable[[], Iterable[str]]) -> CommandTable:
         Option("--node-cpus", "N", "CPUs of each such node; default: as many as the first", cpu_count),
         Option("--idle", "SECONDS", "how long such a node may be idle; default: 60", seconds),
         Option("--engine", "native|ray", "ray: a real Ray on this machine, which ends with this kernel", engine_name),
+        *KUBERNETES_OPTIONS,
         Option("--as-ray", "", "`import ray` means raybook, in this kernel and in the cluster's workers"),
         Option("--persist", "", "keep it, and results, when this kernel ends; stop it with `%ray_cluster stop NAME`"),
     )

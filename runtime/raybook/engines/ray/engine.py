@@ -29,6 +29,7 @@ from raybook.engines.own_tasks import NothingUnfinished
 from raybook.engines.ray import questions
 from raybook.engines.ray.board import Board
 from raybook.engines.ray.errors import translated
+from raybook.engines.ray.history import History
 from raybook.engines.ray.hosting import hosted_class, hosted_function
 from raybook.engines.ray.links import Link, held_by
 from raybook.engines.ray.options import environment, of_actor, of_call, of_task
@@ -65,7 +66,8 @@ class RayEngine:
         self._links: WeakValueDictionary[bytes, Link] = WeakValueDictionary()
         self._streams: dict[bytes, Stream] = {}
         self._board = Board()
-        self._sampler = Sampler(self._board)
+        self.history = History(self.gcs_address, self.job_id)
+        self._sampler = Sampler(self._board, self.history, self.job_id)
         self._owns = owns
         self.closed = False
         self._function = functools.lru_cache(FUNCTIONS_MAX)(hosted_function)

@@ -115,29 +115,33 @@ def _shape(amounts: dict[str, float]) -> dict[str, int]:
     return shape_of({name: amount for name, amount in amounts.items() if not name.startswith("node:")})
 
 
-def actors() -> list[gcs.ActorInfo]:
-    """Every actor that Ray remembers."""
-    found = []
-    for told in ray_state._connect_and_get_accessor().get_actor_table(None, None):
-        row = gcs_pb2.ActorTableData.FromString(told)
-        state = gcs_pb2.ActorTableData.ActorState.Name(row.state)
-        found.append(
-            gcs.ActorInfo(
-                actor_id=row.actor_id,
-                class_name=row.class_name,
-                state=ACTOR_PENDING if state == "DEPENDENCIES_UNREADY" else state,
-                name=row.name,
-                namespace=row.ray_namespace,
-                job_id=row.job_id,
-                node_id=row.node_id or row.address.node_id,
-                pid=row.pid,
-                incarnation=row.num_restarts,
-                death=_death(row),
-                detached=row.is_detached,
-                resources=shape_of(dict(row.required_resources)),
-            )
-        )
-    return found
+def actors(job_id: bytes = b"") -> list[gcs.ActorInfo]:
+    """Every actor that Ray remembers. job_id: those of this job, and others that live."""
+    accessor = ray_state._connect_and_get_accessor()
+    if job_id:
+        told = accessor.get_actor_table(ray.JobID(job_id), None) + accessor.get_actor_table(None, "ALIVE")
+    else:
+        told = accessor.get_actor_table(None, None)
+    return list({info.actor_id: info for info in map(_actor, told)}.values())
+
+
+def _actor(told: bytes) -> gcs.ActorInfo:
+    row = gcs_pb2.ActorTableData.FromString(told)
+    state = gcs_pb2.ActorTableData.ActorState.Name(row.state)
+    return gcs.ActorInfo(
+        actor_id=row.actor_id,
+        class_name=row.class_name,
+        state=ACTOR_PENDING if state == "DEPENDENCIES_UNREADY" else state,
+        name=row.name,
+        namespace=row.ray_namespace,
+        job_id=row.job_id,
+        node_id=row.node_id or row.address.node_id,
+        pid=row.pid,
+        incarnation=row.num_restarts,
+        death=_death(row),
+        detached=row.is_detached,
+        resources=shape_of(dict(row.required_resources)),
+    )
 
 
 def _death(row: Any) -> str:
@@ -149,8 +153,8 @@ def _death(row: Any) -> str:
 
 
 def _survey(limit: int, engine: Any) -> SurveyReply:
-    """Ray's GCS keeps the tasks of all processes: one account for them all."""
-    rows = sorted(task_rows(ray_state._get_all_task_events()), key=lambda row: -row["created_ms"])
+    """Ray's GCS keeps the tasks of all processes of this driver's job: one account for them all."""
+    rows = sorted(task_rows(engine.history.events(limit + 1)), key=lambda row: -row["created_ms"])
     told = msgspec.msgpack.encode(rows[:limit])
     account = ProcessAccount(engine.client_id, os.getpid(), engine.node_id, told, left_out=max(0, len(rows) - limit))
     return SurveyReply([account])

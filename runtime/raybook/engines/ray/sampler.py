@@ -13,17 +13,19 @@ from typing import Any
 
 import ray
 from ray._private.internal_api import node_stats
-from ray._private.state import state as ray_state
 
 from raybook.base.facts import Fact
 from raybook.base.resources import OBJECT_STORE_MEMORY, to_user
 from raybook.engines.ray import questions
 from raybook.engines.ray.board import Board
+from raybook.engines.ray.history import History
 from raybook.engines.ray.rows import task_facts, task_rows
 
 PAUSE_S = 1.0
 SHARE = 0.02
 """Of a core, at most."""
+TASKS_MAX = 2_000
+"""Of this driver's job, in one look; sums of more are of the latest. 20 µs each."""
 NODES_MAX = 16
 """Nodes whose stores are asked in one look, one after the other in turns."""
 KINDS = frozenset({"node", "actor", "task", "task_group", "store", "placement_group"})
@@ -34,8 +36,10 @@ log = logging.getLogger(__name__)
 class Sampler:
     """One thread while at least one subscription is there."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, history: History, job_id: bytes) -> None:
         self._board = board
+        self._history = history
+        self._job_id = job_id
         self._stores: dict[str, Fact] = {}
         self._turn = 0
         self._wanted = threading.Event()
@@ -87,9 +91,9 @@ class Sampler:
     def _picture(self) -> list[Fact]:
         nodes = questions.nodes()
         facts = [Fact("node", node.node_id.hex(), _node_row(node)) for node in nodes]
-        facts += [Fact("actor", info.actor_id.hex(), _actor_row(info)) for info in questions.actors()]
+        facts += [Fact("actor", info.actor_id.hex(), _actor_row(info)) for info in questions.actors(self._job_id)]
         facts += [Fact("placement_group", info.spec.group_id.hex(), _group_row(info)) for info in questions.groups()]
-        facts += task_facts(task_rows(ray_state._get_all_task_events()))
+        facts += task_facts(task_rows(self._history.events(TASKS_MAX)))
         return facts + self._look_at_stores()
 
     def _look_at_stores(self) -> list[Fact]:
