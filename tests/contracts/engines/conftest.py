@@ -11,7 +11,7 @@ import pytest
 
 import raybook
 from raybook.api.context import current_runtime
-from tests.contracts.engines.contract import PATIENCE_S, RAY, REFUSALS, SESSION, Engine, chosen
+from tests.contracts.engines.contract import NATIVE, PATIENCE_S, RAY, REFUSALS, SESSION, Engine, chosen
 
 ADDRESS = "RAYBOOK_CONTRACT_RAY_ADDRESS"
 """Of a Ray cluster with the amounts that `engine` asks for; default: one is started."""
@@ -60,10 +60,13 @@ def get(engine: Engine):
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "engine" in getattr(item, "fixturenames", ()) and getattr(item, "callspec", None):
-            if item.callspec.params.get("engine") == RAY:
-                item.add_marker(pytest.mark.timeout(RAY_TIMEOUT_S))
-                item.add_marker(pytest.mark.slow)
+        name = getattr(item, "callspec", None) and item.callspec.params.get("engine")
+        if name == RAY:
+            item.add_marker(pytest.mark.timeout(RAY_TIMEOUT_S))
+            item.add_marker(pytest.mark.slow)
+        elif name == NATIVE:
+            # `tests/behaviours` has all of it there, and more: `make test` need not do it twice.
+            item.add_marker(pytest.mark.soak)
 
 
 _results: dict[str, dict[str, str]] = {}
