@@ -1,5 +1,5 @@
-"""One cluster for all of Train's tests that need no other. Its workers are forked from a process that has the frameworks:
-importing them takes each worker longer than everything that it does here. Tests with clusters of their own sort first."""
+"""One cluster for the tests with frameworks. Its workers are forked from a process that has these: importing them takes each
+worker longer than everything that it does here. The modules that use it sort last: all others have clusters of their own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from raybook import api
 
 
 @pytest.fixture(scope="session")
-def four_cpus() -> Iterator[None]:
+def with_frameworks() -> Iterator[None]:
     """A cluster of four CPUs, gone at the end of the run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAYBOOK_WORKER_PRELOAD", "torch,xgboost,lightgbm")

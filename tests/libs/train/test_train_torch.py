@@ -14,7 +14,7 @@ import raybook as ray
 from raybook import train
 from raybook.train.torch import TorchCheckpoint, TorchConfig, TorchTrainer
 
-pytestmark = [pytest.mark.usefixtures("four_cpus"), pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.usefixtures("with_frameworks"), pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 def fit(function, path, workers=2, **options):
