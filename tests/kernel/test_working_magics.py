@@ -126,6 +126,15 @@ def test_why_names_what_is_short_and_who_holds_it(kernel):
     kernel.run("del trainer, starved")
 
 
+def test_what_the_same_cell_has_just_submitted_is_known(kernel, gate):
+    submitted = f"fresh = wait_for.options(name='fresh').remote({str(gate)!r})\n"
+    assert "`fresh`" in kernel.run(submitted + "%ray_why fresh").text
+    assert (
+        "Cancelled 2 tasks of `fresh`."
+        in kernel.run(submitted.replace("fresh =", "second =") + "%ray_cancel fresh").text
+    )
+
+
 def test_why_says_that_an_object_is_ready(kernel):
     kernel.run("ready = square.remote(3); ray.get(ready)")
     assert "it is ready" in kernel.run("%ray_why ready").text
