@@ -1,8 +1,10 @@
 # What people and checks run. Every target works from nothing: no .venv, no built extension, root or not.
 #   make demo   install, run the quickstart without a browser, show the sweep's best trial
 #   make lab    open the notebooks in JupyterLab
-#   make test   everything the checks run, in order, stopping at the first red suite
-#   make bench, make soak   the table of benchmarks; ten minutes of everything at once, after which nothing may have grown
+#   make test   everything the checks run; says all that is red
+#   make test-ray   the engine contract on a real Ray, in an environment of its own (minutes; not a part of make test)
+#   make bench  the table of benchmarks
+#   make soak   what takes too long for every change: kills, many more cases, and ten minutes of everything at once
 # Variables: PYTHON (3.10 or newer), VENV (.venv), CHROMIUM, REDIS_SERVER (paths of a Chromium, a Redis), PIP_ARGS (passed to every pip
 # install, for instance an index with the torch build you want; README "Choosing torch"), BENCH_ARGS (--quick, --rows).
 
@@ -32,8 +34,8 @@ INSTALL_SOURCES := pyproject.toml constraints.txt $(LAB_SOURCES) \
 SUITE_ORDER := architecture base core protocol sim contracts packaging api behaviours integration many_nodes libs kernel widgets
 SUITES_FOUND := $(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/test_*.py))))
 SUITES := $(filter $(SUITES_FOUND),$(SUITE_ORDER)) $(filter-out $(SUITE_ORDER) browser,$(SUITES_FOUND))
-# Those that wait more than they compute, and mind no company; the libraries have a target of their own.
-SUITES_BESIDE := kernel widgets
+# Those that run beside the others; the libraries have a target of their own.
+SUITES_BESIDE := many_nodes kernel widgets
 # Those that start no process and open no socket: two at a time.
 PURE_SUITES := base core protocol sim
 # A shell's background jobs ignore interrupts, and so do their children: tests that interrupt need them back.
@@ -42,10 +44,10 @@ PYTEST = $(BIN)/python -m pytest -q -m "not soak"
 # What notebooks and JupyterLab are run with: this environment's own settings, no person's.
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=120 -o timeout=180
 
-.PHONY: help install demo lab test lint types suites libs notebooks $(SUITES_BESIDE) browser leftovers chromium sshd redis bench soak chaos clean
+.PHONY: help install demo lab test test-ray engine-table lint types suites libs notebooks $(SUITES_BESIDE) browser leftovers chromium sshd redis bench soak chaos clean
 
 help:
-	@sed -n '2,7p' Makefile | sed 's/^# \{0,1\}//'
+	@sed -n '2,9p' Makefile | sed 's/^# \{0,1\}//'
 
 $(BIN)/python:
 	@if ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
@@ -93,14 +95,16 @@ types: $(VENV)/.installed-test
 	@$(BIN)/mypy --no-error-summary
 	@cd labextension && said=$$(PATH="$(BIN):$$PATH" $(BIN)/jlpm run test 2>&1) || { echo "$$said"; exit 1; }
 
-# Two lanes, which both wait more than they compute. What the second one says comes at the end.
+# Three lanes on two cores: each waits for processes to start and to end. What the other two say comes at the end.
 # A red suite stops no other: everything that is wrong is said in one run.
 suites: $(VENV)/.installed-test sshd redis
-	@said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
-	$(LISTENING) $(MAKE) --keep-going libs notebooks $(SUITES_BESIDE) >"$$said" 2>&1 & beside=$$!; \
-	red=0; for suite in $(filter-out libs $(SUITES_BESIDE),$(SUITES)); do echo "== tests/$$suite"; REDIS_SERVER="$(REDIS_SERVER)" $(PYTEST) \
+	@said=$$(mktemp -d); trap 'rm -rf "$$said"' EXIT; red=0; \
+	$(LISTENING) $(MAKE) --keep-going $(SUITES_BESIDE) >"$$said/nodes" 2>&1 & nodes=$$!; \
+	$(LISTENING) $(MAKE) --keep-going libs notebooks >"$$said/libs" 2>&1 & libs=$$!; \
+	for suite in $(filter-out libs $(SUITES_BESIDE),$(SUITES)); do echo "== tests/$$suite"; REDIS_SERVER="$(REDIS_SERVER)" $(PYTEST) \
 	  $$(case " $(PURE_SUITES) " in *" $$suite "*) echo "-n 2";; esac) tests/$$suite || red=1; done; \
-	wait $$beside || red=1; echo "== beside: tests/libs, notebooks $(SUITES_BESIDE)"; cat "$$said"; exit $$red
+	wait $$nodes || red=1; echo "== beside: $(SUITES_BESIDE)"; cat "$$said/nodes"; \
+	wait $$libs || red=1; echo "== beside: libs notebooks"; cat "$$said/libs"; exit $$red
 
 # One process a library: each has clusters of its own shape.
 libs: $(VENV)/.installed-test
@@ -109,7 +113,7 @@ libs: $(VENV)/.installed-test
 	  echo "== $$library"; $(PYTEST) $$library || red=1; done; exit $$red
 
 $(SUITES_BESIDE): $(VENV)/.installed-test
-	@echo "== tests/$@"; $(PYTEST) tests/$@
+	@echo "== tests/$@"; REDIS_SERVER="$(REDIS_SERVER)" $(PYTEST) tests/$@
 
 notebooks: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -q $(NBVAL) notebooks
@@ -149,13 +153,36 @@ redis:
 	    echo "raybook: the tests of the GCS's stores need a Redis. Install the package redis-server, or set REDIS_SERVER to its path." >&2; \
 	    exit 1; fi; fi
 
+# A real Ray, beside everything that raybook needs: its own packages come first there, ours after them. Its daemons give up
+# after 15 seconds, so its modules are compiled, and its workers give way to nobody.
+RAY_ENV := .venv-ray-engine
+RAY_BIN := $(abspath $(RAY_ENV))/bin
+WITH_RAY = env -u PYTHONDONTWRITEBYTECODE -u RAYBOOK_CONTRACT_ENGINES RAY_worker_niceness=0 \
+  PYTHONPATH=$(CURDIR)/runtime:$(CURDIR)/kernel_ext:$(CURDIR)/widgets
+ENGINE_RESULTS := $(RAY_ENV)/contract.json
+
+$(RAY_ENV)/.installed: $(VENV)/.installed-test
+	@echo "== installing Ray into $(RAY_ENV)"
+	@$(PYTHON) -m venv --clear $(RAY_ENV)
+	@$(RAY_BIN)/python -m pip install -qq --compile --disable-pip-version-check $(PIP_ARGS) 'ray[client]==2.60.0'
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  >"$$($(RAY_BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_raybook.pth"
+	@touch $@
+
+test-ray: $(RAY_ENV)/.installed
+	@$(WITH_RAY) RAYBOOK_CONTRACT_RESULTS=$(CURDIR)/$(ENGINE_RESULTS) $(RAY_BIN)/python -m pytest -q tests/contracts/engines tests/libs/test_ray_engine.py
+
+# The table in docs/engines.md, from what `make test-ray` found last.
+engine-table: $(VENV)/.installed
+	@$(BIN)/python tests/contracts/engines/table.py $(ENGINE_RESULTS) docs/engines.md
+
 bench: $(VENV)/.installed
 	@$(BIN)/python benchmarks/core.py $(BENCH_ARGS)
 
-soak: $(VENV)/.installed
+soak: $(VENV)/.installed chaos
 	@$(BIN)/python benchmarks/soak.py --minutes $(SOAK_MINUTES) --report docs/soak.md $(SOAK_ARGS)
 
-# Minutes of killed workers, nodes and GCS, whatever else is marked soak, and new cases for the tests of properties.
+# The part of it that tests: minutes of killed workers, nodes and GCS, whatever else is marked soak, new cases of properties.
 chaos: $(VENV)/.installed-test redis
 	@REDIS_SERVER="$(REDIS_SERVER)" $(BIN)/python -m pytest -q -m soak -o timeout=0 tests
 	@HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -q -o timeout=0 tests/core tests/protocol tests/sim tests/libs

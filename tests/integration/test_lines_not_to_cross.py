@@ -7,14 +7,12 @@ import os
 import random
 import re
 import resource
-import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -24,10 +22,10 @@ import pytest
 import raybook as ray
 from raybook.api.context import started_engine
 from raybook.api.memory import memory_summary
+from tests.interrupts import repeat_under_interrupts
 
 pytestmark = pytest.mark.raybook_only
 
-SEED = 20_262
 INTERRUPTS = 1_000
 MIB = 1 << 20
 Eventually = Callable[[Callable[[], object]], None]
@@ -60,35 +58,6 @@ def regions_in_use() -> int:
 # --- Interrupts and finalizers ----------------------------------------------------------------------------------------
 
 
-@contextmanager
-def interrupts(count: int, pause_s_max: float = 0.003) -> Iterator[Callable[[], bool]]:
-    """SIGINT into the main thread at seeded moments; whether all were sent."""
-    choose = random.Random(SEED)
-    main = threading.main_thread().ident
-    assert main is not None
-    over = threading.Event()
-
-    def send() -> None:
-        for _ in range(count):
-            time.sleep(choose.random() * pause_s_max)
-            if over.is_set():
-                return
-            signal.pthread_kill(main, signal.SIGINT)
-        over.set()
-
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
-        yield over.is_set
-    finally:
-        over.set()
-        while thread.is_alive():
-            try:
-                thread.join()
-            except KeyboardInterrupt:
-                continue
-
-
 @pytest.mark.slow
 def test_thousand_interrupts_into_submit_put_get_and_wait_leave_the_owner_whole(
     cluster: ModuleType, eventually: Eventually
@@ -96,7 +65,6 @@ def test_thousand_interrupts_into_submit_put_get_and_wait_leave_the_owner_whole(
     same = ray.remote(lambda value: value)
     large = np.arange(50_000)
     ray.get(same.remote(1))
-    seen = rounds = 0
 
     def one_round(number: int) -> None:
         refs = [same.remote(number), ray.put(number), ray.put(large), same.remote(ray.put([number]))]
@@ -105,15 +73,9 @@ def test_thousand_interrupts_into_submit_put_get_and_wait_leave_the_owner_whole(
         values = ray.get(refs)
         assert (values[0], values[1], values[3]) == (number, number, [number]) and values[2][7] == 7
 
-    with interrupts(INTERRUPTS) as all_were_sent:
-        while not all_were_sent():
-            try:
-                one_round(rounds)
-                rounds += 1
-            except KeyboardInterrupt:
-                seen += 1
+    seen = repeat_under_interrupts(one_round, count=INTERRUPTS, pause_s_max=0.003)
 
-    assert seen > INTERRUPTS // 3
+    assert seen.interrupted > INTERRUPTS // 3
     assert ray.get(same.remote("after"), timeout=10) == "after"
     assert owner_is_whole()
     gc.collect()
@@ -125,15 +87,16 @@ def test_thousand_interrupts_into_submit_put_get_and_wait_leave_the_owner_whole(
 def test_interrupts_into_large_puts_leave_no_room_taken(cluster: ModuleType, eventually: Eventually) -> None:
     """Most interrupts of a put meet it while it waits for room or copies; nobody knows of that room yet."""
     large = np.ones(4 * MIB)
-    ref = None
-    with interrupts(150, pause_s_max=0.02) as all_were_sent:
-        while not all_were_sent():
-            with suppress(KeyboardInterrupt):
-                ref = None
-                ref = ray.put(large)
+    kept = []
+
+    def put(number: int) -> None:
+        kept.clear()
+        kept.append(ray.put(large))
+
+    repeat_under_interrupts(put, count=150, pause_s_max=0.02)
 
     assert ray.get(ray.put(large), timeout=20)[-1] == 1
-    del ref
+    kept.clear()
     gc.collect()
     # On a busy machine two come so close together that the second meets the clean-up of the first.
     eventually(lambda: regions_in_use() <= 1)

@@ -121,6 +121,31 @@ async def test_a_driver_is_welcomed_with_the_arena_and_its_job_is_known(node):
 
 
 @node_test()
+async def test_what_everyone_is_told_while_a_driver_waits_for_its_job_reaches_it_after_its_welcome(node):
+    gate = node.fake.gates["RegisterJob"] = asyncio.Event()
+    joining = asyncio.create_task(node.driver())
+    await node.fake.wait_for("RegisterJob")
+    node.raylet.set_observed(True)
+    gate.set()
+    driver = await joining
+    assert isinstance(driver.welcome, rm.Registered)
+    assert (await driver.expect(rm.Observed)).active
+
+
+@node_test()
+async def test_a_driver_whose_job_is_not_taken_hears_that_and_nothing_else(node):
+    gate = node.fake.gates["RegisterJob"] = asyncio.Event()
+    node.fake.refuse["RegisterJob"] = RemoteError("ValueError", "no more jobs")
+    joining = asyncio.create_task(node.driver())
+    await node.fake.wait_for("RegisterJob")
+    node.raylet.set_observed(True)
+    gate.set()
+    driver = await joining
+    assert isinstance(driver.welcome, rm.Refused) and "no more jobs" in driver.welcome.reason
+    assert driver.messages == []
+
+
+@node_test()
 async def test_a_client_with_another_protocol_is_refused_with_both_numbers(node):
     driver = await node.driver(protocol_version=99)
     assert isinstance(driver.welcome, rm.Refused)

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
 
 import raybook as ray
 from raybook.api.context import current_runtime
+from tests.interrupts import repeat_under_interrupts
 
 pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.raybook_only, pytest.mark.timeout(30)]
 
 INTERRUPTS = 1000
-SEED = 20261124
 
 
 def core():
@@ -105,50 +103,18 @@ def test_a_sync_loop_leaves_the_io_thread_asleep():
     assert wakes < min(allowed, 700), wakes
 
 
-@contextmanager
-def interrupts(count: int, pause_s_max: float) -> Iterator[threading.Event]:
-    """SIGINT into the main thread, at seeded random moments. The event: all were sent."""
-    choose = random.Random(SEED)
-    main, over, wanted = threading.main_thread().ident, threading.Event(), threading.Event()
-
-    def send() -> None:
-        for _ in range(count):
-            time.sleep(choose.random() * pause_s_max)
-            if wanted.is_set():
-                break
-            signal.pthread_kill(main, signal.SIGINT)
-        over.set()
-
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
-        yield over
-    finally:
-        wanted.set()
-        while thread.is_alive():
-            try:
-                thread.join()
-            except KeyboardInterrupt:
-                continue
-
-
 def test_interrupts_into_a_sync_loop_tear_nothing():
     counter = Counter.remote()
     ray.get(counter.add.remote())
-    before = signal.getsignal(signal.SIGINT)
-    seen = calls = 0
-    with interrupts(INTERRUPTS, 0.003) as over:
-        while not over.is_set():
-            try:
-                if calls % 2:
-                    ray.get(counter.add.remote())
-                else:
-                    assert ray.get(same.remote(calls)) == calls
-                calls += 1
-            except KeyboardInterrupt:
-                seen += 1
-    assert signal.getsignal(signal.SIGINT) is before
-    assert seen > INTERRUPTS // 2
+
+    def call(number: int) -> None:
+        if number % 2:
+            ray.get(counter.add.remote())
+        else:
+            assert ray.get(same.remote(number)) == number
+
+    seen = repeat_under_interrupts(call, count=INTERRUPTS, pause_s_max=0.003)
+    assert seen.interrupted > INTERRUPTS // 2
     assert ray.get(same.remote("after"), timeout=5) == "after"
     assert ray.get(counter.add.remote(), timeout=5) > 1
     check_owner()

@@ -41,14 +41,27 @@ def three_nodes(own_world: None) -> Iterator[Cluster]:
     cluster.shutdown()
 
 
-@pytest.fixture
-def cluster(own_world: None) -> Iterator[Cluster]:
-    """A cluster for one test that loses parts: only the head, with one CPU, and this process connected."""
+@pytest.fixture(scope="module")
+def lone_head(own_world: None) -> Iterator[Cluster]:
+    """Only a head, with one CPU."""
     one = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    raybook.init(address=one.address, namespace="tests")
     yield one
-    raybook.shutdown()
     one.shutdown()
+
+
+@pytest.fixture
+def cluster(lone_head: Cluster) -> Iterator[Cluster]:
+    """A cluster for one test that loses parts: only the head, and this process connected. The head is the module's; what a
+    test adds to it is gone before the next one."""
+    raybook.init(address=lone_head.address, namespace="tests")
+    yield lone_head
+    raybook.shutdown()
+    for node in list(lone_head.worker_nodes):
+        lone_head.remove_node(node, allow_graceful=False)
+    raybook.init(address=lone_head.address, namespace="tests")
+    wait_until(lambda: sum(row["Alive"] for row in raybook.nodes()) == 1, "only the head is there")
+    wait_until(lambda: raybook.available_resources().get("CPU", 0) == 1, "nothing runs on it")
+    raybook.shutdown()
 
 
 def _living() -> list[int]:

@@ -1,8 +1,10 @@
-"""A large object for many nodes at once: nobody sends it to all of them."""
+"""Eight nodes that work together, and a large object for all of them at once: nobody sends it to all."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy
 import pytest
@@ -48,6 +50,24 @@ def readers(cluster: Cluster) -> list[str]:
 
 def grown(before: dict[str, dict[str, int]], after: dict[str, dict[str, int]], *kinds: str) -> dict[str, int]:
     return {node: sum(after[node][kind] - before[node][kind] for kind in kinds) for node in after}
+
+
+def test_eight_nodes_run_two_thousand_tasks(cluster: Cluster, tmp_path: Path):
+    @ray.remote
+    def meet(number: int) -> str:
+        # A task that waited in ``get`` would lend its CPU to another.
+        (tmp_path / str(number)).touch()
+        while len(list(tmp_path.iterdir())) < READERS:
+            time.sleep(0.01)
+        return ray.get_runtime_context().get_node_id()
+
+    @ray.remote(scheduling_strategy="SPREAD")
+    def square(number: int) -> int:
+        return number * number
+
+    assert sorted(ray.get([meet.remote(number) for number in range(READERS)], timeout=PATIENCE_S)) == readers(cluster)
+    squares = [square.remote(number) for number in range(2_000)]
+    assert ray.get(squares, timeout=PATIENCE_S) == [number * number for number in range(2_000)]
 
 
 def test_eight_nodes_read_256_mib_and_the_first_sends_it_to_three_at_most(cluster: Cluster):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from pathlib import Path
 
 import numpy
 import pytest
@@ -19,7 +18,6 @@ from tests.many_nodes.conftest import wait_until
 
 pytestmark = pytest.mark.slow
 PATIENCE_S = 30
-NODES = 8
 WINDOW_S = 1.5
 """The health check's time-out here (conftest)."""
 
@@ -135,31 +133,3 @@ def test_what_no_node_can_hold_yet_runs_on_the_node_that_joins(cluster: Cluster)
     assert ray.wait([ref], timeout=0.3)[0] == []
     late = cluster.add_node(num_cpus=1, resources={"late": 1})
     assert ray.get(ref, timeout=PATIENCE_S) == late.node_id
-
-
-@pytest.mark.timeout(120)
-def test_eight_nodes_start_and_run_two_thousand_tasks(own_world: None, tmp_path: Path):
-    one = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    try:
-        for _ in range(NODES - 1):
-            one.add_node(num_cpus=1, wait=False)
-        one.wait_for_nodes()
-        ray.init(address=one.address, namespace="tests")
-
-        @ray.remote
-        def meet(number: int) -> str:
-            # A task that waited in ``get`` would lend its CPU to another.
-            (tmp_path / str(number)).touch()
-            while len(list(tmp_path.iterdir())) < NODES:
-                time.sleep(0.01)
-            return ray.get_runtime_context().get_node_id()
-
-        @ray.remote(scheduling_strategy="SPREAD")
-        def square(number: int) -> int:
-            return number * number
-
-        assert len(set(ray.get([meet.remote(number) for number in range(NODES)], timeout=60))) == NODES
-        assert ray.get([square.remote(number) for number in range(2_000)], timeout=60) == [n * n for n in range(2_000)]
-    finally:
-        ray.shutdown()
-        one.shutdown()

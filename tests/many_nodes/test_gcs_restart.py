@@ -152,6 +152,7 @@ def test_killed_gcs_is_back_in_time_and_nothing_is_lost_or_disturbed(two_nodes: 
     wait_until(lambda: ray.available_resources().get("CPU", 0) == 2, "the group holds what it held")
 
 
+@pytest.mark.parametrize("two_nodes", ["sqlite"], indirect=True)
 def test_gcs_that_is_killed_again_and_again_comes_back_each_time(two_nodes: Cluster) -> None:
     kept = Counter.options(name="kept").remote()
     assert ray.get(kept.increase.remote(), timeout=10) == 1
@@ -165,6 +166,7 @@ def test_gcs_that_is_killed_again_and_again_comes_back_each_time(two_nodes: Clus
     assert sorted(gcs_call(messages.KvKeys("ns", b"")).keys) == [b"0", b"1", b"2"]
 
 
+@pytest.mark.parametrize("two_nodes", ["redis"], indirect=True)
 def test_actor_and_node_that_die_while_there_is_no_gcs_are_noticed_by_the_next(two_nodes: Cluster) -> None:
     lost = Counter.options(name="lost", max_restarts=-1, max_task_retries=-1, resources={"b": 0.1}).remote()
     victim = ray.get(lost.pid.remote(), timeout=10)

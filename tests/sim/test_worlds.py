@@ -20,17 +20,26 @@ BATCH = 25
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(0, 150, BATCH))
+@pytest.mark.parametrize("first", range(0, 75, BATCH))
 def test_nothing_breaks_when_nothing_goes_wrong(first: int) -> None:
     for seed in range(first, first + BATCH):
         make_world(seed, calm=True).run()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(0, 200, BATCH))
+@pytest.mark.parametrize("first", range(0, 100, BATCH))
 def test_crashes_delays_and_restarts_break_no_promise(first: int) -> None:
     for seed in range(first, first + BATCH):
         make_world(seed).run()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize("calm", [False, True])
+@pytest.mark.parametrize("first", range(100, 1_000, 100))
+def test_hundreds_of_seeds_more_break_no_promise(first: int, calm: bool) -> None:
+    for seed in range(first, first + 100):
+        make_world(seed, calm=calm).run()
 
 
 @pytest.mark.slow

@@ -49,6 +49,7 @@ class Connection:
         self._on_refused = on_refused
         self._loop = asyncio.get_running_loop()
         self._writing = False
+        self._held: list[Any] | None = None
         self._loop.add_reader(framed.fd, self._readable)
 
     @property
@@ -60,16 +61,32 @@ class Connection:
         ``on_close``."""
         if self.framed.closed:
             return
+        if self._held is not None:
+            self._held.append(message)
+            return
         self.framed.queue(message)
         if not self._writing:
             self._flush()
 
+    def hold(self) -> None:
+        """Keep what is sent from now on until ``send_with_fd``: nothing may reach the peer before that message does."""
+        self._held = []
+
     def send_with_fd(self, message: Any, fd: int) -> None:
-        """Send a message with a descriptor; see FramedSocket."""
+        """Send a message with a descriptor (see FramedSocket), and after it what was held."""
         try:
             self.framed.send_with_fd(message, fd)
         except OSError:
             self.close()
+        held, self._held = self._held or [], None
+        for later in held:
+            self.send(later)
+
+    def refuse(self, message: Any) -> None:
+        """Say this as the last word, and as the only one of those that are held."""
+        self._held = None
+        self.send(message)
+        self.close()
 
     def detach(self) -> socket.socket:
         """Let go of the socket, for somebody else to use and to close. Unsent bytes are dropped."""

@@ -287,8 +287,7 @@ class Raylet:
         refusal = self._why_refused(message)
         if refusal:
             logger.warning("Refused a %s (pid %d): %s", message.kind, message.pid, refusal)
-            connection.send(rm.Refused(refusal))
-            connection.close()
+            connection.refuse(rm.Refused(refusal))
             return
         endpoint = Endpoint(message.client_id, self.node_id, message.address)
         job_id = message.job_id or (random_id() if message.kind == DRIVER else b"")
@@ -306,6 +305,7 @@ class Raylet:
             self.decider.lease(le.WorkerReady(client.client_id, process.environment))
             self._has_worker.set()
         else:
+            connection.hold()  # What others are told meanwhile comes after the welcome.
             self._watch_process(client)
             job = gcs_messages.RegisterJob(job_id, endpoint, message.pid, message.namespace, message.entrypoint)
             self.gcs.spawn(self._start_job(client, job))
@@ -330,8 +330,7 @@ class Raylet:
         try:
             await self.gcs.call("RegisterJob", job)
         except (RemoteError, ConnectionError) as error:
-            client.connection.send(rm.Refused(f"The GCS did not take the driver's job: {error}"))
-            client.connection.close()
+            client.connection.refuse(rm.Refused(f"The GCS did not take the driver's job: {error}"))
             return
         self._welcome(client)
 

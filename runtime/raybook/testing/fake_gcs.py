@@ -12,13 +12,15 @@ from raybook.protocol.messages import gcs as messages
 
 
 class FakeGcs:
-    """``calls`` are (method, request) in order. ``actors`` answers WatchActors, ``refuse`` makes a method fail."""
+    """``calls`` are (method, request) in order. ``actors`` answers WatchActors, ``refuse`` makes a method fail,
+    and ``gates`` makes it wait."""
 
     def __init__(self, cluster_id: bytes = b"cluster!") -> None:
         self.cluster_id = cluster_id
         self.calls: list[tuple[str, Any]] = []
         self.actors: dict[bytes, messages.ActorInfo] = {}
         self.refuse: dict[str, RemoteError] = {}
+        self.gates: dict[str, asyncio.Event] = {}
         self.facts: list[Fact] = []
         self.keys: dict[tuple[str, bytes], bytes] = {}
         self._changed = asyncio.Event()
@@ -29,6 +31,8 @@ class FakeGcs:
         assert isinstance(request, types[0]), f"{method} wants a {types[0].__name__}, got {request!r}."
         self.calls.append((method, request))
         self._changed.set()
+        if method in self.gates:
+            await self.gates[method].wait()
         if method in self.refuse:
             raise self.refuse[method]
         if method == "ClusterStatus":

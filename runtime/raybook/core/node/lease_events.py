@@ -5,7 +5,7 @@ Clients and workers are named by their client ids. A lease is one worker for one
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct
 
 from raybook.base.resources import Shape
 from raybook.base.specs import ActorSpec, Assignment, SchedulingClass
@@ -13,8 +13,7 @@ from raybook.base.specs import ActorSpec, Assignment, SchedulingClass
 # --- events -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class DemandSet:
+class DemandSet(Struct):
     """``client`` could use ``count`` more leases of this class; replaces the earlier number."""
 
     client: bytes
@@ -24,8 +23,7 @@ class DemandSet:
     name: str = ""
 
 
-@dataclass(slots=True)
-class DemandImpossible:
+class DemandImpossible(Struct):
     """It became known elsewhere that this demand can never be served by any node; ``code`` is an exception class."""
 
     client: bytes
@@ -34,8 +32,7 @@ class DemandImpossible:
     text: str
 
 
-@dataclass(slots=True)
-class LeaseReturned:
+class LeaseReturned(Struct):
     """``client`` is done with it. ``broken``: it could not talk to the worker."""
 
     client: bytes
@@ -43,23 +40,20 @@ class LeaseReturned:
     broken: bool = False
 
 
-@dataclass(slots=True)
-class WorkerReady:
+class WorkerReady(Struct):
     """A worker process is registered (or stays after having been asked to end) and may be leased."""
 
     worker: bytes
     environment: str = ""
 
 
-@dataclass(slots=True)
-class WorkerWithdrawn:
+class WorkerWithdrawn(Struct):
     """The pool wants this worker to end. If it is idle, it is asked to and leased no more; else nothing happens."""
 
     worker: bytes
 
 
-@dataclass(slots=True)
-class WorkerLeaving:
+class WorkerLeaving(Struct):
     """The worker announced that it ends on purpose. Its lease is over; what it holds is free when it is dead, or at
     once if it ``stays`` for the sake of its objects."""
 
@@ -67,8 +61,7 @@ class WorkerLeaving:
     stays: bool = False
 
 
-@dataclass(slots=True)
-class WorkerDied:
+class WorkerDied(Struct):
     """The process is gone (``waitpid`` said so)."""
 
     worker: bytes
@@ -86,8 +79,7 @@ class WorkerDied:
         return "ActorOutOfMemoryError" if self.out_of_memory else ""
 
 
-@dataclass(slots=True)
-class RevokeAnswered:
+class RevokeAnswered(Struct):
     """The worker agreed to drop ``epoch`` (idle) or runs something of it."""
 
     worker: bytes
@@ -95,8 +87,7 @@ class RevokeAnswered:
     idle: bool
 
 
-@dataclass(slots=True)
-class LeaseProbed:
+class LeaseProbed(Struct):
     """The worker said whether anything of this lease runs or waits; only reports of resources use it."""
 
     worker: bytes
@@ -104,36 +95,31 @@ class LeaseProbed:
     idle: bool
 
 
-@dataclass(slots=True)
-class WorkerBlocked:
+class WorkerBlocked(Struct):
     """Its task waits in get: its CPU is free meanwhile."""
 
     worker: bytes
 
 
-@dataclass(slots=True)
-class WorkerUnblocked:
+class WorkerUnblocked(Struct):
     """The wait is over."""
 
     worker: bytes
 
 
-@dataclass(slots=True)
-class ClientGone:
+class ClientGone(Struct):
     """A driver or worker died or left: nothing may run for it any more."""
 
     client: bytes
 
 
-@dataclass(slots=True)
-class NodeDraining:
+class NodeDraining(Struct):
     """This node takes no more work: nothing is granted from now on, and leases are asked back when their tasks end."""
 
     why: str
 
 
-@dataclass(slots=True)
-class ActorRequested:
+class ActorRequested(Struct):
     """Place this life of an actor here. The same life asked for again is ignored."""
 
     spec: ActorSpec
@@ -143,23 +129,20 @@ class ActorRequested:
     """Workers that left before they began it."""
 
 
-@dataclass(slots=True)
-class ActorReady:
+class ActorReady(Struct):
     """``__init__`` ended well: from now on the actor holds ``spec.resources`` only."""
 
     worker: bytes
 
 
-@dataclass(slots=True)
-class ActorFailed:
+class ActorFailed(Struct):
     """``__init__`` raised, and who must know has been told: the worker is of no more use."""
 
     worker: bytes
     reason: str
 
 
-@dataclass(slots=True)
-class ActorCancelled:
+class ActorCancelled(Struct):
     """Not wanted any more: taken out of the queue, or its worker ended. is_recall: it goes to another node, if it still
     queues here; nothing happens when it does not, and the GCS is told by the answer alone."""
 
@@ -172,8 +155,7 @@ class ActorCancelled:
     """Filled in by the lease manager."""
 
 
-@dataclass(slots=True)
-class BundlesRequested:
+class BundlesRequested(Struct):
     """Reserve these bundles of a placement group, all or none; ``commit``: for use at once. Whether it went well, the
     pools say (``ResourcePools.prepare`` in ``why_refused``)."""
 
@@ -185,16 +167,14 @@ class BundlesRequested:
     """Filled in by the lease manager."""
 
 
-@dataclass(slots=True)
-class BundlesCommitted:
+class BundlesCommitted(Struct):
     """What this attempt reserved may be used."""
 
     group_id: bytes
     attempt: int
 
 
-@dataclass(slots=True)
-class BundlesReturned:
+class BundlesReturned(Struct):
     """Give bundles back; whatever runs in them is ended."""
 
     group_id: bytes
@@ -203,8 +183,7 @@ class BundlesReturned:
     reason: str = ""
 
 
-@dataclass(slots=True)
-class GroupRemoved:
+class GroupRemoved(Struct):
     """The placement group is gone for good: what runs in it is ended, tasks that wait for it fail."""
 
     group_id: bytes
@@ -215,8 +194,7 @@ class GroupRemoved:
 # --- effects ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class Grant:
+class Grant(Struct):
     """Tell ``client`` that ``worker`` is its own."""
 
     client: bytes
@@ -227,8 +205,7 @@ class Grant:
     assignment: Assignment
 
 
-@dataclass(slots=True)
-class LeaseLostEffect:
+class LeaseLostEffect(Struct):
     """Tell ``client`` that the lease is gone; fields as in the message LeaseLost."""
 
     client: bytes
@@ -240,8 +217,7 @@ class LeaseLostEffect:
     code: str = ""
 
 
-@dataclass(slots=True)
-class StartWorkers:
+class StartWorkers(Struct):
     """``count`` workers of this environment are lacking at this moment. A level, not an order: it replaces the number
     said before, and workers that are starting already count towards it."""
 
@@ -249,8 +225,7 @@ class StartWorkers:
     count: int
 
 
-@dataclass(slots=True)
-class AskRevoke:
+class AskRevoke(Struct):
     """Ask the worker to drop ``epoch``. ``drain``: it has been held long enough while others wait; give back what has
     not started and answer when the running task has ended."""
 
@@ -259,8 +234,7 @@ class AskRevoke:
     drain: bool = False
 
 
-@dataclass(slots=True)
-class StartActorOn:
+class StartActorOn(Struct):
     """Make the worker this actor."""
 
     worker: bytes
@@ -270,8 +244,7 @@ class StartActorOn:
     restarts: int
 
 
-@dataclass(slots=True)
-class ActorGone:
+class ActorGone(Struct):
     """This life of an actor is over: its worker died, or it was cancelled while queued (``started`` false)."""
 
     actor_id: bytes
@@ -282,8 +255,7 @@ class ActorGone:
     code: str = ""
 
 
-@dataclass(slots=True)
-class Infeasible:
+class Infeasible(Struct):
     """Tell ``client`` (once a class) that this can never be served here; it stays queued."""
 
     client: bytes
@@ -291,8 +263,7 @@ class Infeasible:
     text: str
 
 
-@dataclass(slots=True)
-class Refuse:
+class Refuse(Struct):
     """Tell ``client`` that this will never run: its tasks fail with the exception class ``code``. Nothing stays queued."""
 
     client: bytes
@@ -301,15 +272,13 @@ class Refuse:
     text: str
 
 
-@dataclass(slots=True)
-class FollowGroup:
+class FollowGroup(Struct):
     """Something waits for a placement group of which there is no bundle here: find out what becomes of the group."""
 
     group_id: bytes
 
 
-@dataclass(slots=True)
-class KillWorker:
+class KillWorker(Struct):
     """End the process. ``graceful``: let it finish its queued calls first."""
 
     worker: bytes
@@ -317,34 +286,30 @@ class KillWorker:
     graceful: bool = False
 
 
-@dataclass(slots=True)
-class WorkerTaken:
+class WorkerTaken(Struct):
     """The worker is not idle any more; ``dedicated`` ones (actors) never come back."""
 
     worker: bytes
     dedicated: bool
 
 
-@dataclass(slots=True)
-class WorkerReleased:
+class WorkerReleased(Struct):
     """The worker is idle again."""
 
     worker: bytes
 
 
-@dataclass(slots=True)
-class ReportResources:
+class ReportResources(Struct):
     """Available amounts or queued demand changed."""
 
 
-@dataclass(slots=True)
-class WaitingRequest:
+class WaitingRequest(Struct):
     """A queued request, for reports: its shape, how many, and why it waits."""
 
     shape: Shape
     count: int
     name: str = ""
-    text: str = field(default="")
+    text: str = ""
 
 
 def wanted_by(spec: ActorSpec) -> Shape:

@@ -22,8 +22,9 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 SHRINK_MS_MAX = 5_000
 """The store is waited for no longer than this, however fast it shrinks."""
@@ -54,8 +55,7 @@ class State(Enum):
 # --- events -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, frozen=True)
-class Candidate:
+class Candidate(Struct, frozen=True):
     """A worker that may be ended. owner: whose work it does, b"" for none (idle). started_ms: when it was leased.
     private_bytes: what would come back."""
 
@@ -70,8 +70,7 @@ class Candidate:
         return not self.owner
 
 
-@dataclass(slots=True, frozen=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """used_bytes of limit_bytes are in use; store_bytes of them by objects in shared memory."""
 
     used_bytes: int
@@ -80,8 +79,7 @@ class Reading:
     candidates: Sequence[Candidate] = ()
 
 
-@dataclass(slots=True, frozen=True)
-class WorkerEnded:
+class WorkerEnded(Struct, frozen=True):
     """A worker's process is gone, for whatever reason."""
 
     worker: bytes
@@ -92,30 +90,26 @@ Event = Reading | WorkerEnded
 # --- effects ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, frozen=True)
-class ShrinkStore:
+class ShrinkStore(Struct, frozen=True):
     """So many bytes of the store should go to disk; 0: it may be as it was."""
 
     to_free_bytes: int
 
 
-@dataclass(slots=True, frozen=True)
-class EndIdle:
+class EndIdle(Struct, frozen=True):
     """Ask this idle worker to leave. It may stay: it may own what others need."""
 
     worker: bytes
 
 
-@dataclass(slots=True, frozen=True)
-class EndWorker:
+class EndWorker(Struct, frozen=True):
     """End this worker now. has_company: others hold memory too, so that another try may find more of it."""
 
     worker: bytes
     has_company: bool
 
 
-@dataclass(slots=True, frozen=True)
-class NobodyToEnd:
+class NobodyToEnd(Struct, frozen=True):
     """Memory is short, and no worker is the cause. Said once for each time that it runs short, once a minute at most."""
 
 

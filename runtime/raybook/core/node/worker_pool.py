@@ -11,9 +11,10 @@ Invariants: at most ``parallel_starts_max`` processes are starting; one start nu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+
+from msgspec import Struct
 
 PLAIN_ENVIRONMENT = ""
 STAY_MS = 2_000
@@ -22,88 +23,76 @@ FAILED_START_PAUSE_MS = 200
 FAILED_START_PAUSE_MS_MAX = 10_000
 
 
-@dataclass(slots=True)
-class WorkersLacking:
+class WorkersLacking(Struct):
     """The lease manager lacks this many workers of the environment right now (a level, not an order)."""
 
     environment: str
     count: int
 
 
-@dataclass(slots=True)
-class WorkerRegistered:
+class WorkerRegistered(Struct):
     """The process of this start number is connected and idle."""
 
     start_id: int
     worker: bytes
 
 
-@dataclass(slots=True)
-class WorkerStartFailed:
+class WorkerStartFailed(Struct):
     """The process of this start number died before it registered, or could not be made."""
 
     start_id: int
 
 
-@dataclass(slots=True)
-class WorkerBusy:
+class WorkerBusy(Struct):
     """It was leased; ``dedicated``: it became an actor."""
 
     worker: bytes
     dedicated: bool = False
 
 
-@dataclass(slots=True)
-class WorkerIdle:
+class WorkerIdle(Struct):
     """Its lease ended."""
 
     worker: bytes
 
 
-@dataclass(slots=True)
-class WorkerUnwanted:
+class WorkerUnwanted(Struct):
     """It is idle, and should end although it would be kept: what it holds is needed elsewhere."""
 
     worker: bytes
 
 
-@dataclass(slots=True)
-class WorkerLeft:
+class WorkerLeft(Struct):
     """It is dead, or has announced that it is about to end."""
 
     worker: bytes
 
 
-@dataclass(slots=True)
-class PoolClosing:
+class PoolClosing(Struct):
     """Nobody is served here any more: none is started, and all end that are idle."""
 
 
-@dataclass(slots=True)
-class StartWorker:
+class StartWorker(Struct):
     """Fork one; the answer is WorkerRegistered or WorkerStartFailed with the same number."""
 
     start_id: int
     environment: str
 
 
-@dataclass(slots=True)
-class AbandonStart:
+class AbandonStart(Struct):
     """The process has not registered in time: kill it and report it."""
 
     start_id: int
     waited_ms: int
 
 
-@dataclass(slots=True)
-class EndWorker:
+class EndWorker(Struct):
     """Ask an idle worker to end. It is out of service until ``WorkerStayed``."""
 
     worker: bytes
 
 
-@dataclass(slots=True)
-class WorkerStayed:
+class WorkerStayed(Struct):
     """It has not ended: it may be leased again."""
 
     worker: bytes
@@ -115,8 +104,7 @@ class PoolState(Enum):
     ENDING = "ENDING"
 
 
-@dataclass(slots=True)
-class _Member:
+class _Member(Struct):
     environment: str
     state: PoolState
     since_ms: int
