@@ -76,7 +76,8 @@ def test_tasks_are_a_table_that_can_be_kept(kernel):
 def test_what_ran_is_replayed_with_another_number_of_workers(kernel):
     kernel.run("ray.get([square.remote(n) for n in range(4)])")
     text = kernel.run("%ray_timeline --what-if workers=8 square").text
-    assert text.startswith("Recorded: ") and "With 8 at once: " in text
+    # Among lines that workers print meanwhile.
+    assert "Recorded: " in text and "With 8 at once: " in text
     assert "nothing to replay" in kernel.run("%ray_timeline --what-if workers=8 nothing_of_this_name").error
     assert "workers=N, such as workers=8" in kernel.run("%ray_timeline --what-if many").error
     assert kernel.complete("%ray_timeline --wh") == ["--what-if"]
