@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import raybook.k8s as k8s
-from raybook.k8s.documents import read_tree
 
 LOOK_S = 2.0
 FOLDER = "/home/ray/job"
@@ -28,7 +27,7 @@ Say = Callable[[str], None]
 def tree_of(options: Mapping[str, Any]) -> dict[str, Any]:
     """The cluster's values as a tree: the file's, and the options over them. ValueError when the file has several groups and
     an option speaks of workers; OSError when it cannot be read."""
-    tree: dict[str, Any] = read_tree(options["values"]) if options.get("values") else {}
+    tree: dict[str, Any] = k8s.read_tree(options["values"]) if options.get("values") else {}
     over = {name: options[name] for name in ("name", "namespace", "image") if options.get(name)}
     group: dict[str, Any] = {field: options[name] for name, field in _GROUP_FIELDS.items() if options.get(name)}
     if "memory" in group:

@@ -19,7 +19,7 @@ _HOMES = {
     "core.values": "Cluster CronJob FaultTolerance Group Head Job Network Pod Service Toleration",
     "core.render": "render",
     "core.statuses": "Report report_of",
-    "documents": "manifest_text read_documents values_of",
+    "documents": "manifest_text read_documents read_tree values_of",
     "api_client": "KubernetesError connect",
     "operations": "apply delete logs scale status wait",
 }
