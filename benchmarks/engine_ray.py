@@ -44,7 +44,8 @@ def measure(rows: list[str], seconds: float, rounds: int, address: str | None) -
             for turn in range(rounds):
                 for side in sides if turn % 2 == 0 else reversed(sides):
                     found[side].append(row.function(sides[side], seconds).value)
-            print(f"  {row.key}", file=sys.stderr, flush=True)
+            medians = (f"{side} {statistics.median(values):,.0f}" for side, values in found.items())
+            print(f"  {row.key:<14}{'   '.join(medians)} /s", file=sys.stderr, flush=True)
     finally:
         raybook.shutdown()
     return figures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from raybook.base.facts import Fact
 from raybook.engines.ray.board import Board
+from raybook.engines.ray.kept import Kept
 from raybook.observe.mirror import Mirror
 
 TASK = frozenset({"task"})
@@ -61,3 +62,18 @@ def test_the_last_who_leaves_is_told_so() -> None:
     first, second = board.subscribe(lambda delta: None), board.subscribe(lambda delta: None)
 
     assert (first(), second()) == (False, True)
+
+
+def test_what_was_made_of_a_record_is_kept_for_this_record_alone() -> None:
+    kept = Kept(count_max=2)
+    record, other = object(), object()
+    made: list[int] = []
+
+    def make() -> int:
+        made.append(len(made))
+        return made[-1]
+
+    assert [kept.of(record, "key", make) for _ in range(3)] == [0, 0, 0]
+    assert kept.of(record, "another", make) == 1
+    assert kept.of(other, "key", make) == 2
+    assert kept.of(record, "key", make) == 3

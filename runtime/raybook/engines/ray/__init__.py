@@ -6,5 +6,5 @@ options    raybook's records in Ray's words                              errors 
 questions  what raybook asks its GCS, answered by Ray's state
 contexts   which task runs here, as Ray knows it                         rows      Ray's tasks as rows of facts
 board      facts of this process and of Ray, for panels                  sampler   looks at Ray while somebody looks
-history    tasks that Ray remembers, with a limit
+history    tasks that Ray remembers, with a limit                        kept      what was made of a record of options
 """

@@ -31,6 +31,7 @@ from raybook.engines.ray.board import Board
 from raybook.engines.ray.errors import translated
 from raybook.engines.ray.history import History
 from raybook.engines.ray.hosting import hosted_class, hosted_function
+from raybook.engines.ray.kept import Kept
 from raybook.engines.ray.links import Link, held_by
 from raybook.engines.ray.options import environment, of_actor, of_call, of_task
 from raybook.engines.ray.sampler import Sampler
@@ -71,6 +72,7 @@ class RayEngine:
         self._owns = owns
         self.closed = False
         self._function = functools.lru_cache(FUNCTIONS_MAX)(hosted_function)
+        self._tasks = Kept()
         self._class = functools.lru_cache(FUNCTIONS_MAX)(_remote_class)
 
     @classmethod
@@ -153,13 +155,17 @@ class RayEngine:
 
     def submit_task(self, function: Function, args: tuple, kwargs: dict, options: TaskOptions) -> list[Any]:
         self._check_open()
+        positional, named = self._ray_values(args, kwargs)
+        with _in_our_words():
+            task = self._tasks.of(options, function.key, lambda: self._task(function, options))
+            found = task.remote(*positional, **named)
+        return self._returned(found, options.num_returns)
+
+    def _task(self, function: Function, options: TaskOptions) -> Any:
         hosted = self._function(
             function.payload, function.key, options.name, options.num_returns == STREAMING, options.max_calls
         )
-        positional, named = self._ray_values(args, kwargs)
-        with _in_our_words():
-            found = hosted.options(**of_task(options, _group)).remote(*positional, **named)
-        return self._returned(found, options.num_returns)
+        return hosted.options(**of_task(options, _group))
 
     def peek_item(self, task_id: bytes, index: int) -> bool | None:
         stream = self._streams.get(task_id)
@@ -336,6 +342,7 @@ class RayEngine:
         self.closed = True
         self._sampler.close()
         self._streams.clear()
+        self._tasks.clear()
         if self._owns:
             ray.shutdown()
 
