@@ -51,6 +51,7 @@ def test_a_real_ray_is_started_with_what_ray_knows(kernel):
 def test_a_real_ray_elsewhere_is_connected_to_by_its_address(kernel):
     assert kernel.run("%ray_cluster connect ray://there:10001 --engine ray").error == ""
     assert kernel.value("cluster.started_with") == {"engine": "ray", "address": "ray://there:10001"}
+    assert "This kernel is connected to Ray at ray://there:10001." in kernel.run("%ray_cluster status").text
     assert "Stopped Ray at ray://there:10001." in kernel.run("%ray_cluster stop").text
 
 

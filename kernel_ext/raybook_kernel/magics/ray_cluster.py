@@ -151,7 +151,11 @@ class RayClusterMagics(Magics):
     def _status(self, request: Request) -> None:
         mine = self._session.access.record()
         records = self._session.access.clusters()
-        print(cluster_table(records, mine.cluster_id if mine else ""))
+        title = self._session.access.ray_title()
+        if title:
+            print(f"This kernel is connected to {title}.")
+        if records or not title:
+            print(cluster_table(records, mine.cluster_id if mine else ""))
         if self._session.is_connected:
             self._tell_session()
             self._session.settle()
