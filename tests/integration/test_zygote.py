@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import raybook as ray
 from raybook.io.process import is_alive, start_time
 from raybook.io.transport import FramedSocket
 from raybook.protocol.messages.zygote import (
@@ -100,6 +101,17 @@ def test_a_forked_worker_has_its_own_group_name_signals_and_files(zygote, tmp_pa
     # 0, 1, 2 and the descriptor of the listing itself: no socket of the zygote came along.
     assert report["fds"][:3] == [0, 1, 2] and len(report["fds"]) == 4
     assert (tmp_path / "w1.err").read_text() == "to stderr\n"
+
+
+@pytest.mark.slow
+def test_what_is_to_be_imported_ahead_is_there_in_every_worker_and_what_cannot_be_is_left_out(monkeypatch):
+    monkeypatch.setenv("RAYBOOK_WORKER_PRELOAD", "sched, no_such_module,graphlib")
+    ray.init(num_cpus=1)
+    try:
+        loaded = ray.remote(lambda: sorted({"sched", "graphlib", "no_such_module", "chunk"} & set(sys.modules)))
+        assert ray.get(loaded.remote()) == ["graphlib", "sched"]
+    finally:
+        ray.shutdown()
 
 
 def test_two_forks_draw_different_random_numbers(zygote, tmp_path):

@@ -172,9 +172,9 @@ def test_extension_registers_itself_only_inside_a_kernel(own_kernel):
 
 
 @pytest.mark.slow
-def test_as_ray_makes_import_ray_mean_raybook_here_and_in_workers(own_kernel):
+def test_as_ray_makes_import_ray_mean_raybook_here_and_in_workers_which_have_what_is_preloaded(own_kernel):
     assert own_kernel.run("import raybook").error == ""
-    started = own_kernel.run("%ray_cluster start --cpus 1 --as-ray")
+    started = own_kernel.run("%ray_cluster start --cpus 1 --as-ray --preload sched")
     assert started.error == "" and "`import ray` means raybook from now on" in started.text
     cell = """
 import ray
@@ -182,11 +182,13 @@ from ray.util.queue import Queue
 
 @ray.remote
 def where():
+    import sys
+    preloaded = "sched" in sys.modules
     import ray.util.queue
-    return ray.__name__, ray.util.queue.__name__
+    return ray.__name__, ray.util.queue.__name__, preloaded
 
 found = ray.get(where.remote())
 """
     assert own_kernel.run(cell).error == ""
-    assert tuple(own_kernel.value("found")) == ("raybook", "raybook.util.queue")
+    assert tuple(own_kernel.value("found")) == ("raybook", "raybook.util.queue", True)
     own_kernel.run("%ray_cluster stop")

@@ -36,6 +36,8 @@ from raybook_kernel.magics.values import (
 from raybook_kernel.session import KernelSession, session_of
 
 MAGIC = "ray_cluster"
+PRELOAD_VARIABLE = "RAYBOOK_WORKER_PRELOAD"
+"""By which a cluster that starts, and nodes that it gets later, know of ``--preload``."""
 HOSTS_FILES = frozenset({".yaml", ".yml", ".json"})
 MISTAKES = (ArgumentMistake, ValueError, ConnectionError, RuntimeError, TimeoutError, PermissionError, SshError)
 
@@ -87,6 +89,8 @@ class RayClusterMagics(Magics):
             # Before the cluster: its workers learn of it from this process's environment.
             install_as_ray()
             print("`import ray` means raybook from now on, here and in this cluster's workers.")
+        if "preload" in values:
+            os.environ[PRELOAD_VARIABLE] = str(values.pop("preload"))
         options = _as_start_options(values)
         if nodes == 1 and hosts is None:
             self._session.start(options)
@@ -232,6 +236,7 @@ def _command_table(cluster_names: Callable[[], Iterable[str]]) -> CommandTable:
         Option("--node-cpus", "N", "CPUs of each such node; default: as many as the first", cpu_count),
         Option("--idle", "SECONDS", "how long such a node may be idle; default: 60", seconds),
         Option("--engine", "native|ray", "ray: a real Ray on this machine, which ends with this kernel", engine_name),
+        Option("--preload", "MODULE,…", "what all workers have imported when they start, such as torch", str),
         Option("--as-ray", "", "`import ray` means raybook, in this kernel and in the cluster's workers"),
         Option("--persist", "", "keep it, and results, when this kernel ends; stop it with `%ray_cluster stop NAME`"),
     )

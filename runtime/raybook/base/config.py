@@ -13,6 +13,9 @@ import msgspec
 
 ENVIRONMENT_PREFIX = "RAYBOOK_"
 
+PRELOAD_VARIABLE = "RAYBOOK_WORKER_PRELOAD"
+"""Modules, with commas between, that the process which workers are forked from imports before the first of them."""
+
 AS_RAY_VARIABLE = "RAYBOOK_AS_RAY"
 """Set by ``install_as_ray`` and inherited by the workers of the clusters started then: ``import ray`` means raybook."""
 
@@ -85,6 +88,8 @@ class Config(msgspec.Struct, frozen=True, array_like=True):
     """How long the session of a thin client lives without it (Ray: ``RAY_CLIENT_RECONNECT_GRACE_PERIOD`` 30)."""
     session_kept_s: int = 86_400
     """The same of a session that has a name: a notebook of yesterday finds its results."""
+    worker_preload: str = ""
+    """What ``PRELOAD_VARIABLE`` names; it may delay the first workers by as long as it takes to import that."""
 
 
 RAY_VARIABLES = MappingProxyType(
@@ -108,7 +113,7 @@ def read_environment(environ: Mapping[str, str], base: Config | None = None) -> 
     """The configuration, with fields overridden by ``RAYBOOK_<FIELD>``. Raises ValueError naming the variable when a
     value does not parse. Cost: one look-up per field."""
     defaults = base or Config()
-    values = {}
+    values: dict[str, Any] = {}
     for field in msgspec.structs.fields(Config):
         name = ENVIRONMENT_PREFIX + field.name.upper()
         if name not in environ:
@@ -117,7 +122,7 @@ def read_environment(environ: Mapping[str, str], base: Config | None = None) -> 
         if raw is None:
             continue
         try:
-            values[field.name] = float(raw) if field.type is float else int(raw)
+            values[field.name] = raw if field.type is str else float(raw) if field.type is float else int(raw)
         except ValueError:
             raise ValueError(f"The environment variable {name} must be a number, got {raw!r}.") from None
         if field.name in SHARES and not 0 <= values[field.name] <= 1:

@@ -38,6 +38,9 @@ SETUP_ERROR = "RuntimeEnvSetupError"
 PARALLEL_STARTS_MAX = 8
 """A fork takes a millisecond, but registering takes some of CPU time: more at once only wait for each other."""
 
+PRELOADING_FACTOR = 10
+"""Workers may take so much longer to come when their zygote imports more first (``Config.worker_preload``)."""
+
 
 class NodeDecider:
     """The deciders of one node with their timers. ``report_actor``, ``resources_changed`` and ``follow_group`` (find out
@@ -65,7 +68,7 @@ class NodeDecider:
             prestart=min(cpus, 2 * processors),
             parallel_starts_max=PARALLEL_STARTS_MAX,
             worker_idle_ms=config.worker_idle_ms,
-            start_timeout_ms=config.worker_start_timeout_ms,
+            start_timeout_ms=config.worker_start_timeout_ms * (PRELOADING_FACTOR if config.worker_preload else 1),
         )
         self.environments = environments(self._environment_ready, self._environment_failed)
         self.zygote: ZygoteLink | None = None

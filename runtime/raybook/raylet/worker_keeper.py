@@ -142,9 +142,8 @@ class WorkerKeeper:
             return
         logger.error("The zygote died, and all workers with it; starting another one.")
         self._decider.zygote = None
-        kind = self._handle.kind
         self._handle.close()
-        self._handle = start_zygote(kind, self._handle.worker_main)
+        self._handle = start_zygote(self._handle.worker_main)
         lost = self._clients.processes()
         self._decider.zygote = self._link()
         for process in lost:

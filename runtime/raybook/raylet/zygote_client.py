@@ -10,18 +10,16 @@ import sys
 from collections.abc import Mapping
 
 WORKER_MAIN = "raybook.worker_process"
-PLAIN = "plain"
 
 
 class ZygoteHandle:
     """A started zygote: its process and our end of the socket pair. ``close`` ends it and its children."""
 
-    __slots__ = ("kind", "process", "sock", "worker_main")
+    __slots__ = ("process", "sock", "worker_main")
 
-    def __init__(self, process: subprocess.Popen, sock: socket.socket, kind: str, worker_main: str) -> None:
+    def __init__(self, process: subprocess.Popen, sock: socket.socket, worker_main: str) -> None:
         self.process = process
         self.sock = sock
-        self.kind = kind
         self.worker_main = worker_main
 
     def close(self, timeout_s: float = 2.0) -> None:
@@ -34,11 +32,9 @@ class ZygoteHandle:
             self.process.wait()
 
 
-def start_zygote(
-    kind: str = PLAIN, worker_main: str = WORKER_MAIN, environ: Mapping[str, str] | None = None
-) -> ZygoteHandle:
+def start_zygote(worker_main: str = WORKER_MAIN, environ: Mapping[str, str] | None = None) -> ZygoteHandle:
     """Start one from the *main thread*: it dies when the thread that started it ends. Returns at once; the zygote says
-    ``ZygoteReady`` when its imports are done (about 0.15 s). ``kind`` chooses what it imports (see worker/zygote).
+    ``ZygoteReady`` when its imports are done: after about 0.15 s, or longer with ``RAYBOOK_WORKER_PRELOAD``.
 
     The child must find this very package and the parent's ``sys.path`` before it can be told anything, hence the two
     variables, which it sets back to what they were here before it makes a worker."""
@@ -58,7 +54,6 @@ def start_zygote(
                 "raybook.worker.zygote",
                 str(theirs.fileno()),
                 str(os.getpid()),
-                kind,
                 worker_main,
                 os.pathsep.join(sys.path),
                 *restore,
@@ -73,4 +68,4 @@ def start_zygote(
         raise
     finally:
         theirs.close()
-    return ZygoteHandle(process, ours, kind, worker_main)
+    return ZygoteHandle(process, ours, worker_main)

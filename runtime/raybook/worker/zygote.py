@@ -5,8 +5,8 @@ touches neither CUDA nor gRPC: a forked child inherits locks and half-done state
 process does the forking for all workers, so that a worker costs about a millisecond and shares its pages.
 
 It dies with the thread that started it (PDEATHSIG) and when its socket closes, and takes its children with it; each
-child dies with it by PDEATHSIG as well. ``kind`` chooses the imports: a zygote with torch is a second one, made when a
-driver needs it.
+child dies with it by PDEATHSIG as well. ``RAYBOOK_WORKER_PRELOAD`` names further modules to import, such as torch, whose
+import takes seconds and is then made once instead of once a worker.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import NoReturn
 
 import msgspec
 
+from raybook.base.config import PRELOAD_VARIABLE
 from raybook.io.process import become_subreaper, descendants, raise_file_limit, set_death_signal
 from raybook.io.transport import ConnectionClosed, FramedSocket
 from raybook.protocol.auth import CHALLENGE_BYTES, TOKEN_BYTES, prove
@@ -43,12 +44,13 @@ from raybook.protocol.messages.zygote import (
 from raybook.worker.fresh import become_fresh
 from raybook.worker.preparation import prepare_worker, redirect_output
 
-PRELOADS = {
-    "plain": ("numpy", "msgspec", "cloudpickle", "raybook.exceptions"),
-    "torch": ("numpy", "msgspec", "cloudpickle", "raybook.exceptions", "torch"),
-}
-"""What a zygote of each kind imports besides the worker's own code. The module of errors is among it because cloudpickle
-sends a class by value, as another class than the driver's, when the module that names it is not loaded."""
+PRELOADS = ("numpy", "msgspec", "cloudpickle", "raybook.exceptions")
+"""What a zygote imports besides the worker's own code. The module of errors is among it because cloudpickle sends a class
+by value, as another class than the driver's, when the module that names it is not loaded."""
+
+COMPANIONS = types.MappingProxyType({"torch": ("torch._dynamo",)})
+"""What comes with a module that somebody asked for: torch imports its compiler when the first optimizer is made, which
+takes as long as torch itself."""
 
 
 class Zygote:
@@ -169,13 +171,16 @@ class Zygote:
                 os.kill(pid, signal.SIGKILL)
 
 
-def _import_everything(kind: str, worker_main: str) -> types.ModuleType:
+def _import_everything(worker_main: str, asked: str) -> types.ModuleType:
     """Imports only. OpenBLAS would start a thread for each core while numpy is imported; threads do not survive a fork,
     so it is told one here, and the variable is as it was for the children."""
     known = os.environ.get("OPENBLAS_NUM_THREADS")
     os.environ["OPENBLAS_NUM_THREADS"] = known or "1"
-    for name in PRELOADS[kind]:
+    for name in PRELOADS:
         importlib.import_module(name)
+    for name in filter(None, map(str.strip, asked.split(","))):
+        for each in (name, *COMPANIONS.get(name, ())):
+            _preload(each)
     module = importlib.import_module(worker_main)
     # Two first times that no worker needs to repeat: msgspec looks at a message's fields when its first decoder is made
     # (6 ms), and OpenSSL looks up its digest (1 ms).
@@ -187,10 +192,18 @@ def _import_everything(kind: str, worker_main: str) -> types.ModuleType:
     return module
 
 
+def _preload(name: str) -> None:
+    """Import what was asked for. Without it workers are slower to start, no worse: whoever needs it is told there."""
+    try:
+        importlib.import_module(name)
+    except Exception as error:  # noqa: BLE001 - Whatever a module does on import, the workers are to come.
+        print(f"{PRELOAD_VARIABLE}: {name} was not imported: {error!r}", file=sys.stderr)
+
+
 def main(arguments: list[str]) -> int:
-    """Entry: descriptor, parent's pid, kind, module of the worker's ``run``, ``sys.path``, variables to set back."""
+    """Entry: descriptor, parent's pid, module of the worker's ``run``, ``sys.path``, variables to set back."""
     began = time.monotonic()
-    descriptor, parent, kind, worker_main, path, *restore = arguments
+    descriptor, parent, worker_main, path, *restore = arguments
     set_death_signal(signal.SIGKILL)
     if os.getppid() != int(parent):
         return 1
@@ -204,7 +217,7 @@ def main(arguments: list[str]) -> int:
             os.environ.pop(name, None)
     sys.path[:] = path.split(os.pathsep)
     gc.disable()
-    module = _import_everything(kind, worker_main)
+    module = _import_everything(worker_main, os.environ.get(PRELOAD_VARIABLE, ""))
     gc.collect()
     gc.freeze()
     sock = socket.socket(fileno=int(descriptor))

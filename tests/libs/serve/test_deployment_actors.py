@@ -104,7 +104,7 @@ def test_a_broadcast_reaches_every_replica():
             raise KeyError("each")
 
     handle = serve.run(Cache.bind(), route_prefix=None)
-    pids = handle.broadcast("pid").results(timeout_s=20)
+    pids = handle.broadcast("pid").results(timeout_s=60)
     assert len(set(pids)) == 3
     assert sorted(handle.broadcast("pid", more=1).results()) == sorted(pid + 1 for pid in pids)
     with pytest.raises(KeyError, match="each"):

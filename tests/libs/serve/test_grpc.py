@@ -79,18 +79,18 @@ def test_calls_of_both_kinds_find_their_application(channel):
         response_deserializer=StringValue.FromString,
     )
     metadata = (("application", "echo"), ("request_id", "r-7"))
-    answer, call = say.with_call(StringValue(value="hi"), metadata=metadata, timeout=20)
+    answer, call = say.with_call(StringValue(value="hi"), metadata=metadata, timeout=60)
     assert answer.value == "hi!"
     assert ("x-mine", "1") in [tuple(pair) for pair in call.trailing_metadata()]
-    assert [item.value for item in spell(StringValue(value="abc"), metadata=metadata, timeout=20)] == ["a", "b", "c"]
+    assert [item.value for item in spell(StringValue(value="abc"), metadata=metadata, timeout=60)] == ["a", "b", "c"]
     for word, code in (("teapot", "FAILED_PRECONDITION"), ("boom", "INTERNAL")):
         with pytest.raises(grpc.RpcError) as caught:
-            say(StringValue(value=word), metadata=metadata, timeout=20)
+            say(StringValue(value=word), metadata=metadata, timeout=60)
         assert caught.value.code().name == code
     with pytest.raises(grpc.RpcError) as caught:
-        say(StringValue(value="x"), metadata=(("application", "gone"),), timeout=20)
+        say(StringValue(value="x"), metadata=(("application", "gone"),), timeout=60)
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
     assert "Application 'gone' not found" in caught.value.details()
     own = "/ray.serve.RayServeAPIService/"
-    assert b"success" in channel.unary_unary(f"{own}Healthz")(b"", timeout=20)
-    assert b"echo" in channel.unary_unary(f"{own}ListApplications")(b"", timeout=20)
+    assert b"success" in channel.unary_unary(f"{own}Healthz")(b"", timeout=60)
+    assert b"echo" in channel.unary_unary(f"{own}ListApplications")(b"", timeout=60)

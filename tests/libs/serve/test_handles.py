@@ -23,7 +23,7 @@ def test_a_function_answers():
 
     handle = serve.run(double.bind(), route_prefix=None)
     assert handle.remote(4).result() == 8
-    assert serve.get_app_handle("default").remote(5).result(timeout_s=10) == 10
+    assert serve.get_app_handle("default").remote(5).result(timeout_s=60) == 10
 
 
 def test_methods_of_all_kinds_answer_and_unknown_ones_list_those_there_are():
@@ -141,7 +141,7 @@ def test_a_result_that_takes_too_long_is_a_timeout_and_comes_later(make_gate):
     with pytest.raises(TimeoutError):
         response.result(timeout_s=0.05)
     raybook.get(gate.open.remote())
-    assert response.result(timeout_s=10) == "done"
+    assert response.result(timeout_s=60) == "done"
 
 
 def test_cancelling_ends_what_runs_and_what_waits(make_gate):
@@ -152,27 +152,27 @@ def test_cancelling_ends_what_runs_and_what_waits(make_gate):
         async def __call__(self) -> None:
             try:
                 await begun.open.remote()
-                await asyncio.sleep(60)
+                await asyncio.sleep(600)
             except asyncio.CancelledError:
                 await seen.open.remote()
                 raise
 
     handle = serve.run(Slow.bind(), route_prefix=None)
     running = handle.remote()
-    raybook.get(begun.wait.remote(), timeout=10)
+    raybook.get(begun.wait.remote(), timeout=60)
     waiting = handle.remote()
     waiting.cancel()
     running.cancel()
     assert running.cancelled()
     with pytest.raises(RequestCancelledError):
-        waiting.result(timeout_s=10)
+        waiting.result(timeout_s=60)
     with pytest.raises(RequestCancelledError):
-        running.result(timeout_s=10)
-    raybook.get(seen.wait.remote(), timeout=10)
+        running.result(timeout_s=60)
+    raybook.get(seen.wait.remote(), timeout=60)
 
 
 def test_a_replica_runs_no_more_than_its_limit_and_a_full_queue_refuses(make_gate, eventually):
-    gate = make_gate()
+    gate, two_inside = make_gate(), make_gate()
 
     @serve.deployment(max_ongoing_requests=2, max_queued_requests=1)
     class Counted:
@@ -182,6 +182,8 @@ def test_a_replica_runs_no_more_than_its_limit_and_a_full_queue_refuses(make_gat
         async def __call__(self) -> int:
             self.now += 1
             self.most = max(self.most, self.now)
+            if self.now == 2:
+                await two_inside.open.remote()
             await gate.wait.remote()
             self.now -= 1
             return self.most
@@ -192,8 +194,9 @@ def test_a_replica_runs_no_more_than_its_limit_and_a_full_queue_refuses(make_gat
     responses = [first, *(handle.remote() for _ in range(2))]
     with pytest.raises(BackPressureError, match="max_queued_requests=1"):
         handle.remote().result()
+    raybook.get(two_inside.wait.remote(), timeout=60)
     raybook.get(gate.open.remote())
-    assert max(response.result(timeout_s=10) for response in responses) == 2
+    assert max(response.result(timeout_s=60) for response in responses) == 2
 
 
 def test_blocking_methods_run_side_by_side(make_gate):
@@ -213,11 +216,11 @@ def test_blocking_methods_run_side_by_side(make_gate):
 
     handle = serve.run(Blocks.bind(), route_prefix=None)
     responses = [handle.remote() for _ in range(2)]
-    while handle.count.remote().result(timeout_s=10) < 2:
+    while handle.count.remote().result(timeout_s=60) < 2:
         pass
     raybook.get(gate.open.remote())
     for response in responses:
-        response.result(timeout_s=10)
+        response.result(timeout_s=60)
 
 
 def test_replicas_know_who_they_are():

@@ -28,7 +28,7 @@ class Load:
         self._threads = [threading.Thread(target=self._ask) for _ in range(connections)]
 
     def _ask(self) -> None:
-        with httpx.Client(base_url=self._url, timeout=30) as client:
+        with httpx.Client(base_url=self._url, timeout=60) as client:
             while not self._over.is_set():
                 try:
                     answer = client.get("/")
@@ -174,7 +174,7 @@ def test_a_replica_that_dies_is_replaced(url, eventually):
     first = httpx.get(url).text
     with pytest.raises(ActorDiedError):
         handle.die.remote().result()
-    answer = httpx.get(url, timeout=30)
+    answer = httpx.get(url, timeout=60)
     assert answer.status_code == 200 and answer.text != first
     eventually(lambda: serve.status().applications["default"].status == "RUNNING")
 
@@ -235,7 +235,7 @@ def test_a_deployment_scales_from_zero_up_and_back(make_gate, eventually):
     responses = [handle.remote() for _ in range(6)]
     eventually(lambda: sum(row["state"] == "RUNNING" for row in replicas_of("Elastic")) == 3)
     raybook.get(gate.open.remote())
-    assert {response.result(timeout_s=20) for response in responses} == {"ok"}
+    assert {response.result(timeout_s=60) for response in responses} == {"ok"}
     eventually(lambda: replicas_of("Elastic") == [])
 
 

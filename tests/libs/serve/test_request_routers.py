@@ -109,7 +109,7 @@ def test_requests_wait_where_the_chosen_one_is_full(make_gate):
     with pytest.raises(TimeoutError):
         second.result(timeout_s=0.1)
     gate.open.remote()
-    assert first.result(timeout_s=30) == second.result(timeout_s=30)
+    assert first.result(timeout_s=60) == second.result(timeout_s=60)
 
 
 def test_what_a_router_raises_reaches_the_caller():

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import raybook as ray
 from raybook import train
 from raybook.train.torch import TorchCheckpoint, TorchConfig, TorchTrainer
 
-pytestmark = [pytest.mark.usefixtures("four_cpus"), pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.usefixtures("with_frameworks"), pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 def fit(function, path, workers=2, **options):
@@ -38,6 +41,33 @@ def small_data(torch):
 def gradients(torch, model, inputs, targets):
     torch.nn.functional.mse_loss(model(inputs), targets).backward()
     return [parameter.grad.tolist() for parameter in model.parameters()]
+
+
+def test_under_torchrun_the_function_joins_its_group(tmp_path, monkeypatch):
+    """What torchrun does, but that its processes are forks of this one, which has torch already."""
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    def function():
+        context = train.get_context()
+        sizes = torch.distributed.get_world_size(), context.get_local_world_size()
+        (tmp_path / f"rank-{context.get_world_rank()}").write_text(repr(sizes))
+
+    def process():
+        TorchTrainer(function, scaling_config=train.ScalingConfig(num_workers=0)).fit()
+
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    group = LaunchConfig(
+        1,
+        1,
+        2,
+        run_id="group",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        start_method="fork",
+        monitor_interval=0.1,
+    )
+    elastic_launch(group, process)()
+    assert {path.name: path.read_text() for path in tmp_path.glob("rank-*")} == {"rank-0": "(2, 2)", "rank-1": "(2, 2)"}
 
 
 def test_ddp_gradients_equal_those_of_one_process_and_everything_is_set_up(tmp_path):
@@ -152,6 +182,19 @@ def test_a_group_of_one_needs_no_wrapper_and_takes_its_tcp_address(tmp_path):
         fit(function, tmp_path / "b", workers=1, torch_config=TorchConfig(init_method="carrier-pigeon"))
 
 
+def test_torch_that_was_imported_ahead_has_as_many_threads_as_a_task_has_cpus():
+    def look():
+        loaded = "torch" in sys.modules, "torch._dynamo" in sys.modules
+        import torch
+
+        torch.nn.functional.linear(torch.ones(64, 64), torch.ones(64, 64)).sum()
+        return *loaded, torch.get_num_threads()
+
+    expected = [1, 3] if "OMP_NUM_THREADS" not in os.environ else [int(os.environ["OMP_NUM_THREADS"])] * 2
+    seen = [ray.get(ray.remote(num_cpus=cpus)(look).remote()) for cpus in (1, 3)]
+    assert seen == [(True, True, threads) for threads in expected]
+
+
 def test_the_backend_follows_from_the_gpus():
     assert TorchTrainer(lambda: None).backend_config.backend == "gloo"
     with_gpus = TorchTrainer(lambda: None, scaling_config=train.ScalingConfig(use_gpu=True))
@@ -170,10 +213,8 @@ def test_a_torch_checkpoint_gives_its_model_back():
     assert whole.get_preprocessor() is None
 
 
-def test_under_torchrun_the_function_joins_its_group(tmp_path):
-    import subprocess
-    import sys
-
+@pytest.mark.soak  # Slow: three more processes import torch.
+def test_torchruns_command_starts_a_group_of_the_function(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "from pathlib import Path\n"

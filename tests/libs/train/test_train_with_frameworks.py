@@ -9,7 +9,7 @@ import pytest
 
 from raybook import train
 
-pytestmark = [pytest.mark.usefixtures("four_cpus"), pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.usefixtures("with_frameworks"), pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 def options(path, workers=2, **run):
