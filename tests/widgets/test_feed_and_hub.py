@@ -230,6 +230,17 @@ def test_without_a_panel_no_view_is_made_of_what_happens(hub, shell, source, mon
     assert len(hub.panels) == 1
 
 
+def test_trials_that_report_make_no_view_for_nobody(hub, shell, source, monkeypatch):
+    hub.attach(Feed(source, "fox"))
+    source.publish(experiment(total=1), trial("t1", last=0.1))
+    hub.tick()
+    assert hub.panels == ()
+    monkeypatch.setattr(hub, "view", lambda: pytest.fail("A view was made for nobody."))
+    for step in range(5):
+        source.publish(trial("t1", last=step / 10))
+        hub.tick()
+
+
 def test_sweep_of_before_we_looked_gets_no_panel(hub, shell, source):
     source.publish(experiment(total=1), trial("t1", last=0.5))
     hub.attach(Feed(source, "fox"))

@@ -70,6 +70,8 @@ class Hub:
         """Those with a panel of their own: the cluster panel shows only their sums."""
         self._looked_at = 0
         """The feed's version at the last tick."""
+        self._subjects: frozenset[tuple[str, str]] = frozenset()
+        """Sweeps and bars that there were when a panel was last thought of."""
         self._bars_seen: set[str] = set()
         """Progress bars of tasks that have been shown, or began before anybody looked."""
 
@@ -81,6 +83,7 @@ class Hub:
             self.feed = feed
             self.cluster_id = cluster_id
             self._looked_at = 0
+            self._subjects = frozenset()
             self._experiments_shown = frozenset()
             view = feed.view()
             self._experiments_seen = {experiment.experiment_id for experiment in view.experiments}
@@ -256,10 +259,14 @@ class Hub:
     def _may_show_unasked(self) -> bool:
         """Whether there is news that may bring a panel. Without one, nothing is worth a view."""
         feed = self.feed
-        if feed is None:
+        if feed is None or not self.preferences.auto_panels:
             return False
         since, self._looked_at = self._looked_at, feed.version
-        return bool(feed.changed_since(since) & SHOWN_UNASKED)
+        if not feed.changed_since(since) & SHOWN_UNASKED:
+            return False
+        # A sweep whose trials report is no news: only another sweep or bar is.
+        before, self._subjects = self._subjects, feed.subjects()
+        return not self._subjects <= before
 
     def _run_on_tick(self, is_last: bool = False) -> None:
         if self.on_tick is not None:

@@ -47,6 +47,10 @@ class Mirror:
         self.version = delta.version
         return delta.facts
 
+    def rows(self, kind: str) -> dict[str, Row]:
+        """The rows of a kind as they are: to be read before the next delta."""
+        return self._tables.rows(kind)
+
     def tables(self) -> Tables:
         """A picture of now that later deltas leave alone. Cost: a shallow copy of every table."""
         return Tables((kind, dict(rows)) for kind, rows in self._tables.items())

@@ -18,7 +18,7 @@ from raybook.observe.fields import integer_of
 from raybook.observe.history import Curve, Rates
 from raybook.observe.mirror import Mirror, Tables
 from raybook.observe.schema import View
-from raybook.observe.trials import trial_step, trial_value
+from raybook.observe.trials import experiment_named_by, trial_step, trial_value
 from raybook.observe.view import Caps, Label, build_view
 
 RUNNING = "RUNNING"
@@ -77,6 +77,14 @@ class Feed:
         """The kinds of facts that changed after ``version``."""
         with self._lock:
             return self._mirror.changed_since(version)
+
+    def subjects(self) -> frozenset[tuple[str, str]]:
+        """What may get a panel of its own: sweeps that have trials, as the trials name them, and progress bars. Cost: a walk
+        over trials and bars, far below that of a view."""
+        with self._lock:
+            named = {("experiment", experiment_named_by(row)) for row in self._mirror.rows("trial").values()}
+            keys = {(kind, key) for kind in ("experiment", "progress") for key in self._mirror.rows(kind)}
+            return frozenset(named | keys)
 
     def view(self, caps: Caps | None = None) -> View:
         """What is known now. Cost: O(rows); the lock is held for a shallow copy only."""

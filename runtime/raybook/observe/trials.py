@@ -28,8 +28,7 @@ def experiments_of(
     rows = dict(tables.rows("experiment"))
     by_experiment: dict[str, list[tuple[str, Row]]] = {}
     for key, row in tables.rows("trial").items():
-        experiment = str(row.get("experiment_id") or row.get("experiment") or "")
-        by_experiment.setdefault(experiment, []).append((key, row))
+        by_experiment.setdefault(experiment_named_by(row), []).append((key, row))
     for name in by_experiment:
         # A trial may name its experiment by id or by name; one that names none still shows.
         if name not in rows and not any(row.get("name") == name for row in rows.values()):
@@ -46,6 +45,11 @@ def experiments_of(
         )
         for key, row in reversed(newest)
     ]
+
+
+def experiment_named_by(row: Row) -> str:
+    """By id or by name, as a trial's row has it; "" when it names none."""
+    return str(row.get("experiment_id") or row.get("experiment") or "")
 
 
 def _experiment(
