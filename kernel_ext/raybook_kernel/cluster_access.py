@@ -20,8 +20,14 @@ from raybook.ssh_hosts import AttachedHosts, HostsFile, Progress
 
 DEFAULT_SESSION = "main"
 """The session of `--persist`, unless a name is given."""
+CLIENT_SCHEME = "ray://"
 STOP_TIMEOUT_S = 5.0
 """A head ends within two seconds, by force if need be; more means that it is not ours to wait for."""
+
+
+def ray_is_chosen() -> bool:
+    """Whether RAYBOOK_ENGINE says that clusters are real Rays."""
+    return os.environ.get("RAYBOOK_ENGINE") == "ray"
 
 
 class ClusterAccess:
@@ -44,10 +50,11 @@ class ClusterAccess:
         name: str | None = None,
         persist: bool = False,
         autoscale: dict[str, Any] | None = None,
+        engine: str | None = None,
     ) -> None:
         """Start a cluster on this machine and connect to it. memory, object_store_memory: bytes; None: the runtime's
-        default. autoscale: as ``init`` takes it. RuntimeError when this process has one already. Blocks until it is ready
-        (0.3 s)."""
+        default. autoscale, engine: as ``init`` takes them. RuntimeError when this process has one already. Blocks until it
+        is ready (0.3 s; a real Ray takes ten)."""
         given = {
             "num_cpus": num_cpus,
             "num_gpus": num_gpus,
@@ -55,6 +62,7 @@ class ClusterAccess:
             "object_store_memory": object_store_memory,
             "name": name,
             "autoscale": autoscale,
+            "engine": engine,
         }
         options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         if persist:
@@ -92,10 +100,17 @@ class ClusterAccess:
         """Every node, as ``raybook.nodes()`` has them."""
         return raybook.nodes()
 
-    def connect(self, address: str, session: str = "", token_file: str = "") -> None:
+    def connect(self, address: str, session: str = "", token_file: str = "", engine: str | None = None) -> None:
         """Connect this process to a running cluster. session: name of the session that keeps its results, "": none.
-        token_file: of a cluster on another machine. ConnectionError when nobody answers there."""
-        raybook.init(address=address, session=session or None, token_file=token_file or None)
+        token_file: of a cluster on another machine. engine: "ray" when a real Ray is there. ConnectionError when nobody
+        answers."""
+        raybook.init(address=address, session=session or None, token_file=token_file or None, engine=engine)
+
+    def ray_title(self) -> str:
+        """What to call the Ray that this process is connected to; "" when it is none, or has no address."""
+        engine = self.engine()
+        address = str(getattr(engine, "address", "") or "")
+        return f"Ray at {address}" if address and not getattr(engine, "session_dir", "") else ""
 
     def session_text(self) -> str:
         """The session that keeps this kernel's results, and what it has of former kernels; "" when there is none."""

@@ -94,10 +94,10 @@ class KernelSession:
         self.follow()
         self.show()
 
-    def connect(self, address: str, session: str = "", token_file: str = "") -> None:
+    def connect(self, address: str, session: str = "", token_file: str = "", engine: str | None = None) -> None:
         """Connect to a running cluster and show it; as ``ClusterAccess.connect``."""
         self._leave_lost()
-        self.access.connect(address, session, token_file)
+        self.access.connect(address, session, token_file, engine)
         self.follow()
         self.show()
 
@@ -168,7 +168,7 @@ class KernelSession:
         if hasattr(engine, "own_tasks"):
             # A source of facts that is no engine runs no tasks.
             keep_failed_tasks(FAILED_KEPT)
-        feed = Feed(engine, self.name, self._router.take)
+        feed = Feed(engine, self.name or self.access.ray_title(), self._router.take)
         self.hub.attach(feed, record.cluster_id if record is not None else "")
 
     def _workers(self) -> dict[int, WorkerNote]:

@@ -5,8 +5,11 @@ Knows JupyterLab's DOM, so that the tests need not. Every wait is for something 
 
 from __future__ import annotations
 
+import json
 import re
+import time
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
@@ -17,8 +20,18 @@ NOT_OURS = (
     # Lab asks for a dialog's or workspace's saved state before there is one; the 404 is its answer.
     "/lab/api/workspaces/",
 )
-OPEN_TIMEOUT_MS = 45_000
+OPEN_TIMEOUT_MS = 120_000
 """JupyterLab's own start, on a machine that does other things too."""
+LIGHT = "JupyterLab Light"
+# Lab hands its services to plugins only; the registry of settings is found by its token's name.
+WRITE_SETTING = """
+async ([plugin, raw]) => {
+  const plugins = window.jupyterapp.pluginRegistry;
+  const token = [...plugins._services.keys()].find(token => token.name === '@jupyterlab/coreutils:ISettingRegistry');
+  const registry = await plugins.resolveRequiredService(token);
+  await registry.upload(plugin, raw);
+}
+"""
 # Collects, panel by panel, every text shown while a cell's prompt was [*]. Runs in the page, because a watcher outside
 # it sees only what is there at the moment it looks. A panel is known by its kind and its place among its kind: its
 # element is replaced on every update.
@@ -39,8 +52,30 @@ WATCH_PANELS = """
       }
     }
   };
-  new MutationObserver(look).observe(document.body, { childList: true, characterData: true, subtree: true });
+  // Looks at most 20 times a second, and always after the last change: reading what is shown makes the page lay itself out.
+  let next = 0;
+  const soon = () => {
+    next ||= setTimeout(() => {
+      next = 0;
+      look();
+    }, 50);
+  };
+  window.__raybookWatcher = new MutationObserver(soon);
+  window.__raybookWatcher.observe(document.body, { childList: true, characterData: true, subtree: true });
   look();
+}
+"""
+OPEN_DOCUMENT = """
+async path => {
+  const widget = await window.jupyterapp.commands.execute('docmanager:open', { path });
+  window.jupyterapp.shell.activateById(widget.id);
+}
+"""
+STOP_WATCHING = """
+() => {
+  window.__raybookWatcher?.disconnect();
+  delete window.__raybookSeen;
+  delete window.__frameGaps;
 }
 """
 
@@ -50,26 +85,74 @@ class LabPage:
         self.page = page
         self.console_errors: list[str] = []
         self.server = jupyter
+        self._settings_changed: set[str] = set()
         self.results = REPOSITORY / "test-results"
         page.on("console", self._keep_error)
         page.on("pageerror", lambda error: self.console_errors.append(f"uncaught: {error}"))
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the page shows a JupyterLab that listens to its menus."""
+        return not self.page.is_closed() and bool(self.page.evaluate("() => Boolean(window.jupyterapp)"))
+
+    def start(self) -> None:
+        """Load Lab with nothing open, unless it is there. `reset` forgets the layout there was."""
+        if not self.is_open:
+            self.page.goto(f"{self.server.url}lab?token={self.server.token}&reset")
+            expect(self.page.locator("#jp-main-statusbar")).to_be_visible(timeout=OPEN_TIMEOUT_MS)
+            self.page.evaluate("() => window.jupyterapp.restored.then(() => null)")
+
     def open(self, notebook: str) -> None:
-        """Open a notebook and wait until its kernel is idle. `reset` forgets what other tests left in the workspace."""
+        """Show a notebook, in the Lab that is open or in a new one, and wait until its kernel is idle."""
+        self.start()
+        self.page.evaluate(OPEN_DOCUMENT, notebook)
+        self.wait_until_ready()
+
+    def load(self, notebook: str) -> None:
+        """Load the page anew, with a notebook and nothing else. Its kernel may be busy."""
         self.page.goto(f"{self.server.url}lab/tree/{notebook}?token={self.server.token}&reset")
+        expect(self.page.locator(".jp-NotebookPanel .jp-Cell").first).to_be_visible(timeout=OPEN_TIMEOUT_MS)
+
+    def wait_until_ready(self) -> None:
         expect(self.page.locator(".jp-NotebookPanel .jp-Cell").first).to_be_visible(timeout=OPEN_TIMEOUT_MS)
         # The status bar, and not the toolbar's circle: the circle shows "idle" before there is a connection, and cells
         # run then are lost when it is made.
         expect(self.page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=OPEN_TIMEOUT_MS)
 
-    def wait_until_layout_is_saved(self) -> None:
-        """Lab writes it a moment after the last change; nothing on the page says that it has."""
-        self.page.wait_for_timeout(3_000)
-
     def reopen(self) -> None:
         """Load the page anew, as it was left."""
         self.page.goto(f"{self.server.url}lab?token={self.server.token}")
         expect(self.page.locator("#jp-main-statusbar")).to_be_visible(timeout=OPEN_TIMEOUT_MS)
+
+    def wait_until_layout_is_saved(self, *ids: str) -> None:
+        """Until the layout that the server keeps names these widgets. Lab writes it a moment after a change."""
+        end = time.monotonic() + OPEN_TIMEOUT_MS / 1_000
+        while not all(name in self._saved_layout() for name in ids):
+            assert time.monotonic() < end, f"not saved: {ids}"
+            self.page.wait_for_timeout(100)
+
+    def set_setting(self, plugin: str, values: dict[str, Any]) -> None:
+        """As the settings editor writes it, in the Lab that is open. `clear` takes it back."""
+        self._settings_changed.add(plugin)
+        self.page.evaluate(WRITE_SETTING, [plugin, json.dumps(values)])
+
+    def close_documents(self) -> None:
+        """Documents, panes and launcher go, nothing is saved and nothing asked."""
+        self.page.evaluate("() => [...window.jupyterapp.shell.widgets('main')].forEach(widget => widget.dispose())")
+
+    def clear(self) -> None:
+        """As Lab was when it was opened: asserted."""
+        self.close_documents()
+        for plugin in sorted(self._settings_changed):
+            self.page.evaluate(WRITE_SETTING, [plugin, "{}"])
+        self._settings_changed.clear()
+        if self.theme != LIGHT:
+            self.use_theme(LIGHT)
+        self.page.evaluate("() => window.jupyterapp.shell.activateById('filebrowser')")
+        self.page.evaluate(STOP_WATCHING)
+        expect(self.page.locator(".jp-NotebookPanel, .raybook-pane")).to_have_count(0)
+        expect(self.page.locator(".jp-Dialog, .lm-Menu")).to_have_count(0)
+        expect(self.page.locator("#filebrowser")).to_be_visible()
 
     @property
     def chip(self) -> Locator:
@@ -104,11 +187,17 @@ class LabPage:
 
     def use_theme(self, name: str) -> None:
         """Change the theme through the Settings menu and wait until the page wears it."""
+        if self.theme == name:
+            return
         self.page.get_by_role("menuitem", name="Settings", exact=True).click()
         self.page.locator(".lm-Menu-item", has_text="Theme").first.hover()
         self.page.locator(".lm-Menu-item[data-command='apputils:change-theme']", has_text=name).first.click()
         expect(self.page.locator(f"body[data-jp-theme-name='{name}']")).to_be_attached(timeout=OPEN_TIMEOUT_MS)
         expect(self.page.locator("#jupyterlab-splash")).to_have_count(0, timeout=OPEN_TIMEOUT_MS)
+
+    @property
+    def theme(self) -> str:
+        return self.page.locator("body").get_attribute("data-jp-theme-name") or ""
 
     def picture(self, path: Path, *, show: Locator | None = None) -> None:
         """Save the page as it is, after scrolling `show` into view."""
@@ -116,6 +205,9 @@ class LabPage:
         if show is not None:
             show.scroll_into_view_if_needed()
         self.page.screenshot(path=path)
+
+    def _saved_layout(self) -> str:
+        return str(self.server.get("lab/api/workspaces/default", token=self.server.token)[1])
 
     def _keep_error(self, message: ConsoleMessage) -> None:
         where = message.location.get("url", "")

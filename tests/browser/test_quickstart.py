@@ -15,7 +15,7 @@ from tests.jupyter_process import REPOSITORY
 
 RUN_TIMEOUT_MS = 150_000
 # Kernel start, imports, cluster start and two polls of the chip.
-CLUSTER_TIMEOUT_MS = 40_000
+CLUSTER_TIMEOUT_MS = 90_000
 PICTURES = REPOSITORY / "docs" / "images"
 
 

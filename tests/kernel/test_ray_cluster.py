@@ -43,6 +43,17 @@ def test_autoscale_hands_on_bounds_and_what_nodes_are_like(kernel):
     assert kernel.value("cluster.started_with['autoscale']") == bounds
 
 
+def test_a_real_ray_is_started_with_what_ray_knows(kernel):
+    assert kernel.run("%ray_cluster start --engine ray --cpus 2").error == ""
+    assert kernel.value("cluster.started_with") == {"engine": "ray", "num_cpus": 2}
+
+
+def test_a_real_ray_elsewhere_is_connected_to_by_its_address(kernel):
+    assert kernel.run("%ray_cluster connect ray://there:10001 --engine ray").error == ""
+    assert kernel.value("cluster.started_with") == {"engine": "ray", "address": "ray://there:10001"}
+    assert "Stopped Ray at ray://there:10001." in kernel.run("%ray_cluster stop").text
+
+
 def test_several_nodes_are_asked_for_scaled_and_listed(kernel):
     assert kernel.run("%ray_cluster start --nodes 3 --cpus 2 --ssh ada@box --ssh-python /p --name fox").error == ""
     assert kernel.value("(cluster.started_with['nodes'], cluster.started_with['num_cpus'])") == (3, 2)
@@ -64,6 +75,9 @@ def test_several_nodes_are_asked_for_scaled_and_listed(kernel):
             "UsageError: --autoscale brings nodes of this machine by itself",
         ),
         ("%ray_cluster start --idle 3", "UsageError: --node-cpus and --idle are about the nodes of --autoscale"),
+        ("%ray_cluster start --engine dask", "UsageError: --engine: 'dask' is none of native, ray."),
+        ("%ray_cluster start --engine ray --persist", "UsageError: --persist: not to be had with --engine ray"),
+        ("%ray_cluster connect auto kept --engine ray", "UsageError: kept: not to be had with --engine ray"),
         ("%ray_cluster strat", "UsageError: There is no command 'strat'. Did you mean 'start'?"),
         ("%ray_cluster start --cpu 2", "UsageError: `start` has no option --cpu. Did you mean '--cpus'?"),
         ("%ray_cluster start --nodes 0", "UsageError: --nodes: a number of nodes such as 2 is needed, got '0'."),

@@ -76,7 +76,8 @@ def test_tasks_are_a_table_that_can_be_kept(kernel):
 def test_what_ran_is_replayed_with_another_number_of_workers(kernel):
     kernel.run("ray.get([square.remote(n) for n in range(4)])")
     text = kernel.run("%ray_timeline --what-if workers=8 square").text
-    assert text.startswith("Recorded: ") and "With 8 at once: " in text
+    # Among lines that workers print meanwhile.
+    assert "Recorded: " in text and "With 8 at once: " in text
     assert "nothing to replay" in kernel.run("%ray_timeline --what-if workers=8 nothing_of_this_name").error
     assert "workers=N, such as workers=8" in kernel.run("%ray_timeline --what-if many").error
     assert kernel.complete("%ray_timeline --wh") == ["--what-if"]
@@ -124,6 +125,15 @@ def test_why_names_what_is_short_and_who_holds_it(kernel):
     assert "It needs 1 GPU: 0 of 1 are free, held by actor `Trainer` (1)." in text
     kernel.run("%ray_cancel starved")
     kernel.run("del trainer, starved")
+
+
+def test_what_the_same_cell_has_just_submitted_is_known(kernel, gate):
+    submitted = f"fresh = wait_for.options(name='fresh').remote({str(gate)!r})\n"
+    assert "`fresh`" in kernel.run(submitted + "%ray_why fresh").text
+    assert (
+        "Cancelled 2 tasks of `fresh`."
+        in kernel.run(submitted.replace("fresh =", "second =") + "%ray_cancel fresh").text
+    )
 
 
 def test_why_says_that_an_object_is_ready(kernel):

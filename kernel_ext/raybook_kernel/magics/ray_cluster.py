@@ -18,13 +18,15 @@ from raybook.observe import ClusterRecord, find_cluster, view_text
 from raybook.ssh_hosts import HostsFile, read_hosts, read_hosts_file
 from raybook.ssh_hosts.hosts_file import LOCAL
 from raybook.ssh_hosts.ssh import SshError
-from raybook_kernel.cluster_access import DEFAULT_SESSION
+from raybook_kernel.cluster_access import CLIENT_SCHEME, DEFAULT_SESSION, ray_is_chosen
 from raybook_kernel.cluster_table import cluster_table, node_table
 from raybook_kernel.completer import complete_line_magic
 from raybook_kernel.magics.arguments import ArgumentMistake, Command, CommandTable, Option, Request, nearest
 from raybook_kernel.magics.values import (
+    RAY,
     cluster_name,
     cpu_count,
+    engine_name,
     gpu_count,
     node_bounds,
     node_count,
@@ -67,6 +69,7 @@ class RayClusterMagics(Magics):
 
     def _start(self, request: Request) -> None:
         values = dict(request.values)
+        _refuse_for_ray(values)
         nodes, hosts = values.pop("nodes", 1), _hosts(values)
         if hosts is not None and values.get("persist"):
             raise ArgumentMistake(
@@ -97,6 +100,9 @@ class RayClusterMagics(Magics):
 
     def _connect(self, request: Request) -> None:
         target, *rest = request.words
+        if request.values.get("engine") == RAY or (target.startswith(CLIENT_SCHEME) and ray_is_chosen()):
+            self._connect_to_ray(target, rest, request)
+            return
         persists = bool(request.values.get("persist"))
         if rest and not persists:
             raise ArgumentMistake(
@@ -116,6 +122,19 @@ class RayClusterMagics(Magics):
         self._tell_session()
         if record is not None and not record.persist:
             print(f"{record.title} belongs to process {record.owner.pid if record.owner else '?'} and ends with it.")
+
+    def _connect_to_ray(self, target: str, rest: list[str], request: Request) -> None:
+        """A real Ray somewhere: "auto", HOST:PORT or ray://HOST:PORT."""
+        refused = [f"--{name.replace('_', '-')}" for name in request.values if name != "engine"] + rest
+        if refused:
+            raise ArgumentMistake(
+                f"{', '.join(refused)}: not to be had with --engine ray, whose results are Ray's to keep."
+            )
+        if self._session.is_connected:
+            raise ArgumentMistake(
+                f"This kernel is already connected to {self._described()}. Type `%ray_cluster stop` first."
+            )
+        self._session.connect(target, engine=RAY)
 
     def _tell_session(self) -> None:
         """What this kernel's results outlive it in, and what is there of former kernels."""
@@ -192,7 +211,7 @@ class RayClusterMagics(Magics):
 
     def _described(self) -> str:
         record = self._session.access.record()
-        return record.title if record else self._session.name or "a cluster"
+        return record.title if record else self._session.name or self._session.access.ray_title() or "a cluster"
 
     def _cluster_names(self) -> list[str]:
         return [record.name or record.cluster_id for record in self._session.access.clusters()]
@@ -216,6 +235,7 @@ def _command_table(cluster_names: Callable[[], Iterable[str]]) -> CommandTable:
         Option("--autoscale", "MIN:MAX", "nodes of this machine come when work waits and go when idle", node_bounds),
         Option("--node-cpus", "N", "CPUs of each such node; default: as many as the first", cpu_count),
         Option("--idle", "SECONDS", "how long such a node may be idle; default: 60", seconds),
+        Option("--engine", "native|ray", "ray: a real Ray on this machine, which ends with this kernel", engine_name),
         Option("--preload", "MODULE,…", "what all workers have imported when they start, such as torch", str),
         Option("--as-ray", "", "`import ray` means raybook, in this kernel and in the cluster's workers"),
         Option("--persist", "", "keep it, and results, when this kernel ends; stop it with `%ray_cluster stop NAME`"),
@@ -227,6 +247,9 @@ def _command_table(cluster_names: Callable[[], Iterable[str]]) -> CommandTable:
             f"keep results when this kernel ends, in session SESSION ({DEFAULT_SESSION!r} unless given)",
         ),
         Option("--token-file", "FILE", "token of a cluster on another machine, copied from there", str),
+        Option(
+            "--engine", "native|ray", "ray: a real Ray is there, at auto, HOST:PORT or ray://HOST:PORT", engine_name
+        ),
     )
     return CommandTable(
         MAGIC,
@@ -253,6 +276,20 @@ def _as_start_options(values: dict[str, object]) -> dict[str, object]:
     """The magic's words are short; the API's are Ray's."""
     renamed = {"cpus": "num_cpus", "gpus": "num_gpus"}
     return {renamed.get(name, name): value for name, value in values.items()}
+
+
+def _refuse_for_ray(values: dict[str, object]) -> None:
+    """ArgumentMistake for what belongs to raybook's own runtime, together with ``--engine ray``."""
+    if values.get("engine") != RAY:
+        return
+    refused = [f"--{name.replace('_', '-')}" for name in values if name not in _OF_RAY]
+    if refused:
+        raise ArgumentMistake(
+            f"{', '.join(refused)}: not to be had with --engine ray; it belongs to raybook's own runtime."
+        )
+
+
+_OF_RAY = frozenset({"engine", "cpus", "gpus", "object_store_memory"})
 
 
 def _with_autoscale(values: dict[str, object]) -> dict[str, object]:

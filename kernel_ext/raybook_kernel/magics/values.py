@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 
+NATIVE, RAY = ENGINES = ("native", "ray")
+"""raybook's own runtime, and a real Ray."""
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)(b?)", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -25,6 +27,13 @@ def node_bounds(text: str) -> str:
         raise ValueError(f"MIN:MAX nodes, such as 0:3, or MAX alone are needed, got {text!r}.")
     if int(least or 0) > int(most) or not int(most):
         raise ValueError(f"{text} is no range: MIN may not be more than MAX, and MAX not 0.")
+    return text
+
+
+def engine_name(text: str) -> str:
+    """Who runs the cluster: "native", or "ray"."""
+    if text not in ENGINES:
+        raise ValueError(f"{text!r} is none of {', '.join(ENGINES)}.")
     return text
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from IPython.core.interactiveshell import InteractiveShell
 
 from raybook import ObjectRef, cancel
-from raybook.api.own_tasks import UnfinishedTask, cancel_tasks, unfinished_tasks, why
+from raybook.api.own_tasks import UnfinishedTask, cancel_tasks, settle, unfinished_tasks, why
 from raybook_kernel.magics.arguments import ArgumentMistake, Command, Option, Request, nearest
 from raybook_kernel.magics.lines import register_line
 from raybook_kernel.session import KernelSession, session_of
@@ -25,6 +25,7 @@ class Waiting:
     def why(self, request: Request) -> None:
         """``%ray_why``."""
         if not request.words:
+            settle()
             self._why_all()
             return
         refs = self._refs(request.words[0])
@@ -47,6 +48,7 @@ class Waiting:
 
     def cancel(self, request: Request) -> None:
         """``%ray_cancel``."""
+        settle()
         force = bool(request.values.get("force"))
         if request.values.get("all"):
             if request.words:

@@ -1,6 +1,7 @@
 """Public ids: the classes of identifiers that users meet. Each is the bytes it names, with Ray's methods on them.
 
-Inside, ids are plain bytes (``base/ids``); they get a class where they leave. Sizes are ours, and differ from Ray's.
+Inside, ids are plain bytes (``base/ids``); they get a class where they leave. Sizes are ours, and differ from Ray's;
+with Ray as the engine, ids are Ray's and have its sizes.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ class BaseID(bytes):
     """An identifier. Equal to others of the same bytes; ``hex()`` is what the state API shows."""
 
     SIZE: ClassVar[int] = CLIENT_ID_BYTES
+    RAY_SIZE: ClassVar[int] = 28
 
     def __new__(cls, id: bytes = b"") -> Any:
         """ValueError when it has the wrong size."""
         if not isinstance(id, bytes):
             raise TypeError(f"A {cls.__name__} is made from bytes, got {type(id).__name__}.")
-        if id and len(id) != cls.SIZE:
+        if id and len(id) not in (cls.SIZE, cls.RAY_SIZE):
             raise ValueError(f"A {cls.__name__} has {cls.SIZE} bytes, got {len(id)}.")
         return super().__new__(cls, id or cls.nil_bytes())
 
@@ -80,6 +82,8 @@ class UniqueID(BaseID):
 class JobID(BaseID):
     """One driver's work."""
 
+    RAY_SIZE = 4
+
     @classmethod
     def from_int(cls, value: int) -> Any:
         """The id that ``int()`` tells."""
@@ -106,6 +110,7 @@ class TaskID(BaseID):
     """A task or actor call. Begins with its owner's WorkerID."""
 
     SIZE = TASK_ID_BYTES
+    RAY_SIZE = 24
 
     def job_id(self) -> JobID:
         """The id of this process's job, the only one whose tasks it hears of."""
@@ -116,12 +121,14 @@ class ActorID(BaseID):
     """An actor. Begins with its creator's WorkerID."""
 
     SIZE = ACTOR_ID_BYTES
+    RAY_SIZE = 16
 
 
 class PlacementGroupID(BaseID):
     """A placement group."""
 
     SIZE = ACTOR_ID_BYTES
+    RAY_SIZE = 18
 
 
 class FunctionID(BaseID):

@@ -109,6 +109,9 @@ class Unfinished(Protocol):
     def unfinished_of(self, object_id: bytes) -> Any:
         """The task that is to make this object; None when it is over, or another process's."""
 
+    def settle(self) -> None:
+        """Wait until what this thread has submitted so far is among the unfinished. Not from a signal's handler."""
+
     def explain(self, object_id: bytes) -> str:
         """Why an object is not ready, in a line."""
 

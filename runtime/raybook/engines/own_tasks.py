@@ -5,6 +5,7 @@ Reads the owner machine between two batches, from any thread; decides nothing.
 
 from __future__ import annotations
 
+from _thread import allocate_lock
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +18,9 @@ from raybook.protocol import functions
 from raybook.worker.argument_reader import ArgumentReader
 from raybook.worker.core_process import CoreProcess
 from raybook.worker.values import Values
+
+SETTLE_S_MAX = 2.0
+"""A loop that takes longer is in trouble; what is known then is told."""
 
 
 class UnfinishedTask(msgspec.Struct):
@@ -62,6 +66,15 @@ class OwnTasks:
         """The task that is to make this object; None when it is over, or another process's."""
         record = self._core.unfinished.get(task_of(object_id))
         return self._told(record) if record is not None else None
+
+    def settle(self) -> None:
+        """Until the owner has taken what was submitted before now: submissions lie in a queue until the loop turns. Not on
+        the I/O thread, and not in a signal's handler, which may interrupt whoever turns it."""
+        taken = allocate_lock()
+        taken.acquire()
+        # Two turns: within one, calls come before what the machine is told. The loop knows calls by Python's own type.
+        self._core.submit_call(lambda: self._core.submit_call(lambda: taken.release()))
+        taken.acquire(True, SETTLE_S_MAX)
 
     def explain(self, object_id: bytes) -> str:
         """Why an object is not ready, in a line."""
@@ -123,6 +136,9 @@ class NothingUnfinished:
 
     def submitted(self, function_key: bytes) -> int:
         return 0
+
+    def settle(self) -> None:
+        return
 
     def explain(self, object_id: bytes) -> str:
         return "it is ready, or was never made: local mode runs tasks where they are submitted"

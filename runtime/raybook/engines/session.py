@@ -187,6 +187,9 @@ class SessionTasks(OwnTasks):
         task_id = task_of(object_id)
         return next((task for task in self.unfinished() if task.task_id == task_id), None)
 
+    def settle(self) -> None:
+        """Orders and questions keep their order on the way."""
+
     def keep_failed(self, count_max: int) -> None:
         """Not in a session: arguments are on the head, and would have to come here first."""
 

@@ -62,12 +62,20 @@ class ScriptedCluster:
         return [{"NodeID": "ab" * 14, "Alive": True, "IsHeadNode": True, "NodeManagerAddress": "127.0.0.1",
                  "Resources": {"CPU": 8.0}, "AvailableResources": {"CPU": 8.0}, "DrainReason": ""}]  # fmt: skip
 
-    def connect(self, address: str, session: str = "", token_file: str = "") -> None:
-        """ConnectionError unless a record has this address."""
+    def connect(self, address: str, session: str = "", token_file: str = "", engine: str | None = None) -> None:
+        """ConnectionError unless a record has this address, or the engine is Ray: then it is only noted."""
+        if engine == "ray":
+            self.started_with, self.source = {"engine": engine, "address": address}, ScriptedFacts()
+            return
         record = find_cluster(address)
         if record is None:
             raise ConnectionError(f"Nobody answers at {address}. Nothing was changed. Check the address.")
         self._record, self.source = record, ScriptedFacts()
+
+    def ray_title(self) -> str:
+        """The address, where the engine is Ray."""
+        address = self.started_with.get("address", "")
+        return f"Ray at {address}" if address and self.source is not None else ""
 
     def session_text(self) -> str:
         """There is none."""

@@ -105,7 +105,7 @@ def test_nodes_actors_and_groups_are_listed(engine, ray, get, group):
 
     actor = Listed.options(name="listed").remote()
     get([actor.ready.remote(), group.ready()])
-    (row,) = list_actors(filters=[("name", "=", "listed")])
+    (row,) = list_actors(filters=[("name", "=", "listed"), ("state", "=", "ALIVE")])
     assert row.actor_id == actor._actor_id.hex() and row.state == "ALIVE" and row.class_name.endswith("Listed")
     assert group.id.hex() in {row.placement_group_id for row in list_placement_groups()}
     (node,) = list_nodes()

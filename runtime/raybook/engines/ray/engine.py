@@ -20,17 +20,19 @@ import ray.exceptions
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 from raybook.base.errors import ActorAlreadyExistsError, ObjectLostError, RaySystemError, StaleReferenceError
-from raybook.base.facts import Fact, FactDelta
+from raybook.base.facts import Fact
 from raybook.base.ids import IdFactory, is_stream, random_id, return_id, task_of
 from raybook.base.resources import to_user
 from raybook.base.specs import STREAMING, PlacementGroupSpec
 from raybook.engines.engine import ActorHandleState, ActorOptions, CallOptions, Function, TaskOptions
 from raybook.engines.own_tasks import NothingUnfinished
 from raybook.engines.ray import questions
+from raybook.engines.ray.board import Board
 from raybook.engines.ray.errors import translated
 from raybook.engines.ray.hosting import hosted_class, hosted_function
 from raybook.engines.ray.links import Link, held_by
 from raybook.engines.ray.options import environment, of_actor, of_call, of_task
+from raybook.engines.ray.sampler import Sampler
 from raybook.engines.ray.streams import Stream
 from raybook.protocol.serialization import SerializationContext
 
@@ -62,9 +64,8 @@ class RayEngine:
         self._ids = IdFactory(self.client_id)
         self._links: WeakValueDictionary[bytes, Link] = WeakValueDictionary()
         self._streams: dict[bytes, Stream] = {}
-        self._facts: dict[tuple[str, str], Fact] = {}
-        self._listeners: list[Callable[[Any], None]] = []
-        self._lock = threading.Lock()
+        self._board = Board()
+        self._sampler = Sampler(self._board)
         self._owns = owns
         self.closed = False
         self._function = functools.lru_cache(FUNCTIONS_MAX)(hosted_function)
@@ -304,27 +305,20 @@ class RayEngine:
         return questions.answer(method, request, self)
 
     def publish_facts(self, facts: list[Fact]) -> None:
-        with self._lock:
-            for fact in facts:
-                self._facts[fact.kind, fact.key] = fact
-            listeners = list(self._listeners)
-        for listener in listeners:
-            listener(FactDelta(0, 1, facts))
+        self._board.publish(facts)
 
     def facts(self) -> list[Fact]:
-        """What was published in this process."""
-        with self._lock:
-            return list(self._facts.values())
+        """What Ray says of its cluster, at most a second old, and what was published in this process."""
+        self._sampler.look()
+        return self._board.facts()
 
     def subscribe_facts(self, callback: Callable[[Any], None]) -> Callable[[], None]:
-        with self._lock:
-            self._listeners.append(callback)
-        callback(FactDelta(0, 1, self.facts(), True))
+        leave = self._board.subscribe(callback)
+        self._sampler.start()
 
         def unsubscribe() -> None:
-            with self._lock:
-                if callback in self._listeners:
-                    self._listeners.remove(callback)
+            if leave():
+                self._sampler.pause()
 
         return unsubscribe
 
@@ -338,6 +332,7 @@ class RayEngine:
         if self.closed:
             return
         self.closed = True
+        self._sampler.close()
         self._streams.clear()
         if self._owns:
             ray.shutdown()

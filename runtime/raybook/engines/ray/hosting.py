@@ -16,8 +16,9 @@ from typing import Any
 import ray
 
 from raybook.base.errors import ActorExit
-from raybook.base.task_context import CURRENT_TASK, ActorContext, TaskContext
+from raybook.base.task_context import CURRENT_TASK, ActorContext
 from raybook.engines.engine import ActorHandleState
+from raybook.engines.ray.contexts import RayActorContext, RayTaskContext
 from raybook.engines.ray.links import WORKER_MODULE, Link
 from raybook.protocol import functions
 
@@ -45,7 +46,7 @@ def run_function(key: bytes, payload: bytes, name: str, args: tuple, kwargs: dic
     """In a Ray worker: the function, in raybook's context."""
     function = load_function(key, payload)
     context = ray.get_runtime_context()
-    token = CURRENT_TASK.set(TaskContext(bytes.fromhex(context.get_task_id() or ""), name))
+    token = CURRENT_TASK.set(RayTaskContext(bytes.fromhex(context.get_task_id() or ""), name))
     try:
         return function(*args, **kwargs)
     finally:
@@ -110,7 +111,7 @@ def _in_context(method: Callable[..., Any], user_class: type) -> Callable[..., A
 def _as_actor(user_class: type) -> Iterator[None]:
     context = ray.get_runtime_context()
     token = CURRENT_TASK.set(
-        TaskContext(bytes.fromhex(context.get_task_id() or ""), user_class.__name__, actor=_this_actor(user_class))
+        RayTaskContext(bytes.fromhex(context.get_task_id() or ""), user_class.__name__, actor=_this_actor(user_class))
     )
     try:
         yield
@@ -129,4 +130,4 @@ def _this_actor(user_class: type) -> ActorContext:
     link = Link(context.current_actor)
     state = ActorHandleState(actor_id, link, user_class.__qualname__, methods)
     name = context.get_actor_name() or ""
-    return ActorContext(actor_id, user_class.__name__, name, context.namespace, state=state)
+    return RayActorContext(actor_id, user_class.__name__, name, context.namespace, state=state)

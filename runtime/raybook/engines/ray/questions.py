@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
 import msgspec
 import ray
-from ray._private.state import actors as ray_actors
 from ray._private.state import available_resources_per_node
+from ray._private.state import state as ray_state
+from ray.core.generated import gcs_pb2
 from ray.experimental import internal_kv
 from ray.util.placement_group import placement_group_table
 
+from raybook.base.facts import ACTOR_PENDING, GROUP_REMOVED
 from raybook.base.resources import shape_of
 from raybook.base.specs import Bundle, PlacementGroupSpec
 from raybook.engines.engine import ActorHandleState
 from raybook.engines.local_rows import only_job
+from raybook.engines.ray.rows import task_rows
 from raybook.protocol.messages import gcs
+from raybook.protocol.messages.survey import TASKS, ProcessAccount, Survey, SurveyReply
 
 SPACE = b"raybook"
 _HANDLES = b"handle:"
@@ -26,23 +31,32 @@ _HEAD = "node:__internal_head__"
 def answer(method: str, request: Any, engine: Any) -> Any:
     """The reply. ValueError, naming the question, for one that belongs to raybook's own runtime."""
     if isinstance(request, gcs.ListNodes):
-        return gcs.NodeList(_nodes())
+        return gcs.NodeList(nodes())
     if isinstance(request, gcs.ListActors):
-        return gcs.ActorList(_actors())
+        return gcs.ActorList(actors())
     if isinstance(request, gcs.ListJobs):
         return only_job(engine.job_id, engine.node_id, engine.namespace)
     if isinstance(request, gcs.ClusterStatus):
-        alive = [actor for actor in _actors() if actor.state == "ALIVE"]
-        return gcs.ClusterStatusReply(b"", int(time.time() * 1000), _nodes(), len(alive), 1)
+        alive = [actor for actor in actors() if actor.state == "ALIVE"]
+        return gcs.ClusterStatusReply(b"", int(time.time() * 1000), nodes(), len(alive), 1)
+    if isinstance(request, gcs.ListWorkers):
+        # Ray's raylets tell of their workers to its own agents alone; rows of tasks name theirs.
+        return gcs.WorkerList([])
+    if isinstance(request, Survey) and request.kind == TASKS:
+        return _survey(request.limit, engine)
     if isinstance(request, gcs.GetFacts):
         return gcs.FactsReply(0, 1, engine.facts(), True)
     if isinstance(request, gcs.GetPlacementGroups):
-        return gcs.PlacementGroupList(_groups())
+        return gcs.PlacementGroupList(groups())
     if isinstance(request, gcs.GetPlacementGroup):
         wanted = [
             info
-            for info in _groups()
-            if (info.spec.group_id == request.group_id if request.group_id else info.spec.name == request.name)
+            for info in groups()
+            if (
+                info.spec.group_id == request.group_id
+                if request.group_id
+                else info.spec.name == request.name and info.state != GROUP_REMOVED
+            )
         ]
         return gcs.PlacementGroupReply(wanted[0] if wanted else None)
     if isinstance(request, gcs.KvGet):
@@ -78,7 +92,8 @@ def _key(request: Any) -> bytes:
     return request.namespace.encode() + b"\0" + request.key
 
 
-def _nodes() -> list[gcs.NodeInfo]:
+def nodes() -> list[gcs.NodeInfo]:
+    """Every node that Ray remembers."""
     free = available_resources_per_node()
     return [
         gcs.NodeInfo(
@@ -100,22 +115,49 @@ def _shape(amounts: dict[str, float]) -> dict[str, int]:
     return shape_of({name: amount for name, amount in amounts.items() if not name.startswith("node:")})
 
 
-def _actors() -> list[gcs.ActorInfo]:
-    return [
-        gcs.ActorInfo(
-            actor_id=bytes.fromhex(actor_id),
-            class_name=row.get("ActorClassName", ""),
-            state=row["State"],
-            name=row.get("Name", ""),
-            namespace=row.get("RayNamespace", ""),
-            pid=row.get("Pid", 0),
-            incarnation=row.get("NumRestarts", 0),
+def actors() -> list[gcs.ActorInfo]:
+    """Every actor that Ray remembers."""
+    found = []
+    for told in ray_state._connect_and_get_accessor().get_actor_table(None, None):
+        row = gcs_pb2.ActorTableData.FromString(told)
+        state = gcs_pb2.ActorTableData.ActorState.Name(row.state)
+        found.append(
+            gcs.ActorInfo(
+                actor_id=row.actor_id,
+                class_name=row.class_name,
+                state=ACTOR_PENDING if state == "DEPENDENCIES_UNREADY" else state,
+                name=row.name,
+                namespace=row.ray_namespace,
+                job_id=row.job_id,
+                node_id=row.node_id or row.address.node_id,
+                pid=row.pid,
+                incarnation=row.num_restarts,
+                death=_death(row),
+                detached=row.is_detached,
+                resources=shape_of(dict(row.required_resources)),
+            )
         )
-        for actor_id, row in ray_actors().items()
-    ]
+    return found
 
 
-def _groups() -> list[gcs.PlacementGroupInfo]:
+def _death(row: Any) -> str:
+    """Why it died, as Ray puts it."""
+    if not row.HasField("death_cause"):
+        return ""
+    which = row.death_cause.WhichOneof("context")
+    return str(getattr(getattr(row.death_cause, which), "error_message", "")) if which else ""
+
+
+def _survey(limit: int, engine: Any) -> SurveyReply:
+    """Ray's GCS keeps the tasks of all processes: one account for them all."""
+    rows = sorted(task_rows(ray_state._get_all_task_events()), key=lambda row: -row["created_ms"])
+    told = msgspec.msgpack.encode(rows[:limit])
+    account = ProcessAccount(engine.client_id, os.getpid(), engine.node_id, told, left_out=max(0, len(rows) - limit))
+    return SurveyReply([account])
+
+
+def groups() -> list[gcs.PlacementGroupInfo]:
+    """Every placement group that Ray remembers."""
     found = []
     for group_id, row in placement_group_table().items():
         bundles = [Bundle(_shape(amounts)) for _, amounts in sorted(row["bundles"].items())]

@@ -226,7 +226,7 @@ def _task(row: dict[str, Any], worker_ids: dict[int, str]) -> TaskState:
         # Sent ahead to a worker that is busy: it waits there as it would wait here.
         state=TASK_PENDING_NODE if state == TASK_SUBMITTED else state,
         job_id=row["job_id"] or None,
-        type="ACTOR_TASK" if is_actor_call(bytes.fromhex(row["task_id"])) else "NORMAL_TASK",
+        type="ACTOR_TASK" if row["actor_id"] or is_actor_call(bytes.fromhex(row["task_id"])) else "NORMAL_TASK",
         func_or_class_name=row.get("function") or row["name"],
         node_id=row.get("node_id") or (row["owner_node_id"] if row.get("worker_pid") else None),
         worker_pid=pid,
