@@ -41,7 +41,7 @@ def test_a_tuner_over_a_trainer_gives_each_trial_a_group_of_its_own(tmp_path):
         tune_config=tune.TuneConfig(metric="score", mode="max"),
         run_config=tune.RunConfig(name="sweep", storage_path=str(tmp_path), verbose=0),
     ).fit()
-    assert results.num_errors == 0
+    assert results.errors == []
     best = results.get_best_result()
     assert best.config == {"train_loop_config": {"rate": 5}}
     assert (best.metrics["score"], best.metrics["size"], best.metrics["training_iteration"]) == (15, 2, 3)
@@ -69,7 +69,7 @@ def test_a_trial_that_is_stopped_ends_its_workers(tmp_path):
             name="stopped", storage_path=str(tmp_path), verbose=0, stop={"training_iteration": 2}
         ),
     ).fit()
-    assert results.num_errors == 0
+    assert results.errors == []
     assert all(Path(result.metrics["checkpoint_path"]).parent.name == "inner" for result in results)
     assert sorted((result.metrics["score"], result.metrics["training_iteration"]) for result in results) == [
         (2, 2),
