@@ -36,13 +36,13 @@ SUITES_FOUND := $(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/test_*.py)
 SUITES := $(filter $(SUITES_FOUND),$(SUITE_ORDER)) $(filter-out $(SUITE_ORDER) browser,$(SUITES_FOUND))
 # Those that run beside the others; the libraries have a target of their own.
 SUITES_BESIDE := many_nodes kernel widgets
-# Those that start no process and open no socket: two at a time.
-PURE_SUITES := base core protocol sim
+# The longer ones of those that start no process and open no socket: two at a time.
+PURE_SUITES := core sim
 # A shell's background jobs ignore interrupts, and so do their children: tests that interrupt need them back.
 LISTENING = $(BIN)/python -c 'import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])'
 PYTEST = $(BIN)/python -m pytest -q -m "not soak"
 # What notebooks and JupyterLab are run with: this environment's own settings, no person's.
-NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=120 -o timeout=180
+NBVAL := -p nbval.plugin --nbval-lax --nbval-current-env --nbval-cell-timeout=120 -o timeout=180
 
 .PHONY: help install demo lab test test-ray engine-table lint types suites libs notebooks $(SUITES_BESIDE) browser leftovers chromium sshd redis bench soak chaos clean
 

@@ -20,6 +20,8 @@ NOT_OURS = (
     # Lab asks for a dialog's or workspace's saved state before there is one; the 404 is its answer.
     "/lab/api/workspaces/",
 )
+# What JupyterLab's own promises end with when a document is closed while its session starts or it is being saved.
+UNCAUGHT_NOT_OURS = ("Disposed",)
 OPEN_TIMEOUT_MS = 120_000
 """JupyterLab's own start, on a machine that does other things too."""
 LIGHT = "JupyterLab Light"
@@ -88,7 +90,7 @@ class LabPage:
         self._settings_changed: set[str] = set()
         self.results = REPOSITORY / "test-results"
         page.on("console", self._keep_error)
-        page.on("pageerror", lambda error: self.console_errors.append(f"uncaught: {error}"))
+        page.on("pageerror", self._keep_uncaught)
 
     @property
     def is_open(self) -> bool:
@@ -208,6 +210,10 @@ class LabPage:
 
     def _saved_layout(self) -> str:
         return str(self.server.get("lab/api/workspaces/default", token=self.server.token)[1])
+
+    def _keep_uncaught(self, error: Exception) -> None:
+        if str(error) not in UNCAUGHT_NOT_OURS:
+            self.console_errors.append(f"uncaught: {error}")
 
     def _keep_error(self, message: ConsoleMessage) -> None:
         where = message.location.get("url", "")
