@@ -99,12 +99,12 @@ types: $(VENV)/.installed-test
 # A red suite stops no other: everything that is wrong is said in one run.
 suites: $(VENV)/.installed-test sshd redis
 	@said=$$(mktemp -d); trap 'rm -rf "$$said"' EXIT; red=0; \
-	$(LISTENING) $(MAKE) --keep-going $(SUITES_BESIDE) >"$$said/nodes" 2>&1 & nodes=$$!; \
-	$(LISTENING) $(MAKE) --keep-going libs notebooks >"$$said/libs" 2>&1 & libs=$$!; \
+	$(LISTENING) $(MAKE) --keep-going $(SUITES_BESIDE) notebooks >"$$said/nodes" 2>&1 & nodes=$$!; \
+	$(LISTENING) $(MAKE) libs >"$$said/libs" 2>&1 & libs=$$!; \
 	for suite in $(filter-out libs $(SUITES_BESIDE),$(SUITES)); do echo "== tests/$$suite"; REDIS_SERVER="$(REDIS_SERVER)" $(PYTEST) \
 	  $$(case " $(PURE_SUITES) " in *" $$suite "*) echo "-n 2";; esac) tests/$$suite || red=1; done; \
-	wait $$nodes || red=1; echo "== beside: $(SUITES_BESIDE)"; cat "$$said/nodes"; \
-	wait $$libs || red=1; echo "== beside: libs notebooks"; cat "$$said/libs"; exit $$red
+	wait $$nodes || red=1; echo "== beside: $(SUITES_BESIDE) notebooks"; cat "$$said/nodes"; \
+	wait $$libs || red=1; echo "== beside: libs"; cat "$$said/libs"; exit $$red
 
 # One process a library: each has clusters of its own shape.
 libs: $(VENV)/.installed-test
