@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import random
 import resource
 import struct
@@ -213,6 +214,12 @@ DECODERS: dict[str, Callable[[], tuple[list[bytes], Decode, type[Exception]]]] =
 
 IN_PARTS = ("handshake", "layouts of values", "requests over HTTP")
 """What is put together of their parts is read in tests of their own."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Records of a million refusals would be kept by pytest, and walks of the collector over them counted as cases."""
+    caplog.set_level(logging.CRITICAL, logger="raybook")
 
 
 def run(name: str, seed: int, count: int) -> tuple[int, int]:
