@@ -207,7 +207,8 @@ class DataParallelTrainer:
             name=f"train-{uuid4().hex[:8]}",
             storage_path=session.context.get_trial_dir(),
             failure_config=given.failure_config,
-            checkpoint_config=CheckpointConfig(num_to_keep=1),  # The trial keeps its own copies.
+            # All are kept: the trial copies them when it hears of them, which may be after the next ones were made.
+            checkpoint_config=CheckpointConfig(),
             callbacks=[*(given.callbacks or ()), ReportForwarder()],
             worker_runtime_env=given.worker_runtime_env,
             logging_config=given.logging_config,
