@@ -108,7 +108,7 @@ def test_an_interrupt_ends_the_cell_alone_and_idle_ones_come_to_us(kernel):
     cell = kernel.begin("print('waiting', flush=True); time.sleep(60)")
     kernel.listen_until(lambda m: m["msg_type"] == "stream" and "waiting" in m["content"]["text"], PATIENCE_S)
     kernel.interrupt()
-    # Of 6.29 the text of the error is lost when the interrupt meets it on its way out.
+    # Not by its text: once, on a busy machine, 6.29 answered "error" and showed none.
     assert kernel.wait(cell).status == "error"
     assert kernel.value("session.is_connected") is True
     watches = "get_ipython().kernel.saved_sigint_handler == session.interrupts._on_idle_interrupt"

@@ -14,22 +14,9 @@ import raybook as ray
 from raybook import train
 from raybook.api.scaling import drain_node
 from raybook.cluster_utils import Cluster
+from tests.libs.train.conftest import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
-
-
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition did not come true"
-        time.sleep(0.02)
-
-
-@pytest.fixture
-def marks(tmp_path):
-    folder = tmp_path / "marks"
-    folder.mkdir()
-    return folder
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import pytest
 import raybook as ray
 from raybook import train
 from raybook.util.state import list_actors
+from tests.libs.train.conftest import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -56,20 +57,6 @@ def run_config(path, **failure):
 
 def kept_on_disk(path) -> list[str]:
     return sorted(name for name in os.listdir(path) if not name.startswith(".") and not name.endswith(".json"))
-
-
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition did not come true"
-        time.sleep(0.02)
-
-
-@pytest.fixture
-def marks(tmp_path):
-    folder = tmp_path / "marks"
-    folder.mkdir()
-    return folder
 
 
 def test_a_killed_worker_costs_one_failure_and_nothing_else(four_cpus, tmp_path, marks):
